@@ -1,0 +1,1 @@
+"""Data: reading images and COCO annotations, transforms, validation, the synthetic shapes world."""

@@ -1,0 +1,43 @@
+"""Token pruning: one method, one file. `METHODS` is the table of all of them."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from svit.pruning.base import Method
+from svit.pruning.dense import Dense
+from svit.pruning.svit import SViT
+
+METHODS: dict[str, type[Method]] = {
+    "dense": Dense,
+    "svit": SViT,
+}
+
+
+def build_method(
+    name: str, dim: int, depth: int, heads: int, options: Mapping[str, Any] | None = None
+) -> Method:
+    """The pruning method of that name for blocks of the given size.
+
+    Raises:
+        ValueError: unknown name or option; near names and the choices are listed.
+    """
+    if name not in METHODS:
+        raise ValueError(f"unknown pruning method {name!r}; {_near(name, METHODS)}")
+    cls = METHODS[name]
+    known = [
+        key for key in inspect.signature(cls).parameters if key not in ("dim", "depth", "heads")
+    ]
+    for option in options or {}:
+        if option not in known:
+            raise ValueError(f"method {name!r} has no option {option!r}; {_near(option, known)}")
+    return cls(dim, depth, heads, **dict(options or {}))
+
+
+def _near(name: str, choices: Any) -> str:
+    near = difflib.get_close_matches(name, choices, n=3)
+    listed = f"choices: {', '.join(sorted(choices)) or 'none'}"
+    return f"near names: {', '.join(near)}; {listed}" if near else listed

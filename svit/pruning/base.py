@@ -1,0 +1,204 @@
+"""What every pruning method shares: the probes, the protocol, and three ways to run a block on kept tokens.
+
+Vocabulary of shapes: B images, N tokens of the padded grid in raster order, C channels.
+
+The probe is the only door: a method passes its decision for block l through `TokenProbe` l. A forward hook
+on it reads the mask (recording) or returns another one (editing). Source of the block equations: paper §3.3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+
+class TokenProbe(nn.Module):
+    """Identity on the keep mask of one block: bool (B, N), True where the token is used as a query."""
+
+    def __init__(self, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, keep: Bool[Tensor, "batch tokens"]) -> Bool[Tensor, "batch tokens"]:
+        return keep
+
+    def extra_repr(self) -> str:
+        return f"layer={self.layer}"
+
+
+class ScoreProbe(TokenProbe):
+    """Identity on the keep scores of one block: float32 (B, N); the token is kept where score > 0."""
+
+    def forward(self, score: Float[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens"]:
+        return score
+
+
+@dataclass(frozen=True)
+class Traits:
+    """The four dimensions by which the paper compares methods (§3.1, Table 1)."""
+
+    selection: str  # none, gate, attention or control
+    dynamic_rate: bool
+    preserves: bool
+    reactivates: bool
+    source: str
+
+
+@dataclass
+class State:
+    """What one forward carries from block to block. It lives as long as the forward.
+
+    Attributes:
+        seeds: one integer an image for methods that draw random numbers at inference; None: torch's generator.
+        gates: block -> differentiable keep values (B, N) in {0, 1}, filled in training for the ratio loss.
+        previous: the keep mask (B, N) of the last block, None before the first.
+        class_token: (B, 1, C) of methods that own an artificial class token.
+    """
+
+    seeds: list[int] | None = None
+    gates: dict[int, Tensor] = field(default_factory=dict)
+    previous: Tensor | None = None
+    class_token: Tensor | None = None
+
+
+class Method(nn.Module):
+    """A pruning method: owns its gates and probes, runs each block on the tokens it chooses.
+
+    Subclasses set `traits` and write `forward`; the last arguments of their constructors are the method's
+    documented options, which `PruningConfig.options` fills.
+
+    Args:
+        dim: channels C of a token.
+        depth: number of blocks.
+        heads: attention heads of a block.
+    """
+
+    traits: ClassVar[Traits]
+
+    def __init__(self, dim: int, depth: int, heads: int) -> None:
+        super().__init__()
+        self.dim, self.depth, self.heads = dim, depth, heads
+        self.probes = nn.ModuleList(TokenProbe(layer) for layer in range(depth))
+        self.score_probes = nn.ModuleList(ScoreProbe(layer) for layer in range(depth))
+
+    def begin(
+        self,
+        tokens: Float[Tensor, "batch tokens dim"],
+        class_position: Float[Tensor, "1 1 dim"],
+        seeds: list[int] | None = None,
+    ) -> State:
+        """The state of a new forward; `class_position` is the position embedding of a class token."""
+        return State(seeds=seeds)
+
+    def forward(self, layer: int, block: nn.Module, tokens: Tensor, state: State) -> Tensor:
+        """The dense map (B, N, C) after block `layer` ran on the tokens this method keeps."""
+        raise NotImplementedError
+
+    def losses(self, state: State) -> dict[str, Tensor]:
+        """Extra training losses of a finished forward, already weighted."""
+        return {}
+
+    def target_ratios(self) -> list[float]:
+        """Target share of kept tokens for every block; 1 where the method does not prune."""
+        return [1.0] * self.depth
+
+    def probe(self, layer: int, keep: Bool[Tensor, "batch tokens"], state: State) -> Tensor:
+        """The decision for a block after recording and edits. Every method calls it once a block."""
+        state.previous = self.probes[layer](keep)
+        return state.previous
+
+
+def all_tokens(tokens: Float[Tensor, "batch tokens dim"]) -> Bool[Tensor, "batch tokens"]:
+    """A keep mask that keeps everything."""
+    return torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+
+
+def straight_through(
+    keep: Tensor, soft: Float[Tensor, "batch tokens"]
+) -> Float[Tensor, "batch tokens"]:
+    """Values of `keep` (0 or 1) with the gradient of `soft` (straight-through estimator, paper Eq. 1)."""
+    return keep.to(soft.dtype) + (soft - soft.detach())
+
+
+def run_masked(
+    block: nn.Module,
+    tokens: Float[Tensor, "batch tokens dim"],
+    keep: Bool[Tensor, "batch tokens"],
+    gate: Float[Tensor, "batch tokens"] | None = None,
+    *,
+    preserve: bool = True,
+) -> Float[Tensor, "batch tokens dim"]:
+    """Training form of Eq. 1: all rows are computed, pruned keys are invisible, outputs are blended.
+
+    x <- M * Block(x, M) + (1 - M) * x. A pruned token does not even see itself (methods.md §6.3). An image
+    that keeps nothing attends to everything and discards the result, so values and gradients stay finite.
+
+    Args:
+        gate: differentiable values of `keep`; without it pruned rows pass through bit-identical.
+        preserve: False replaces (1 - M) * x by zero (token removal).
+    """
+    empty = ~keep.any(dim=1, keepdim=True)
+    updated = block(tokens, key_mask=keep | empty)
+    old = tokens if preserve else torch.zeros_like(tokens)
+    if gate is None:
+        return torch.where(keep.unsqueeze(-1), updated, old)
+    weight = gate.unsqueeze(-1).to(updated.dtype)
+    return weight * updated + (1 - weight) * old
+
+
+def run_gathered(
+    block: nn.Module,
+    tokens: Float[Tensor, "1 tokens dim"],
+    keep: Bool[Tensor, "1 tokens"],
+    *,
+    preserve: bool = True,
+) -> Float[Tensor, "1 tokens dim"]:
+    """Batch-1 inference: gather the kept rows, run the block on them, scatter them back.
+
+    Pruned rows are bit-identical before and after; with nothing kept the block is skipped.
+    """
+    old = tokens if preserve else torch.zeros_like(tokens)
+    index = keep[0].nonzero().squeeze(1)
+    if index.numel() == 0:
+        return old
+    updated = block(tokens.index_select(1, index))
+    return old.index_copy(1, index, updated.to(old.dtype))
+
+
+def run_padded(
+    block: nn.Module,
+    tokens: Float[Tensor, "batch tokens dim"],
+    keep: Bool[Tensor, "batch tokens"],
+    *,
+    preserve: bool = True,
+) -> Float[Tensor, "batch tokens dim"]:
+    """Inference with unequal counts: kept rows are left-aligned, padded to the longest, keys masked."""
+    old = tokens if preserve else torch.zeros_like(tokens)
+    counts = keep.sum(dim=1)
+    longest = int(counts.max())
+    if longest == 0:
+        return old
+    order = torch.argsort(keep.to(torch.uint8), dim=1, descending=True, stable=True)[:, :longest]
+    present = torch.arange(longest, device=tokens.device) < counts.unsqueeze(1)
+    rows = order.unsqueeze(-1).expand(-1, -1, tokens.shape[-1])
+    kept = tokens.gather(1, rows)
+    safe = present | (counts == 0).unsqueeze(1)
+    updated = block(kept, key_mask=safe).to(old.dtype)
+    # a padding row is a pruned token: it gets back what it had
+    return old.scatter(1, rows, torch.where(present.unsqueeze(-1), updated, old.gather(1, rows)))
+
+
+def run_block(
+    block: nn.Module,
+    tokens: Float[Tensor, "batch tokens dim"],
+    keep: Bool[Tensor, "batch tokens"],
+    *,
+    preserve: bool = True,
+) -> Float[Tensor, "batch tokens dim"]:
+    """Inference on kept tokens by the execution that suits the batch; all executions agree to 1e-5."""
+    run = run_gathered if tokens.shape[0] == 1 else run_padded
+    return run(block, tokens, keep, preserve=preserve)

@@ -1,0 +1,198 @@
+"""SViT: selective vision transformer (paper §3.3; `mmdet_custom/models/backbones/selective_vit_adapter.py`
+of github.com/uzh-rpg/svit).
+
+Before a gated block a 2-layer perceptron scores every token of the dense map, also those pruned before. The
+block runs on the kept tokens only; pruned tokens stay in the map unchanged and may come back in any later
+block. A loss on the batch-averaged keep ratio (Eq. 2) lets complex images keep more tokens than simple ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from svit.config import PAPER_KEEP_RATIOS
+from svit.pruning.base import (
+    Method,
+    State,
+    Traits,
+    all_tokens,
+    run_block,
+    run_masked,
+    straight_through,
+)
+from svit.pruning.gates import MLPGate
+from svit.pruning.losses import dynamic_ratio_loss, fixed_ratio_loss
+
+INFERENCE_MODES = ("sample", "threshold", "calibrated", "topk")
+
+
+class SViT(Method):
+    """Gates before blocks, preserved and reactivated tokens.
+
+    Args:
+        keep_ratios: target share of kept tokens of each gated block, of all N tokens.
+        locations: zero-based blocks with a gate; default the last `len(keep_ratios)` blocks, or with
+            `inherit` the first block of each later group.
+        inherit: no reactivation (paper §4.1): M_l <- M_l * M_{l-1}; the mask of a gated block is reused
+            until the next gate, so equal targets share one gate.
+        ratio_loss: "dynamic" (Eq. 2) or "fixed" (Eq. 3).
+        ratio_weight: lambda of Eq. 2.
+        ratio_chunk: images averaged together in Eq. 2; 0 the local batch.
+        inference: "sample" draws Bernoulli masks (what the official release does at test time),
+            "threshold" keeps where keeping is likelier, "calibrated" keeps above per-block thresholds fitted
+            on training images, "topk" keeps the round(ratio * N) best of each image.
+        bias: initial log-odds of the gates; None is torch's default as in the release.
+
+    Raises:
+        ValueError: a ratio outside (0, 1], an unknown mode, or locations that do not match.
+    """
+
+    traits = Traits("gate", dynamic_rate=True, preserves=True, reactivates=True, source="SViT")
+
+    def __init__(
+        self,
+        dim: int,
+        depth: int,
+        heads: int,
+        *,
+        keep_ratios: Sequence[float] = PAPER_KEEP_RATIOS,
+        locations: Sequence[int] | None = None,
+        inherit: bool = False,
+        ratio_loss: str = "dynamic",
+        ratio_weight: float = 4.0,
+        ratio_chunk: int = 0,
+        inference: str = "threshold",
+        bias: float | None = None,
+    ) -> None:
+        super().__init__(dim, depth, heads)
+        self.keep_ratios = [float(ratio) for ratio in keep_ratios]
+        self.locations = _locations(locations, len(self.keep_ratios), depth, inherit)
+        _check_choice("ratio_loss", ratio_loss, ("dynamic", "fixed"))
+        _check_ratios(self.keep_ratios)
+        self.inherit = inherit
+        self.ratio_loss, self.ratio_weight, self.ratio_chunk = ratio_loss, ratio_weight, ratio_chunk
+        self.noise_scale = 1.0  # of the Gumbel noise in training; the trainer may lower it
+        self.set_inference(inference)
+        self.gates = nn.ModuleList(MLPGate(dim, bias) for _ in self.locations)
+        self.register_buffer("thresholds", torch.zeros(len(self.locations)))
+
+    def set_inference(self, mode: str) -> None:
+        """Chooses how masks are made outside training: one of `INFERENCE_MODES`."""
+        _check_choice("inference", mode, INFERENCE_MODES)
+        self.inference = mode
+
+    def target_ratios(self) -> list[float]:
+        targets = [1.0] * self.depth
+        for location, ratio in zip(self.locations, self.keep_ratios):
+            last = self._next_location(location) if self.inherit else location + 1
+            targets[location:last] = [ratio] * (last - location)
+        return targets
+
+    def _next_location(self, location: int) -> int:
+        later = [other for other in self.locations if other > location]
+        return later[0] if later else self.depth
+
+    def forward(self, layer: int, block: nn.Module, tokens: Tensor, state: State) -> Tensor:
+        if layer not in self.locations:
+            return self._without_gate(layer, block, tokens, state)
+        index = self.locations.index(layer)
+        log_odds = self._log_odds(index, layer, tokens)
+        wanted, soft = self._decide(index, log_odds, state)
+        if self.inherit and state.previous is not None:
+            wanted = wanted & state.previous
+            soft = soft * state.previous
+        keep = self.probe(layer, wanted, state)
+        if not self.training:
+            return run_block(block, tokens, keep)
+        state.gates[layer] = straight_through(keep, soft)
+        return run_masked(block, tokens, keep, state.gates[layer])
+
+    def _without_gate(self, layer: int, block: nn.Module, tokens: Tensor, state: State) -> Tensor:
+        """Blocks before the first gate use all tokens; with `inherit` later ones reuse the last mask."""
+        inherited = self.inherit and layer > self.locations[0]
+        wanted = state.previous if inherited else all_tokens(tokens)
+        keep = self.probe(layer, wanted, state)
+        if not inherited and keep is wanted:
+            return block(tokens)
+        return run_masked(block, tokens, keep) if self.training else run_block(block, tokens, keep)
+
+    def _log_odds(self, index: int, layer: int, tokens: Tensor) -> Float[Tensor, "batch tokens"]:
+        log_probabilities = self.gates[index](tokens)
+        return self.score_probes[layer](log_probabilities[..., 0] - log_probabilities[..., 1])
+
+    def _decide(
+        self, index: int, log_odds: Float[Tensor, "batch tokens"], state: State
+    ) -> tuple[Bool[Tensor, "batch tokens"], Float[Tensor, "batch tokens"]]:
+        """The hard decision and, for its gradient, the soft one."""
+        if self.training:
+            # the difference of two Gumbel variables is logistic: hard Gumbel-softmax at tau = 1 (Eq. 1)
+            noisy = log_odds + self.noise_scale * _logistic_noise(log_odds)
+            return noisy > 0, noisy.sigmoid()
+        soft = log_odds.sigmoid()
+        if self.inference == "sample":
+            return _uniform(log_odds, state.seeds, index) < soft, soft
+        if self.inference == "topk":
+            return top_tokens(log_odds, self.keep_ratios[index]), soft
+        threshold = self.thresholds[index] if self.inference == "calibrated" else 0.0
+        return log_odds > threshold, soft
+
+    def losses(self, state: State) -> dict[str, Tensor]:
+        gates = [state.gates[layer] for layer in self.locations]
+        if self.ratio_loss == "fixed":
+            loss = fixed_ratio_loss(gates, self.keep_ratios)
+        else:
+            loss = dynamic_ratio_loss(gates, self.keep_ratios, self.ratio_chunk)
+        return {"ratio_loss": self.ratio_weight * loss}
+
+
+def top_tokens(score: Float[Tensor, "batch tokens"], ratio: float) -> Bool[Tensor, "batch tokens"]:
+    """The round(ratio * N) highest-scored tokens of each image, at least one."""
+    count = max(1, round(ratio * score.shape[1]))
+    index = score.topk(count, dim=1).indices
+    return torch.zeros_like(score, dtype=torch.bool).scatter(1, index, True)
+
+
+def _logistic_noise(like: Tensor) -> Tensor:
+    """log(u) - log(1 - u), float32, finite at both ends."""
+    uniform = torch.rand_like(like, dtype=torch.float32).clamp(1e-7, 1 - 1e-7)
+    return torch.logit(uniform)
+
+
+def _uniform(like: Tensor, seeds: list[int] | None, salt: int) -> Tensor:
+    """Uniform numbers (B, N); with seeds each image draws the same ones whatever its batch."""
+    if seeds is None:
+        return torch.rand_like(like)
+    rows = []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed((seed * 1_000_003 + salt) % 2**63)
+        rows.append(torch.rand(like.shape[1], generator=generator))
+    return torch.stack(rows).to(like.device)
+
+
+def _locations(given: Sequence[int] | None, gates: int, depth: int, inherit: bool) -> list[int]:
+    if given is None and inherit:
+        group = depth // 4
+        given = [group * (index + 1) for index in range(gates)]
+    elif given is None:
+        given = list(range(depth - gates, depth))
+    locations = [int(location) for location in given]
+    good = len(locations) == gates and locations == sorted(set(locations))
+    if not good or not all(0 <= location < depth for location in locations):
+        raise ValueError(
+            f"expected {gates} ascending gated blocks in 0..{depth - 1} (one a keep ratio), found {locations}"
+        )
+    return locations
+
+
+def _check_ratios(ratios: Sequence[float]) -> None:
+    if not ratios or not all(0 < ratio <= 1 for ratio in ratios):
+        raise ValueError(f"expected keep ratios in (0, 1], found {list(ratios)}")
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}: expected one of {', '.join(choices)}, found {value!r}")

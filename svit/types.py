@@ -1,0 +1,218 @@
+"""The currency of the workbench: immutable, validated numpy records that every room exchanges.
+
+Nothing here knows torch or a detection framework. Past the detector border only these types travel.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+ImageId = int | str
+
+
+def _expect(condition: bool, expected: str, found: object) -> None:
+    if not condition:
+        raise ValueError(f"expected {expected}, found {found}")
+
+
+def _frozen(array: np.ndarray, dtype: type | np.dtype) -> np.ndarray:
+    """A read-only array of the dtype; the caller's own array stays writable."""
+    view = np.ascontiguousarray(array, dtype=dtype).view()
+    view.flags.writeable = False
+    return view
+
+
+@dataclass(frozen=True)
+class TokenGrid:
+    """Where the tokens of one image lie: source pixels -> resized pixels -> padded token grid.
+
+    Attributes:
+        image_hw: height and width of the source image in pixels, after any EXIF rotation.
+        resized_hw: height and width after resizing, before padding.
+        grid_hw: token rows and columns of the padded image, as the backbone saw it.
+        patch: side of a token in resized pixels.
+    """
+
+    image_hw: tuple[int, int]
+    resized_hw: tuple[int, int]
+    grid_hw: tuple[int, int]
+    patch: int = 16
+
+    def __post_init__(self) -> None:
+        for name in ("image_hw", "resized_hw", "grid_hw"):
+            pair = tuple(int(v) for v in getattr(self, name))
+            _expect(len(pair) == 2 and min(pair) > 0, f"{name} as two positive numbers", pair)
+            object.__setattr__(self, name, pair)
+        _expect(self.patch > 0, "a positive patch", self.patch)
+        fits = all(v <= g for v, g in zip(self.valid_hw, self.grid_hw))
+        _expect(fits, f"a grid {self.grid_hw} that covers {self.valid_hw} tokens", self.resized_hw)
+
+    @property
+    def valid_hw(self) -> tuple[int, int]:
+        """Rows and columns of tokens that show at least one image pixel (the rest is padding)."""
+        return tuple(math.ceil(side / self.patch) for side in self.resized_hw)  # type: ignore[return-value]
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens with padding: N of the paper."""
+        return self.grid_hw[0] * self.grid_hw[1]
+
+    @property
+    def scale_yx(self) -> tuple[float, float]:
+        """Resized pixels per source pixel, vertically and horizontally."""
+        return (
+            self.resized_hw[0] / self.image_hw[0],
+            self.resized_hw[1] / self.image_hw[1],
+        )
+
+    def valid_mask(self) -> np.ndarray:
+        """Tokens that show image pixels. Returns: bool, shape `grid_hw`."""
+        mask = np.zeros(self.grid_hw, dtype=bool)
+        mask[: self.valid_hw[0], : self.valid_hw[1]] = True
+        return mask
+
+    def token_box(self, row: int, column: int) -> tuple[float, float, float, float]:
+        """Box (x0, y0, x1, y1) of a token in source pixels, cut at the image border."""
+        _expect(
+            0 <= row < self.grid_hw[0] and 0 <= column < self.grid_hw[1],
+            f"a token inside the grid {self.grid_hw}",
+            (row, column),
+        )
+        scale_y, scale_x = self.scale_yx
+        height, width = self.image_hw
+        left, top = column * self.patch / scale_x, row * self.patch / scale_y
+        right, bottom = (column + 1) * self.patch / scale_x, (row + 1) * self.patch / scale_y
+        return min(left, width), min(top, height), min(right, width), min(bottom, height)
+
+    def token_at(self, x: float, y: float) -> tuple[int, int]:
+        """Row and column of the token that shows source pixel (x, y).
+
+        Raises:
+            ValueError: the pixel lies outside the image.
+        """
+        height, width = self.image_hw
+        _expect(0 <= x < width and 0 <= y < height, f"a pixel inside {width}x{height}", (x, y))
+        scale_y, scale_x = self.scale_yx
+        row, column = int(y * scale_y / self.patch), int(x * scale_x / self.patch)
+        return min(row, self.valid_hw[0] - 1), min(column, self.valid_hw[1] - 1)
+
+
+@dataclass(frozen=True)
+class TokenTrace:
+    """Which tokens every layer of one image used.
+
+    "Used at layer l" means: took part as a query in that block. A fused remainder is not used.
+
+    Attributes:
+        image_id: as the data set names it.
+        grid: the geometry of the tokens.
+        keep: bool (layers, rows, columns); layers are zero-based blocks, raster order.
+        scores: float16 (layers, rows, columns) log-odds of keeping as the gate saw them, NaN where a
+            layer has no gate; None when not recorded.
+    """
+
+    image_id: ImageId
+    grid: TokenGrid
+    keep: np.ndarray
+    scores: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        keep = np.asarray(self.keep)
+        _expect(keep.dtype == bool, "keep of dtype bool", keep.dtype)
+        shape = (keep.shape[0] if keep.ndim else 0, *self.grid.grid_hw)
+        _expect(keep.ndim == 3 and keep.shape == shape, f"keep of shape {shape}", keep.shape)
+        object.__setattr__(self, "keep", _frozen(keep, bool))
+        if self.scores is not None:
+            scores = np.asarray(self.scores)
+            _expect(scores.shape == shape, f"scores of shape {shape}", scores.shape)
+            object.__setattr__(self, "scores", _frozen(scores, np.float16))
+
+    @property
+    def layers(self) -> int:
+        return self.keep.shape[0]
+
+    @property
+    def usage(self) -> np.ndarray:
+        """Number of layers that used each token (paper Fig. 1/4). Returns: int64 (rows, columns)."""
+        return self.keep.sum(axis=0)
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What a detector found in one image, in source pixels.
+
+    Attributes:
+        boxes_xyxy: float32 (n, 4).
+        scores: float32 (n,), descending.
+        labels: int64 (n,), contiguous class indices from 0 (background has none).
+        masks: bool (n, height, width) of the source image, or None for boxes only.
+    """
+
+    boxes_xyxy: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    masks: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.scores)
+        boxes = np.asarray(self.boxes_xyxy).reshape(-1, 4)
+        _expect(len(boxes) == count, f"{count} boxes (one a score)", len(boxes))
+        _expect(len(self.labels) == count, f"{count} labels (one a score)", len(self.labels))
+        object.__setattr__(self, "boxes_xyxy", _frozen(boxes, np.float32))
+        object.__setattr__(self, "scores", _frozen(self.scores, np.float32))
+        object.__setattr__(self, "labels", _frozen(self.labels, np.int64))
+        if self.masks is not None:
+            masks = np.asarray(self.masks)
+            good = masks.ndim == 3 and len(masks) == count and masks.dtype == bool
+            _expect(good, f"bool masks ({count}, height, width)", (masks.dtype, masks.shape))
+            object.__setattr__(self, "masks", _frozen(masks, bool))
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, index: np.ndarray | slice) -> Detections:
+        """The detections an index array, boolean mask or slice picks; every field is filtered."""
+        masks = None if self.masks is None else self.masks[index]
+        return Detections(self.boxes_xyxy[index], self.scores[index], self.labels[index], masks)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Ground truth of one image in the frame its owner states (source or resized pixels).
+
+    Attributes:
+        boxes_xyxy: float32 (n, 4).
+        labels: int64 (n,), contiguous class indices from 0.
+        masks: bool (n, height, width).
+        crowd: bool (n,); COCO's `iscrowd`.
+        areas: float32 (n,) object areas in source pixels as annotated; zeros where unknown.
+    """
+
+    boxes_xyxy: np.ndarray
+    labels: np.ndarray
+    masks: np.ndarray
+    crowd: np.ndarray = field(default=None)  # type: ignore[assignment]
+    areas: np.ndarray = field(default=None)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        count = len(self.labels)
+        boxes = np.asarray(self.boxes_xyxy).reshape(-1, 4)
+        masks = np.asarray(self.masks)
+        _expect(len(boxes) == count, f"{count} boxes (one a label)", len(boxes))
+        good = masks.ndim == 3 and len(masks) == count
+        _expect(good, f"masks ({count}, height, width)", masks.shape)
+        crowd = np.zeros(count, bool) if self.crowd is None else self.crowd
+        areas = np.zeros(count, np.float32) if self.areas is None else self.areas
+        _expect(len(crowd) == count, f"{count} crowd flags", len(crowd))
+        _expect(len(areas) == count, f"{count} areas", len(areas))
+        object.__setattr__(self, "boxes_xyxy", _frozen(boxes, np.float32))
+        object.__setattr__(self, "labels", _frozen(self.labels, np.int64))
+        object.__setattr__(self, "masks", _frozen(masks, bool))
+        object.__setattr__(self, "crowd", _frozen(crowd, bool))
+        object.__setattr__(self, "areas", _frozen(areas, np.float32))
+
+    def __len__(self) -> int:
+        return len(self.labels)
