@@ -210,7 +210,7 @@ def test_sampled_masks_keep_tokens_as_often_as_their_probability_says(blocks) ->
     method = SViT(24, 12, 3, keep_ratios=[0.5], inference="sample", bias=1.0).eval()
     tokens = torch.randn(1, 4000, 24)
     state = method.begin(tokens, None, [3])
-    odds = method._log_odds(0, 11, tokens)
+    odds = method._log_odds(0, 11, tokens, state)
     keep, soft = method._decide(0, odds, state)
     assert keep.float().mean().item() == pytest.approx(soft.mean().item(), abs=0.03)
 

@@ -13,37 +13,8 @@ from torch.nn import functional as F
 
 from svit.config import BackboneConfig
 from svit.models.backbone import Backbone
+from svit.pruning.attention import Attention
 from svit.pruning.base import Method, State
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention over `scaled_dot_product_attention`, with its class-token row in reach."""
-
-    def __init__(self, dim: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
-
-    def split(self, tokens: Float[Tensor, "batch tokens dim"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, each (B, heads, N, dim / heads)."""
-        batch, count, dim = tokens.shape
-        qkv = self.qkv(tokens).reshape(batch, count, 3, self.heads, dim // self.heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        return query, key, value
-
-    def merge(self, mixed: Float[Tensor, "batch heads tokens head_dim"]) -> Tensor:
-        """Head outputs side by side, projected: (B, N, dim)."""
-        return self.proj(mixed.transpose(1, 2).flatten(2))
-
-    def forward(
-        self,
-        tokens: Float[Tensor, "batch tokens dim"],
-        key_mask: Bool[Tensor, "batch tokens"] | None = None,
-    ) -> Float[Tensor, "batch tokens dim"]:
-        """Every token attends to the tokens where `key_mask` is True (all without one)."""
-        mask = None if key_mask is None else key_mask[:, None, None, :]
-        return self.merge(F.scaled_dot_product_attention(*self.split(tokens), attn_mask=mask))
 
 
 class Block(nn.Module):

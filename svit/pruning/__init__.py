@@ -7,13 +7,24 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from svit.pruning.ats import ATS
 from svit.pruning.base import Method
+from svit.pruning.controls import MagnitudeControl, RandomControl
 from svit.pruning.dense import Dense
+from svit.pruning.dynamicvit import DynamicViT
+from svit.pruning.evit import EViT
+from svit.pruning.evovit import EvoViT
 from svit.pruning.svit import SViT
 
 METHODS: dict[str, type[Method]] = {
     "dense": Dense,
     "svit": SViT,
+    "dynamicvit": DynamicViT,
+    "evit": EViT,
+    "evovit": EvoViT,
+    "ats": ATS,
+    "random": RandomControl,
+    "magnitude": MagnitudeControl,
 }
 
 

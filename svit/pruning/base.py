@@ -8,6 +8,7 @@ on it reads the mask (recording) or returns another one (editing). Source of the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -57,12 +58,14 @@ class State:
         gates: block -> differentiable keep values (B, N) in {0, 1}, filled in training for the ratio loss.
         previous: the keep mask (B, N) of the last block, None before the first.
         class_token: (B, 1, C) of methods that own an artificial class token.
+        extra: what one method alone carries along, by name.
     """
 
     seeds: list[int] | None = None
     gates: dict[int, Tensor] = field(default_factory=dict)
     previous: Tensor | None = None
     class_token: Tensor | None = None
+    extra: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Method(nn.Module):
@@ -105,6 +108,22 @@ class Method(nn.Module):
     def target_ratios(self) -> list[float]:
         """Target share of kept tokens for every block; 1 where the method does not prune."""
         return [1.0] * self.depth
+
+    def staged_ratios(self, locations: Sequence[int], ratios: Sequence[float]) -> list[float]:
+        """A target for every block when each decision holds until the next one."""
+        targets = [1.0] * self.depth
+        for location, ratio in zip(locations, ratios):
+            targets[location:] = [ratio] * (self.depth - location)
+        return targets
+
+    def run_open_block(self, layer: int, block: nn.Module, tokens: Tensor, state: State) -> Tensor:
+        """A block that keeps everything, and says so; an edited probe prunes it all the same."""
+        everything = all_tokens(tokens)
+        keep = self.probe(layer, everything, state)
+        # no hook answered: skip the gather (comparing values would cost a device synchronisation)
+        if keep is everything:
+            return block(tokens)
+        return run_masked(block, tokens, keep) if self.training else run_block(block, tokens, keep)
 
     def probe(self, layer: int, keep: Bool[Tensor, "batch tokens"], state: State) -> Tensor:
         """The decision for a block after recording and edits. Every method calls it once a block."""
@@ -169,6 +188,47 @@ def run_gathered(
     return old.index_copy(1, index, updated.to(old.dtype))
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Kept rows of a batch, left-aligned and padded to the longest image.
+
+    Attributes:
+        rows: (B, K, C).
+        index: int64 (B, K), the raster position of each row.
+        present: bool (B, K), False for padding rows (which are pruned tokens of that image).
+    """
+
+    rows: Tensor
+    index: Tensor
+    present: Tensor
+
+
+def gather_kept(
+    tokens: Float[Tensor, "batch tokens dim"], keep: Bool[Tensor, "batch tokens"]
+) -> Kept:
+    """The kept rows in raster order; K is the largest count of the batch (0 if nothing is kept)."""
+    counts = keep.sum(dim=1, keepdim=True)
+    longest = int(counts.max())
+    order = torch.argsort(keep.to(torch.uint8), dim=1, descending=True, stable=True)
+    index = order[:, :longest]
+    present = torch.arange(longest, device=tokens.device) < counts
+    return Kept(tokens.gather(1, _rows(index, tokens)), index, present)
+
+
+def scatter_kept(
+    old: Float[Tensor, "batch tokens dim"], kept: Kept, updated: Float[Tensor, "batch kept dim"]
+) -> Float[Tensor, "batch tokens dim"]:
+    """`old` with the kept rows replaced by `updated`: the inverse of `gather_kept`."""
+    rows = _rows(kept.index, old)
+    # a padding row is a pruned token: it gets back what it had
+    new = torch.where(kept.present.unsqueeze(-1), updated.to(old.dtype), old.gather(1, rows))
+    return old.scatter(1, rows, new)
+
+
+def _rows(index: Tensor, tokens: Tensor) -> Tensor:
+    return index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1])
+
+
 def run_padded(
     block: nn.Module,
     tokens: Float[Tensor, "batch tokens dim"],
@@ -178,18 +238,11 @@ def run_padded(
 ) -> Float[Tensor, "batch tokens dim"]:
     """Inference with unequal counts: kept rows are left-aligned, padded to the longest, keys masked."""
     old = tokens if preserve else torch.zeros_like(tokens)
-    counts = keep.sum(dim=1)
-    longest = int(counts.max())
-    if longest == 0:
+    kept = gather_kept(tokens, keep)
+    if kept.index.shape[1] == 0:
         return old
-    order = torch.argsort(keep.to(torch.uint8), dim=1, descending=True, stable=True)[:, :longest]
-    present = torch.arange(longest, device=tokens.device) < counts.unsqueeze(1)
-    rows = order.unsqueeze(-1).expand(-1, -1, tokens.shape[-1])
-    kept = tokens.gather(1, rows)
-    safe = present | (counts == 0).unsqueeze(1)
-    updated = block(kept, key_mask=safe).to(old.dtype)
-    # a padding row is a pruned token: it gets back what it had
-    return old.scatter(1, rows, torch.where(present.unsqueeze(-1), updated, old.gather(1, rows)))
+    empty = ~kept.present.any(dim=1, keepdim=True)
+    return scatter_kept(old, kept, block(kept.rows, key_mask=kept.present | empty))
 
 
 def run_block(

@@ -19,13 +19,14 @@ from svit.pruning.base import (
     Method,
     State,
     Traits,
-    all_tokens,
     run_block,
     run_masked,
     straight_through,
 )
-from svit.pruning.gates import MLPGate
+from svit.pruning.gates import build_gate
 from svit.pruning.losses import dynamic_ratio_loss, fixed_ratio_loss
+from svit.pruning.options import check_choice, check_ratios, gated_blocks
+from svit.pruning.sampling import logistic_noise, top_tokens, uniform
 
 INFERENCE_MODES = ("sample", "threshold", "calibrated", "topk")
 
@@ -45,6 +46,7 @@ class SViT(Method):
         inference: "sample" draws Bernoulli masks (what the official release does at test time),
             "threshold" keeps where keeping is likelier, "calibrated" keeps above per-block thresholds fitted
             on training images, "topk" keeps the round(ratio * N) best of each image.
+        gate: "mlp" (the paper's), "local_global" (DynamicViT's predictor, Fig. 3b) or "head_weighted" (SPViT's).
         bias: initial log-odds of the gates; None is torch's default as in the release.
 
     Raises:
@@ -66,41 +68,39 @@ class SViT(Method):
         ratio_weight: float = 4.0,
         ratio_chunk: int = 0,
         inference: str = "threshold",
+        gate: str = "mlp",
         bias: float | None = None,
     ) -> None:
         super().__init__(dim, depth, heads)
         self.keep_ratios = [float(ratio) for ratio in keep_ratios]
-        self.locations = _locations(locations, len(self.keep_ratios), depth, inherit)
-        _check_choice("ratio_loss", ratio_loss, ("dynamic", "fixed"))
-        _check_ratios(self.keep_ratios)
+        self.locations = gated_blocks(locations, len(self.keep_ratios), depth, stages=inherit)
+        check_choice("ratio_loss", ratio_loss, ("dynamic", "fixed"))
+        check_ratios(self.keep_ratios)
         self.inherit = inherit
         self.ratio_loss, self.ratio_weight, self.ratio_chunk = ratio_loss, ratio_weight, ratio_chunk
         self.noise_scale = 1.0  # of the Gumbel noise in training; the trainer may lower it
         self.set_inference(inference)
-        self.gates = nn.ModuleList(MLPGate(dim, bias) for _ in self.locations)
+        self.gates = nn.ModuleList(build_gate(gate, dim, heads, bias) for _ in self.locations)
         self.register_buffer("thresholds", torch.zeros(len(self.locations)))
 
     def set_inference(self, mode: str) -> None:
         """Chooses how masks are made outside training: one of `INFERENCE_MODES`."""
-        _check_choice("inference", mode, INFERENCE_MODES)
+        check_choice("inference", mode, INFERENCE_MODES)
         self.inference = mode
 
     def target_ratios(self) -> list[float]:
+        if self.inherit:
+            return self.staged_ratios(self.locations, self.keep_ratios)
         targets = [1.0] * self.depth
         for location, ratio in zip(self.locations, self.keep_ratios):
-            last = self._next_location(location) if self.inherit else location + 1
-            targets[location:last] = [ratio] * (last - location)
+            targets[location] = ratio
         return targets
-
-    def _next_location(self, location: int) -> int:
-        later = [other for other in self.locations if other > location]
-        return later[0] if later else self.depth
 
     def forward(self, layer: int, block: nn.Module, tokens: Tensor, state: State) -> Tensor:
         if layer not in self.locations:
             return self._without_gate(layer, block, tokens, state)
         index = self.locations.index(layer)
-        log_odds = self._log_odds(index, layer, tokens)
+        log_odds = self._log_odds(index, layer, tokens, state)
         wanted, soft = self._decide(index, log_odds, state)
         if self.inherit and state.previous is not None:
             wanted = wanted & state.previous
@@ -112,16 +112,18 @@ class SViT(Method):
         return run_masked(block, tokens, keep, state.gates[layer])
 
     def _without_gate(self, layer: int, block: nn.Module, tokens: Tensor, state: State) -> Tensor:
-        """Blocks before the first gate use all tokens; with `inherit` later ones reuse the last mask."""
-        inherited = self.inherit and layer > self.locations[0]
-        wanted = state.previous if inherited else all_tokens(tokens)
-        keep = self.probe(layer, wanted, state)
-        if not inherited and keep is wanted:
-            return block(tokens)
+        """Blocks without a gate use all tokens; with `inherit` later ones reuse the last mask."""
+        if not self.inherit or layer < self.locations[0]:
+            return self.run_open_block(layer, block, tokens, state)
+        keep = self.probe(layer, state.previous, state)
         return run_masked(block, tokens, keep) if self.training else run_block(block, tokens, keep)
 
-    def _log_odds(self, index: int, layer: int, tokens: Tensor) -> Float[Tensor, "batch tokens"]:
-        log_probabilities = self.gates[index](tokens)
+    def _log_odds(
+        self, index: int, layer: int, tokens: Tensor, state: State
+    ) -> Float[Tensor, "batch tokens"]:
+        # with reactivation every token is a candidate, so the gate's average runs over all of them
+        policy = state.previous if self.inherit else None
+        log_probabilities = self.gates[index](tokens, policy)
         return self.score_probes[layer](log_probabilities[..., 0] - log_probabilities[..., 1])
 
     def _decide(
@@ -130,11 +132,11 @@ class SViT(Method):
         """The hard decision and, for its gradient, the soft one."""
         if self.training:
             # the difference of two Gumbel variables is logistic: hard Gumbel-softmax at tau = 1 (Eq. 1)
-            noisy = log_odds + self.noise_scale * _logistic_noise(log_odds)
+            noisy = log_odds + self.noise_scale * logistic_noise(log_odds)
             return noisy > 0, noisy.sigmoid()
         soft = log_odds.sigmoid()
         if self.inference == "sample":
-            return _uniform(log_odds, state.seeds, index) < soft, soft
+            return uniform(log_odds, state.seeds, index) < soft, soft
         if self.inference == "topk":
             return top_tokens(log_odds, self.keep_ratios[index]), soft
         threshold = self.thresholds[index] if self.inference == "calibrated" else 0.0
@@ -147,52 +149,3 @@ class SViT(Method):
         else:
             loss = dynamic_ratio_loss(gates, self.keep_ratios, self.ratio_chunk)
         return {"ratio_loss": self.ratio_weight * loss}
-
-
-def top_tokens(score: Float[Tensor, "batch tokens"], ratio: float) -> Bool[Tensor, "batch tokens"]:
-    """The round(ratio * N) highest-scored tokens of each image, at least one."""
-    count = max(1, round(ratio * score.shape[1]))
-    index = score.topk(count, dim=1).indices
-    return torch.zeros_like(score, dtype=torch.bool).scatter(1, index, True)
-
-
-def _logistic_noise(like: Tensor) -> Tensor:
-    """log(u) - log(1 - u), float32, finite at both ends."""
-    uniform = torch.rand_like(like, dtype=torch.float32).clamp(1e-7, 1 - 1e-7)
-    return torch.logit(uniform)
-
-
-def _uniform(like: Tensor, seeds: list[int] | None, salt: int) -> Tensor:
-    """Uniform numbers (B, N); with seeds each image draws the same ones whatever its batch."""
-    if seeds is None:
-        return torch.rand_like(like)
-    rows = []
-    for seed in seeds:
-        generator = torch.Generator().manual_seed((seed * 1_000_003 + salt) % 2**63)
-        rows.append(torch.rand(like.shape[1], generator=generator))
-    return torch.stack(rows).to(like.device)
-
-
-def _locations(given: Sequence[int] | None, gates: int, depth: int, inherit: bool) -> list[int]:
-    if given is None and inherit:
-        group = depth // 4
-        given = [group * (index + 1) for index in range(gates)]
-    elif given is None:
-        given = list(range(depth - gates, depth))
-    locations = [int(location) for location in given]
-    good = len(locations) == gates and locations == sorted(set(locations))
-    if not good or not all(0 <= location < depth for location in locations):
-        raise ValueError(
-            f"expected {gates} ascending gated blocks in 0..{depth - 1} (one a keep ratio), found {locations}"
-        )
-    return locations
-
-
-def _check_ratios(ratios: Sequence[float]) -> None:
-    if not ratios or not all(0 < ratio <= 1 for ratio in ratios):
-        raise ValueError(f"expected keep ratios in (0, 1], found {list(ratios)}")
-
-
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name}: expected one of {', '.join(choices)}, found {value!r}")

@@ -1,0 +1,82 @@
+"""What the attention-based methods share: an artificial class token that travels beside the map.
+
+Dense models have no class token, so these methods own one (paper §4.1: "we insert an artificial class token
+and find it still works well"). It never enters injector, extractor or detector, is never reported as a patch,
+and learns only through the patches that attend to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from svit.pruning.attention import KEY, QUERY
+from svit.pruning.base import Kept, Method, State, gather_kept
+
+
+@dataclass(frozen=True)
+class TokenSequence:
+    """The class token, any extra tokens, and the kept patches of a batch, side by side.
+
+    Attributes:
+        tokens: (B, 1 + E + K, C).
+        mask: bool (B, 1 + E + K), False for padding.
+        kept: where the patches came from.
+    """
+
+    tokens: Tensor
+    mask: Tensor
+    kept: Kept
+
+    @property
+    def patches_from(self) -> int:
+        """Index of the first patch."""
+        return self.tokens.shape[1] - self.kept.index.shape[1]
+
+
+class ClassTokenMethod(Method):
+    """A method with an artificial class token, initialised like DeiT's (normal, 0.02)."""
+
+    def __init__(self, dim: int, depth: int, heads: int) -> None:
+        super().__init__(dim, depth, heads)
+        self.class_token = nn.Parameter(torch.zeros(1, 1, dim))
+        nn.init.trunc_normal_(self.class_token, std=0.02)
+
+    def begin(
+        self, tokens: Tensor, class_position: Tensor, seeds: list[int] | None = None
+    ) -> State:
+        state = super().begin(tokens, class_position, seeds)
+        state.class_token = (self.class_token + class_position).expand(len(tokens), -1, -1)
+        return state
+
+    def assemble(
+        self, tokens: Float[Tensor, "batch tokens dim"], keep: Bool[Tensor, "batch tokens"], state: State
+    ) -> TokenSequence:
+        """Class token, extra tokens and kept patches in one sequence."""
+        kept = gather_kept(tokens, keep)
+        fused = [state.extra["fused"]] if "fused" in state.extra else []
+        front = torch.cat([state.class_token, *fused], dim=1).to(tokens.dtype)
+        seen = front.new_ones(front.shape[:2], dtype=torch.bool)
+        return TokenSequence(
+            torch.cat([front, kept.rows], dim=1), torch.cat([seen, kept.present], dim=1), kept
+        )
+
+    def class_attention(
+        self, block: nn.Module, sequence: TokenSequence
+    ) -> Float[Tensor, "batch heads kept"]:
+        """Attention of the class token to each kept patch in this block: O(N C), no N x N matrix."""
+        normed = block.norm1(sequence.tokens)
+        (query,) = block.attn.project(normed[:, :1], QUERY)
+        (key,) = block.attn.project(normed, KEY)
+        return block.attn.class_row(query, key, sequence.mask)[..., sequence.patches_from :]
+
+    @staticmethod
+    def to_raster(
+        sequence: TokenSequence, values: Float[Tensor, "batch kept"], size: int
+    ) -> Float[Tensor, "batch tokens"]:
+        """Values of the kept patches at their raster positions, 0 elsewhere."""
+        values = values * sequence.kept.present
+        return values.new_zeros(len(values), size).scatter(1, sequence.kept.index, values)

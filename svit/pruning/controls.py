@@ -1,0 +1,81 @@
+"""Selections nobody learned: what a comparison needs beside every learned mask (methods.md §13.5).
+
+They prune the same number of tokens in the same blocks as SViT, preserve the rest and choose anew each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from svit.config import PAPER_KEEP_RATIOS
+from svit.pruning.base import Method, State, Traits, run_block
+from svit.pruning.options import check_ratios, gated_blocks
+from svit.pruning.sampling import top_tokens, uniform
+
+
+class Control(Method):
+    """The best round(ratio * N) tokens of each image by a score without parameters.
+
+    Args:
+        keep_ratios: share of all N tokens kept in each pruned block.
+        locations: zero-based pruned blocks; default the last `len(keep_ratios)`.
+
+    Raises:
+        ValueError: a ratio outside (0, 1] or locations that do not match.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        depth: int,
+        heads: int,
+        *,
+        keep_ratios: Sequence[float] = PAPER_KEEP_RATIOS,
+        locations: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(dim, depth, heads)
+        self.keep_ratios = [float(ratio) for ratio in keep_ratios]
+        check_ratios(self.keep_ratios)
+        self.locations = gated_blocks(locations, len(self.keep_ratios), depth, stages=False)
+
+    def target_ratios(self) -> list[float]:
+        targets = [1.0] * self.depth
+        for location, ratio in zip(self.locations, self.keep_ratios):
+            targets[location] = ratio
+        return targets
+
+    def forward(self, layer: int, block: nn.Module, tokens: Tensor, state: State) -> Tensor:
+        if layer not in self.locations:
+            return self.run_open_block(layer, block, tokens, state)
+        ratio = self.keep_ratios[self.locations.index(layer)]
+        score = self.score_probes[layer](self.score(layer, tokens, state))
+        keep = self.probe(layer, top_tokens(score, ratio), state)
+        return run_block(block, tokens, keep)
+
+    def score(self, layer: int, tokens: Tensor, state: State) -> Float[Tensor, "batch tokens"]:
+        """What the tokens are ranked by."""
+        raise NotImplementedError
+
+
+class RandomControl(Control):
+    """Uniformly random tokens, drawn anew in every block; seeded an image at inference."""
+
+    traits = Traits("control", dynamic_rate=False, preserves=True, reactivates=True, source="random")
+
+    def score(self, layer: int, tokens: Tensor, state: State) -> Float[Tensor, "batch tokens"]:
+        return uniform(tokens[..., 0].float(), state.seeds, layer)
+
+
+class MagnitudeControl(Control):
+    """Tokens of the largest Euclidean norm (the score of SparseViT's windows, methods.md §13.3)."""
+
+    traits = Traits(
+        "control", dynamic_rate=False, preserves=True, reactivates=True, source="magnitude"
+    )
+
+    def score(self, layer: int, tokens: Tensor, state: State) -> Float[Tensor, "batch tokens"]:
+        return torch.linalg.vector_norm(tokens.detach().float(), dim=-1)

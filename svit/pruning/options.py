@@ -1,0 +1,44 @@
+"""Checks of the arguments that methods share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def gated_blocks(
+    given: Sequence[int] | None, gates: int, depth: int, *, stages: bool
+) -> list[int]:
+    """Zero-based blocks that decide anew, ascending, one a keep ratio.
+
+    Args:
+        given: the user's choice, or None.
+        stages: without a choice, True takes the first block of each later quarter (4, 7, 10 of 12 in the
+            paper's counting), False the last `gates` blocks (4..12).
+
+    Raises:
+        ValueError: blocks outside the model, repeated, unsorted, or not one a keep ratio.
+    """
+    if given is None and stages:
+        group = depth // 4
+        given = [group * (index + 1) for index in range(gates)]
+    elif given is None:
+        given = list(range(depth - gates, depth))
+    locations = [int(location) for location in given]
+    good = len(locations) == gates and locations == sorted(set(locations))
+    if not good or not all(0 <= location < depth for location in locations):
+        raise ValueError(
+            f"expected {gates} ascending gated blocks in 0..{depth - 1} (one a keep ratio), found {locations}"
+        )
+    return locations
+
+
+def check_ratios(ratios: Sequence[float]) -> None:
+    """Raises ValueError unless every keep ratio lies in (0, 1]."""
+    if not ratios or not all(0 < ratio <= 1 for ratio in ratios):
+        raise ValueError(f"expected keep ratios in (0, 1], found {list(ratios)}")
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raises ValueError with the choices unless `value` is one of them."""
+    if value not in choices:
+        raise ValueError(f"{name}: expected one of {', '.join(choices)}, found {value!r}")

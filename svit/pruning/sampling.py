@@ -1,0 +1,42 @@
+"""Random numbers and top-k: how scores become hard keep decisions."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+def best_of(
+    score: Float[Tensor, "batch tokens"],
+    count: Int[Tensor, " batch"],
+    candidates: Bool[Tensor, "batch tokens"],
+) -> Bool[Tensor, "batch tokens"]:
+    """The `count` highest-scored candidates of each image (all of them where there are fewer)."""
+    ranked = score.masked_fill(~candidates, float("-inf")).argsort(dim=1, descending=True, stable=True)
+    places = torch.arange(score.shape[1], device=score.device).expand_as(ranked)
+    rank = torch.empty_like(ranked).scatter(1, ranked, places)
+    return (rank < count.unsqueeze(1)) & candidates
+
+
+def top_tokens(score: Float[Tensor, "batch tokens"], ratio: float) -> Bool[Tensor, "batch tokens"]:
+    """The round(ratio * N) highest-scored tokens of each image, at least one."""
+    index = score.topk(max(1, round(ratio * score.shape[1])), dim=1).indices
+    return torch.zeros_like(score, dtype=torch.bool).scatter(1, index, True)
+
+
+def logistic_noise(like: Tensor) -> Tensor:
+    """log(u) - log(1 - u), float32, finite at both ends."""
+    uniform = torch.rand_like(like, dtype=torch.float32).clamp(1e-7, 1 - 1e-7)
+    return torch.logit(uniform)
+
+
+def uniform(like: Tensor, seeds: list[int] | None, salt: int) -> Tensor:
+    """Uniform numbers (B, N); with seeds each image draws the same ones whatever its batch."""
+    if seeds is None:
+        return torch.rand_like(like)
+    rows = []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed((seed * 1_000_003 + salt) % 2**63)
+        rows.append(torch.rand(like.shape[1], generator=generator))
+    return torch.stack(rows).to(like.device)
