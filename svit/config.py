@@ -149,6 +149,7 @@ class TrainConfig:
     noise_end: float = (
         0.0  # deviation: share of training over which the gates' noise falls to 0; 0: kept
     )
+    channels_last: bool = False  # memory layout of convolutions; no gain on CPU (training.md)
     seed: int = 0
     checkpoint_period: int = 5000
 
@@ -158,7 +159,10 @@ class TrainConfig:
         _expect(self.precision in choices, "train.precision", f"one of {choices}", self.precision)
         schedules = ("steps", "cosine")
         _expect(self.schedule in schedules, "train.schedule", f"one of {schedules}", self.schedule)
-        _expect(self.batch > 0, "train.batch", "a positive number", self.batch)
+        for name in ("batch", "checkpoint_period"):
+            value = getattr(self, name)
+            _expect(value > 0, f"train.{name}", "a positive number", value)
+        _expect(0 <= self.noise_end <= 1, "train.noise_end", "a share in [0, 1]", self.noise_end)
 
 
 @dataclass(frozen=True)

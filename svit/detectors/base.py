@@ -1,58 +1,184 @@
-"""One interface for a Mask R-CNN whatever framework runs it."""
+"""One interface for a Mask R-CNN whatever framework runs it.
+
+The base class does what both frameworks share: padding, the backbone, seeds of random masks,
+precision, and weights under one set of names (detectron2's). A framework adds the way from feature
+maps to losses or detections.
+"""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
+import numpy as np
+import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from svit.config import Config
-from svit.data.samples import Sample
+from svit.data.samples import Sample, pad_batch
 from svit.models.backbone import Backbone
-from svit.types import Detections
+from svit.types import Detections, ImageId, Target
+
+Maps = dict[str, Tensor]
+ASPECT_RATIOS = (0.5, 1.0, 2.0)  # height / width of the anchors
+BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # mmdet's stds .1 .1 .2 .2
+LEVELS = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64}  # FPN maps and their strides
+POOLED_LEVELS = ("p2", "p3", "p4", "p5")  # p6 serves proposals only
+BOX_CELLS, MASK_CELLS = 7, 14  # sides of pooled regions; masks come out at twice the side
 
 
 class Detector(nn.Module):
     """Samples in, losses or detections out.
 
+    The backbone runs in the caller's precision (autocast), everything behind it in float32.
+
     Attributes:
         config: everything it was built from, with `framework` resolved.
         backbone: the ViT backbone below the FPN (not the FPN).
         framework: "torchvision" or "detectron2".
+        names: prefix of a parameter's name here -> prefix of its canonical (detectron2) name.
+        seed: of the random masks in the inference mode `sample`; every image has its own.
     """
 
-    framework: str
+    framework: ClassVar[str]
+    names: ClassVar[Mapping[str, str]]
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
+        self.seed = 0
 
     @property
     def backbone(self) -> Backbone:
         raise NotImplementedError
 
     def losses(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
-        """Training losses, each weighted: detectron2's names, and `ratio_loss` from gated methods."""
-        raise NotImplementedError
+        """Training losses, each weighted: detectron2's names, and `ratio_loss` from gated methods.
 
+        Raises:
+            RuntimeError: the detector is not in training mode.
+            ValueError: a sample has no target.
+        """
+        self._expect_mode(training=True)
+        targets = [training_target(sample) for sample in samples]
+        images, maps = self._maps(samples)
+        with torch.autocast(images.device.type, enabled=False):
+            losses = self._losses(images, maps, samples, targets)
+        return {**losses, **self.backbone.take_losses()}
+
+    @torch.no_grad()
     def predict(self, samples: Sequence[Sample]) -> list[Detections]:
-        """Detections in source pixels with boolean masks, one a sample; needs `eval()` mode."""
-        raise NotImplementedError
+        """Detections in source pixels with boolean masks, one a sample.
+
+        Raises:
+            RuntimeError: the detector is not in `eval()` mode.
+        """
+        self._expect_mode(training=False)
+        self.backbone.seed_images(image_seeds(samples, self.seed))
+        images, maps = self._maps(samples)
+        with torch.autocast(images.device.type, enabled=False):
+            return self._detections(images, maps, samples)
 
     def forward(self, samples: Sequence[Sample]) -> dict[str, Tensor] | list[Detections]:
         """`losses` in training mode and `predict` otherwise: what DistributedDataParallel calls."""
         return self.losses(samples) if self.training else self.predict(samples)
 
-    def canonical_state_dict(self) -> dict[str, Tensor]:
-        """Parameters and buffers under detectron2's names, whatever framework holds them."""
+    def _losses(
+        self,
+        images: Float[Tensor, "batch 3 height width"],
+        maps: Maps,
+        samples: Sequence[Sample],
+        targets: Sequence[Target],
+    ) -> dict[str, Tensor]:
+        """Losses of proposals, boxes and masks from the float32 maps c2..c5."""
         raise NotImplementedError
 
-    def load_canonical(self, state: dict[str, Tensor]) -> None:
-        """Loads what `canonical_state_dict` of any framework returned; strict."""
+    def _detections(
+        self, images: Float[Tensor, "batch 3 height width"], maps: Maps, samples: Sequence[Sample]
+    ) -> list[Detections]:
+        """Detections in source pixels from the float32 maps c2..c5."""
         raise NotImplementedError
+
+    def _maps(self, samples: Sequence[Sample]) -> tuple[Tensor, Maps]:
+        """The padded batch, and its feature maps in float32."""
+        images = pad_batch(samples, self.config.data.pad_multiple)
+        return images, {name: values.float() for name, values in self.backbone(images).items()}
+
+    def _expect_mode(self, training: bool) -> None:
+        if self.training != training:
+            wanted, method = ("train", "losses") if training else ("eval", "predict")
+            raise RuntimeError(f"{method}() needs {wanted} mode; call detector.{wanted}() first")
+
+    def canonical_state_dict(self) -> dict[str, Tensor]:
+        """Parameters and buffers under detectron2's names, whatever framework holds them."""
+        return {renamed(name, self.names): value for name, value in self.state_dict().items()}
+
+    def load_canonical(self, state: Mapping[str, Tensor]) -> None:
+        """Loads what `canonical_state_dict` of any framework returned; strict.
+
+        Raises:
+            ValueError: a tensor is missing, unknown or of another shape; nothing is loaded then.
+        """
+        here = {renamed(name, self.names): name for name in self.state_dict()}
+        problem = mismatch(self.canonical_state_dict(), state)
+        if problem:
+            raise ValueError(f"these weights do not fit {self.config.name!r}: {problem}")
+        self.load_state_dict({here[name]: value for name, value in state.items()})
+
+
+def renamed(name: str, prefixes: Mapping[str, str]) -> str:
+    """The name with its first matching prefix replaced; names that match none stay."""
+    for old, new in prefixes.items():
+        if name.startswith(old):
+            return new + name[len(old) :]
+    return name
+
+
+def mismatch(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """What keeps `found` from being loaded where `expected` is; an empty string if nothing does."""
+    shapes = [
+        f"{name} {tuple(found[name].shape)} instead of {tuple(expected[name].shape)}"
+        for name in sorted(expected.keys() & found.keys())
+        if found[name].shape != expected[name].shape
+    ]
+    kinds = {
+        "missing": sorted(expected.keys() - found.keys()),
+        "unexpected": sorted(found.keys() - expected.keys()),
+        "of another shape": shapes,
+    }
+    return "; ".join(
+        f"{len(names)} {kind} ({_some(names)})" for kind, names in kinds.items() if names
+    )
+
+
+def _some(names: Sequence[str], limit: int = 5) -> str:
+    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
+
+
+def training_target(sample: Sample) -> Target:
+    """The objects a detector learns from: no crowds, no boxes without area (as in mmdet).
+
+    Raises:
+        ValueError: the sample has no target.
+    """
+    target = sample.target
+    if target is None:
+        raise ValueError(f"image {sample.image_id!r}: training needs a target, found none")
+    sides = target.boxes_xyxy[:, 2:] - target.boxes_xyxy[:, :2]
+    keep = ~target.crowd & (sides > 0).all(axis=1)
+    if keep.all():
+        return target
+    fields = (target.boxes_xyxy, target.labels, target.masks, target.crowd, target.areas)
+    return Target(*(np.asarray(values)[keep] for values in fields))
+
+
+def image_seed(image_id: ImageId, seed: int) -> int:
+    """A random seed that depends on the image's id alone, not on its place in the run."""
+    return zlib.crc32(f"{seed}:{image_id}".encode())
 
 
 def image_seeds(samples: Sequence[Sample], seed: int) -> list[int]:
-    """One random seed an image that depends on its id alone, not on its place in the run."""
-    return [zlib.crc32(f"{seed}:{sample.image_id}".encode()) for sample in samples]
+    """One random seed an image; see `image_seed`."""
+    return [image_seed(sample.image_id, seed) for sample in samples]

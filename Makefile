@@ -1,0 +1,75 @@
+# On a fresh machine with Python 3.10 or newer, two commands do all the set-up: `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV ?= .venv
+WORKERS ?= 2
+RUN ?= demo/runs/shapes
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# one thread a worker: two pools of threads on two cores are slower than two threads
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+.PHONY: help demo app figures test test-slow test-oldest lint clean
+
+help:
+	@echo 'make demo         set up, record the bundled example, write pictures, print their paths'
+	@echo 'make app          serve the app on this computer        (RUNS=folder of recorded runs)'
+	@echo 'make figures      render every figure of a recorded run (RUN=folder, OUT=folder)'
+	@echo 'make test         set up, run the test suite            (WORKERS=2)'
+	@echo 'make test-slow    run the tests that take longer'
+	@echo 'make test-oldest  run the suite on the oldest versions that requirements.txt admits'
+	@echo 'make lint         ruff check and ruff format --check'
+	@echo 'make clean        remove the environments and caches; recorded runs stay'
+
+demo: $(VENV)/.installed
+	@$(BIN)/svit demo
+	@echo 'Open the app:  make app'
+
+app: $(VENV)/.installed
+	@$(BIN)/svit app $(if $(RUNS),--runs "$(RUNS)")
+
+figures: $(VENV)/.installed
+	@for name in $$($(BIN)/python -c 'from analysis.render import FIGURES; print(*FIGURES)'); do \
+	  $(BIN)/python -m analysis.render $$name "$(RUN)" $(if $(OUT),--out "$(OUT)") || exit 1; done
+
+test: $(VENV)/.installed-dev
+	@$(PYTEST) -n $(WORKERS)
+
+test-slow: $(VENV)/.installed-dev
+	@$(PYTEST) -n $(WORKERS) -m slow
+
+# a second environment with the oldest versions that the lower bounds admit
+test-oldest: OLDEST := $(VENV)-oldest/bin/python
+test-oldest: requirements.txt pyproject.toml
+	@$(PYTHON) -m venv --clear $(VENV)-oldest
+	@$(OLDEST) -m pip --disable-pip-version-check install --quiet uv
+	@$(OLDEST) -m uv pip install --python $(OLDEST) --resolution lowest-direct \
+	  -r requirements.txt -e '.[dev]'
+	@OMP_NUM_THREADS=1 $(OLDEST) -m pytest -n $(WORKERS)
+
+lint: $(VENV)/.installed-dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+clean:
+	rm -rf $(VENV) $(VENV)-oldest .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps make set-up happen once, and again after requirements.txt or pyproject.toml changed.
+$(VENV)/.installed: requirements.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "error: no '$(PYTHON)' here; install Python 3.10 or newer, or name one:" \
+	       "make PYTHON=/path/to/python3 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "error: '$(PYTHON)' is $$($(PYTHON) --version 2>&1), but Python 3.10 or newer is needed:" \
+	       "make PYTHON=/path/to/python3 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { \
+	  echo "error: '$(PYTHON) -m venv' failed; on Debian and Ubuntu: apt install python3-venv" >&2; \
+	  exit 1; }
+	@echo "Installing into $(VENV): a few minutes the first time"
+	@$(PIP) install -r requirements.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@$(PIP) install -r requirements.txt -e '.[dev]'
+	@touch $@

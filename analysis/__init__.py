@@ -1,0 +1,1 @@
+"""Analysis of recorded runs: metrics, figures, commands and pages, all of it without torch."""

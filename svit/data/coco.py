@@ -1,0 +1,253 @@
+"""COCO data sets and picture folders as samples, and the order in which training sees them.
+
+A data set keeps its annotations packed in one array (118,000 images stay well below a GiB, and worker
+processes share it) and decodes masks when asked. Every json passes `svit.data.validate` first.
+Conventions of mmdet 2.28's `CocoDataset` (reference of the released weights) are named where they count.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from svit.config import DataConfig
+from svit.data.folder import ImageFiles
+from svit.data.images import ImageError, clip_boxes, normalise, prepare, read_image
+from svit.data.order import batches
+from svit.data.samples import Sample
+from svit.data.segments import decode_masks
+from svit.data.transforms import augment
+from svit.data.validate import CocoError, checked
+from svit.types import ImageId, Target
+
+__all__ = [
+    "CocoDataset",
+    "CocoError",
+    "CocoFiles",
+    "ImageError",
+    "ImageFiles",
+    "batches",
+    "find_coco",
+    "prepare",
+    "read_image",
+]
+
+ENVIRONMENT = "DETECTRON2_DATASETS"
+DEFAULT_ROOTS = ("datasets", "data")  # detectron2's and OpenMMLab's habit
+
+
+class CocoDataset:
+    """Pictures with objects from a COCO json.
+
+    Labels are the positions of the categories in the order of their ids (gaps are fine).
+
+    Args:
+        json: the file, or what it holds.
+        image_root: folder that `file_name` is relative to.
+        config: how pictures reach the model.
+        train: crowds and objects without area are left out, as are pictures without an object; samples
+            with a seed are augmented.
+        exif: as in `read_image`.
+        repair: False refuses a json that needs repairs.
+
+    Attributes:
+        report: what the check of the json found and repaired.
+        image_ids: one an image, in the order of the json.
+        category_ids: ascending; a label indexes it.
+        class_names: in the same order.
+        aspect_groups: int64 (images,), 1 where width > height, else 0.
+
+    Raises:
+        CocoError: the json is unreadable or wrong, or `train` finds no picture with an object.
+    """
+
+    def __init__(
+        self,
+        json: Path | str | Mapping[str, Any],
+        image_root: Path | str,
+        config: DataConfig,
+        train: bool = False,
+        *,
+        exif: str = "auto",
+        repair: bool = True,
+    ) -> None:
+        data, self.report = checked(json, repair=repair)
+        self.image_root = Path(image_root)
+        self.config, self.train, self.exif = config, train, exif
+        categories = sorted(data["categories"], key=lambda category: category["id"])
+        self.category_ids = [int(category["id"]) for category in categories]
+        self.class_names = [str(category["name"]) for category in categories]
+        self._labels = {number: label for label, number in enumerate(self.category_ids)}
+        images, objects = _by_image(data, train)
+        if train and not images:
+            raise CocoError(f"{self.report.source}: no picture has an object to learn from")
+        self._objects = _Packed(objects)
+        self.image_ids: list[ImageId] = [image["id"] for image in images]
+        self._file_names = [image["file_name"] for image in images]
+        sizes = [(int(image["height"]), int(image["width"])) for image in images]
+        self._image_hw = np.array(sizes, dtype=np.int32).reshape(-1, 2)
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    @property
+    def aspect_groups(self) -> np.ndarray:
+        return (self._image_hw[:, 1] > self._image_hw[:, 0]).astype(np.int64)
+
+    def file_name(self, index: int) -> str:
+        """The name of a picture's file below the image root."""
+        return self._file_names[index]
+
+    def image_hw(self, index: int) -> tuple[int, int]:
+        """Height and width of a picture in source pixels, as the json says."""
+        height, width = self._image_hw[index]
+        return int(height), int(width)
+
+    def image(self, index: int) -> UInt8[np.ndarray, "height width 3"]:
+        """A picture in source pixels, RGB.
+
+        Raises:
+            ImageError: its file cannot be read, or has another size than the json says.
+        """
+        path = self.image_root / self._file_names[index]
+        return read_image(path, exif=self.exif, expected_hw=self.image_hw(index))
+
+    def target(self, index: int) -> Target:
+        """The objects of a picture in source pixels; crowds only where `train` is False."""
+        image_hw, objects = self.image_hw(index), self._objects[index]
+        boxes = np.array([item["bbox"] for item in objects], np.float32).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        return Target(
+            boxes_xyxy=clip_boxes(boxes, image_hw),
+            labels=np.array([self._labels[item["category_id"]] for item in objects], np.int64),
+            masks=decode_masks([item["segmentation"] for item in objects], image_hw),
+            crowd=np.array([item["iscrowd"] for item in objects], bool),
+            areas=np.array([item["area"] for item in objects], np.float32),
+        )
+
+    def sample(self, index: int, seed: int | None = None) -> Sample:
+        """A picture ready for the model.
+
+        Args:
+            seed: draws the augmentations of a training set; without it, and outside training, the
+                picture goes through the test pipeline.
+
+        Returns: the sample; its target is None outside training (see `target`).
+
+        Raises:
+            ImageError: as `image`.
+        """
+        image, image_id = self.image(index), self.image_ids[index]
+        if not self.train:
+            return prepare(image, self.config, image_id)
+        target = self.target(index)
+        if seed is None:
+            return prepare(image, self.config, image_id, target)
+        variant, moved = augment(image, target, self.config, seed)
+        return Sample(image_id, normalise(variant, self.config), image.shape[:2], moved)
+
+    def coco(self, indices: Sequence[int] | None = None) -> dict[str, Any]:
+        """The checked and repaired ground truth as a COCO dictionary, for pycocotools.
+
+        Args:
+            indices: the pictures to contain; all without it.
+        """
+        chosen = range(len(self)) if indices is None else indices
+        images = [
+            {"id": self.image_ids[i], "file_name": self._file_names[i]}
+            | dict(zip(("height", "width"), self.image_hw(i)))
+            for i in chosen
+        ]
+        categories = [
+            {"id": number, "name": name}
+            for number, name in zip(self.category_ids, self.class_names)
+        ]
+        annotations = [item for i in chosen for item in self._objects[i]]
+        return {
+            "info": {},
+            "images": images,
+            "annotations": annotations,
+            "categories": categories,
+        }
+
+
+class _Packed:
+    """A list of picklable items as one array of bytes.
+
+    Worker processes share its pages; a list of objects would be copied with its reference counts.
+    """
+
+    def __init__(self, items: Sequence[Any]) -> None:
+        pieces = [pickle.dumps(item, protocol=pickle.HIGHEST_PROTOCOL) for item in items]
+        self._ends = np.cumsum([0] + [len(piece) for piece in pieces])
+        self._bytes = np.frombuffer(b"".join(pieces), dtype=np.uint8)
+
+    def __getitem__(self, index: int) -> Any:
+        index = range(len(self._ends) - 1)[index]
+        return pickle.loads(self._bytes[self._ends[index] : self._ends[index + 1]])
+
+
+def _by_image(
+    data: Mapping[str, Any], train: bool
+) -> tuple[list[dict[str, Any]], list[list[dict[str, Any]]]]:
+    """The pictures to show and, in the same order, the annotations of each."""
+    objects: dict[ImageId, list[dict[str, Any]]] = {image["id"]: [] for image in data["images"]}
+    hw = {image["id"]: (image["height"], image["width"]) for image in data["images"]}
+    for annotation in data["annotations"]:
+        image_id = annotation["image_id"]
+        if not train or _is_learnt(annotation, hw[image_id]):
+            objects[image_id].append(annotation)
+    images = [image for image in data["images"] if objects[image["id"]] or not train]
+    return images, [objects[image["id"]] for image in images]
+
+
+def _is_learnt(annotation: Mapping[str, Any], image_hw: tuple[int, int]) -> bool:
+    """mmdet's rule: no crowd, at least one pixel wide and high, some of it inside the picture."""
+    left, top, width, height = annotation["bbox"]
+    inside = left < image_hw[1] and top < image_hw[0] and left + width > 0 and top + height > 0
+    large = width >= 1 and height >= 1 and annotation["area"] > 0
+    return inside and large and not annotation["iscrowd"]
+
+
+@dataclass(frozen=True)
+class CocoFiles:
+    """Where a split lies on disk."""
+
+    json: Path
+    image_root: Path
+
+
+def find_coco(split: str, data_root: Path | str | None = None) -> CocoFiles:
+    """The files of a split in COCO's layout: `annotations/instances_SPLIT.json` beside `SPLIT/`.
+
+    A root is `data_root` where given, else the environment's DETECTRON2_DATASETS, else `./datasets` and
+    `./data`. The layout may lie in a root itself or in its folder `coco`. A split `train` also finds
+    `train2017`.
+
+    Raises:
+        CocoError: nothing found; every place tried is listed.
+    """
+    tried = []
+    for folder in _coco_folders(data_root):
+        for name in (split, f"{split}2017"):
+            files = CocoFiles(folder / "annotations" / f"instances_{name}.json", folder / name)
+            if files.json.is_file() and files.image_root.is_dir():
+                return files
+            tried.append(f"{files.json} with {files.image_root}{os.sep}")
+    places = "\n  ".join(tried)
+    raise CocoError(
+        f"no COCO split {split!r}; name its root by --data-root or {ENVIRONMENT}. Tried:\n  {places}"
+    )
+
+
+def _coco_folders(data_root: Path | str | None) -> list[Path]:
+    named = data_root or os.environ.get(ENVIRONMENT)
+    roots = [named] if named else DEFAULT_ROOTS
+    return [folder for root in map(Path, roots) for folder in (root / "coco", root)]

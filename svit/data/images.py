@@ -1,0 +1,120 @@
+"""Arrays as the model's input: resizing and normalising as the released weights expect it.
+
+The official test pipeline (mmdet 2.28 `Resize`, `Normalize`; `configs/mask_rcnn/*` of
+github.com/uzh-rpg/svit) resizes with cv2's bilinear filter without antialiasing, which torch's
+`interpolate` equals to rounding; PIL, torchvision's and detectron2's resizers do not. Padding is
+`svit.data.samples.pad_batch`; files are read by `svit.data.reading`, whose names also stand here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from svit.config import DataConfig
+from svit.data.reading import ImageError, image_size, read_image
+from svit.data.samples import Sample
+from svit.types import ImageId, Target
+
+__all__ = [
+    "ImageError",
+    "clip_boxes",
+    "image_size",
+    "normalise",
+    "prepare",
+    "read_image",
+    "resize_hw",
+    "resize_image",
+    "resize_masks",
+    "resize_target",
+]
+
+
+def resize_hw(image_hw: tuple[int, int], short_side: int, long_side: int) -> tuple[int, int]:
+    """Size that fits into (long_side, short_side) with the aspect kept, in pixels.
+
+    s = min(long_side / max(h, w), short_side / min(h, w)); each side becomes int(side * s + 0.5), at least 1
+    (mmcv `rescale_size`, reference of the released weights).
+    """
+    height, width = image_hw
+    scale = min(long_side / max(height, width), short_side / min(height, width))
+    return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+
+
+def resize_image(
+    image: UInt8[np.ndarray, "height width 3"], new_hw: tuple[int, int]
+) -> UInt8[np.ndarray, "new_height new_width 3"]:
+    """Bilinear without antialiasing, rounded to 8 bits: cv2's INTER_LINEAR to one grey level."""
+    if image.shape[:2] == tuple(new_hw):
+        return image
+    # batch axis first: torch then sees channels-last strides, for which it has a vectorised 8-bit kernel
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).unsqueeze(0).permute(0, 3, 1, 2)
+    resized = F.interpolate(pixels, size=new_hw, mode="bilinear", align_corners=False)
+    return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
+
+
+def resize_masks(
+    masks: Bool[np.ndarray, "objects height width"], new_hw: tuple[int, int]
+) -> Bool[np.ndarray, "objects new_height new_width"]:
+    """Nearest neighbour, source index floor(i * old / new): mmdet's `BitmapMasks.resize` (cv2 nearest)."""
+    if masks.shape[1:] == tuple(new_hw):
+        return masks
+    rows, columns = (
+        np.minimum(np.arange(new) * (old / new), old - 1).astype(np.intp)
+        for old, new in zip(masks.shape[1:], new_hw)
+    )
+    return masks.take(rows, axis=1).take(columns, axis=2)
+
+
+def resize_target(target: Target, new_hw: tuple[int, int]) -> Target:
+    """The ground truth of a resized picture: boxes scaled a side and clipped to it, masks as bitmaps.
+
+    Areas stay those of the source.
+    """
+    old_hw = target.masks.shape[1:]
+    if old_hw == tuple(new_hw):
+        return target
+    scale_y, scale_x = new_hw[0] / old_hw[0], new_hw[1] / old_hw[1]
+    boxes = clip_boxes(target.boxes_xyxy * np.float32([scale_x, scale_y] * 2), new_hw)
+    masks = resize_masks(target.masks, new_hw)
+    return Target(boxes, target.labels, masks, target.crowd, target.areas)
+
+
+def clip_boxes(
+    boxes_xyxy: Float[np.ndarray, "objects 4"], image_hw: tuple[int, int]
+) -> Float[np.ndarray, "objects 4"]:
+    """Boxes cut at the border of a picture, in its pixels."""
+    height, width = image_hw
+    return np.clip(boxes_xyxy, 0, np.float32([width, height, width, height]))
+
+
+def normalise(
+    image: UInt8[np.ndarray, "height width 3"], config: DataConfig
+) -> Float[Tensor, "3 height width"]:
+    """(value - mean) / std of every RGB channel, float32, contiguous; values 0..255 go in."""
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+    normalised = pixels.to(torch.float32, memory_format=torch.contiguous_format)
+    mean = normalised.new_tensor(config.mean_rgb).view(3, 1, 1)
+    std = normalised.new_tensor(config.std_rgb).view(3, 1, 1)
+    return normalised.sub_(mean).div_(std)
+
+
+def prepare(
+    image: UInt8[np.ndarray, "height width 3"],
+    config: DataConfig,
+    image_id: ImageId,
+    target: Target | None = None,
+) -> Sample:
+    """The test pipeline: resize to fit (long_side, short_side) and normalise. `pad_batch` pads.
+
+    Args:
+        target: ground truth in the frame of `image`; it is resized along.
+    """
+    image_hw = (int(image.shape[0]), int(image.shape[1]))
+    new_hw = resize_hw(image_hw, config.short_side, config.long_side)
+    pixels = normalise(resize_image(image, new_hw), config)
+    resized = None if target is None else resize_target(target, new_hw)
+    return Sample(image_id, pixels, image_hw, resized)

@@ -1,0 +1,201 @@
+"""Picture files of any kind as 8-bit RGB arrays; no torch.
+
+Whatever a file holds (grey, CMYK, palette, 16 bit, alpha, EXIF rotation, several frames) comes out
+as uint8 RGB, or an `ImageError` names the file and the remedy. Pixels of JPEG files equal those that
+cv2 decodes for the official pipeline.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+logger = logging.getLogger(__name__)
+
+# decoders of Pillow's own; others start foreign programs (EPS) or draw vectors
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
+MAX_PIXELS = 89_478_485  # Pillow's warning limit: a quarter GiB of 24-bit pixels
+EXIF_POLICIES = ("auto", "on", "off")
+# what lies behind transparent pixels: ImageNet's mean colour, which the model sees as zero, like padding
+BACKGROUND_RGB = (124, 116, 104)
+# EXIF orientation -> what makes the picture upright; from 5 on height and width change places
+_EXIF_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class ImageError(ValueError):
+    """A picture cannot be read as its data set says it should; the message names file and remedy."""
+
+
+def read_image(
+    source: Path | str | bytes,
+    *,
+    exif: str = "auto",
+    expected_hw: tuple[int, int] | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> np.ndarray:
+    """The first frame of a picture as 8-bit RGB.
+
+    16-bit grey is scaled (not cut) to 8 bits; transparency is laid over `BACKGROUND_RGB`.
+
+    Args:
+        source: a file, or its bytes.
+        exif: "on" turns the picture as its EXIF orientation says, as viewers do; "off" never; "auto" does
+            unless only the unturned picture has the size `expected_hw`.
+        expected_hw: height and width the annotations were made for.
+        max_pixels: larger pictures are refused before decoding.
+
+    Raises:
+        ImageError: missing, unreadable, truncated, too large, or not of the expected size.
+    """
+    if exif not in EXIF_POLICIES:
+        raise ValueError(f"exif: expected one of {EXIF_POLICIES}, found {exif!r}")
+    name = _name(source)
+    with _opened(source, name) as image:
+        _check_pixels(image, name, max_pixels)
+        orientation = _applied_orientation(image, name, exif, expected_hw)
+        if (
+            getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
+        ):  # MPO: a photograph's preview
+            logger.warning("%s has %d frames; the first is used", name, image.n_frames)
+        pixels = _as_rgb(image, name)
+        upright = _UPRIGHT.get(orientation)
+        return np.array(pixels if upright is None else pixels.transpose(upright))
+
+
+def image_size(
+    source: Path | str | bytes,
+    *,
+    exif: str = "auto",
+    expected_hw: tuple[int, int] | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> tuple[int, int]:
+    """Height and width that `read_image` would return, from the file's header alone.
+
+    Raises:
+        ImageError: as `read_image`, except for damage behind the header.
+    """
+    name = _name(source)
+    with _opened(source, name) as image:
+        _check_pixels(image, name, max_pixels)
+        return _turned_hw(image, _applied_orientation(image, name, exif, expected_hw))
+
+
+def _name(source: Path | str | bytes) -> str:
+    return f"picture of {len(source)} bytes" if isinstance(source, bytes) else str(source)
+
+
+@contextmanager
+def _opened(source: Path | str | bytes, name: str) -> Iterator[Image.Image]:
+    """The picture, its header read; everything a decoder may raise becomes an ImageError."""
+    try:
+        with Image.open(
+            BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS
+        ) as image:
+            yield image
+    except (ImageError, MemoryError):
+        raise
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{name}: {_not_a_picture(source)}") from error
+    except FileNotFoundError as error:
+        raise ImageError(f"{name}: no such file; check the path and the image root") from error
+    except (PermissionError, IsADirectoryError) as error:
+        raise ImageError(f"{name}: {error.strerror}; name a picture that can be read") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name}: {error}; make the picture smaller") from error
+    except Exception as error:  # on damaged bytes Pillow's decoders raise nearly every kind
+        reason = f"{type(error).__name__}: {error}"
+        raise ImageError(
+            f"{name}: damaged or truncated ({reason}); replace the file or leave it out"
+        ) from error
+
+
+def _not_a_picture(source: Path | str | bytes) -> str:
+    size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
+    if size == 0:
+        return "empty (0 bytes); copy or download it again"
+    return f"not a picture of a known format ({', '.join(FORMATS)}); convert it to PNG or JPEG"
+
+
+def _check_pixels(image: Image.Image, name: str, max_pixels: int) -> None:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{name}: expected at most {max_pixels} pixels, found {width}x{height}; "
+            "make the picture smaller"
+        )
+
+
+def _applied_orientation(
+    image: Image.Image, name: str, exif: str, expected_hw: tuple[int, int] | None
+) -> int:
+    """The EXIF orientation to undo; 1 for none.
+
+    Raises:
+        ImageError: the size is not the expected one.
+    """
+    orientation = 1 if exif == "off" else _orientation(image, name)
+    if expected_hw is None:
+        return orientation
+    expected_hw = (int(expected_hw[0]), int(expected_hw[1]))
+    if exif == "auto" and _turned_hw(image, orientation) != expected_hw:
+        orientation = 1
+    found = _turned_hw(image, orientation)
+    if found != expected_hw:
+        raise ImageError(
+            f"{name}: expected height and width {expected_hw} as in the annotations, found {found}; "
+            "use the pictures the annotations were made for, or correct the json"
+        )
+    return orientation
+
+
+def _orientation(image: Image.Image, name: str) -> int:
+    if image.format == "TIFF":  # Pillow turns these itself while it reads them
+        return 1
+    try:
+        return int(image.getexif().get(_EXIF_ORIENTATION, 1))
+    except Exception as error:  # the pixels are good even where this side note is not
+        logger.warning("%s: unreadable EXIF data (%s); not turned", name, error)
+        return 1
+
+
+def _turned_hw(image: Image.Image, orientation: int) -> tuple[int, int]:
+    width, height = image.size
+    return (width, height) if orientation >= 5 else (height, width)
+
+
+def _as_rgb(image: Image.Image, name: str) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode == "F" or image.mode.startswith("I"):
+        return _from_wide(image, name).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        front = image.convert("RGBA")
+        back = Image.new("RGBA", front.size, (*BACKGROUND_RGB, 255))
+        return Image.alpha_composite(back, front).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_wide(image: Image.Image, name: str) -> Image.Image:
+    """Grey of 16 bits as 8 bits: 65535 becomes 255. Pillow's own conversion would saturate."""
+    values = np.asarray(image)
+    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+        raise ImageError(
+            f"{name}: expected values of 8 or 16 bits, found Pillow's mode {image.mode!r} with values "
+            f"{values.min()} to {values.max()}; scale the picture to 8 bits"
+        )
+    return Image.fromarray(((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))

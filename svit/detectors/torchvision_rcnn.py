@@ -1,0 +1,374 @@
+"""Mask R-CNN from torchvision's parts, made to agree with mmdet 2.28 and detectron2.
+
+What torchvision would do differently is replaced, one small class a matter (reference.md §7):
+rounded anchors, smooth L1, RoIAlign without alignment, soft masks; its own resizing is not built.
+Classes are 0..K-1 with the background last. Only torchvision's matcher and sampler count otherwise,
+the background as 0 and classes from 1: `_truth` shifts for them, `RegionHeads._losses` shifts back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import TwoMLPHead
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+from torchvision.ops import FeaturePyramidNetwork, batched_nms, clip_boxes_to_image
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from svit.config import Config, DetectorConfig
+from svit.data.samples import Sample
+from svit.detectors.base import (
+    ASPECT_RATIOS,
+    BOX_CELLS,
+    BOX_WEIGHTS,
+    LEVELS,
+    MASK_CELLS,
+    POOLED_LEVELS,
+    Detector,
+    Maps,
+)
+from svit.detectors.pasting import to_source
+from svit.detectors.pooling import PyramidRoIAlign, crop_masks
+from svit.models import build_backbone
+from svit.models.backbone import Backbone
+from svit.types import Detections, Target
+
+
+def parameter_names(mask_convs: int) -> dict[str, str]:
+    """Prefix of a name here -> prefix of its canonical (detectron2) name."""
+    table = {
+        "bottom_up.": "backbone.bottom_up.",
+        "rpn.head.conv.0.0.": "proposal_generator.rpn_head.conv.",
+        "rpn.head.cls_logits.": "proposal_generator.rpn_head.objectness_logits.",
+        "rpn.head.bbox_pred.": "proposal_generator.rpn_head.anchor_deltas.",
+        "roi_heads.box_head.fc6.": "roi_heads.box_head.fc1.",
+        "roi_heads.box_head.fc7.": "roi_heads.box_head.fc2.",
+        "roi_heads.mask_predictor.conv5_mask.": "roi_heads.mask_head.deconv.",
+        "roi_heads.mask_predictor.mask_fcn_logits.": "roi_heads.mask_head.predictor.",
+    }
+    for index in range(4):
+        table[f"fpn.inner_blocks.{index}.0."] = f"backbone.fpn_lateral{index + 2}."
+        table[f"fpn.layer_blocks.{index}.0."] = f"backbone.fpn_output{index + 2}."
+    for index in range(mask_convs):
+        table[f"roi_heads.mask_head.{index}.0."] = f"roi_heads.mask_head.mask_fcn{index + 1}."
+    return table
+
+
+class TorchvisionDetector(Detector):
+    """Our backbone, then torchvision's FPN, proposal network and region heads."""
+
+    framework = "torchvision"
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        settings = config.detector
+        self.names = parameter_names(settings.mask_head_convs)
+        self.bottom_up = build_backbone(config.backbone, config.pruning)
+        channels = [self.bottom_up.channels] * len(self.bottom_up.strides)
+        self.fpn = FeaturePyramidNetwork(channels, settings.fpn_dim, LastLevelMaxPool())
+        self.rpn = ProposalNetwork(settings)
+        self.roi_heads = RegionHeads(settings)
+
+    @property
+    def backbone(self) -> Backbone:
+        return self.bottom_up
+
+    def _pyramid(self, maps: Maps) -> Maps:
+        """Maps p2..p6 from c2..c5."""
+        return OrderedDict(zip(LEVELS, self.fpn(OrderedDict(maps)).values(), strict=True))
+
+    def _losses(
+        self, images: Tensor, maps: Maps, samples: Sequence[Sample], targets: Sequence[Target]
+    ) -> dict[str, Tensor]:
+        pyramid, sizes = self._pyramid(maps), [sample.resized_hw for sample in samples]
+        truth = [_truth(target, images.device) for target in targets]
+        proposals, losses = self.rpn(ImageList(images, sizes), pyramid, truth)
+        _, region_losses = self.roi_heads(pyramid, proposals, sizes, truth)
+        return {
+            "loss_rpn_cls": losses["loss_objectness"],
+            "loss_rpn_loc": losses["loss_rpn_box_reg"],
+            **region_losses,
+        }
+
+    def _detections(
+        self, images: Tensor, maps: Maps, samples: Sequence[Sample]
+    ) -> list[Detections]:
+        pyramid, sizes = self._pyramid(maps), [sample.resized_hw for sample in samples]
+        proposals, _ = self.rpn(ImageList(images, sizes), pyramid)
+        found, _ = self.roi_heads(pyramid, proposals, sizes)
+        return [to_source(**one, sample=sample) for one, sample in zip(found, samples, strict=True)]
+
+
+def _truth(target: Target, device: torch.device) -> dict[str, Tensor]:
+    """A target as torchvision takes it: background is 0, the first class 1."""
+    return {
+        "boxes": torch.from_numpy(target.boxes_xyxy.copy()).to(device),
+        "labels": torch.from_numpy(target.labels + 1).to(device),
+        "masks": torch.from_numpy(target.masks.copy()).to(device),
+    }
+
+
+class Anchors(AnchorGenerator):
+    """Anchors with unrounded sides whose first centre is the corner of the image (offset 0).
+
+    The step is the level's stride; torchvision divides image by map size, wrong for p6 of odd p5.
+    """
+
+    def generate_anchors(
+        self,
+        scales: Sequence[int],
+        aspect_ratios: Sequence[float],
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> Float[Tensor, "anchors 4"]:
+        """Boxes around (0, 0) of area scale**2, one an aspect ratio h/w, computed in float64."""
+        rows = []
+        for scale in scales:
+            for ratio in aspect_ratios:
+                width = math.sqrt(scale**2 / ratio)
+                height = ratio * width
+                rows.append([-width / 2, -height / 2, width / 2, height / 2])
+        return torch.tensor(rows, dtype=dtype, device=device)
+
+    def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
+        """All anchors, levels one after another, once an image."""
+        self.set_cell_anchors(feature_maps[0].dtype, feature_maps[0].device)
+        grids = [list(values.shape[-2:]) for values in feature_maps]
+        strides = [[stride, stride] for stride in LEVELS.values()]
+        return [torch.cat(self.grid_anchors(grids, strides))] * len(image_list.image_sizes)
+
+
+class ProposalNetwork(RegionProposalNetwork):
+    """torchvision's proposal network with an L1 loss and a ranking by logits as in detectron2.
+
+    A sigmoid would tie large logits. Boxes of any positive size stay (torchvision: above 1e-3).
+    """
+
+    def __init__(self, settings: DetectorConfig) -> None:
+        super().__init__(
+            Anchors(tuple((size,) for size in settings.anchor_sizes), (ASPECT_RATIOS,) * 5),
+            RPNHead(settings.fpn_dim, len(ASPECT_RATIOS)),
+            fg_iou_thresh=0.7,
+            bg_iou_thresh=0.3,
+            batch_size_per_image=settings.rpn_samples,
+            positive_fraction=0.5,
+            pre_nms_top_n={
+                "training": settings.rpn_pre_nms_train,
+                "testing": settings.rpn_pre_nms_test,
+            },
+            post_nms_top_n={
+                "training": settings.rpn_post_nms_train,
+                "testing": settings.rpn_post_nms_test,
+            },
+            nms_thresh=0.7,
+        )
+
+    def filter_proposals(
+        self,
+        proposals: Float[Tensor, "batch anchors 4"],
+        objectness: Float[Tensor, "anchors_of_all_images 1"],
+        image_shapes: list[tuple[int, int]],
+        num_anchors_per_level: list[int],
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """The best boxes of each image after one NMS a level, with their logits, best first."""
+        logits = objectness.detach().reshape(len(proposals), -1)
+        counts = torch.tensor(num_anchors_per_level, device=logits.device)
+        level_of = torch.arange(len(counts), device=logits.device).repeat_interleave(counts)
+        best = self._get_top_n_idx(logits, num_anchors_per_level)
+        boxes, scores = [], []
+        for index, all_boxes, all_logits, size in zip(
+            best, proposals, logits, image_shapes, strict=True
+        ):
+            chosen, score = clip_boxes_to_image(all_boxes[index], size), all_logits[index]
+            present = (chosen[:, 2:] > chosen[:, :2]).all(dim=1).nonzero().squeeze(1)
+            chosen, score, level = chosen[present], score[present], level_of[index[present]]
+            keep = batched_nms(chosen, score, level, self.nms_thresh)[: self.post_nms_top_n()]
+            boxes.append(chosen[keep])
+            scores.append(score[keep])
+        return boxes, scores
+
+    def compute_loss(
+        self,
+        objectness: Tensor,
+        pred_bbox_deltas: Tensor,
+        labels: list[Tensor],
+        regression_targets: list[Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """Cross entropy and L1, both over the number of sampled anchors as in mmdet."""
+        positive, negative = (torch.cat(part).bool() for part in self.fg_bg_sampler(labels))
+        sampled = positive | negative
+        cross_entropy = F.binary_cross_entropy_with_logits(
+            objectness.flatten()[sampled], torch.cat(labels)[sampled]
+        )
+        wanted = torch.cat(regression_targets)[positive]
+        distance = F.l1_loss(pred_bbox_deltas[positive], wanted, reduction="sum")
+        return cross_entropy, distance / sampled.sum()
+
+
+class BoxPredictor(nn.Module):
+    """Logits of K classes and the background (last), box deltas of the K classes."""
+
+    def __init__(self, dim: int, classes: int) -> None:
+        super().__init__()
+        self.cls_score = nn.Linear(dim, classes + 1)
+        self.bbox_pred = nn.Linear(dim, 4 * classes)
+
+    def forward(self, features: Float[Tensor, "boxes dim"]) -> tuple[Tensor, Tensor]:
+        """Logits (boxes, K + 1) and deltas (boxes, K, 4)."""
+        return self.cls_score(features), self.bbox_pred(features).unflatten(1, (-1, 4))
+
+
+class RegionHeads(RoIHeads):
+    """torchvision's matching, sampling and coding of regions; losses and classes as in mmdet."""
+
+    def __init__(self, settings: DetectorConfig) -> None:
+        strides = [LEVELS[name] for name in POOLED_LEVELS]
+        canonical, classes = settings.roi_canonical_size, settings.classes
+        width = settings.mask_head_dim
+        super().__init__(
+            PyramidRoIAlign(BOX_CELLS, strides, canonical),
+            TwoMLPHead(settings.fpn_dim * BOX_CELLS**2, settings.box_head_dim),
+            BoxPredictor(settings.box_head_dim, classes),
+            fg_iou_thresh=0.5,
+            bg_iou_thresh=0.5,
+            batch_size_per_image=settings.roi_samples,
+            positive_fraction=settings.roi_positive_fraction,
+            bbox_reg_weights=BOX_WEIGHTS,
+            score_thresh=settings.score_threshold,
+            nms_thresh=settings.nms_threshold,
+            detections_per_img=settings.max_detections,
+            mask_roi_pool=PyramidRoIAlign(MASK_CELLS, strides, canonical),
+            mask_head=MaskRCNNHeads(
+                settings.fpn_dim, [width] * settings.mask_head_convs, dilation=1
+            ),
+            mask_predictor=MaskRCNNPredictor(width, width, classes),
+        )
+        self.classes = classes
+        _initialise(self)
+
+    def forward(
+        self,
+        features: Maps,
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+        targets: list[dict[str, Tensor]] | None = None,
+    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+        """Nothing and losses in training; detections in resized pixels and no losses otherwise."""
+        maps = [features[name] for name in POOLED_LEVELS]
+        if self.training:
+            return [], self._losses(maps, proposals, targets)
+        return self._detect(maps, proposals, image_shapes), {}
+
+    def box_outputs(
+        self, maps: Sequence[Tensor], boxes: Sequence[Tensor]
+    ) -> tuple[Float[Tensor, "boxes classes_and_background"], Float[Tensor, "boxes classes 4"]]:
+        """Class logits and deltas of all boxes."""
+        return self.box_predictor(self.box_head(self.box_roi_pool(maps, boxes)))
+
+    def mask_logits(
+        self,
+        maps: Sequence[Tensor],
+        boxes: Sequence[Tensor],
+        labels: Int[Tensor, " boxes"],
+    ) -> Float[Tensor, "boxes side side"]:
+        """Mask logits of each box for its class 0..K-1."""
+        logits = self.mask_predictor(self.mask_head(self.mask_roi_pool(maps, boxes)))
+        return logits[torch.arange(len(labels), device=labels.device), labels]
+
+    def decode(
+        self, deltas: Float[Tensor, "boxes classes 4"], boxes: Float[Tensor, "boxes 4"]
+    ) -> Float[Tensor, "boxes classes 4"]:
+        """Boxes moved by the deltas of every class."""
+        return self.box_coder.decode_single(deltas.flatten(1), boxes).view_as(deltas)
+
+    def _losses(
+        self, maps: list[Tensor], proposals: list[Tensor], targets: list[dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        boxes, matches, labels, wanted = self.select_training_samples(proposals, targets)
+        logits, deltas = self.box_outputs(maps, boxes)
+        shifted, wanted = torch.cat(labels) - 1, torch.cat(wanted)  # background is -1 here only
+        positive = (shifted >= 0).nonzero().squeeze(1)
+        classes = shifted.remainder(self.classes + 1)  # ... and becomes the last
+        count = max(len(classes), 1)
+        distance = F.l1_loss(deltas[positive, classes[positive]], wanted[positive], reduction="sum")
+        return {
+            "loss_cls": F.cross_entropy(logits, classes, reduction="sum") / count,
+            "loss_box_reg": distance / count,
+            "loss_mask": self._mask_loss(maps, boxes, matches, labels, targets),
+        }
+
+    def _mask_loss(
+        self,
+        maps: list[Tensor],
+        boxes: list[Tensor],
+        matches: list[Tensor],
+        labels: list[Tensor],
+        targets: list[dict[str, Tensor]],
+    ) -> Tensor:
+        """Cross entropy over the masks of positive regions only; zero without any."""
+        positive = [label > 0 for label in labels]
+        boxes = [some[chosen] for some, chosen in zip(boxes, positive, strict=True)]
+        classes = torch.cat(
+            [label[chosen] - 1 for label, chosen in zip(labels, positive, strict=True)]
+        )
+        logits = self.mask_logits(maps, boxes, classes)
+        if not len(classes):
+            return logits.sum()  # of nothing: zero, with a gradient for every parameter
+        wanted = [
+            crop_masks(target["masks"], some, match[chosen], logits.shape[-1])
+            for target, some, match, chosen in zip(targets, boxes, matches, positive, strict=True)
+        ]
+        return F.binary_cross_entropy_with_logits(logits, torch.cat(wanted))
+
+    def _detect(
+        self, maps: list[Tensor], proposals: list[Tensor], image_shapes: list[tuple[int, int]]
+    ) -> list[dict[str, Tensor]]:
+        logits, deltas = self.box_outputs(maps, proposals)
+        counts = [len(boxes) for boxes in proposals]
+        scores = logits.softmax(dim=1)[:, :-1].split(counts)
+        boxes = self.decode(deltas, torch.cat(proposals)).split(counts)
+        found = [self._select(*one) for one in zip(boxes, scores, image_shapes, strict=True)]
+        labels = torch.cat([one["labels"] for one in found])
+        masks = self.mask_logits(maps, [one["boxes"] for one in found], labels).sigmoid()
+        counts = [len(one["labels"]) for one in found]
+        return [
+            {**one, "masks": part} for one, part in zip(found, masks.split(counts), strict=True)
+        ]
+
+    def _select(
+        self,
+        boxes: Float[Tensor, "proposals classes 4"],
+        scores: Float[Tensor, "proposals classes"],
+        image_hw: tuple[int, int],
+    ) -> dict[str, Tensor]:
+        """The best detections of one image after NMS within each class, best first."""
+        proposal, label = (scores > self.score_thresh).nonzero(as_tuple=True)
+        boxes = clip_boxes_to_image(boxes[proposal, label], image_hw)
+        scores = scores[proposal, label]
+        keep = batched_nms(boxes, scores, label, self.nms_thresh)[: self.detections_per_img]
+        return {"boxes": boxes[keep], "scores": scores[keep], "labels": label[keep]}
+
+
+def _initialise(heads: RegionHeads) -> None:
+    """detectron2's start of the region heads, so that both frameworks train alike."""
+    for layer in (heads.box_head.fc6, heads.box_head.fc7):
+        nn.init.kaiming_uniform_(layer.weight, a=1)  # "Xavier" of Caffe2
+    for layer, spread in (
+        (heads.box_predictor.cls_score, 0.01),
+        (heads.box_predictor.bbox_pred, 0.001),
+        (heads.mask_predictor.mask_fcn_logits, 0.001),
+    ):
+        nn.init.normal_(layer.weight, std=spread)
+    for name, parameter in heads.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)

@@ -1,0 +1,118 @@
+"""From a data set to the samples of each step: seeds, fingerprint, reading ahead."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import threading
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from svit.data.coco import CocoDataset, batches
+from svit.data.samples import Sample
+
+FINGERPRINTED = 200  # images; the annotations of all 117,000 of COCO would take half a minute
+
+
+class DataMismatch(ValueError):
+    """The data set does not fit the model."""
+
+
+def check_data(train_set: CocoDataset, classes: int, batch: int, world: int) -> None:
+    """Refuses data that cannot be trained on with these settings, before anything is written.
+
+    Raises:
+        DataMismatch: the model has another number of classes.
+        CocoError, ValueError: as `batches`: too few images, or a batch the processes cannot share.
+    """
+    found = len(train_set.class_names)
+    if found != classes:
+        raise DataMismatch(
+            f"the data set has {found} classes, the model {classes}; add detector.classes={found}"
+        )
+    batches(train_set, batch, seed=0, world=world)
+
+
+def fingerprint(train_set: CocoDataset) -> str:
+    """A hash of what is trained on: all images and classes, the annotations of about 200 images.
+
+    Returns: 16 hexadecimal digits.
+    """
+    count = len(train_set)
+    names = [train_set.file_name(index) for index in range(count)]
+    probed = train_set.coco(range(0, count, max(1, count // FINGERPRINTED)))
+    text = json.dumps([list(train_set.image_ids), names, probed], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def derived_seed(*parts: int) -> int:
+    """A 32-bit seed that follows from numbers such as (seed, step, rank)."""
+    return zlib.crc32(":".join(map(str, parts)).encode())
+
+
+class _Views(Dataset[Sample]):
+    """Augmented images by (epoch, index): the same pair gives the same picture in any process."""
+
+    def __init__(self, train_set: CocoDataset, seed: int) -> None:
+        self._train_set, self._seed = train_set, seed
+
+    def __getitem__(self, place: tuple[int, int]) -> Sample:
+        epoch, index = place
+        return self._train_set.sample(index, seed=derived_seed(self._seed, epoch, index))
+
+
+def feed(
+    train_set: CocoDataset,
+    *,
+    batch: int,
+    seed: int,
+    start_step: int,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 0,
+) -> Iterator[list[Sample]]:
+    """The samples of this process for each step from `start_step` on, without end.
+
+    What comes out depends on neither `workers` nor timing.
+    """
+    order = batches(train_set, batch, seed, start_step=start_step, rank=rank, world=world)
+    loader = DataLoader(
+        _Views(train_set, seed),
+        batch_sampler=_Places(order),
+        num_workers=workers,
+        collate_fn=list,
+        worker_init_fn=_begin_worker,
+        generator=torch.Generator(),  # the global one must not move when a loader starts
+    )
+    return iter(loader)
+
+
+class _Places:
+    """The (epoch, index) pairs of each step, in the form DataLoader calls a batch sampler."""
+
+    def __init__(self, order: Iterable[tuple[int, int, list[int]]]) -> None:
+        self._order = order
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for _, epoch, indices in self._order:
+            yield [(epoch, index) for index in indices]
+
+
+def _begin_worker(number: int) -> None:
+    """Ctrl-C reaches workers too: they go on until the trainer has saved and ends them, or is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """Ends this worker when its trainer was killed: torch's own check waits for a pipe nobody reads."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
