@@ -3,7 +3,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
-RUN ?= demo/runs/shapes
+# what `make demo` leaves: folders of runs for the app, a run for the figures
+RUNS ?= $(wildcard runs runs/demo/runs demo/runs)
+RUN ?= runs/demo/runs/svit-plain-nano
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # one thread a worker: two pools of threads on two cores are slower than two threads
@@ -12,8 +14,8 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 .PHONY: help demo app figures test test-slow test-oldest lint clean
 
 help:
-	@echo 'make demo         set up, record the bundled example, write pictures, print their paths'
-	@echo 'make app          serve the app on this computer        (RUNS=folder of recorded runs)'
+	@echo 'make demo         set up, run the bundled models, write pictures, print their paths'
+	@echo 'make app          serve the app on this computer        (RUNS=folders of recorded runs)'
 	@echo 'make figures      render every figure of a recorded run (RUN=folder, OUT=folder)'
 	@echo 'make test         set up, run the test suite            (WORKERS=2)'
 	@echo 'make test-slow    run the tests that take longer'
@@ -23,10 +25,9 @@ help:
 
 demo: $(VENV)/.installed
 	@$(BIN)/svit demo
-	@echo 'Open the app:  make app'
 
 app: $(VENV)/.installed
-	@$(BIN)/svit app $(if $(RUNS),--runs "$(RUNS)")
+	@$(BIN)/svit app $(if $(RUNS),--runs $(RUNS))
 
 figures: $(VENV)/.installed
 	@for name in $$($(BIN)/python -c 'from analysis.render import FIGURES; print(*FIGURES)'); do \

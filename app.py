@@ -36,7 +36,9 @@ def main() -> None:
         st.text("and this records pictures of your own:")
         st.code("svit record --model svit-adapter-t --weights FILE --images DIR --out runs/mine")
         return
-    st.session_state.run = st.sidebar.selectbox("Run", paths, format_func=lambda path: path.name)
+    names = [path.name for path in paths]
+    labels = {path: path.name if names.count(path.name) == 1 else str(path) for path in paths}
+    st.session_state.run = st.sidebar.selectbox("Run", paths, format_func=labels.get)
     page.run()
 
 

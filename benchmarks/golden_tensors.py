@@ -190,7 +190,8 @@ def _torchvision_regions(detector: Any) -> tuple[Any, ...]:
 
     def box_outputs(features: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         logits, deltas = heads.box_predictor(heads.box_head(features))
-        return logits, deltas.flatten(1), heads.decode(deltas, boxes).flatten(1)
+        deltas = deltas.flatten(1)
+        return logits, deltas, heads.box_coder.decode_single(deltas, boxes)
 
     return (
         lambda maps, boxes: heads.box_roi_pool(maps, [boxes]),

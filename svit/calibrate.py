@@ -21,11 +21,10 @@ import pandas as pd
 import torch
 
 from svit import checkpoint
-from svit.data.coco import CocoDataset
 from svit.data.samples import Sample, pad_batch, to_device
 from svit.detectors.base import Detector
 from svit.intervene import valid_tokens
-from svit.loading import add_model_arguments, load_model
+from svit.loading import add_model_arguments, load_coco, load_model, notes
 from svit.recorder import Tape, record
 
 BISECTIONS = 10  # resolve a thousandth of the largest number of levels
@@ -184,17 +183,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     detector = load_model(args, torch.device(args.device))
-    dataset = CocoDataset(args.dataset, args.image_root, detector.config.data)
+    dataset = load_coco(args.dataset, args.image_root, detector)
     table = calibrate(detector, dataset, args.images)
     facts = {"calibrated_on": args.dataset.name, "calibration_images": args.images}
-    checkpoint.save(args.out, detector, {**_notes(args.weights), **facts})
+    checkpoint.save(args.out, detector, {**notes(args.weights), **facts})
     print(table.to_string(index=False))
     print(f"written: {args.out}")
     return 0
-
-
-def _notes(weights: Path | None) -> dict[str, Any]:
-    """What one of our own checkpoints says about itself; other files say nothing."""
-    if weights is None or checkpoint.read_foreign(weights).report.kind != "ours":
-        return {}
-    return checkpoint.read(weights).extra

@@ -16,7 +16,7 @@ import svit
 
 EXAMPLES = """\
 examples:
-  svit demo                                         the bundled example, start to picture
+  svit demo                                         the bundled models, from data to pictures
   svit doctor                                       what is installed, what to do about the rest
   svit record --model svit-adapter-t --weights svit_t.pth --images photos/ --out runs/mine
   svit app --runs runs                              look at it in the browser
@@ -38,7 +38,7 @@ class Verb:
 
 
 VERBS: dict[str, Verb] = {
-    "demo": Verb("svit.demo", "record the bundled example and write its pictures"),
+    "demo": Verb("svit.demo", "run the bundled models on fresh scenes and write pictures"),
     "app": Verb("svit.serve", "serve the app on this computer"),
     "doctor": Verb("svit.doctor", "tell what is installed, what works and the fix for the rest"),
     "presets": Verb("svit.presets", "list the model presets, or print one as YAML"),

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,14 @@ from svit.inference import ALONE, How, Seen, Unreadable, batches_of, deciding, l
 from svit.intervene import INTERVENTIONS, gated_layers
 from svit.launch import Ranks, joined, launch
 from svit.launch import add_arguments as add_process_arguments
-from svit.loading import add_model_arguments, load_detector, load_model, weights_name
-from svit.recording import remaining, run_provenance, write
+from svit.loading import (
+    add_model_arguments,
+    load_coco,
+    load_detector,
+    load_model,
+    weights_name,
+)
+from svit.recording import missing, run_provenance, write
 from svit.store import RunWriter, open_run
 from svit.summary import (
     Model,
@@ -104,9 +110,7 @@ def evaluate(
     indices = range(len(dataset) if limit is None else min(limit, len(dataset)))
     with deciding(detector, inference, seed):
         source = run_provenance(detector, dataset, how, **facts)
-        work = _Work(
-            detector, dataset, how, batches_of(len(indices), batch, ranks), ranks, progress
-        )
+        work = _Work(detector, dataset, how, limit, ranks, progress and ranks.is_first)
         outcomes = _gather(list(work.outcomes(record, source)), ranks)
     if not ranks.is_first:
         return None
@@ -142,25 +146,39 @@ class _Work:
     detector: Detector
     dataset: CocoDataset
     how: How
-    batches: list[list[int]]
+    limit: int | None
     ranks: Ranks
     progress: bool
 
+    @property
+    def batches(self) -> list[list[int]]:
+        return batches_of(len(self.dataset), self.how.batch, self.ranks, self.limit)
+
     def outcomes(self, record: Path | None, source: dict[str, Any]) -> Iterator[Outcome]:
-        """Of every image: those a run already holds are read from there, the others are seen anew."""
-        shown = self.progress and self.ranks.is_first
+        """Of every image: those a run already holds are read from there, the others seen anew."""
         if record is None:
-            seen = look(self.detector, self.dataset, self.batches, self.how, progress=shown)
-            yield from map(self._outcome, seen)
+            yield from map(self._outcome, self._look(lambda index: index < self._end))
             return
         with RunWriter(record, source, rank=self.ranks.rank, world=self.ranks.world) as writer:
             ready = writer.done
-            for item in remaining(
-                self.detector, self.dataset, self.batches, self.how, writer, shown
-            ):
+            for item in self._look(missing(self.dataset, writer, self.limit)):
                 write(writer, self.dataset, item)
                 yield self._outcome(item)
         yield from self._read_back(record, ready)
+
+    @property
+    def _end(self) -> int:
+        return len(self.dataset) if self.limit is None else self.limit
+
+    def _look(self, wanted: Callable[[int], bool]) -> Iterator[Seen | Unreadable]:
+        return look(
+            self.detector,
+            self.dataset,
+            self.batches,
+            self.how,
+            wanted=wanted,
+            progress=self.progress,
+        )
 
     def _outcome(self, item: Seen | Unreadable) -> Outcome:
         if isinstance(item, Unreadable):
@@ -173,7 +191,7 @@ class _Work:
         run = open_run(record)
         for index in itertools.chain(*self.batches):
             image_id = self.dataset.image_ids[index]
-            if image_id in ready:
+            if index < self._end and image_id in ready:
                 found = run.detections(image_id, masks=True)
                 yield outcome_of(run.trace(image_id), found, self.dataset.category_ids)
 
@@ -344,10 +362,10 @@ def _dataset(args: argparse.Namespace, detector: Detector) -> CocoDataset:
     """Raises ValueError when neither or both ways of naming the data are used."""
     if args.dataset is None:
         files = find_coco(args.split, args.data_root)
-        return CocoDataset(files.json, files.image_root, detector.config.data)
+        return load_coco(files.json, files.image_root, detector)
     if args.image_root is None or args.data_root is not None:
         raise ValueError("--dataset JSON goes with --image-root DIR, and not with --data-root")
-    return CocoDataset(args.dataset, args.image_root, detector.config.data)
+    return load_coco(args.dataset, args.image_root, detector)
 
 
 def _lender(args: argparse.Namespace, device: torch.device) -> Detector | None:

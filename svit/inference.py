@@ -8,7 +8,7 @@ a change in what it sees.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -95,9 +95,19 @@ class How:
     masks_from: Detector | None = None
 
 
-def batches_of(count: int, batch: int, ranks: Ranks = ALONE) -> list[list[int]]:
-    """Indices of the batches of this rank: always the same cuts, dealt out in turn."""
-    cuts = [list(range(start, min(start + batch, count))) for start in range(0, count, batch)]
+def batches_of(
+    count: int, batch: int, ranks: Ranks = ALONE, limit: int | None = None
+) -> list[list[int]]:
+    """Indices of the batches of this rank: always the same cuts, dealt out in turn.
+
+    Args:
+        limit: batches that hold none of the first so many images are left out. The last one stays
+            whole, because padding and so the masks depend on the company; see `look`.
+    """
+    if batch < 1:
+        raise ValueError(f"expected a batch of at least one image, found {batch}")
+    end = count if limit is None else min(limit, count)
+    cuts = [list(range(start, min(start + batch, count))) for start in range(0, end, batch)]
     return cuts[ranks.rank :: ranks.world]
 
 
@@ -107,32 +117,40 @@ def look(
     batches: Sequence[list[int]],
     how: How,
     *,
+    wanted: Callable[[int], bool] = lambda index: True,
     progress: bool = False,
-    ready: int = 0,
 ) -> Iterator[Seen | Unreadable]:
     """Runs the detector over batches of indices, image by image.
 
     The caller has set the detector's mode and seed; see `deciding`.
 
     Args:
+        wanted: index -> whether the image is to be handed out; a batch without one is not run.
         progress: shows a bar on standard error.
-        ready: images that were done before, for the bar.
     """
+    chosen = [batch for batch in batches if any(map(wanted, batch))]
     loader = DataLoader(
         _Reader(dataset, how.pictures),
-        batch_sampler=batches,
+        batch_sampler=chosen,
         num_workers=how.workers,
         collate_fn=list,
         generator=torch.Generator(),  # the global one must not move when a loader starts
     )
-    total = ready + sum(map(len, batches))
+    total = sum(map(len, batches))
+    ready = total - sum(map(len, chosen))
     with tqdm(total=total, initial=ready, unit="image", disable=not progress) as bar:
         for items in loader:
-            yield from (item for item in items if isinstance(item, Unreadable))
-            read = [item for item in items if isinstance(item, _Read)]
-            if read:
-                yield from _predict(detector, read, how)
+            yield from (item for item in _seen(detector, items, how) if wanted(item.index))
             bar.update(len(items))
+
+
+def _seen(
+    detector: Detector, items: Sequence[_Read | Unreadable], how: How
+) -> Iterator[Seen | Unreadable]:
+    yield from (item for item in items if isinstance(item, Unreadable))
+    read = [item for item in items if isinstance(item, _Read)]
+    if read:
+        yield from _predict(detector, read, how)
 
 
 @dataclass(frozen=True)

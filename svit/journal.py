@@ -12,7 +12,8 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,19 @@ PERIOD = 20  # steps a line
 SPOKEN_SECONDS = 30.0  # without a terminal a line of text takes the place of the bar
 
 log = logging.getLogger("svit.train")
+
+
+@contextmanager
+def logged(folder: Path) -> Iterator[None]:
+    """Also writes what the trainer says into `log.txt`."""
+    handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        handler.close()
 
 
 class Journal:
@@ -96,6 +110,8 @@ class Journal:
             self._spoken = now
 
     def close(self) -> None:
+        """Writes what is left and closes all files."""
+        self.flush()
         self._bar.close()
         self._file.close()
         if self._board is not None:

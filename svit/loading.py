@@ -1,15 +1,19 @@
-"""The model a command is about: shared options, and how they become a detector."""
+"""The model and data a command is about: shared options, and what they become."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from svit import checkpoint
 from svit.config import load_config
+from svit.data.coco import CocoDataset
+from svit.data.coco_names import COCO_CLASSES
 from svit.detectors import build_detector
 from svit.detectors.base import Detector
 
@@ -80,3 +84,31 @@ def load_detector(path: Path, framework: str = "auto") -> Detector:
 def weights_name(args: argparse.Namespace) -> str:
     """What to call the weights in provenance; their hash is what identifies them."""
     return f"random {args.random_weights}" if args.weights is None else args.weights.name
+
+
+def class_names(args: argparse.Namespace, detector: Detector) -> list[str]:
+    """Names of the model's classes, for images that come without: what the training left in the
+    checkpoint, COCO's for 80 classes (as released weights have), else none."""
+    noted = notes(args.weights).get("class_names")
+    if noted:
+        return list(noted)
+    return list(COCO_CLASSES) if detector.config.detector.classes == len(COCO_CLASSES) else []
+
+
+def notes(weights: Path | None) -> dict[str, Any]:
+    """What one of our own checkpoints says about itself; other files say nothing."""
+    if weights is None or checkpoint.read_foreign(weights).report.kind != "ours":
+        return {}
+    return checkpoint.read(weights).extra
+
+
+def load_coco(json: Path, image_root: Path, detector: Detector) -> CocoDataset:
+    """A data set as the detector reads it; repairs of the json are told on standard error.
+
+    Raises:
+        CocoError: the json is unreadable or wrong.
+    """
+    dataset = CocoDataset(json, image_root, detector.config.data)
+    if dataset.report.repairs:
+        print("\n".join(dataset.report.lines()), file=sys.stderr)
+    return dataset

@@ -38,10 +38,13 @@ class Images(Protocol):
     def file_name(self, index: int) -> str: ...
 
 
-def of_run(detector: Detector, images: Images, **choices: Any) -> dict[str, Any]:
+def of_run(
+    detector: Detector, images: Images, *, class_names: Sequence[str] = (), **choices: Any
+) -> dict[str, Any]:
     """Everything the masks and detections follow from, as plain JSON values.
 
     Args:
+        class_names: for images that come without.
         choices: what the caller chose beside the model, such as `intervention` or `batch`.
     """
     method = detector.backbone.method
@@ -52,7 +55,7 @@ def of_run(detector: Detector, images: Images, **choices: Any) -> dict[str, Any]
         "inference": getattr(method, "inference", ""),
         "seed": detector.seed,
         "targets": method.target_ratios(),
-        "class_names": list(getattr(images, "class_names", ())),
+        "class_names": list(getattr(images, "class_names", ()) or class_names),
         "weights_sha256": checkpoint.fingerprint(detector.canonical_state_dict()),
         "data_sha256": data_hash(images),
         "device": device_name(detector),

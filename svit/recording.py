@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from svit import checkpoint, provenance
-from svit.data.coco import CocoDataset, ImageFiles
+from svit.data.coco import ImageFiles
 from svit.detectors.base import Detector
 from svit.inference import (
     ALONE,
@@ -28,7 +28,7 @@ from svit.inference import (
 )
 from svit.launch import Ranks, joined, launch
 from svit.launch import add_arguments as add_process_arguments
-from svit.loading import add_model_arguments, load_model, weights_name
+from svit.loading import add_model_arguments, class_names, load_coco, load_model, weights_name
 from svit.store import RunWriter
 
 
@@ -66,8 +66,9 @@ def record_run(
             path, source, rank=ranks.rank, world=ranks.world, picture_side=picture_side
         )
         with writer:
-            batches = batches_of(_limited(dataset, limit), how.batch, ranks)
-            for item in remaining(detector, dataset, batches, how, writer, progress):
+            batches = batches_of(len(dataset), how.batch, ranks, limit)
+            wanted = missing(dataset, writer, limit)
+            for item in look(detector, dataset, batches, how, wanted=wanted, progress=progress):
                 write(writer, dataset, item)
             return writer.failed
 
@@ -87,26 +88,10 @@ def run_provenance(detector: Detector, dataset: Images, how: How, **facts: Any) 
     return provenance.of_run(detector, dataset, **choices, **facts)
 
 
-def _limited(dataset: Images, limit: int | None) -> int:
-    return len(dataset) if limit is None else min(limit, len(dataset))
-
-
-def remaining(
-    detector: Detector,
-    dataset: Images,
-    batches: Sequence[list[int]],
-    how: How,
-    writer: RunWriter,
-    progress: bool,
-) -> Iterator[Seen | Unreadable]:
-    """Looks at the images the run does not hold yet. A batch that it holds in part is run whole
-    again, because padding and so the masks depend on the company."""
-    done, ids = writer.done, dataset.image_ids
-    missing = [batch for batch in batches if any(ids[index] not in done for index in batch)]
-    ready = sum(map(len, batches)) - sum(map(len, missing))
-    for item in look(detector, dataset, missing, how, progress=progress, ready=ready):
-        if ids[item.index] not in done:
-            yield item
+def missing(dataset: Images, writer: RunWriter, limit: int | None) -> Callable[[int], bool]:
+    """index -> whether the run does not hold the image yet; false from the limit on."""
+    done, end = writer.done, len(dataset) if limit is None else limit
+    return lambda index: index < end and dataset.image_ids[index] not in done
 
 
 def write(writer: RunWriter, dataset: Images, item: Seen | Unreadable) -> None:
@@ -165,6 +150,7 @@ def _record(args: argparse.Namespace) -> int:
             ranks=ranks,
             progress=ranks.is_first,
             weights=weights_name(args),
+            class_names=class_names(args, detector),
         )
     if ranks.is_first:
         print(f"recorded: {args.out}")
@@ -180,4 +166,6 @@ def _images(args: argparse.Namespace, detector: Detector) -> Images:
         )
     if args.images is not None:
         return ImageFiles(args.images, detector.config.data)
-    return CocoDataset(args.coco, args.image_root, detector.config.data)
+    if args.image_root is None:
+        raise ValueError("--coco JSON needs --image-root DIR")
+    return load_coco(args.coco, args.image_root, detector)

@@ -39,10 +39,16 @@ def train(
 ) -> str:
     """Trains, or goes on training, until the schedule ends or a signal asks to stop.
 
+    Several processes share each batch and follow one process's curve, to rounding, as far as losses are
+    means over images. They differ where a model draws random numbers (each process its own), averages
+    over boxes (the detectors' heads), has batch norm on CPU (statistics of the local images), or takes
+    the ratio loss over the local images (`ratio_chunk` makes that comparable).
+
     Args:
         config: the model, its data and its recipe.
         train_set: images with targets.
-        output: folder for checkpoints, `metrics.json`, `config.yaml` and the final model.
+        output: folder for checkpoints, `metrics.json`, `log.txt`, `config.yaml` and the final model;
+            machines that train together must share it.
         init: weights to start from; not read when an earlier run is resumed.
         resume: go on from the newest good checkpoint in `output`, if there is one.
         workers: processes that read images ahead; 0 reads them in between.
@@ -68,6 +74,7 @@ def train(
         trainer = Trainer(config, train_set, Path(output), ranks)
         trainer.claim_output(stack, resume)
         trainer.start(init, resume)
+        trainer.check_common_start()
         trainer.open_journal(stack)
         return trainer.run(workers, max_steps_this_run, evaluate, stop)
 
@@ -109,7 +116,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     first = os.environ.get("RANK", "0") == "0"
-    logging.basicConfig(level=logging.INFO if first else logging.ERROR, format="%(message)s")
+    logging.basicConfig(format="%(message)s")
+    log.setLevel(logging.INFO if first else logging.ERROR)
     config = load_config(args.config, args.overrides)
     train_set = open_training_set(args.dataset, args.image_root, config)
     for line in train_set.report.lines():

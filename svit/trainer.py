@@ -30,7 +30,7 @@ from svit.data.samples import Sample, to_device
 from svit.detectors import build_detector
 from svit.detectors.base import Detector
 from svit.feed import check_data, derived_seed, feed, fingerprint
-from svit.journal import Journal
+from svit.journal import Journal, logged
 from svit.launch import Ranks
 from svit.optimise import (
     Precision,
@@ -80,6 +80,7 @@ class Trainer:
         def claim() -> None:
             snapshots.prepare_folder(self.output, size)
             stack.enter_context(snapshots.locked(self.output))
+            stack.enter_context(logged(self.output))
             if not resume and snapshots.paths(self.output):
                 raise TrainError(
                     f"{self.output} already holds a training; add --resume to go on with it, "
@@ -107,6 +108,18 @@ class Trainer:
         self.step = snapshot["iteration"] + 1
         unread = f" ({init} is not read)" if init else ""
         self._say(f"resuming from {path}{unread}: {self.step} of {self.total} steps are done")
+
+    def check_common_start(self) -> None:
+        """Refuses to go on when machines see different checkpoints.
+
+        Raises:
+            TrainError: the output folder is not shared.
+        """
+        steps = torch.tensor(float(self.step), device=self.ranks.device)
+        if self.ranks.mean(steps.clone()) != steps:
+            raise TrainError(
+                f"{self.output} differs between the machines; it must be a shared folder"
+            )
 
     def _prepare_model(self) -> None:
         """Optimiser, precision and the model as it is called, once the weights are in place."""
@@ -187,7 +200,7 @@ class Trainer:
                 asked = self._advance(samples, tape, stop)
                 if asked or self.step == last or self.step % self.settings.checkpoint_period == 0:
                     self._save()
-                    self._evaluate(evaluate)
+                    self._evaluate(None if asked else evaluate)
         if self.step == self.total:
             self._export()
             return "finished"
@@ -305,6 +318,5 @@ class Trainer:
         """Writes the final model, unless an earlier run has."""
         path = self.output / FINAL
         extra = {"steps": self.step, "dataset": self.data_hash}
-        if not path.exists():
-            self._on_first(lambda: checkpoint.save(path, self.detector, extra))
+        self._on_first(lambda: path.exists() or checkpoint.save(path, self.detector, extra))
         self._say(f"finished: {path}")

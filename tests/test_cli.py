@@ -184,10 +184,11 @@ def test_an_unknown_preset_is_answered_with_near_names(capsys: pytest.CaptureFix
     assert "svit-adapter-t" in capsys.readouterr().err
 
 
-def test_the_app_is_started_with_streamlit_and_the_folder_of_runs(tmp_path: Path) -> None:
-    words = serve.command(8600)
-    assert words[1:4] == ["-m", "streamlit", "run"] and words[-2:] == ["--server.port", "8600"]
-    assert serve.environment(tmp_path)["SVIT_RUNS"] == str(tmp_path)
+def test_the_app_is_started_with_streamlit_and_the_folders_of_runs(tmp_path: Path) -> None:
+    words = serve.command(8600, [tmp_path])
+    assert words[1:4] == ["-m", "streamlit", "run"] and Path(words[4]).is_file()
+    assert words[5:] == ["--server.port", "8600", "--", "--runs", str(tmp_path)]
+    assert "--" not in serve.command(8600)
 
 
 def test_a_folder_of_runs_that_is_not_there_is_named(
@@ -212,6 +213,12 @@ def test_written_shapes_pass_the_check_and_a_broken_json_does_not(
     capsys.readouterr()
     assert main(["dataset", "check", str(annotations[0])]) == 1
     assert "unknown images" in capsys.readouterr().out
+
+
+def test_annotated_photographs_pass_the_check(coco_tiny: Path) -> None:
+    annotations = coco_tiny / "annotations" / "instances_val2017.json"
+    words = ["dataset", "check", str(annotations), "--image-root", str(coco_tiny / "val2017")]
+    assert main(words) == 0
 
 
 def test_a_repaired_json_is_written_and_passes(tmp_path: Path) -> None:

@@ -7,11 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scenes import detector
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from svit.compute import FLOPS_PER_MAC, FORMULAS, HEAD_PARTS, block_macs, ledger
 from svit.config import PAPER_KEEP_RATIOS, PRESETS, SMALL, TINY, PruningConfig
+from svit.data.samples import Sample
 from svit.models import build_backbone
 from svit.pruning import METHODS
 from svit.pruning.gates import GATES
@@ -208,6 +210,24 @@ def test_gates_do_what_the_ledger_says(gate: str) -> None:
     config = PRESETS["svit-plain-nano"].backbone
     parts = ledger(config, None, PruningConfig("svit", {"gate": gate}), (8, 10), np.full(12, 80))
     assert _below(flops, "method.gates") == FLOPS_PER_MAC * parts["selection"]
+
+
+def test_heads_do_what_the_ledger_says() -> None:
+    model, counter = detector("dense", detections=2), FlopCounterMode(display=False)
+    config = model.config
+    with counter:
+        (found,) = model.predict([Sample("a", torch.randn(3, 64, 96), (64, 96))])
+    assert len(found) == 2
+    flops = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
+    kept = np.full(12, 24)
+    parts = ledger(config.backbone, config.detector, PruningConfig("dense"), (4, 6), kept, 1, 2)
+    assert flops["FeaturePyramidNetwork"] == FLOPS_PER_MAC * parts["fpn"]
+    assert flops["ProposalNetwork"] == FLOPS_PER_MAC * parts["rpn"]
+    mask = flops["RegionHeads.mask_head"] + flops["RegionHeads.mask_predictor"]
+    assert mask == FLOPS_PER_MAC * parts["mask_head"]
+    box = flops["RegionHeads.box_head"] + flops["RegionHeads.box_predictor"]
+    proposals = box / (FLOPS_PER_MAC * parts["box_head"])
+    assert proposals == int(proposals) and 0 < proposals <= config.detector.rpn_post_nms_test
 
 
 def _below(flops: dict[str, int], module: str) -> int:

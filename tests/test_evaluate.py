@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 from dataclasses import replace
@@ -13,8 +12,9 @@ import pandas as pd
 import pytest
 from pycocotools.coco import COCO
 from scenes import IMAGES, detector, nano, shapes
+from torch import multiprocessing as mp
 
-from svit import checkpoint, cli, launch
+from svit import checkpoint, cli
 from svit.average_precision import METRICS, average_precision, load_truth
 from svit.compute import block_macs
 from svit.config import PRESETS
@@ -157,8 +157,11 @@ def test_an_unreadable_image_counts_as_one_without_detections(
 
 
 def test_two_processes_give_what_one_gives(
-    dataset: CocoDataset, weights: Path, tmp_path: Path
+    dataset: CocoDataset, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    start = mp.start_processes
+    forked = lambda *args, **options: start(*args, **{**options, "start_method": "fork"})  # noqa: E731
+    monkeypatch.setattr(mp, "start_processes", forked)  # spares the imports of a spawned process
     words = ["evaluate", "--weights", str(weights), "--framework", "torchvision", "--batch", "2"]
     words += ["--data-root", str(dataset.image_root.parent), "--draws", str(DRAWS)]
     words += ["--inference", "sample", "--record", str(tmp_path / "run")]

@@ -12,6 +12,7 @@ from scenes import detector
 from svit.data.samples import Sample
 from svit.detectors.base import Detector
 from svit.intervene import INTERVENTIONS, decide, gated_layers, intervene, lowest, permuted
+from svit.pruning import METHODS
 from svit.recorder import record
 
 GATED = list(range(3, 12))
@@ -120,6 +121,15 @@ def test_a_dense_model_has_no_masks_to_move() -> None:
         masks(detector("dense"), "random")
     assert gated_layers(detector("dense").backbone.method) == GATED
     assert not masks(detector("dense"), "off")[:, 3:].any()
+
+
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"dense", "svit"}))
+def test_every_method_can_be_intervened_in(method: str) -> None:
+    model = detector(method)
+    learned, moved = masks(model, "learned"), masks(model, "shuffle")
+    assert (counts(learned, valid()) == counts(moved, valid())).all() and (learned != moved).any()
+    gated = gated_layers(model.backbone.method)
+    assert not masks(model, "off")[:, gated].any() and masks(model, "on").all()
 
 
 def test_unknown_names_and_missing_scores_are_refused(model: Detector) -> None:

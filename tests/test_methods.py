@@ -329,7 +329,9 @@ def test_every_gate_returns_log_probabilities_in_float32(kind: str) -> None:
 
 
 def test_predictor_sizes_equal_those_of_the_sources() -> None:
-    count = {kind: sum(p.numel() for p in build_gate(kind, 192, 3, None).parameters()) for kind in GATES}
+    count = {
+        kind: sum(p.numel() for p in build_gate(kind, 192, 3, None).parameters()) for kind in GATES
+    }
     assert count["mlp"] == 9_746
     assert count["local_global"] == pytest.approx(60_700, rel=0.01)
 
@@ -345,7 +347,10 @@ def test_svit_runs_with_every_gate(kind: str, blocks) -> None:
 @settings(max_examples=30, deadline=None)
 def test_best_of_agrees_with_sorting_each_image(seed: int, count: int) -> None:
     generator = torch.Generator().manual_seed(seed)
-    score, candidates = torch.rand(2, 10, generator=generator), torch.rand(2, 10, generator=generator) < 0.7
+    score, candidates = (
+        torch.rand(2, 10, generator=generator),
+        torch.rand(2, 10, generator=generator) < 0.7,
+    )
     chosen = best_of(score, torch.tensor([count, count]), candidates)
     for row in range(2):
         wanted = sorted(candidates[row].nonzero().flatten().tolist(), key=lambda i: -score[row, i])

@@ -20,7 +20,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 from torch import Tensor
 from torch import multiprocessing as mp
 from torch.optim import lr_scheduler as schedulers
@@ -34,6 +33,7 @@ from svit.config import (
     DetectorConfig,
     PruningConfig,
     TrainConfig,
+    load_config,
     to_dict,
 )
 from svit.data.samples import Sample
@@ -206,6 +206,8 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint_bit_for_bit(
     assert forked(train, TINY, Pictures(killed(at=19)), tmp_path) == -signal.SIGKILL
     assert [path.name for path in snapshots.paths(tmp_path)] == ["model_0000002.pth"]
     (tmp_path / ".model_0000005.pth.1.tmp").write_bytes(b"half a checkpoint")
+    with (tmp_path / "metrics.json").open("a") as journal:
+        journal.write('{"step": 4, "total_loss": 1.0}\n{"step": 5, "total_l')
     assert train(TINY, Pictures(), tmp_path, resume=True) == "finished"
     assert_same_training(tmp_path, whole)
     assert list(tmp_path.glob("*.tmp")) == []
@@ -487,6 +489,18 @@ def test_two_processes_follow_the_curve_of_one_with_the_joined_batch(
     assert snapshots.read(snapshots.paths(tmp_path / "two")[0])["world"] == 2
 
 
+def test_machines_that_do_not_share_the_output_are_found_out(tmp_path: Path) -> None:
+    class Elsewhere(launch.Ranks):
+        def mean(self, values: Tensor) -> Tensor:
+            return values / 2  # the other process is at step 0
+
+    trainer = svit.trainer.Trainer(TINY, Pictures(), tmp_path, Elsewhere(0, 1, torch.device("cpu")))
+    trainer.check_common_start()
+    trainer.step = 6
+    with pytest.raises(TrainError, match="must be a shared folder"):
+        trainer.check_common_start()
+
+
 def test_an_error_in_a_process_reaches_the_user_in_its_own_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -621,7 +635,10 @@ def test_the_command_trains_from_a_folder_in_cocos_layout(tmp_path: Path, capfd)
     assert "train.seed: 5 in the checkpoint, 6 now" in capfd.readouterr().err
     assert cli.main([*words, *out, "--resume", "train.seed=5"]) == 0
     assert (tmp_path / "out" / "model_final.safetensors").exists()
-    assert OmegaConf.load(tmp_path / "out" / "config.yaml").train.seed == 5
+    config = load_config(str(tmp_path / "out" / "config.yaml"))
+    assert config.train.seed == 5
+    assert config == checkpoint.read(tmp_path / "out" / "model_final.safetensors").config
+    assert "resuming from" in (tmp_path / "out" / "log.txt").read_text()
 
 
 def test_a_dataset_may_be_a_json_a_folder_or_a_split(

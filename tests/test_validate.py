@@ -137,7 +137,7 @@ def test_every_kind_of_error_is_tested() -> None:
 MENDED: dict[str, list[tuple[dict[str, Any], dict[str, Any] | None]]] = {
     "iscrowd added": [(changed(iscrowd=None), {"iscrowd": 0})],
     "area added": [(changed(area=None), {"area": 48.0}), (changed(area=-3), {"area": 48.0})],
-    "ids renumbered": [(changed(id=0), {"id": 1}), (changed(id=None), {"id": 1}), (changed(id="7"), {"id": 1})],
+    "ids renumbered": [(changed(id=0), {"id": 1}), (changed(id=None), {"id": 1}), (changed(id="7"), {})],
     "boxes dropped": [
         (changed(bbox=[4, 4, 0, 6]), None),
         (changed(bbox=[4, 4, 8, -6]), None),
@@ -180,6 +180,10 @@ def test_every_kind_of_repair_is_tested() -> None:
 
 def test_boxes_a_pixel_beyond_the_picture_are_not_touched() -> None:
     assert check_coco(changed(bbox=[-0.5, 4, 41.4, 6])).repairs == ()
+
+
+def test_triangles_are_polygons() -> None:
+    assert check_coco(changed(segmentation=[[1, 1, 5, 1, 5, 5]])).repairs == ()
 
 
 def test_short_run_lengths_become_background() -> None:

@@ -21,10 +21,6 @@ from svit.store import Run, RunError, open_run
 from svit.types import ImageId
 
 WIDTH, SCALE = 3.6, 0.45  # inches: a picture, and its colour scale beside it
-    3.6,
-    0.45,
-    0.25,
-)  # inches: a picture, its colour scale beside, its legend below
 OTHER, SPREAD, TARGET = "#a9bbc8", "#56657a", "#dc267f"
 TALLEST = 0.8  # of the width; taller pictures are shown smaller
 DARK_INK = dict.fromkeys(
@@ -33,8 +29,8 @@ DARK_INK = dict.fromkeys(
 HELP = {
     "usage": "How many layers used each token as a query. Layers without a gate always do.",
     "detections": "What the detector found, from the chosen score on. Colours go by class.",
-    "layers": "Used tokens show the picture. Pruned ones are covered: white when no later layer "
-    "uses them, cyan when one does (reactivated).",
+    "layers": "Tokens that take part in the block show the picture, the others are covered. A "
+    "pruned token stays in the feature map, and a later layer may use it again: it is reactivated.",
     "keep": "Kept tokens / tokens that show image pixels; padding is left out. The target is what "
     "training aimed at, on the mean over a batch.",
 }
@@ -137,18 +133,6 @@ def layer_png(_view: View, key: tuple, layer: int) -> bytes:
     return png(_view, draw)
 
 
-@st.cache_data(max_entries=4, show_spinner=False)
-def legend_png(dark: bool) -> bytes:
-    """The legend of `layer_png`."""
-    buffer = io.BytesIO()
-    look = {"legend.fontsize": 5.5, **(DARK_INK if dark else {})}
-    with drawing(), context([figures.STYLE, look]):
-        figure = Figure(figsize=(WIDTH + SCALE, 0.22), facecolor="none")
-        figures.state_legend(figure.subplots())
-        figure.savefig(buffer, dpi=220, facecolor="none")
-    return buffer.getvalue()
-
-
 @st.cache_data(max_entries=4, show_spinner="Counting tokens")
 def run_ratios(_run: Run, key: tuple) -> pd.DataFrame:
     """Keep ratios of the whole run."""
@@ -224,7 +208,7 @@ def show_layers(view: View) -> None:
     left, right = st.columns([WIDTH + SCALE, WIDTH], gap="medium")
     with left:
         heading, place = st.empty(), st.empty()
-        st.image(legend_png(st.context.theme.type == "dark"), width="stretch")
+        st.caption("White: pruned, not used again. Cyan: pruned, reactivated in a later layer.")
         first = metrics.gated_layers(run.layers, run.targets)[0]
         layer = st.slider("Block", 1, run.layers, first + 1, key=f"block of {run.layers}") - 1
         kept = f"##### Block {layer + 1} keeps {ratios['ratio'][layer]:.0%} of the tokens"
@@ -248,8 +232,12 @@ def show(run: Run) -> None:
     st.caption(size)
     show_pictures(view)
     show_layers(view)
+
+
+def show_record(run: Run) -> None:
+    """How the run was made and what failed in it."""
     if len(run.errors):
-        with st.expander(f"{len(run.errors)} images failed while recording"):
+        with st.expander(f"Images that failed while recording: {len(run.errors)}"):
             st.dataframe(run.errors, hide_index=True)
     if not run.finished:
         st.info(f"The recording is unfinished: {len(run)} images so far.")
@@ -262,13 +250,14 @@ def main() -> None:
     if run is None:
         return
     if not len(run):
-        st.info("This run holds no images yet.")
+        st.info("This run holds no images yet. Record into it with:")
         st.code(f"svit record --out {run.path}", language="shell")
-        return
-    try:
-        show(run)
-    except RunError as error:
-        complain(str(error), run.path)
+    else:
+        try:
+            show(run)
+        except RunError as error:
+            complain(str(error), run.path)
+    show_record(run)
 
 
 main()

@@ -47,7 +47,7 @@ def resize_hw(image_hw: tuple[int, int], short_side: int, long_side: int) -> tup
 def resize_image(
     image: UInt8[np.ndarray, "height width 3"], new_hw: tuple[int, int]
 ) -> UInt8[np.ndarray, "new_height new_width 3"]:
-    """Bilinear without antialiasing, rounded to 8 bits: cv2's INTER_LINEAR to one grey level."""
+    """Bilinear without antialiasing, in 8-bit arithmetic: cv2's INTER_LINEAR to one grey level."""
     if image.shape[:2] == tuple(new_hw):
         return image
     # batch axis first: torch then sees channels-last strides, for which it has a vectorised 8-bit kernel
@@ -59,11 +59,14 @@ def resize_image(
 def resize_masks(
     masks: Bool[np.ndarray, "objects height width"], new_hw: tuple[int, int]
 ) -> Bool[np.ndarray, "objects new_height new_width"]:
-    """Nearest neighbour, source index floor(i * old / new): mmdet's `BitmapMasks.resize` (cv2 nearest)."""
+    """Nearest neighbour as mmdet's `BitmapMasks.resize`: bit for bit cv2's INTER_NEAREST.
+
+    Source index floor(i * (1 / (new / old))); the order of the divisions decides ties.
+    """
     if masks.shape[1:] == tuple(new_hw):
         return masks
     rows, columns = (
-        np.minimum(np.arange(new) * (old / new), old - 1).astype(np.intp)
+        np.minimum(np.arange(new) * (1 / (new / old)), old - 1).astype(np.intp)
         for old, new in zip(masks.shape[1:], new_hw)
     )
     return masks.take(rows, axis=1).take(columns, axis=2)

@@ -18,8 +18,8 @@ from PIL import Image, UnidentifiedImageError
 
 logger = logging.getLogger(__name__)
 
-# decoders of Pillow's own; others start foreign programs (EPS) or draw vectors
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
+# Pillow's own decoders; others start foreign programs (EPS) or draw vectors. JPEG includes phones' MPO
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
 MAX_PIXELS = 89_478_485  # Pillow's warning limit: a quarter GiB of 24-bit pixels
 EXIF_POLICIES = ("auto", "on", "off")
 # what lies behind transparent pixels: ImageNet's mean colour, which the model sees as zero, like padding
@@ -68,9 +68,8 @@ def read_image(
     with _opened(source, name) as image:
         _check_pixels(image, name, max_pixels)
         orientation = _applied_orientation(image, name, exif, expected_hw)
-        if (
-            getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
-        ):  # MPO: a photograph's preview
+        # a phone's MPO has a preview as its second frame
+        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
             logger.warning("%s has %d frames; the first is used", name, image.n_frames)
         pixels = _as_rgb(image, name)
         upright = _UPRIGHT.get(orientation)
@@ -102,29 +101,27 @@ def _name(source: Path | str | bytes) -> str:
 @contextmanager
 def _opened(source: Path | str | bytes, name: str) -> Iterator[Image.Image]:
     """The picture, its header read; everything a decoder may raise becomes an ImageError."""
+    stream = BytesIO(source) if isinstance(source, bytes) else source
     try:
-        with Image.open(
-            BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS
-        ) as image:
+        with Image.open(stream, formats=FORMATS) as image:
             yield image
     except (ImageError, MemoryError):
         raise
-    except UnidentifiedImageError as error:
-        raise ImageError(f"{name}: {_not_a_picture(source)}") from error
-    except FileNotFoundError as error:
-        raise ImageError(f"{name}: no such file; check the path and the image root") from error
-    except (PermissionError, IsADirectoryError) as error:
-        raise ImageError(f"{name}: {error.strerror}; name a picture that can be read") from error
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{name}: {error}; make the picture smaller") from error
     except Exception as error:  # on damaged bytes Pillow's decoders raise nearly every kind
-        reason = f"{type(error).__name__}: {error}"
-        raise ImageError(
-            f"{name}: damaged or truncated ({reason}); replace the file or leave it out"
-        ) from error
+        raise ImageError(f"{name}: {_reason(error, source)}") from error
 
 
-def _not_a_picture(source: Path | str | bytes) -> str:
+def _reason(error: Exception, source: Path | str | bytes) -> str:
+    """What is wrong with a picture, and the remedy."""
+    if isinstance(error, FileNotFoundError):
+        return "no such file; check the path and the image root"
+    if isinstance(error, PermissionError | IsADirectoryError):
+        return f"{error.strerror}; name a picture that can be read"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"{error}; make the picture smaller"
+    if not isinstance(error, UnidentifiedImageError):
+        found = f"{type(error).__name__}: {error}"
+        return f"damaged or truncated ({found}); replace the file or leave it out"
     size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
     if size == 0:
         return "empty (0 bytes); copy or download it again"

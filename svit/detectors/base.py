@@ -2,7 +2,8 @@
 
 The base class does what both frameworks share: padding, the backbone, seeds of random masks,
 precision, and weights under one set of names (detectron2's). A framework adds the way from feature
-maps to losses or detections.
+maps to losses or detections. Inference follows mmdet 2.28; where its training differs from detectron2's
+(matching and sampling, reference.md §8), both frameworks do as detectron2.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Detector(nn.Module):
     """
 
     framework: ClassVar[str]
-    names: ClassVar[Mapping[str, str]]
+    names: Mapping[str, str]
 
     def __init__(self, config: Config) -> None:
         super().__init__()

@@ -285,12 +285,6 @@ class RegionHeads(RoIHeads):
         logits = self.mask_predictor(self.mask_head(self.mask_roi_pool(maps, boxes)))
         return logits[torch.arange(len(labels), device=labels.device), labels]
 
-    def decode(
-        self, deltas: Float[Tensor, "boxes classes 4"], boxes: Float[Tensor, "boxes 4"]
-    ) -> Float[Tensor, "boxes classes 4"]:
-        """Boxes moved by the deltas of every class."""
-        return self.box_coder.decode_single(deltas.flatten(1), boxes).view_as(deltas)
-
     def _losses(
         self, maps: list[Tensor], proposals: list[Tensor], targets: list[dict[str, Tensor]]
     ) -> dict[str, Tensor]:
@@ -336,8 +330,10 @@ class RegionHeads(RoIHeads):
         logits, deltas = self.box_outputs(maps, proposals)
         counts = [len(boxes) for boxes in proposals]
         scores = logits.softmax(dim=1)[:, :-1].split(counts)
-        boxes = self.decode(deltas, torch.cat(proposals)).split(counts)
-        found = [self._select(*one) for one in zip(boxes, scores, image_shapes, strict=True)]
+        found = [
+            self._select(*one)
+            for one in zip(proposals, deltas.split(counts), scores, image_shapes, strict=True)
+        ]
         labels = torch.cat([one["labels"] for one in found])
         masks = self.mask_logits(maps, [one["boxes"] for one in found], labels).sigmoid()
         counts = [len(one["labels"]) for one in found]
@@ -347,14 +343,15 @@ class RegionHeads(RoIHeads):
 
     def _select(
         self,
-        boxes: Float[Tensor, "proposals classes 4"],
+        proposals: Float[Tensor, "proposals 4"],
+        deltas: Float[Tensor, "proposals classes 4"],
         scores: Float[Tensor, "proposals classes"],
         image_hw: tuple[int, int],
     ) -> dict[str, Tensor]:
         """The best detections of one image after NMS within each class, best first."""
-        proposal, label = (scores > self.score_thresh).nonzero(as_tuple=True)
-        boxes = clip_boxes_to_image(boxes[proposal, label], image_hw)
-        scores = scores[proposal, label]
+        chosen, label = (scores > self.score_thresh).nonzero(as_tuple=True)
+        boxes = self.box_coder.decode_single(deltas[chosen, label], proposals[chosen])
+        boxes, scores = clip_boxes_to_image(boxes, image_hw), scores[chosen, label]
         keep = batched_nms(boxes, scores, label, self.nms_thresh)[: self.detections_per_img]
         return {"boxes": boxes[keep], "scores": scores[keep], "labels": label[keep]}
 
