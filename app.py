@@ -34,7 +34,8 @@ def main() -> None:
         st.text(f"Nothing in {looked}. This makes a first run:")
         st.code("make demo", language="shell")
         st.text("and this records pictures of your own:")
-        st.code("svit record --model svit-adapter-t --weights FILE --images DIR --out runs/mine")
+        command = "svit record --model svit-adapter-t --weights FILE --images DIR --out runs/mine"
+        st.code(command, language="shell")
         return
     names = [path.name for path in paths]
     labels = {path: path.name if names.count(path.name) == 1 else str(path) for path in paths}

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import svit
 
@@ -45,6 +46,7 @@ VERBS: dict[str, Verb] = {
     "record": Verb("svit.recording", "record which tokens every layer uses, into a run folder"),
     "evaluate": Verb("svit.evaluate", "measure box and mask AP on a COCO data set"),
     "train": Verb("svit.train", "train a detector, dense or pruned"),
+    "calibrate": Verb("svit.calibrate", "fit the gates' thresholds on training images"),
     "convert": Verb("svit.convert", "turn released weights into a checkpoint of this workbench"),
     "dataset": Verb("svit.datasets", "write the synthetic shapes, or check a COCO json"),
 }
@@ -88,7 +90,7 @@ def _parser(
     add_arguments: Callable[[argparse.ArgumentParser], None] | None = None,
 ) -> argparse.ArgumentParser:
     """The whole command's parser; only the chosen verb gets its arguments."""
-    raw = argparse.RawDescriptionHelpFormatter
+    raw = partial(argparse.RawDescriptionHelpFormatter, max_help_position=16)
     parser = argparse.ArgumentParser(
         prog="svit", description=svit.__doc__, epilog=EXAMPLES, formatter_class=raw
     )

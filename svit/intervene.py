@@ -99,11 +99,6 @@ def gated_layers(method: Method) -> list[int]:
     return found or list(range(method.depth // 4, method.depth))
 
 
-def needs_masks(name: str) -> bool:
-    """Whether the intervention starts from learned masks, so that it means nothing for a dense model."""
-    return name not in ("learned", "off", "on")
-
-
 def _change(
     detector: Detector, name: str, samples: Sequence[Sample], source: Detector | None
 ) -> Callable[[int, Tensor], Tensor]:

@@ -15,6 +15,8 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import re
+import time
 from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +34,7 @@ from svit.types import Detections, ImageId, Target, TokenTrace
 
 __all__ = ["Run", "RunError", "RunWriter", "find_runs", "open_run"]
 
+_HASH = re.compile(r"\b[0-9a-f]{16,}\b")
 _COUNTS = ["image_id", "layer", "kept", "kept_valid", "valid", "tokens"]
 
 logger = logging.getLogger(__name__)
@@ -46,6 +49,8 @@ class RunWriter:
         path: folder to make or to go on with.
         provenance: plain JSON values: where the numbers come from (configuration, weights, ...).
         shard_size: images a shard; the most that a kill can lose.
+        shard_seconds: a shard that took longer is written before it is full, so that a kill does not
+            cost a slow model its last hour.
         rank: number of this process among the `world` that write here, each its own files.
         world: number of writing processes; the run is finished when all have closed.
         picture_side: longer side of the stored pictures in pixels; 0 stores none.
@@ -64,8 +69,10 @@ class RunWriter:
         rank: int = 0,
         world: int = 1,
         picture_side: int = 640,
+        shard_seconds: float = 30.0,
     ) -> None:
         self.path = Path(path)
+        self._shard_seconds, self._flushed = shard_seconds, time.monotonic()
         self._shard_size, self._picture_side = shard_size, picture_side
         self._rank, self._world = rank, world
         self._pending: list[tuple[list[dict], dict]] = []
@@ -170,7 +177,9 @@ class RunWriter:
         return image_id
 
     def _flush_if_full(self) -> None:
-        if len(self._pending) + self._new_errors >= self._shard_size:
+        waited = time.monotonic() - self._flushed
+        full = len(self._pending) + self._new_errors >= self._shard_size
+        if full or waited >= self._shard_seconds:
             self._flush()
 
     def _flush(self, finished: bool = False) -> None:
@@ -191,6 +200,7 @@ class RunWriter:
             path = runfiles.manifest_path(self.path, self._rank)
             runfiles.write_json(path, manifest, self._rank)
         self._manifest, self._pending, self._new_errors = manifest, [], 0
+        self._flushed = time.monotonic()
 
     def _write_shard(self, name: str) -> dict[str, Any]:
         tokens = [row for rows, _ in self._pending for row in rows]
@@ -242,7 +252,9 @@ class Run:
 
     Attributes:
         path: the folder.
-        provenance: where the numbers come from, as the writer gave it.
+        provenance: where the numbers come from, as the writer gave it; from it, empty without:
+        class_names: names of the classes.
+        targets: target share of kept tokens of each layer.
         created: ISO time (UTC) at which the recording began.
         finished: whether every rank closed its part; otherwise it was interrupted or goes on.
         layers: blocks a trace has; 0 in a run without images.
@@ -260,6 +272,8 @@ class Run:
     ) -> None:
         self.path, self.skipped = path, skipped
         self.provenance: dict[str, Any] = head["provenance"]
+        self.class_names: list[str] = list(self.provenance.get("class_names") or [])
+        self.targets: list[float] = list(self.provenance.get("targets") or [])
         self.created: str = head["created"]
         self._manifests, self._shards = list(manifests.values()), good_shards
         world = manifests[0]["world"] if 0 in manifests else 1
@@ -271,24 +285,13 @@ class Run:
     def __len__(self) -> int:
         return len(self.image_ids)
 
-    @property
-    def class_names(self) -> list[str]:
-        """Names of the classes, from the provenance; empty without."""
-        return list(self.provenance.get("class_names") or [])
-
-    @property
-    def targets(self) -> list[float]:
-        """Target share of kept tokens of each layer, from the provenance; empty without."""
-        return list(self.provenance.get("targets") or [])
-
     def describe(self) -> str:
-        """One line of provenance: preset, then every plain value of the provenance by its name."""
+        """One line of provenance: preset, texts and numbers by name; hashes are shortened."""
         config = self.provenance.get("config")
         parts = [str(config["name"])] if isinstance(config, dict) and "name" in config else []
         for name, value in self.provenance.items():
-            if isinstance(value, (str, int, float)) and value != "":
-                text = str(value)
-                parts.append(f"{name} {text if len(text) <= 40 else text[:12] + '…'}")
+            if isinstance(value, (str, int, float)) and not isinstance(value, bool) and value != "":
+                parts.append(f"{name} {_HASH.sub(lambda found: found[0][:10], str(value))}")
         return " · ".join([*parts, f"{len(self)} images", f"recorded {self.created}"])
 
     @property

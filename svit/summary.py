@@ -90,7 +90,8 @@ class Summary:
             of all and of valid tokens used; their standard deviations over images as *_spread.
         images: one row an image: objects, area (share of the image that objects cover, summed),
             keep_ratio (mean over gated layers, valid tokens), detections, macs_backbone, macs.
-        correlation: Pearson's of keep_ratio with objects and with area; None where one is constant.
+        correlation: Pearson's of keep_ratio with objects and with area; None where one is constant or
+            fewer than three images were seen.
         rows: all COCO result objects.
         errors: image id -> why it could not be read; such an image counts as one without detections.
         resamplers: "box" and "mask" -> AP under other multiplicities of the images.
@@ -236,7 +237,7 @@ def _macs(config: Config, outcome: Outcome) -> dict[str, float]:
 
 def _correlation(images: pd.DataFrame, name: str) -> float | None:
     ratios, values = images["keep_ratio"].to_numpy(float), images[name].to_numpy(float)
-    if len(images) < 2 or not np.ptp(ratios) or not np.ptp(values):
+    if len(images) < 3 or not np.ptp(ratios) or not np.ptp(values):
         return None
     return float(np.corrcoef(ratios, values)[0, 1])
 

@@ -317,6 +317,10 @@ class Trainer:
     def _export(self) -> None:
         """Writes the final model, unless an earlier run has."""
         path = self.output / FINAL
-        extra = {"steps": self.step, "dataset": self.data_hash}
+        extra = {
+            "steps": self.step,
+            "dataset": self.data_hash,
+            "class_names": list(self.data.class_names),
+        }
         self._on_first(lambda: path.exists() or checkpoint.save(path, self.detector, extra))
         self._say(f"finished: {path}")

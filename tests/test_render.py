@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.style import context
 from runs import PROVENANCE, parts, write_run
 
-from analysis import metrics, render
+from analysis import figures, metrics, render
 from svit.store import RunWriter, open_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,7 +63,8 @@ def test_the_csv_of_a_heatmap_holds_the_counts_and_their_places(run, tmp_path):
 
 def products(name: str, run, *arguments: str) -> list[render.Product]:
     options = render._parser().parse_args([name, str(run.path), *arguments])
-    return list(render.FIGURES[name].draw(run, options))
+    with context(figures.STYLE):
+        return list(render.FIGURES[name].draw(run, options))
 
 
 def test_the_table_of_layers_names_the_states(run):

@@ -189,16 +189,16 @@ def show_pictures(view: View) -> None:
     left, right = st.columns([WIDTH + SCALE, WIDTH], gap="medium")
     with left:
         st.markdown("##### Token usage", help=HELP["usage"])
-        place = st.empty()
+        place = st.container()  # st.empty would flicker
         alpha = st.slider("Opacity", 0.0, 1.0, 0.75, 0.05, key="opacity")
         place.image(usage_png(view, view.key, alpha), width="stretch")
     with right:
         st.markdown("##### Detections", help=HELP["detections"])
-        place = st.empty()
+        place = st.container()
         score = st.slider("Score from", 0.0, 1.0, 0.5, 0.05, key="score")
         place.image(detections_png(view, view.key, score), width="stretch")
         if view.run.detections(view.image_id) is None:
-            place.info("This run holds no detections.")
+            st.caption("This run holds no detections.")
 
 
 def show_layers(view: View) -> None:
@@ -207,7 +207,7 @@ def show_layers(view: View) -> None:
     ratios = metrics.image_keep_frame(trace, run.targets)
     left, right = st.columns([WIDTH + SCALE, WIDTH], gap="medium")
     with left:
-        heading, place = st.empty(), st.empty()
+        heading, place = st.container(), st.container()
         st.caption("White: pruned, not used again. Cyan: pruned, reactivated in a later layer.")
         first = metrics.gated_layers(run.layers, run.targets)[0]
         layer = st.slider("Block", 1, run.layers, first + 1, key=f"block of {run.layers}") - 1

@@ -25,6 +25,18 @@ def are_run_lengths(segmentation: Mapping[str, Any], image_hw: tuple[int, int]) 
     return min(counts, default=0) >= 0 and sum(counts) <= image_hw[0] * image_hw[1]
 
 
+def filled_up(segmentation: Mapping[str, Any], image_hw: tuple[int, int]) -> Mapping[str, Any]:
+    """Run lengths that cover the whole picture; what stops short goes on as background."""
+    counts = run_counts(segmentation["counts"])
+    rest = image_hw[0] * image_hw[1] - sum(counts)
+    if rest == 0:
+        return segmentation
+    # an odd number of runs ends with background
+    full = [*counts[:-1], counts[-1] + rest] if len(counts) % 2 else [*counts, rest]
+    encoded = coco_mask.frPyObjects({"size": list(image_hw), "counts": full}, *image_hw)
+    return {"size": list(image_hw), "counts": encoded["counts"].decode("ascii")}
+
+
 def run_counts(counts: Any) -> list[int]:
     """Run lengths in pixels, background first, of COCO's list form or of its text form.
 

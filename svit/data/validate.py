@@ -18,7 +18,7 @@ from typing import Any
 from pycocotools import mask as coco_mask
 
 from svit.data.reading import MAX_PIXELS, ImageError, read_image
-from svit.data.segments import are_run_lengths, run_counts, run_lengths
+from svit.data.segments import are_run_lengths, filled_up, run_lengths
 
 LISTS = ("images", "annotations", "categories")
 NEEDED = frozenset({"image_id", "category_id", "bbox", "segmentation"})
@@ -341,7 +341,10 @@ class _Objects:
 
     def _segmentation(self, segmentation: Any, image_hw: tuple[int, int], place: str) -> Any:
         if isinstance(segmentation, Mapping):
-            return self._filled(segmentation, image_hw, place)
+            filled = filled_up(segmentation, image_hw)
+            if filled is not segmentation:
+                self.repairs.add("run lengths re-encoded", place)
+            return filled
         polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
         if not polygons:
             self.repairs.add("objects dropped", place)
@@ -350,20 +353,6 @@ class _Objects:
             return segmentation
         self.repairs.add("polygons dropped", place)
         return polygons
-
-    def _filled(
-        self, segmentation: Mapping[str, Any], image_hw: tuple[int, int], place: str
-    ) -> Mapping[str, Any]:
-        """Run lengths that cover the whole picture: pycocotools leaves the rest uninitialised."""
-        counts = run_counts(segmentation["counts"])
-        rest = image_hw[0] * image_hw[1] - sum(counts)
-        if rest == 0:
-            return segmentation
-        self.repairs.add("run lengths re-encoded", place)
-        # an odd number of runs ends with background
-        full = [*counts[:-1], counts[-1] + rest] if len(counts) % 2 else [*counts, rest]
-        encoded = coco_mask.frPyObjects({"size": list(image_hw), "counts": full}, *image_hw)
-        return {"size": list(image_hw), "counts": encoded["counts"].decode("ascii")}
 
 
 def _segmentation_problem(segmentation: Any, image_hw: tuple[int, int]) -> str | None:
