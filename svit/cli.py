@@ -11,7 +11,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import svit
 
@@ -90,13 +89,13 @@ def _parser(
     add_arguments: Callable[[argparse.ArgumentParser], None] | None = None,
 ) -> argparse.ArgumentParser:
     """The whole command's parser; only the chosen verb gets its arguments."""
-    raw = partial(argparse.RawDescriptionHelpFormatter, max_help_position=16)
+    raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="svit", description=svit.__doc__, epilog=EXAMPLES, formatter_class=raw
     )
     parser.add_argument("--version", action="version", version=f"svit {svit.__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB [options]", title="verbs")
     for name, verb in VERBS.items():
         text = verb.summary[0].upper() + verb.summary[1:] + "."
         child = verbs.add_parser(name, help=verb.summary, description=text, formatter_class=raw)
