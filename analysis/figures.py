@@ -250,17 +250,19 @@ def reactivation_bars(frame: pd.DataFrame, ax: Axes) -> Axes:
     """
     rows = frame[frame["pruned"] > 0]
     block, later = rows["block"], rows["later_share"]
-    ax.bar(block, later, width=0.72, color=LATER, label="reactivated in a later layer")
-    ax.bar(block, rows["next_share"], width=0.3, color=NEXT, label="of these, in the next layer")
-    never = {"bottom": later, "color": NEVER, "label": "never used again"}
+    ax.bar(block, later, width=0.72, color=LATER, label="reactivated later")
+    ax.bar(block, rows["next_share"], width=0.3, color=NEXT, label="of these, next layer")
+    never = {"bottom": later, "color": NEVER, "label": "never again"}
     ax.bar(block, rows["never_share"], width=0.72, **never)
     small = {"textcoords": "offset points", "ha": "center", "fontsize": "small"}
     for x, top, share in zip(block, rows["pruned_share"], rows["later_of_pruned"], strict=True):
         ax.annotate(f"{share:.0%}", (x, top), (0, 2), **small)
     ax.set(xlabel="block", ylabel="share of all tokens", xticks=block.tolist())
-    ax.set_title("numbers: reactivated share of the pruned tokens")
+    ax.set_title("numbers: reactivated share of the pruned tokens", pad=14)
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     ax.grid(axis="y")
     ax.spines["left"].set_visible(False)
-    ax.legend(loc="upper left")
+    over = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 3, "borderaxespad": 0.2}
+    ax.legend(**over, borderpad=0, columnspacing=1.2, fontsize="small")
+    ax.margins(y=0.12)
     return ax
