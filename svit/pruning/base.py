@@ -109,6 +109,11 @@ class Method(nn.Module):
         """Target share of kept tokens for every block; 1 where the method does not prune."""
         return [1.0] * self.depth
 
+    def placed_ratios(self, locations: Sequence[int], ratios: Sequence[float]) -> list[float]:
+        """A target for every block when each decision holds for its own block only."""
+        placed = dict(zip(locations, ratios))
+        return [placed.get(layer, 1.0) for layer in range(self.depth)]
+
     def staged_ratios(self, locations: Sequence[int], ratios: Sequence[float]) -> list[float]:
         """A target for every block when each decision holds until the next one."""
         targets = [1.0] * self.depth

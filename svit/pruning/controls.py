@@ -43,10 +43,7 @@ class Control(Method):
         self.locations = gated_blocks(locations, len(self.keep_ratios), depth, stages=False)
 
     def target_ratios(self) -> list[float]:
-        targets = [1.0] * self.depth
-        for location, ratio in zip(self.locations, self.keep_ratios):
-            targets[location] = ratio
-        return targets
+        return self.placed_ratios(self.locations, self.keep_ratios)
 
     def forward(self, layer: int, block: nn.Module, tokens: Tensor, state: State) -> Tensor:
         if layer not in self.locations:

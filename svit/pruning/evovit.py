@@ -55,10 +55,7 @@ class EvoViT(ClassTokenMethod):
         self.tradeoff = tradeoff
 
     def target_ratios(self) -> list[float]:
-        targets = [1.0] * self.depth
-        for location, ratio in zip(self.locations, self.keep_ratios):
-            targets[location] = ratio
-        return targets
+        return self.placed_ratios(self.locations, self.keep_ratios)
 
     def forward(self, layer: int, block: nn.Module, tokens: Tensor, state: State) -> Tensor:
         keep = self.probe(layer, self._wanted(layer, tokens, state), state)

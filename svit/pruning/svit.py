@@ -89,12 +89,8 @@ class SViT(Method):
         self.inference = mode
 
     def target_ratios(self) -> list[float]:
-        if self.inherit:
-            return self.staged_ratios(self.locations, self.keep_ratios)
-        targets = [1.0] * self.depth
-        for location, ratio in zip(self.locations, self.keep_ratios):
-            targets[location] = ratio
-        return targets
+        spread = self.staged_ratios if self.inherit else self.placed_ratios
+        return spread(self.locations, self.keep_ratios)
 
     def forward(self, layer: int, block: nn.Module, tokens: Tensor, state: State) -> Tensor:
         if layer not in self.locations:
