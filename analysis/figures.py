@@ -238,27 +238,30 @@ def _tag(text: str, box_xyxy: np.ndarray, reach: np.ndarray, ax: Axes, colour: s
     )
 
 
-def reactivation_bars(frame: pd.DataFrame, ax: Axes) -> Axes:
-    """Pruned tokens of each block and what becomes of them (paper Fig. 5a), as shares of all.
+def reactivation_bars(frame: pd.DataFrame, ax: Axes, *, of: str = "all") -> Axes:
+    """Pruned tokens of each block and what becomes of them (paper Fig. 5a).
 
-    The stacked bars (reactivated later, never used again) add up to the pruned share; those
+    The stacked bars (reactivated later, never used again) add up to the pruned tokens; those
     reactivated in the very next layer are part of the former and drawn inside it. The numbers are
-    the reactivated share of the pruned tokens.
+    the reactivated share of the pruned tokens, or the immediate share of the reactivated ones.
 
     Args:
         frame: `metrics.reactivation_frame`; blocks that prune nothing are left out.
+        of: the denominator: "all" tokens or the "pruned" ones, whose bars reach 1.
     """
+    ending, number, title = _DENOMINATORS[of]
     rows = frame[frame["pruned"] > 0]
-    block, later = rows["block"], rows["later_share"]
+    block, later = rows["block"], rows[f"later_{ending}"]
     ax.bar(block, later, width=0.72, color=LATER, label="reactivated later")
-    ax.bar(block, rows["next_share"], width=0.3, color=NEXT, label="of these, next layer")
+    ax.bar(block, rows[f"next_{ending}"], width=0.3, color=NEXT, label="of these, next layer")
     never = {"bottom": later, "color": NEVER, "label": "never again"}
-    ax.bar(block, rows["never_share"], width=0.72, **never)
+    ax.bar(block, rows[f"never_{ending}"], width=0.72, **never)
     small = {"textcoords": "offset points", "ha": "center", "fontsize": "small"}
-    for x, top, share in zip(block, rows["pruned_share"], rows["later_of_pruned"], strict=True):
-        ax.annotate(f"{share:.0%}", (x, top), (0, 2), **small)
-    ax.set(xlabel="block", ylabel="share of all tokens", xticks=block.tolist())
-    ax.set_title("numbers: reactivated share of the pruned tokens", pad=14)
+    tops = later + rows[f"never_{ending}"]
+    for x, top, share in zip(block, tops, rows[number], strict=True):
+        ax.annotate("–" if np.isnan(share) else f"{share:.0%}", (x, top), (0, 2), **small)
+    ax.set(xlabel="block", ylabel=f"share of {of} tokens", xticks=block.tolist())
+    ax.set_title(title, pad=14)
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     ax.grid(axis="y")
     ax.spines["left"].set_visible(False)
@@ -266,3 +269,10 @@ def reactivation_bars(frame: pd.DataFrame, ax: Axes) -> Axes:
     ax.legend(**over, borderpad=0, columnspacing=1.2, fontsize="small")
     ax.margins(y=0.12)
     return ax
+
+
+# denominator -> ending of its columns, column of the numbers above the bars, title
+_DENOMINATORS = {
+    "all": ("share", "later_of_pruned", "numbers: reactivated share of the pruned tokens"),
+    "pruned": ("of_pruned", "next_of_later", "numbers: next layer's share of the reactivated"),
+}

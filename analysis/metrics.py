@@ -124,9 +124,8 @@ def reactivation_frame(traces: Iterable[TokenTrace]) -> pd.DataFrame:
     """Pruning and reactivation per layer, pooled over all valid tokens (paper Fig. 5a).
 
     Columns: layer, block; counts `tokens`, `pruned`, `later`, `next`, `never` (see `LayerStates`);
-    shares of all valid tokens `pruned_share`, `later_share`, `next_share`, `never_share` = count /
-    tokens; shares of the pruned ones `later_of_pruned`, `next_of_pruned` = count / pruned, NaN
-    where nothing is pruned. No traces give an empty frame.
+    and their shares (see `with_shares`). No traces give an empty frame. Runs are counted faster,
+    with equal numbers, by `analysis.census`.
 
     Raises:
         ValueError: traces differ in their number of layers.
@@ -141,18 +140,39 @@ def reactivation_frame(traces: Iterable[TokenTrace]) -> pd.DataFrame:
             raise ValueError(f"expected {totals.shape[1]} layers, found {trace.layers}")
         totals = counts if totals is None else totals + counts
     totals = np.zeros((5, 0), int) if totals is None else totals
-    return _with_shares(pd.DataFrame(dict(zip(("tokens", *names), totals, strict=True))))
+    return with_shares(pd.DataFrame(dict(zip(("tokens", *names), totals, strict=True))))
 
 
-def _with_shares(counts: pd.DataFrame) -> pd.DataFrame:
+def with_shares(counts: pd.DataFrame) -> pd.DataFrame:
+    """Adds layer, block and shares to counts per layer of `tokens`, `pruned`, `later`, `next`, `never`.
+
+    Of all valid tokens: `pruned_share`, `later_share`, `next_share`, `never_share` = count / tokens.
+    Of the pruned: `later_of_pruned`, `next_of_pruned`, `never_of_pruned` = count / pruned, NaN where
+    nothing is pruned; later + never = 1. Of the reactivated: `next_of_later` = next / later, the
+    immediate share, NaN where nothing is reactivated.
+    """
     frame = counts.rename_axis("layer").reset_index()
     frame.insert(1, "block", frame["layer"] + 1)
     for name in ("pruned", "later", "next", "never"):
         frame[f"{name}_share"] = frame[name] / frame["tokens"]
-    pruned = frame["pruned"].where(frame["pruned"] > 0)
-    for name in ("later", "next"):
-        frame[f"{name}_of_pruned"] = frame[name] / pruned
+    for name in ("later", "next", "never"):
+        frame[f"{name}_of_pruned"] = _ratio(frame[name], frame["pruned"])
+    frame["next_of_later"] = _ratio(frame["next"], frame["later"])
     return frame
+
+
+def _ratio(part: pd.Series, whole: pd.Series) -> pd.Series:
+    return part / whole.where(whole > 0)
+
+
+def immediate_share(frame: pd.DataFrame) -> float:
+    """Share of reactivations that come in the very next layer, pooled over layers and tokens.
+
+    Sum of next / sum of later of a `reactivation_frame`, in [0, 1]; NaN without reactivation. The
+    last layer but one counts too, although there every reactivation is immediate.
+    """
+    later = frame["later"].sum()
+    return float(frame["next"].sum() / later) if later else float("nan")
 
 
 def mean_usage(traces: Iterable[TokenTrace], shape: tuple[int, int] = (50, 80)) -> np.ndarray:

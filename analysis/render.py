@@ -1,254 +1,294 @@
-"""Pictures of a recorded run: `python -m analysis.render NAME RUN` writes pdf, svg, png and csv.
+"""Figures and tables from recordings and results: `python -m analysis.render NAME FOLDER...`
 
-`FIGURES` is the table of names; an entry joins a metric and a figure. Files are the same bytes on
-every run (fixed hash salt, no dates); their metadata carry the run's provenance.
+`FIGURES` is the table of names; an entry joins a metric and a figure and writes pdf, svg, png and
+csv. `tables` and `claims` put the paper's numbers beside measured ones; `all` draws whatever the
+folders support and writes a sheet. Files are the same bytes on every run.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import re
 import sys
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.style import context
 
-from analysis import figures, metrics
+from analysis import claims, evaluations, figures, insights, paper, sheet, tables
+from analysis.evaluations import Evaluation, EvaluationError
+from analysis.measurements import Recording, Sources
+from analysis.products import Entry, RenderError, file_name, save
 from svit.store import Run, RunError, open_run
-from svit.types import ImageId, TokenGrid
-
-WIDTH = 7.2  # inches: the text width of a two-column paper
-TITLE, LEGEND, SCALE = 0.17, 0.26, 0.45  # inches: above a picture, below all, beside all
-
-
-class RenderError(ValueError):
-    """The run lacks what the figure needs; the message says what."""
-
-
-@dataclass(frozen=True)
-class Product:
-    """A finished figure, the name of its files without ending, and its numbers."""
-
-    name: str
-    figure: Figure
-    table: pd.DataFrame
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One name of the command: what it shows and what draws it."""
-
-    summary: str
-    draw: Callable[[Run, argparse.Namespace], Iterator[Product]]
-
-
-def heatmap(run: Run, options: argparse.Namespace) -> Iterator[Product]:
-    """Detections beside the usage map over the picture, an image each (paper Figs. 1 and 4)."""
-    for image_id in chosen(run, options):
-        trace, image = run.trace(image_id), run.picture(image_id)
-        usage, limits = metrics.usage(trace), metrics.usage_limits(run.layers, run.targets)
-        figure = Figure(figsize=_figsize(trace.grid, columns=2, extra=SCALE))
-        left, right = figure.subplots(1, 2)
-        _detections(run, image_id, trace.grid, image, left, threshold=options.score)
-        style = {"limits": limits, "image": image, "alpha": options.alpha}
-        figures.usage_heatmap(usage, trace.grid, right, **style)
-        table = _token_table(trace.grid, {"usage": usage})
-        yield Product(f"heatmap-{_file_name(image_id)}", figure, table)
-
-
-def layers(run: Run, options: argparse.Namespace) -> Iterator[Product]:
-    """Used, pruned and later reactivated tokens of every gated layer (paper Fig. 5b)."""
-    shown = metrics.gated_layers(run.layers, run.targets)
-    for image_id in chosen(run, options):
-        trace, image = run.trace(image_id), run.picture(image_id)
-        states, ratios = metrics.layer_states(trace), metrics.keep_ratios(trace)
-        figure, cells = _strip(trace.grid, 1 + len(shown))
-        wanted = {"threshold": options.score, "tags": False}
-        _detections(run, image_id, trace.grid, image, cells[0], **wanted)
-        cells[0].set_title("detections")
-        style = {"layers": shown, "ratios": ratios, "image": image}
-        figures.layer_strip(states, trace.grid, cells[1:], **style)
-        yield Product(f"layers-{_file_name(image_id)}", figure, _state_table(trace.grid, states))
-
-
-def reactivation(run: Run, options: argparse.Namespace) -> Iterator[Product]:
-    """Pruned and reactivated shares per block over the whole run (paper Fig. 5a)."""
-    frame = metrics.reactivation_frame(run.iter_traces())
-    if not frame["pruned"].any():
-        raise RenderError(f"{run.path}: no layer prunes a token, so nothing can be reactivated")
-    figure = Figure(figsize=(WIDTH / 2, 2.3))
-    figures.reactivation_bars(frame, figure.subplots())
-    yield Product("reactivation", figure, frame)
-
 
 FIGURES: dict[str, Entry] = {
-    "heatmap": Entry("how many layers used each token, beside the detections", heatmap),
-    "layers": Entry("used, pruned and later reactivated tokens of every gated layer", layers),
+    "heatmap": Entry("how many layers used each token, beside the detections", paper.heatmap),
+    "layers": Entry("used, pruned and later reactivated tokens of every gated layer", paper.layers),
+    "overlay": Entry("reactivated tokens of one middle layer, large", paper.overlay),
     "reactivation": Entry(
-        "pruned and reactivated share of tokens per block, all images", reactivation
+        "pruned and reactivated share of tokens per block, all images", paper.reactivation, "runs"
     ),
+    "usage-map": Entry("token usage averaged over all images", paper.usage_map, "runs"),
+    "tradeoff": Entry("AP against keep ratio and compute", paper.tradeoff, "results"),
+    **insights.FIGURES,
+}
+PAGES = {
+    "tables": "the paper's Tables 1-5, printed beside measured",
+    "claims": "every claim of the paper with its verdict",
+    "all": "all that the folders support, with a browsable index.html and index.md",
 }
 
 
-def chosen(run: Run, options: argparse.Namespace) -> list[ImageId]:
-    """The images asked for by id or file name, or else the first `--limit` ones.
+@dataclass(frozen=True)
+class Given:
+    """What lies in the folders of the command line."""
+
+    runs: list[Run]
+    results: list[Evaluation]
+
+    def subjects(self, entry: Entry) -> Iterator[tuple[Any, str]]:
+        """What an entry draws, one call each, with the run's name where there is one a run."""
+        if entry.takes == "run":
+            yield from zip(self.runs, _names(self.runs), strict=True)
+        elif entry.takes == "runs" and self.runs:
+            yield self.runs, ""
+        elif entry.takes == "results" and self.results:
+            yield self.results, ""
+
+    def sources(self) -> Sources:
+        return Sources(self.results, [Recording(run) for run in self.runs])
+
+
+def given(folders: Sequence[Path], skip_corrupt: bool = False) -> Given:
+    """The recorded runs and evaluations in folders and below them.
 
     Raises:
-        RenderError: the run has no such image.
+        RenderError: a folder holds neither.
+        RunError: a run is damaged.
+        EvaluationError: a summary cannot be read.
     """
-    if not options.image:
-        return list(run.image_ids[: options.limit])
-    known: dict[str, ImageId] = dict(zip(run.images["file_name"], run.image_ids, strict=True))
-    known |= {str(image_id): image_id for image_id in run.image_ids}
-    for wanted in options.image:
-        if wanted not in known:
-            some = ", ".join(str(image_id) for image_id in run.image_ids[:5])
+    runs, results = [], []
+    for folder in dict.fromkeys(folders):
+        heads = sorted(folder.rglob("run.json"))
+        found = evaluations.find_evaluations(folder)
+        if not heads and not found:
             raise RenderError(
-                f"{run.path} has no image {wanted!r}; its {len(run)} images begin with {some}"
+                f"{folder} is not a recorded run and holds neither runs (run.json) nor results of "
+                "`svit evaluate` (summary.json)"
             )
-    return [known[wanted] for wanted in options.image]
+        runs += [open_run(head.parent, skip_corrupt=skip_corrupt) for head in heads]
+        results += found
+    return Given(runs, results)
 
 
-def save(product: Product, folder: Path, run: Run) -> list[Path]:
-    """Writes a product in all formats. Returns: the paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    title, about = f"{product.name} of {run.path.name}", run.describe()
-    formats = {
-        "pdf": {"CreationDate": None, "Title": title, "Subject": about},
-        "svg": {"Date": None, "Title": title, "Description": about},
-        "png": {"Software": None, "Title": title, "Description": about},
-    }
-    paths = []
-    for ending, metadata in formats.items():
-        paths.append(folder / f"{product.name}.{ending}")
-        product.figure.savefig(paths[-1], metadata=metadata)
-    paths.append(folder / f"{product.name}.csv")
-    product.table.to_csv(paths[-1], index=False, float_format="%.6g", lineterminator="\n")
-    return paths
+def draw(name: str, given: Given, folder: Path, options: argparse.Namespace) -> Iterator[Path]:
+    """Draws one figure of `FIGURES` and yields the files written.
 
-
-def _detections(
-    run: Run, image_id: ImageId, grid: TokenGrid, image: np.ndarray | None, ax: Axes, **style
-) -> None:
-    """The picture, and what was found in it if that was recorded."""
-    figures.picture(image, grid, ax)
-    found = run.detections(image_id, masks=True)
-    if found is not None:
-        figures.detections(found, ax, class_names=run.class_names, **style)
-
-
-def _strip(grid: TokenGrid, cells: int) -> tuple[Figure, list[Axes]]:
-    """A figure of so many titled pictures, in two rows from five on, over the legend of states."""
-    rows = 1 if cells < 5 else 2
-    columns = math.ceil(cells / rows)
-    size = _figsize(grid, columns, rows, above=TITLE, below=LEGEND)
-    figure = Figure(figsize=size)
-    body, foot = figure.subfigures(2, 1, height_ratios=[size[1] - LEGEND, LEGEND])
-    axes = list(body.subplots(rows, columns, squeeze=False).flat)
-    for empty in axes[cells:]:
-        empty.set_axis_off()
-    figures.state_legend(foot.subplots())
-    return figure, axes[:cells]
-
-
-def _figsize(
-    grid: TokenGrid,
-    columns: int,
-    rows: int = 1,
-    *,
-    extra: float = 0,
-    above: float = 0,
-    below: float = 0,
-) -> tuple[float, float]:
-    """Inches for columns x rows of pictures within the text width, none higher than a square.
-
-    Args:
-        extra: width beside the pictures.
-        above: height for the title of each.
-        below: height for a legend under all.
+    Raises:
+        RenderError: nothing given that the figure could be drawn from, or what it needs is missing.
+        EvaluationError: results that do not belong on one axis.
     """
-    height, width = grid.image_hw
-    side = (WIDTH - extra) / columns
-    cell = min(side, side * width / height)
-    figure_width = max(columns * cell + extra, WIDTH / 2)
-    return figure_width, rows * (cell * height / width + above) + below
+    entry = FIGURES[name]
+    subjects = list(given.subjects(entry))
+    if not subjects:
+        needed = "results of `svit evaluate`" if entry.takes == "results" else "a recorded run"
+        raise RenderError(f"{name} needs {needed}, and the folders hold none")
+    for subject, run_name in subjects:
+        below = folder / run_name if len(subjects) > 1 else folder
+        yield from _write(name, subject, below, options)
 
 
-def _file_name(image_id: ImageId) -> str:
-    """The id as a file name; ids that had to change get a checksum, so that they stay apart."""
-    text = str(image_id)
-    plain = re.sub(r"[^\w.-]+", "_", text)[-80:]
-    return plain if plain == text else f"{plain}-{zlib.crc32(text.encode()):08x}"
+def _write(name: str, subject: Any, folder: Path, options: argparse.Namespace) -> Iterator[Path]:
+    _check_images(subject)
+    with context(figures.STYLE):
+        for product in FIGURES[name].draw(subject, options):
+            yield from save(product, folder, *_metadata(product.name, subject))
 
 
-def _token_table(grid: TokenGrid, maps: dict[str, np.ndarray]) -> pd.DataFrame:
-    """One row a valid token: row, column, its box in source pixels, and the maps."""
-    rows, columns = np.indices(grid.valid_hw).reshape(2, -1)
-    boxes = np.array([grid.token_box(*token) for token in zip(rows, columns, strict=True)])
-    sides = dict(zip(("left", "top", "right", "bottom"), boxes.T, strict=True))
-    values = {name: plane.ravel() for name, plane in maps.items()}
-    return pd.DataFrame({"row": rows, "column": columns, **sides, **values})
+def _check_images(subject: Any) -> None:
+    """Refuses empty runs and notes unfinished ones."""
+    for run in subject if isinstance(subject, list) else [subject]:
+        if isinstance(run, Run) and not len(run):
+            remedy = f"fill it with `svit record --out {run.path}`"
+            raise RenderError(f"{run.path} holds no images yet: {remedy}")
 
 
-def _state_table(grid: TokenGrid, states: metrics.LayerStates) -> pd.DataFrame:
-    """One row a valid token: row, column, box, and its state in every block."""
-    names = np.full(states.used.shape, "used", dtype=object)
-    names[states.never], names[states.later], names[states.next] = "never", "later", "next"
-    return _token_table(grid, {f"block_{layer + 1}": plane for layer, plane in enumerate(names)})
+def _metadata(name: str, subject: Any) -> tuple[str, str]:
+    """Title and provenance of what was drawn."""
+    parts = subject if isinstance(subject, list) else [subject]
+    about = [one.describe() if isinstance(one, Run) else _about(one) for one in parts]
+    return f"{name} of {', '.join(one.path.name for one in parts)}", "; ".join(about)
+
+
+def _about(one: Evaluation) -> str:
+    return f"{one.facts.label} on {one.facts.data}, {one.images} images ({one.path.as_posix()})"
+
+
+def write_tables(given: Given, folder: Path) -> list[Path]:
+    """`tables.md` and a CSV a table. Returns: the paths."""
+    found = tables.paper_tables(claims.ledger(given.sources()))
+    others = tables.elsewhere(given.results)
+    written = [_text(folder / "tables.md", tables.tables_markdown(found, others))]
+    frames = {**found, "measured elsewhere": others}
+    return [*written, *(_csv(folder / f"{_stem(name)}.csv", one) for name, one in frames.items())]
+
+
+def write_claims(given: Given, folder: Path) -> list[Path]:
+    """`claims.md`, `claims.csv` and `inconsistencies.csv`. Returns: the paths."""
+    ledger, odd = claims.ledger(given.sources()), claims.inconsistencies()
+    text = tables.ledger_markdown(ledger, odd)
+    return [
+        _text(folder / "claims.md", text),
+        _csv(folder / "claims.csv", ledger),
+        _csv(folder / "inconsistencies.csv", odd),
+    ]
+
+
+def write_all(given: Given, folder: Path, options: argparse.Namespace) -> list[Path]:
+    """Every figure that can be drawn, both pages and the sheet; what cannot be drawn says why.
+
+    Runs are drawn one by one; where there are several, figures that take several are drawn once more
+    with all of them, in a part of their own. Returns: the paths.
+    """
+    sections = []
+    for run, name in zip(given.runs, _names(given.runs), strict=True):
+        about = f"{run.describe()}{'' if run.finished else ' · unfinished'}"
+        section = sheet.Section(name, about)
+        for figure, entry in FIGURES.items():
+            if entry.takes != "results":
+                subject = run if entry.takes == "run" else [run]
+                section.items.append(_item(figure, subject, folder / name, options))
+        sections.append(section)
+    if len(given.runs) > 1:
+        sections.append(_together("all runs", "runs", given.runs, folder, options))
+    if given.results:
+        sections.append(_together("results", "results", given.results, folder, options))
+    written = [path for section in sections for item in section.items for path in item.paths]
+    written += [*write_tables(given, folder), *write_claims(given, folder)]
+    return [*written, *sheet.write([*sections, _pages(given)], folder)]
+
+
+def _together(
+    title: str, takes: str, subject: list[Any], folder: Path, options: argparse.Namespace
+) -> sheet.Section:
+    """Figures of several runs or results at once."""
+    names = [name for name, entry in FIGURES.items() if entry.takes == takes]
+    section = sheet.Section(title, _metadata(title, subject)[1])
+    section.items += [_item(name, subject, folder / _stem(title), options) for name in names]
+    return section
+
+
+def _item(name: str, subject: Any, folder: Path, options: argparse.Namespace) -> sheet.Item:
+    definition = sheet.definition(FIGURES[name])
+    try:
+        paths = tuple(_write(name, subject, folder, options))
+    except (RenderError, EvaluationError) as error:
+        return sheet.Item(name, definition, reason=str(error))
+    return sheet.Item(name, definition, paths)
+
+
+def _pages(given: Given) -> sheet.Section:
+    """The paper's tables and the ledger as part of the sheet."""
+    ledger = claims.ledger(given.sources())
+    section = sheet.Section("The paper's numbers", tables.counts(ledger))
+    section.frames |= tables.paper_tables(ledger)
+    section.frames["Measured on other models or data"] = tables.elsewhere(given.results).round(3)
+    section.frames["Claims"] = tables.shown_ledger(ledger)
+    section.frames["Where the paper disagrees with itself"] = claims.inconsistencies()
+    return section
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """Folder names of runs, numbered where they repeat."""
+    names = [file_name(run.path.resolve().name) for run in runs]
+    seen: dict[str, int] = {}
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+    repeated = {name for name, count in seen.items() if count > 1}
+    return [f"{name}-{i + 1}" if name in repeated else name for i, name in enumerate(names)]
+
+
+def _stem(name: str) -> str:
+    return re.sub(r"\W+", "-", name.lower())
+
+
+def _text(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _csv(path: Path, frame: pd.DataFrame) -> Path:
+    frame.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+    return path
+
+
+def _pair(text: str) -> tuple[int, int]:
+    """ "50x80" as (50, 80)."""
+    found = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"expected ROWSxCOLUMNS as 50x80, found {text!r}")
+    return int(found[1]), int(found[2])
 
 
 def _parser() -> argparse.ArgumentParser:
-    names = "\n".join(f"  {name:14}{entry.summary}" for name, entry in FIGURES.items())
+    summaries = {name: entry.summary for name, entry in FIGURES.items()} | PAGES
+    names = "\n".join(f"  {name:14}{summary}" for name, summary in summaries.items())
     parser = argparse.ArgumentParser(
         prog="python -m analysis.render",
-        description="Draws figures of a recorded run and writes each as pdf, svg, png and csv.\n\n"
+        description="Draws figures of recorded runs and results, each as pdf, svg, png and csv.\n\n"
         f"names:\n{names}",
         epilog="examples:\n"
         "  python -m analysis.render heatmap demo/runs/shapes\n"
         "  python -m analysis.render layers runs/coco --image 79841 --image 000000391895.jpg\n"
-        "  python -m analysis.render reactivation runs/coco --out paper/figures\n\n"
-        "A run is a folder that `svit record` wrote, or a copy of it.",
+        "  python -m analysis.render reactivation runs/coco --out paper/figures\n"
+        "  python -m analysis.render claims runs/coco results/dense results/svit\n"
+        "  python -m analysis.render all runs/demo\n\n"
+        "A folder is a run that `svit record` wrote, results of `svit evaluate`, or holds some.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("name", choices=FIGURES, metavar="NAME", help="a figure of the list above")
-    add("run", type=Path, metavar="RUN", help="a recorded run")
+    add("name", choices=summaries, metavar="NAME", help="one of the list above")
+    add("run", type=Path, nargs="+", metavar="FOLDER", help="recorded runs and results")
     add("--image", action="append", metavar="ID", help="image id or file name; may be repeated")
     add("--limit", type=int, default=3, metavar="N", help="else the first N images (default 3)")
-    add("--out", type=Path, metavar="DIR", help="folder for the files (default figures/RUN)")
+    add("--out", type=Path, metavar="DIR", help="folder for the files (default figures/FOLDER)")
     add("--score", type=float, default=0.5, help="draw detections from this score (default 0.5)")
     add("--alpha", type=float, default=0.75, help="opacity of the heatmap, 0 to 1 (default 0.75)")
+    crop = {"nargs": 2, "type": int, "metavar": ("LOW", "HIGH")}
+    add("--crop", **crop, help="ends of the usage colours (default: what is possible; paper 7 12)")
+    add("--shape", type=_pair, default=(50, 80), help="rows x columns of usage-map (50x80)")
+    add("--block", type=int, metavar="N", help="block of overlay, from 1 (default: a middle one)")
     add("--skip-corrupt", action="store_true", help="use the rest of a run with damaged shards")
     return parser
 
 
-def _render(options: argparse.Namespace) -> None:
-    run = open_run(options.run, skip_corrupt=options.skip_corrupt)
-    if not len(run):
-        remedy = f"fill it with `svit record --out {run.path}`"
-        raise RenderError(f"{run.path} holds no images yet: {remedy}")
-    if not run.finished:
-        print(f"note: the recording is unfinished, {len(run)} images so far", file=sys.stderr)
-    folder = options.out or Path("figures") / run.path.resolve().name
-    with context(figures.STYLE):
-        for product in FIGURES[options.name].draw(run, options):
-            for path in save(product, folder, run):
-                print(path)
+def _render(options: argparse.Namespace) -> Iterator[Path]:
+    found = given(options.run, options.skip_corrupt)
+    for run in found.runs:
+        if not run.finished and len(run):
+            note = f"note: {run.path}: the recording is unfinished, {len(run)} images so far"
+            print(note, file=sys.stderr)
+    name = options.run[0].resolve().name if len(options.run) == 1 else ""
+    folder = options.out or Path("figures") / name
+    if options.name == "all":
+        yield from write_all(found, folder, options)[-2:]  # the sheet links all others
+    elif options.name in PAGES:
+        write = {"tables": write_tables, "claims": write_claims}[options.name]
+        yield from write(found, folder)
+    else:
+        yield from draw(options.name, found, folder, options)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns: 0, or 2 after an error that it printed."""
     try:
-        _render(_parser().parse_args(arguments))
-    except (RunError, RenderError, OSError) as error:
+        for path in _render(_parser().parse_args(arguments)):
+            print(path)
+    except (RunError, RenderError, EvaluationError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -1,6 +1,6 @@
 """Box and mask AP of COCO result lists, and bootstrap intervals over images. No torch.
 
-pycocotools is the reference; faster-coco-eval gives the same numbers sooner (ecosystem.md §3.9). Numbers
+pycocotools is the reference; faster-coco-eval gives the same numbers sooner. Numbers
 are in percent, and -1 where COCO defines none because there is no ground truth.
 """
 

@@ -340,6 +340,17 @@ class Run:
                 if self._places[image_id] == (index, row):
                     yield shards.trace_from(table.slice(row * self.layers, self.layers))
 
+    def iter_bits(self) -> Iterator[pa.Table]:
+        """Packed masks and geometry (`svit.shards`), a table a shard: the rows of an image follow
+        each other, layer by layer, in recorded order. Many times faster than `iter_traces`."""
+        for index, shard in enumerate(self._shards):
+            table = self._read(shard, "tokens", ["image_id", "layer", "bits", *GEOMETRY])
+            first = [
+                self._places[image_id] == (index, row)
+                for row, image_id in enumerate(shard["image_ids"])
+            ]
+            yield table if all(first) else table.filter(pa.array(np.repeat(first, self.layers)))
+
     def detections(self, image_id: ImageId, masks: bool = False) -> Detections | None:
         """What was found in one image, masks on request; None without. Raises as `trace`."""
         return shards.detections_from(self._image(image_id, "image_", "detection_"), masks)

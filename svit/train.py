@@ -70,6 +70,7 @@ def train(
         ranks = stack.enter_context(launch.joined(device))
         if ranks.device.type == "cpu":
             torch.set_flush_denormal(True)  # vanishing activations would slow a CPU down manyfold
+            stack.callback(torch.set_flush_denormal, False)
         stop = stack.enter_context(launch.stop_requests())
         trainer = Trainer(config, train_set, Path(output), ranks)
         trainer.claim_output(stack, resume)

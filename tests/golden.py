@@ -9,7 +9,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-import torch
 from safetensors.torch import load_file
 from torch import Tensor
 

@@ -1,6 +1,6 @@
 """One contract for the Mask R-CNN of every framework, and equality between them.
 
-The rows of the table "Two frameworks, one interface" (architecture.md) are tests here; numbers of the
+The rows of the table "Two frameworks" in docs/reference.md §7 are tests here; numbers of the
 official implementation are in test_golden_heads.py, pooling and pasting against slow versions in
 test_regions.py, detectron2's own tools in test_detectron2_tools.py.
 """

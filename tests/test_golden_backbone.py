@@ -3,8 +3,8 @@
 Inference: maps, masks and gate scores of dense T and SViT T. Training: one interaction with forced masks and
 its gradients, ratio losses, and the whole backbone with batch statistics. Tolerances: reference.md §4.
 
-The file's `train.after.*` running statistics equal the initial weights bit for bit (they were stored before the
-training forward), so they say nothing about an update and are not compared.
+The file's `train.after.*` running statistics equal the initial weights bit for bit (they were stored before
+the training forward), so they say nothing about an update and are not compared.
 """
 
 from __future__ import annotations

@@ -237,8 +237,11 @@ def test_evo_vit_sums_heads_and_averages_over_blocks(blocks) -> None:
 @torch.no_grad()
 def test_evo_vit_tends_to_use_the_same_tokens(blocks) -> None:
     _, masks, _ = run(method("evovit"), tokens(4), blocks)
-    returned = sum(int((after & ~before).sum()) for before, after in zip(masks[3:], masks[4:]))
-    assert returned <= 0.05 * sum(int(m.sum()) for m in masks[4:])
+    changes = list(zip(masks[3:], masks[4:]))
+    returned = sum(int((after & ~before).sum()) for before, after in changes)
+    # what independent choices of the same size would bring back
+    chance = sum(float((~before).float().mean() * after.sum()) for before, after in changes)
+    assert returned < 0.35 * chance
 
 
 def brute_force_levels(score: torch.Tensor, count: int) -> set[int]:

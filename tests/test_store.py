@@ -527,7 +527,7 @@ def test_reading_a_run_leaves_torch_unloaded(tmp_path):
 
 
 def test_a_run_is_small(tmp_path):
-    """ecosystem.md §3.5: at most 4.3 KB an image of 50 x 84 tokens x 12 layers for random masks."""
+    """At most 4.3 KB an image of 50 x 84 tokens x 12 layers for random masks."""
     grid = grid_for((800, 1333))
     assert grid.grid_hw == (50, 84)
     with RunWriter(tmp_path / "run", {}) as writer:

@@ -40,7 +40,9 @@ class ATS(ClassTokenMethod):
         ValueError: a ratio outside (0, 1], an unknown `retain`, or locations that do not match.
     """
 
-    traits = Traits("attention", dynamic_rate=True, preserves=False, reactivates=False, source="ATS")
+    traits = Traits(
+        "attention", dynamic_rate=True, preserves=False, reactivates=False, source="ATS"
+    )
 
     def __init__(
         self,

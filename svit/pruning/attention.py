@@ -28,7 +28,9 @@ class Attention(nn.Module):
         dim = tokens.shape[2]
         rows = slice(parts.start * dim, parts.stop * dim)
         mixed = F.linear(tokens, self.qkv.weight[rows], self.qkv.bias[rows])
-        return mixed.unflatten(2, (-1, self.heads, dim // self.heads)).permute(2, 0, 3, 1, 4).unbind(0)
+        return (
+            mixed.unflatten(2, (-1, self.heads, dim // self.heads)).permute(2, 0, 3, 1, 4).unbind(0)
+        )
 
     def merge(self, mixed: Float[Tensor, "batch heads tokens head_dim"]) -> Tensor:
         """Head outputs side by side, projected: (B, N, dim)."""

@@ -189,8 +189,11 @@ def run_gathered(
     index = keep[0].nonzero().squeeze(1)
     if index.numel() == 0:
         return old
-    updated = block(tokens.index_select(1, index))
-    return old.index_copy(1, index, updated.to(old.dtype))
+    if index.numel() == keep.shape[1]:
+        return block(tokens)
+    updated = block(tokens.index_select(1, index)).to(old.dtype)
+    # the caller still holds `tokens`: only a map of our own may be written in place
+    return old.index_copy(1, index, updated) if preserve else old.index_copy_(1, index, updated)
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,10 @@ class ClassTokenMethod(Method):
         return state
 
     def assemble(
-        self, tokens: Float[Tensor, "batch tokens dim"], keep: Bool[Tensor, "batch tokens"], state: State
+        self,
+        tokens: Float[Tensor, "batch tokens dim"],
+        keep: Bool[Tensor, "batch tokens"],
+        state: State,
     ) -> TokenSequence:
         """Class token, extra tokens and kept patches in one sequence."""
         kept = gather_kept(tokens, keep)

@@ -61,7 +61,9 @@ class Control(Method):
 class RandomControl(Control):
     """Uniformly random tokens, drawn anew in every block; seeded an image at inference."""
 
-    traits = Traits("control", dynamic_rate=False, preserves=True, reactivates=True, source="random")
+    traits = Traits(
+        "control", dynamic_rate=False, preserves=True, reactivates=True, source="random"
+    )
 
     def score(self, layer: int, tokens: Tensor, state: State) -> Float[Tensor, "batch tokens"]:
         return uniform(tokens[..., 0].float(), state.seeds, layer)

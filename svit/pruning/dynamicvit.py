@@ -46,7 +46,9 @@ class DynamicViT(Method):
         ValueError: a ratio outside (0, 1], an unknown `retain`, or locations that do not match.
     """
 
-    traits = Traits("gate", dynamic_rate=False, preserves=False, reactivates=False, source="DynamicViT")
+    traits = Traits(
+        "gate", dynamic_rate=False, preserves=False, reactivates=False, source="DynamicViT"
+    )
 
     def __init__(
         self,

@@ -35,7 +35,9 @@ class EViT(ClassTokenMethod):
         ValueError: a ratio outside (0, 1], an unknown `retain`, or impossible locations.
     """
 
-    traits = Traits("attention", dynamic_rate=False, preserves=False, reactivates=False, source="EViT")
+    traits = Traits(
+        "attention", dynamic_rate=False, preserves=False, reactivates=False, source="EViT"
+    )
 
     def __init__(
         self,
@@ -105,5 +107,3 @@ class EViT(ClassTokenMethod):
         """Sum over dropped tokens of score * token, not normalised, as released: (B, 1, C)."""
         weight = (score * dropped).to(held.dtype)
         return (weight.unsqueeze(1) @ held).to(held.dtype)
-
-

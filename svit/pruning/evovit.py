@@ -36,7 +36,9 @@ class EvoViT(ClassTokenMethod):
         ValueError: a ratio outside (0, 1] or locations that do not match.
     """
 
-    traits = Traits("attention", dynamic_rate=False, preserves=True, reactivates=False, source="Evo-ViT")
+    traits = Traits(
+        "attention", dynamic_rate=False, preserves=True, reactivates=False, source="Evo-ViT"
+    )
 
     def __init__(
         self,

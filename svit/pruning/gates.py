@@ -132,7 +132,9 @@ def mix_local_and_global(
     """
     local, spread = hidden.chunk(2, dim=-1)
     weight = torch.ones_like(hidden[..., :1]) if policy is None else policy.float().unsqueeze(-1)
-    average = (spread * weight).sum(dim=1, keepdim=True) / weight.sum(dim=1, keepdim=True).clamp(min=1)
+    average = (spread * weight).sum(dim=1, keepdim=True) / weight.sum(dim=1, keepdim=True).clamp(
+        min=1
+    )
     return torch.cat([local, average.expand_as(spread)], dim=-1)
 
 

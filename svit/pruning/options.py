@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def gated_blocks(
-    given: Sequence[int] | None, gates: int, depth: int, *, stages: bool
-) -> list[int]:
+def gated_blocks(given: Sequence[int] | None, gates: int, depth: int, *, stages: bool) -> list[int]:
     """Zero-based blocks that decide anew, ascending, one a keep ratio.
 
     Args:

@@ -13,7 +13,9 @@ def best_of(
     candidates: Bool[Tensor, "batch tokens"],
 ) -> Bool[Tensor, "batch tokens"]:
     """The `count` highest-scored candidates of each image (all of them where there are fewer)."""
-    ranked = score.masked_fill(~candidates, float("-inf")).argsort(dim=1, descending=True, stable=True)
+    ranked = score.masked_fill(~candidates, float("-inf")).argsort(
+        dim=1, descending=True, stable=True
+    )
     places = torch.arange(score.shape[1], device=score.device).expand_as(ranked)
     rank = torch.empty_like(ranked).scatter(1, ranked, places)
     return (rank < count.unsqueeze(1)) & candidates

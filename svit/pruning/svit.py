@@ -46,7 +46,8 @@ class SViT(Method):
         inference: "sample" draws Bernoulli masks (what the official release does at test time),
             "threshold" keeps where keeping is likelier, "calibrated" keeps above per-block thresholds fitted
             on training images, "topk" keeps the round(ratio * N) best of each image.
-        gate: "mlp" (the paper's), "local_global" (DynamicViT's predictor, Fig. 3b) or "head_weighted" (SPViT's).
+        gate: "mlp" (the paper's), "local_global" (DynamicViT's predictor, Fig. 3b) or "head_weighted"
+            (SPViT's).
         bias: initial log-odds of the gates; None is torch's default as in the release.
 
     Raises:

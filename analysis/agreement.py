@@ -1,0 +1,209 @@
+"""Two runs on the same images: where they use the same tokens, and how far their numbers differ.
+
+Runs with other images, grids or layers are refused: a difference would mix causes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+
+from analysis.matching import match
+from analysis.metrics import gated_layers, keep_ratios, resample, usage, valid_keep
+from svit.average_precision import Interval, bootstrap
+from svit.store import Run
+from svit.types import ImageId, TokenTrace
+
+Pair = tuple[TokenTrace, TokenTrace]
+
+
+class MismatchError(ValueError):
+    """The two runs cannot be compared; the message says why."""
+
+
+def check_pair(first: Run, second: Run) -> None:
+    """Refuses two runs that did not see the same images with as many layers.
+
+    Raises:
+        MismatchError: they did not, or recorded nothing.
+    """
+    names = f"{first.path} and {second.path}"
+    if not len(first) or not len(second):
+        raise MismatchError(f"{names}: a run without images cannot be compared; record it first")
+    if first.layers != second.layers:
+        raise MismatchError(
+            f"{names} have {first.layers} and {second.layers} layers; compare models of equal depth"
+        )
+    here, there = set(first.image_ids), set(second.image_ids)
+    if here != there:
+        raise MismatchError(
+            f"{names} saw other images: {len(here & there)} of both, {len(here - there)} only in "
+            f"the first, {len(there - here)} only in the second; record both on the same images"
+        )
+
+
+def pairs(first: Run, second: Run) -> Iterator[Pair]:
+    """The traces of both runs, image by image in the order of the first; refuses as `check_pair`.
+
+    Raises:
+        MismatchError: also when an image has another grid.
+    """
+    check_pair(first, second)
+    aligned = first.image_ids == second.image_ids
+    others = second.iter_traces() if aligned else map(second.trace, first.image_ids)
+    for one, other in zip(first.iter_traces(), others, strict=True):
+        _check_grids(first, second, one, other)
+        yield one, other
+
+
+def pair(first: Run, second: Run, image_id: ImageId) -> Pair:
+    """Both traces of one image.
+
+    Raises:
+        MismatchError: their grids differ.
+        KeyError: a run has no such image.
+    """
+    one, other = first.trace(image_id), second.trace(image_id)
+    _check_grids(first, second, one, other)
+    return one, other
+
+
+def _check_grids(first: Run, second: Run, one: TokenTrace, other: TokenTrace) -> None:
+    if one.grid != other.grid:
+        raise MismatchError(
+            f"image {one.image_id!r} has {_grid(one)} in {first.path} and {_grid(other)} in "
+            f"{second.path}; record both with the same sizes"
+        )
+
+
+def _grid(trace: TokenTrace) -> str:
+    (rows, columns), (height, width) = trace.grid.grid_hw, trace.grid.resized_hw
+    return f"{rows}x{columns} tokens of {trace.grid.patch} pixels on {height}x{width}"
+
+
+def agreement_frame(traces: Iterable[Pair]) -> pd.DataFrame:
+    """Overlap of the active sets of two runs per layer, over the valid tokens of all images.
+
+    Columns: layer, block; tokens; first, second = tokens each uses; both = used by both; `iou` =
+    both / (first + second - both), 1 where neither uses a token; `chance` = the same formula when
+    `both` is what masks with the same counts in every image share on average if placed at random
+    (first · second / tokens, summed over images); `excess` = (iou - chance) / (1 - chance): 0 is
+    chance, 1 the same tokens, NaN where chance is 1. No pairs give an empty frame.
+
+    Raises:
+        ValueError: pairs differ in their number of layers.
+    """
+    totals: np.ndarray | None = None
+    for one, other in traces:
+        a, b = valid_keep(one), valid_keep(other)
+        first, second, both = (part.sum(axis=(1, 2)) for part in (a, b, a & b))
+        tokens = np.full(len(a), a[0].size)
+        counts = np.stack([tokens, first, second, both, first * second / tokens])
+        if totals is not None and totals.shape != counts.shape:
+            raise ValueError(f"expected {totals.shape[1]} layers, found {one.layers}")
+        totals = counts if totals is None else totals + counts
+    totals = np.zeros((5, 0)) if totals is None else totals
+    names = ("tokens", "first", "second", "both")
+    frame = pd.DataFrame({name: row.astype(int) for name, row in zip(names, totals)})
+    frame = frame.rename_axis("layer").reset_index()
+    frame.insert(1, "block", frame["layer"] + 1)
+    used = totals[1] + totals[2]
+    frame["iou"], frame["chance"] = (_iou(shared, used) for shared in totals[3:])
+    room = (1 - frame["chance"]).where(frame["chance"] < 1 - 1e-12)
+    frame["excess"] = (frame["iou"] - frame["chance"]) / room
+    return frame
+
+
+def _iou(both: np.ndarray, used: np.ndarray) -> np.ndarray:
+    union = used - both
+    return np.where(union > 0, both / np.where(union > 0, union, 1), 1.0)
+
+
+def usage_difference(one: TokenTrace, other: TokenTrace) -> np.ndarray:
+    """Layers that use each valid token in the first run minus in the second.
+
+    Returns: int64 (valid rows, valid columns) in -layers..layers.
+    """
+    return usage(one) - usage(other)
+
+
+def mean_difference(traces: Iterable[Pair], shape: tuple[int, int] = (50, 80)) -> np.ndarray:
+    """`usage_difference` averaged over images, each resampled as `metrics.mean_usage` does.
+
+    Returns: float64 of `shape`; NaN without pairs.
+    """
+    total, images = np.zeros(shape), 0
+    for one, other in traces:
+        total += resample(usage_difference(one, other), shape)
+        images += 1
+    return total / images if images else np.full(shape, np.nan)
+
+
+def delta_frame(
+    first: Run,
+    second: Run,
+    targets: Sequence[float] = (),
+    **rule,
+) -> pd.DataFrame:
+    """One row an image, first minus second (refuses as `pairs`).
+
+    Args:
+        targets: of the layers; which ones `keep_ratio` averages over (`metrics.gated_layers`).
+        rule: `iou`, `kind`, `score` of `matching.match`.
+
+    Returns:
+        Columns image_id and, each also as first_* and second_*: `keep_ratio` = mean over gated
+        layers of kept valid / valid tokens; `usage` = mean layers that use a valid token; `found` =
+        annotated objects found / annotated objects without crowds, NaN in an image without objects,
+        detections or annotations.
+    """
+    rows = []
+    for one, other in pairs(first, second):
+        row: dict = {"image_id": one.image_id}
+        for name, run, trace in (("first", first, one), ("second", second, other)):
+            ratios = keep_ratios(trace)
+            gated = gated_layers(trace.layers, targets)
+            row[f"{name}_keep_ratio"] = float(ratios[gated].mean())
+            row[f"{name}_usage"] = float(ratios.sum())
+            row[f"{name}_found"] = _found(run, trace.image_id, rule)
+        rows.append(row)
+    frame = pd.DataFrame(rows)
+    for name in DELTAS:
+        frame[name] = frame[f"first_{name}"] - frame[f"second_{name}"]
+    return frame
+
+
+DELTAS = ("keep_ratio", "usage", "found")
+
+
+def _found(run: Run, image_id: ImageId, rule: dict) -> float:
+    found = run.detections(image_id, masks=rule.get("kind") == "mask")
+    target = run.target(image_id)
+    if found is None or target is None or target.crowd.all():
+        return float("nan")
+    return float((match(found, target, **rule).detection[~target.crowd] >= 0).mean())
+
+
+def paired_interval(deltas: pd.Series, draws: int = 2000, seed: int = 0) -> Interval:
+    """Mean of per-image differences with its 95 % percentile bootstrap interval over images.
+
+    Images without a difference (NaN) are left out; without any, all is NaN.
+    """
+    values = deltas.dropna().to_numpy(float)
+    if not len(values):
+        return Interval(float("nan"), float("nan"), float("nan"), 0)
+    return bootstrap(
+        lambda weights: float(weights @ values) / len(values), len(values), draws, seed
+    )
+
+
+def delta_table(frame: pd.DataFrame, draws: int = 2000, seed: int = 0) -> pd.DataFrame:
+    """From `delta_frame`: quantity, images with a difference, mean, low, high (`paired_interval`)."""
+    rows = []
+    for name in DELTAS:
+        interval = paired_interval(frame[name], draws, seed)
+        row = {"quantity": name, "images": int(frame[name].notna().sum()), "mean": interval.value}
+        rows.append(row | {"low": interval.low, "high": interval.high})
+    return pd.DataFrame(rows)

@@ -1,0 +1,131 @@
+"""What every token of an image shows: how much of each object, and simple properties of its pixels.
+
+Tokens are rectangles in a picture of any resolution (source masks, stored thumbnails); border tokens
+are cut at the image's edge, and pixels cut by a token's side count by the area inside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from svit.types import Target, TokenGrid
+
+FOREGROUND = 0.25  # a token shows an object if objects cover more than this share of it
+CONTOUR = 0.02  # an outline passes a token that an object covers by more, and leaves more of
+SIZES = {"small": 32.0**2, "medium": 96.0**2, "large": np.inf}  # COCO: annotated area up to, pixels
+
+_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The valid tokens of an image by what they show; bool (valid rows, valid columns).
+
+    `contour`, `inside`, `background` and `left_out` are disjoint and fill the image.
+
+    Attributes:
+        contour: the outline of an object passes (`CONTOUR`).
+        inside: no outline passes and objects cover more than half.
+        background: neither, and no crowd annotation touches it.
+        left_out: touched by a crowd annotation and by no object: what it shows is unknown.
+        foreground: objects cover more than `FOREGROUND` of it, outlines included.
+    """
+
+    contour: np.ndarray
+    inside: np.ndarray
+    background: np.ndarray
+    left_out: np.ndarray
+    foreground: np.ndarray
+
+
+def token_weights(grid: TokenGrid, picture_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Matrices R (valid rows, height) and C (valid columns, width): R @ values @ C.T is the mean of
+    a picture's values over each valid token. Every row sums to one."""
+    sides = zip(grid.valid_hw, grid.resized_hw, picture_hw)
+    rows, columns = (_overlaps(count, grid.patch / side, size) for count, side, size in sides)
+    return rows, columns
+
+
+def _overlaps(count: int, step: float, size: int) -> np.ndarray:
+    """(count, size): share of token i, `step` of the whole side long, that pixel j fills."""
+    edges = np.minimum(np.arange(count + 1) * step, 1) * size
+    pixels = np.arange(size)
+    starts = np.maximum(edges[:-1, None], pixels)
+    shared = np.clip(np.minimum(edges[1:, None], pixels + 1) - starts, 0, None)
+    return (shared / shared.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def token_means(values: np.ndarray, grid: TokenGrid) -> np.ndarray:
+    """Means over each valid token of maps (..., height, width) that span the image.
+
+    Returns: float32 (..., valid rows, valid columns).
+    """
+    rows, columns = token_weights(grid, values.shape[-2:])
+    return rows @ (values.astype(np.float32) @ columns.T)
+
+
+def token_cover(masks: np.ndarray, grid: TokenGrid) -> np.ndarray:
+    """Share of each valid token that each mask covers: pixels of both / pixels of the token.
+
+    Returns: float32 (masks, valid rows, valid columns) in [0, 1].
+    """
+    return np.clip(token_means(masks, grid), 0, 1)
+
+
+def regions(target: Target, grid: TokenGrid, cover: np.ndarray | None = None) -> Regions:
+    """Which region each valid token belongs to; without objects all is background.
+
+    Args:
+        cover: `token_cover` of the target's masks, where it is known already.
+    """
+    cover = token_cover(target.masks, grid) if cover is None else cover
+    objects = cover[~target.crowd]
+    together = token_cover(target.masks[~target.crowd].any(axis=0), grid)
+    contour = ((objects > CONTOUR) & (objects < 1 - CONTOUR)).any(axis=0)
+    inside = (together > 0.5) & ~contour
+    crowd = (cover[target.crowd] > CONTOUR).any(axis=0) & ~contour & ~inside
+    return Regions(contour, inside, ~(contour | inside | crowd), crowd, together > FOREGROUND)
+
+
+def size_names(areas: np.ndarray) -> np.ndarray:
+    """COCO's name of each annotated area in source pixels; an area on a limit is the smaller one."""
+    limits = list(SIZES.values())[:-1]
+    return np.array(list(SIZES))[np.searchsorted(limits, areas)]
+
+
+def object_areas(target: Target) -> np.ndarray:
+    """Annotated areas in source pixels; those of the masks where the annotation has none."""
+    counted = target.masks.sum(axis=(1, 2))
+    return np.where(target.areas > 0, target.areas, counted)
+
+
+def local_contrast(picture: np.ndarray, grid: TokenGrid) -> np.ndarray:
+    """Standard deviation of grey in each valid token: sqrt(mean(g²) - mean(g)²), 0 to 127.5.
+
+    Args:
+        picture: uint8 RGB of any resolution.
+    """
+    grey = picture @ _LUMA
+    grey -= grey.mean()  # float32 squares of small numbers lose less
+    mean, square = token_means(np.stack([grey, grey**2]), grid)
+    return np.sqrt(np.clip(square - mean**2, 0, None))
+
+
+def colour_distance(picture: np.ndarray, grid: TokenGrid) -> np.ndarray:
+    """Euclidean distance, in RGB levels, of each valid token's mean colour from the image's."""
+    means = token_means(picture.transpose(2, 0, 1), grid)
+    return np.linalg.norm(means - picture.mean(axis=(0, 1))[:, None, None], axis=0)
+
+
+def edge_density(picture: np.ndarray, threshold: float = 16.0) -> float:
+    """Pixels whose grey changes by more than `threshold` levels a pixel / pixels of the picture.
+
+    The change is the norm of central differences, on the picture as stored (small photographs have
+    denser edges: compare runs with equal picture sides).
+    """
+    if min(picture.shape[:2]) < 2:
+        return 0.0
+    down, across = np.gradient(picture @ _LUMA)
+    return float((np.hypot(down, across) > threshold).mean())

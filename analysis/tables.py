@@ -1,0 +1,170 @@
+"""The paper's Tables 1-5 and the claim ledger as frames and Markdown: printed and measured apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from analysis import claims, evaluations
+from analysis.evaluations import Evaluation
+
+CAPTIONS = {
+    "Table 1": "Four dimensions of token pruning. Measured: what recorded masks show of them.",
+    "Table 2": "Removing against preserving pruned tokens, tiny, COCO val2017.",
+    "Table 3": "Dynamic pruning rate and reactivation, SViT-T, COCO val2017.",
+    "Table 4": "2-layer MLP against a complex gating network, COCO val2017.",
+    "Table 5": "Token pruning methods on COCO val2017; differences are to DeiT.",
+}
+REMARKS = (
+    "Table 4 contradicts Table 5: the columns headed tiny hold values of the small model and the other "
+    "way round, and 48.5 and 48.6 cannot be mask APs (Table 5: 42.5). Its own differences stay below 0.2.",
+    "Table 5 shows EViT, ATS and DynamicViT with removed tokens, Evo-ViT and SViT with preserved ones; "
+    "the preserving variants of EViT and ATS are in Table 2 only.",
+    "The text's pruning rate of 0.7 is a keep ratio: 70 %, 49 % and 34.3 % of the tokens stay.",
+    "DynamicViT-S with removed tokens diverges: a result, not a missing value.",
+    "Speeds are of batch 1 on an A100 with global attention; no other machine can confirm them.",
+)
+LEDGER_COLUMNS = {
+    "where": "where",
+    "statement": "claim",
+    "paper": "paper",
+    "measured": "measured",
+    "verdict": "verdict",
+    "direction": "direction elsewhere",
+    "of": "measured on",
+    "source": "source",
+}
+
+
+def paper_tables(ledger: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Table name -> a row a model and measurement; each quantity has a paper and a measured column.
+
+    Only measurements of the claim's own kind stand in the measured columns; "–" is not tested.
+
+    Args:
+        ledger: `claims.ledger`.
+    """
+    ledger = _complete(ledger)
+    return {name: _table(ledger[ledger["where"] == name]) for name in CAPTIONS}
+
+
+def _table(cells: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for (_, size), mine in cells.groupby(["model", "size"], sort=False):
+        tested = mine[mine["verdict"] != claims.NOT_TESTED]
+        # a line a kind of measurement; of two recordings of one kind the second has its own
+        turn = tested.groupby(["id", "of"]).cumcount()
+        groups = list(tested.groupby(["of", turn], sort=False)) or [(("–", 0), tested)]
+        for (of, _), found in groups:
+            row = {"model": _title(mine), "size": size, **_cells(mine, found.set_index("id"))}
+            rows.append(row | {"measured on": of})
+    table = pd.DataFrame(rows).fillna("")
+    table["measured on"] = table.pop("measured on")  # the last column
+    return table if table["size"].any() else table.drop(columns="size")
+
+
+def _cells(printed: pd.DataFrame, found: pd.DataFrame) -> dict[str, str]:
+    """Of each quantity what the paper prints, and what was measured."""
+    row = {}
+    for cell in printed.drop_duplicates("id").to_dict("records"):
+        known = cell["id"] in found.index
+        row[f"{cell['quantity']}, paper"] = cell["paper"]
+        row[f"{cell['quantity']}, measured"] = measured(found.loc[cell["id"]]) if known else "–"
+    return row
+
+
+def _title(cells: pd.DataFrame) -> str:
+    return str(cells["statement"].iloc[0]).split(":")[0].split(" minus ")[0]
+
+
+def measured(row: pd.Series) -> str:
+    """The measured value of a ledger row with its spread over runs, or noise over images."""
+    if pd.isna(row["measured"]):
+        return "–"
+    if row["paper"] in ("yes", "no"):
+        return "yes" if row["measured"] else "no"
+    digits, sign = (3, "") if row["unit"] in ("share", "layers") else (1, "")
+    if "difference" in row["quantity"]:
+        sign = "+"
+    text = f"{row['measured']:{sign}.{digits}f}"
+    if pd.notna(row["spread"]):
+        return f"{text} ± {row['spread']:.{digits}f} ({row['runs']:.0f} runs)"
+    if pd.notna(row["noise"]):
+        return f"{text} ± {row['noise']:.{digits}f} (images)"
+    return text
+
+
+def elsewhere(results: Sequence[Evaluation]) -> pd.DataFrame:
+    """Evaluations of other models or data than the paper's: never beside its numbers."""
+    others = [one for one in results if one.facts.data != "COCO val2017" or _other_model(one)]
+    return evaluations.frame(others)
+
+
+def _other_model(one: Evaluation) -> bool:
+    return one.facts.size not in ("tiny", "small") or one.facts.neck != "adapter"
+
+
+def _complete(ledger: pd.DataFrame) -> pd.DataFrame:
+    """The ledger with all columns, also where nothing was measured."""
+    names = ("direction", "measured", "runs", "images", "spread", "noise", "of", "source", "reason")
+    return ledger.reindex(columns=list(dict.fromkeys([*ledger.columns, *names])))
+
+
+def shown_ledger(ledger: pd.DataFrame) -> pd.DataFrame:
+    """The columns of a ledger that fit a page, as text."""
+    ledger = _complete(ledger)
+    text = ledger.assign(measured=[measured(row) for _, row in ledger.iterrows()])
+    text["paper"] = [_printed(row) for _, row in ledger.iterrows()]
+    return text[list(LEDGER_COLUMNS)].rename(columns=LEDGER_COLUMNS).fillna("").astype(str)
+
+
+def _printed(row: pd.Series) -> str:
+    relation = "" if row["relation"] == "=" else f"{row['relation']} "
+    tolerance = f" (± {row['tolerance']})" if row["tolerance"] else ""
+    return f"{relation}{row['paper']}{tolerance} {row['unit']}".strip()
+
+
+def counts(ledger: pd.DataFrame) -> str:
+    """One sentence: claims by verdict. A claim with several measurements counts by each."""
+    found = ledger["verdict"].value_counts()
+    names = (claims.CONFIRMED, claims.CONTRADICTED, claims.NOT_TESTED)
+    parts = ", ".join(f"{found.get(name, 0)} {name}" for name in names)
+    return f"{ledger['id'].nunique()} claims and table cells: {parts}."
+
+
+def tables_markdown(tables: dict[str, pd.DataFrame], others: pd.DataFrame) -> str:
+    """All tables, and what was measured elsewhere, as one page."""
+    parts = ["# The paper's tables: printed beside measured"]
+    for name, table in tables.items():
+        parts += [f"## {name}", CAPTIONS[name], markdown(table)]
+    if len(others):
+        parts += ["## Measured on other models or data", "Not comparable with the numbers above."]
+        parts.append(markdown(others.round(3)))
+    return "\n\n".join([*parts, *_remarks()]) + "\n"
+
+
+def ledger_markdown(ledger: pd.DataFrame, odd: pd.DataFrame) -> str:
+    """The claim ledger as one page.
+
+    Args:
+        odd: `claims.inconsistencies`.
+    """
+    parts = ["# Claims of the paper", counts(ledger), markdown(shown_ledger(ledger))]
+    parts += ["## Where the paper disagrees with itself", markdown(odd)]
+    return "\n\n".join([*parts, *_remarks()]) + "\n"
+
+
+def _remarks() -> list[str]:
+    return ["## Remarks", "\n".join(f"- {remark}" for remark in REMARKS)]
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A frame as a Markdown table."""
+    lines = [_line(table.columns), _line(["---"] * len(table.columns))]
+    lines += [_line(row) for row in table.itertuples(index=False)]
+    return "\n".join(lines)
+
+
+def _line(cells: Iterable[object]) -> str:
+    return f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |"

@@ -1,0 +1,1 @@
+"""Measurements that the README and issues quote; each module is a command."""

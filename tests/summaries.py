@@ -1,0 +1,67 @@
+"""Result folders as `svit evaluate` writes them, with invented numbers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from analysis.evaluations import PAPER_TARGETS
+
+COCO = ["person", *(f"class {number}" for number in range(78)), "toothbrush"]
+SHAPES = ["circle", "square", "triangle", "star", "ring", "cross", "hexagon", "heart"]
+SIDES = {"nano": (96, 12, 3), "tiny": (192, 12, 3), "small": (384, 12, 6)}
+
+
+def provenance(
+    method: str = "svit",
+    size: str = "tiny",
+    *,
+    neck: str = "adapter",
+    classes: list[str] = COCO,
+    base: float = 0.7,
+    seed: int = 0,
+    inference: str = "threshold",
+    **options,
+) -> dict:
+    """As `svit.provenance` writes it, of a model that keeps base, base**2, base**3."""
+    width, depth, heads = SIDES[size]
+    dense = method == "dense"
+    targets = [1.0] * 12 if dense else [1.0] * 3 + [base ** (n // 3 + 1) for n in range(9)]
+    backbone = {"neck": neck, "embed_dim": width, "depth": depth, "heads": heads}
+    pruning = {"method": method, "options": options}
+    return {
+        "config": {"name": f"{method}-{size}", "backbone": backbone, "pruning": pruning},
+        "framework": "torchvision",
+        "method": method,
+        "inference": "" if dense else inference,
+        "intervention": "learned",
+        "seed": seed,
+        "targets": list(PAPER_TARGETS) if base == 0.7 and not dense else targets,
+        "class_names": classes,
+        "data_sha256": "feed" * 16,
+    }
+
+
+def write_result(
+    folder: Path,
+    box: float = 40.0,
+    mask: float = 36.0,
+    *,
+    images: int = 5000,
+    half: float = 0.4,
+    macs: float = 95e9,
+    facts: dict | None = None,
+    **choices,
+) -> Path:
+    """A folder with `summary.json`. `choices` go to `provenance`, `facts` over what it gives."""
+    scores = {
+        kind: {"AP": ap, "AP50": ap + 15, "AP_interval": [ap - half, ap + half]}
+        for kind, ap in (("box", box), ("mask", mask))
+    }
+    means = {name: {"mean": macs, "spread": macs / 10} for name in ("macs_backbone", "macs")}
+    keep = {"keep_ratio": {"mean": 0.5, "spread": 0.05}}
+    source = provenance(**choices) | (facts or {})
+    folder.mkdir(parents=True)
+    summary = {**scores, **means, **keep, "images": images, "errors": {}, "provenance": source}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return folder
