@@ -3,9 +3,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
-# what `make demo` leaves: folders of runs for the app, a run for the figures
+# what `make demo` leaves: folders of runs for the app; runs and results for the figures
 RUNS ?= $(wildcard runs runs/demo/runs demo/runs)
-RUN ?= runs/demo/runs/svit-plain-nano
+RUN ?= runs/demo
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # one thread a worker: two pools of threads on two cores are slower than two threads
@@ -16,7 +16,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 help:
 	@echo 'make demo         set up, run the bundled models, write pictures, print their paths'
 	@echo 'make app          serve the app on this computer        (RUNS=folders of recorded runs)'
-	@echo 'make figures      render every figure of a recorded run (RUN=folder, OUT=folder)'
+	@echo 'make figures      all figures and tables as one sheet   (RUN=folders of runs and results, OUT=folder)'
 	@echo 'make test         set up, run the test suite            (WORKERS=2)'
 	@echo 'make test-slow    run the tests that take longer'
 	@echo 'make test-oldest  run the suite on the oldest versions that requirements.txt admits'
@@ -30,8 +30,7 @@ app: $(VENV)/.installed
 	@$(BIN)/svit app $(if $(RUNS),--runs $(RUNS))
 
 figures: $(VENV)/.installed
-	@for name in $$($(BIN)/python -c 'from analysis.render import FIGURES; print(*FIGURES)'); do \
-	  $(BIN)/python -m analysis.render $$name "$(RUN)" $(if $(OUT),--out "$(OUT)") || exit 1; done
+	@$(BIN)/python -m analysis.render all $(RUN) $(if $(OUT),--out "$(OUT)")
 
 test: $(VENV)/.installed-dev
 	@$(PYTEST) -n $(WORKERS)

@@ -17,11 +17,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.evaluations import EvaluationError
-from analysis.measurements import Measurement, Sources, measurements
+from analysis.measurements import FEW_IMAGES, Measurement, Sources, measurements
 
 CLAIMS = Path(__file__).with_name("claims.csv")
 CONFIRMED, CONTRADICTED, NOT_TESTED = "confirmed", "contradicted", "not tested"
-FEW_IMAGES = 30  # below, a measurement shows no direction
 ROUNDED = {"points": 0.051, "images/s": 0.0051, "%": 1.0}  # what rounding may cost a derived number
 
 

@@ -19,6 +19,8 @@ from analysis.census import Census, census
 from analysis.evaluations import Evaluation, Facts, facts_of
 from svit.store import Run
 
+FEW_IMAGES = 30  # below, a measurement shows neither a direction nor that something is absent
+
 
 class Wanted(Protocol):
     """What of a claim (`analysis.claims.Claim`) decides what is measured."""
@@ -133,11 +135,15 @@ def _usage(claim: Wanted, name: str, sources: Sources) -> Iterator[Measurement]:
 
 
 def _trait(claim: Wanted, name: str, sources: Sources) -> Iterator[Measurement]:
-    """Whether recorded masks show a trait of Table 1; one of the method, so any data will do."""
-    for recording in sources.recordings:
-        facts = recording.facts
-        if facts.model == claim.model and _untouched(facts) and len(recording.run) > 1:
-            value = float(_TRAITS[name](recording))
+    """Whether recorded masks show a trait of Table 1; one of the method, so any data will do.
+
+    Few images can show a trait but not its absence. SViT's top-k mode forces counts: it shows nothing.
+    """
+    for recording in _recorded(claim, sources):
+        if (recording.facts.method, recording.facts.source[1]) == ("svit", "topk"):
+            continue
+        value = float(_TRAITS[name](recording))
+        if value or len(recording.run) >= FEW_IMAGES:
             yield _of_recording(claim, recording, value, exact=True)
 
 

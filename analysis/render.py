@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -58,20 +59,23 @@ class Given:
         elif entry.takes == "results" and self.results:
             yield self.results, ""
 
+    @cached_property
     def sources(self) -> Sources:
+        """For the ledger; runs are counted once, when first needed."""
         return Sources(self.results, [Recording(run) for run in self.runs])
 
 
 def given(folders: Sequence[Path], skip_corrupt: bool = False) -> Given:
-    """The recorded runs and evaluations in folders and below them.
+    """The recorded runs and evaluations in folders and below them, each once.
 
     Raises:
         RenderError: a folder holds neither.
         RunError: a run is damaged.
         EvaluationError: a summary cannot be read.
     """
-    runs, results = [], []
-    for folder in dict.fromkeys(folders):
+    runs: dict[Path, Run] = {}
+    results: dict[Path, Evaluation] = {}
+    for folder in folders:
         heads = sorted(folder.rglob("run.json"))
         found = evaluations.find_evaluations(folder)
         if not heads and not found:
@@ -79,9 +83,10 @@ def given(folders: Sequence[Path], skip_corrupt: bool = False) -> Given:
                 f"{folder} is not a recorded run and holds neither runs (run.json) nor results of "
                 "`svit evaluate` (summary.json)"
             )
-        runs += [open_run(head.parent, skip_corrupt=skip_corrupt) for head in heads]
-        results += found
-    return Given(runs, results)
+        for head in heads:
+            runs[head.parent.resolve()] = open_run(head.parent, skip_corrupt=skip_corrupt)
+        results |= {one.path.resolve(): one for one in found}
+    return Given(list(runs.values()), list(results.values()))
 
 
 def draw(name: str, given: Given, folder: Path, options: argparse.Namespace) -> Iterator[Path]:
@@ -129,7 +134,7 @@ def _about(one: Evaluation) -> str:
 
 def write_tables(given: Given, folder: Path) -> list[Path]:
     """`tables.md` and a CSV a table. Returns: the paths."""
-    found = tables.paper_tables(claims.ledger(given.sources()))
+    found = tables.paper_tables(claims.ledger(given.sources))
     others = tables.elsewhere(given.results)
     written = [_text(folder / "tables.md", tables.tables_markdown(found, others))]
     frames = {**found, "measured elsewhere": others}
@@ -138,7 +143,7 @@ def write_tables(given: Given, folder: Path) -> list[Path]:
 
 def write_claims(given: Given, folder: Path) -> list[Path]:
     """`claims.md`, `claims.csv` and `inconsistencies.csv`. Returns: the paths."""
-    ledger, odd = claims.ledger(given.sources()), claims.inconsistencies()
+    ledger, odd = claims.ledger(given.sources), claims.inconsistencies()
     text = tables.ledger_markdown(ledger, odd)
     return [
         _text(folder / "claims.md", text),
@@ -183,6 +188,7 @@ def _together(
 
 def _item(name: str, subject: Any, folder: Path, options: argparse.Namespace) -> sheet.Item:
     definition = sheet.definition(FIGURES[name])
+    print(f"drawing {folder / name}", file=sys.stderr)
     try:
         paths = tuple(_write(name, subject, folder, options))
     except (RenderError, EvaluationError) as error:
@@ -192,7 +198,7 @@ def _item(name: str, subject: Any, folder: Path, options: argparse.Namespace) ->
 
 def _pages(given: Given) -> sheet.Section:
     """The paper's tables and the ledger as part of the sheet."""
-    ledger = claims.ledger(given.sources())
+    ledger = claims.ledger(given.sources)
     section = sheet.Section("The paper's numbers", tables.counts(ledger))
     section.frames |= tables.paper_tables(ledger)
     section.frames["Measured on other models or data"] = tables.elsewhere(given.results).round(3)
@@ -269,9 +275,9 @@ def _parser() -> argparse.ArgumentParser:
 def _render(options: argparse.Namespace) -> Iterator[Path]:
     found = given(options.run, options.skip_corrupt)
     for run in found.runs:
-        if not run.finished and len(run):
-            note = f"note: {run.path}: the recording is unfinished, {len(run)} images so far"
-            print(note, file=sys.stderr)
+        state = "the recording is unfinished, " if not run.finished else ""
+        if state and len(run) or not len(run) and options.name in PAGES:  # figures refuse it
+            print(f"note: {run.path}: {state}{len(run)} images so far", file=sys.stderr)
     name = options.run[0].resolve().name if len(options.run) == 1 else ""
     folder = options.out or Path("figures") / name
     if options.name == "all":

@@ -28,6 +28,7 @@ REMARKS = (
 LEDGER_COLUMNS = {
     "where": "where",
     "statement": "claim",
+    "size": "size",
     "paper": "paper",
     "measured": "measured",
     "verdict": "verdict",
@@ -43,10 +44,11 @@ def paper_tables(ledger: pd.DataFrame) -> dict[str, pd.DataFrame]:
     Only measurements of the claim's own kind stand in the measured columns; "–" is not tested.
 
     Args:
-        ledger: `claims.ledger`.
+        ledger: `claims.ledger`; tables of which it has no cell are left out.
     """
     ledger = _complete(ledger)
-    return {name: _table(ledger[ledger["where"] == name]) for name in CAPTIONS}
+    cells = {name: ledger[ledger["where"] == name] for name in CAPTIONS}
+    return {name: _table(mine) for name, mine in cells.items() if len(mine)}
 
 
 def _table(cells: pd.DataFrame) -> pd.DataFrame:
@@ -116,7 +118,8 @@ def shown_ledger(ledger: pd.DataFrame) -> pd.DataFrame:
     ledger = _complete(ledger)
     text = ledger.assign(measured=[measured(row) for _, row in ledger.iterrows()])
     text["paper"] = [_printed(row) for _, row in ledger.iterrows()]
-    return text[list(LEDGER_COLUMNS)].rename(columns=LEDGER_COLUMNS).fillna("").astype(str)
+    text = text[list(LEDGER_COLUMNS)].rename(columns=LEDGER_COLUMNS).astype(object)
+    return text.where(text.notna(), "").astype(str)
 
 
 def _printed(row: pd.Series) -> str:
@@ -126,11 +129,14 @@ def _printed(row: pd.Series) -> str:
 
 
 def counts(ledger: pd.DataFrame) -> str:
-    """One sentence: claims by verdict. A claim with several measurements counts by each."""
-    found = ledger["verdict"].value_counts()
-    names = (claims.CONFIRMED, claims.CONTRADICTED, claims.NOT_TESTED)
-    parts = ", ".join(f"{found.get(name, 0)} {name}" for name in names)
-    return f"{ledger['id'].nunique()} claims and table cells: {parts}."
+    """One sentence: claims by verdict; one that two kinds of runs answer differently counts twice."""
+    ids = {name: set(rows["id"]) for name, rows in ledger.groupby("verdict")}
+    confirmed, contradicted = (ids.get(v, set()) for v in (claims.CONFIRMED, claims.CONTRADICTED))
+    untested = set(ledger["id"]) - confirmed - contradicted
+    return (
+        f"{ledger['id'].nunique()} claims and table cells: {len(confirmed)} {claims.CONFIRMED}, "
+        f"{len(contradicted)} {claims.CONTRADICTED}, {len(untested)} {claims.NOT_TESTED}."
+    )
 
 
 def tables_markdown(tables: dict[str, pd.DataFrame], others: pd.DataFrame) -> str:

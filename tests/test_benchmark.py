@@ -22,6 +22,10 @@ from svit.recorder import edit, record
 from svit.variants import Settings, keep_schedule, random_masks, sharing_copy, variants
 
 CPU = torch.device("cpu")
+SMALL = """\
+backbone: {embed_dim: 24, prior_dim: 4, depth: 4}
+detector: {fpn_dim: 8, box_head_dim: 16, mask_head_dim: 8, classes: 3, rpn_post_nms_test: 30}
+"""
 
 
 # what is compared
@@ -129,7 +133,7 @@ def test_a_nested_stage_takes_its_time_from_the_one_around_it() -> None:
         start = time.perf_counter()
         outer(torch.ones(1))
         elapsed = time.perf_counter() - start
-    assert stages.seconds["inner"] >= 0.03 and 0.01 <= stages.seconds["outer"]
+    assert stages.seconds["inner"] >= 0.03 and stages.seconds["outer"] >= 0.01
     assert sum(stages.seconds.values()) <= elapsed
     assert stages.calls == {"outer": 1, "inner": 1}
     assert not outer._forward_hooks and not inner._forward_pre_hooks
@@ -202,16 +206,12 @@ def test_overhead_compares_calls_of_one_round() -> None:
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A benchmark of two tiny models as the command runs it."""
     folder, parser = tmp_path_factory.mktemp("benchmark"), ArgumentParser()
-    small = "\n".join(
-        f"  {name}: {value}" for name, value in (("embed_dim", 24), ("prior_dim", 4), ("depth", 4))
-    )
-    for name, ratios in (("vit", ""), ("svit", "\npruning: {options: {keep_ratios: [0.5, 0.5]}}")):
-        text = f"preset: {name}-adapter-nano\nbackbone:\n{small}{ratios}\n"
-        (folder / f"{name}.yaml").write_text(text)
+    for name, ratios in (("vit", ""), ("svit", "pruning: {options: {keep_ratios: [0.5, 0.5]}}")):
+        (folder / f"{name}.yaml").write_text(f"preset: {name}-adapter-nano\n{SMALL}{ratios}\n")
     benchmark.add_arguments(parser)
     models = f"{folder / 'vit.yaml'},{folder / 'svit.yaml'}"
     words = f"--models {models} --keep paper --sizes 64x64,64x100 --rounds 2 --recording --fuse"
-    kinds = "--sdpa fused,explicit --framework torchvision"
+    kinds = "--sdpa fused --framework torchvision"
     args = parser.parse_args([*words.split(), *kinds.split(), "--out", str(folder / "out")])
     assert benchmark.run(args) == 0
     return folder / "out"
@@ -219,7 +219,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_summary_holds_each_variant_part_and_size(report: Path) -> None:
     table = pd.read_csv(report / "summary.csv")
-    assert len(table) == 2 * 2 * 8 and not table.duplicated(["part", "size", "variant"]).any()
+    assert len(table) == 2 * 2 * 4 and not table.duplicated(["part", "size", "variant"]).any()
     assert table.groupby("size")["tokens"].unique().map(list).to_dict() == {
         "64x64": [16],
         "64x100": [4 * 8],  # padded to 128
@@ -254,7 +254,7 @@ def test_json_and_markdown_tell_the_same_and_name_the_machine(report: Path) -> N
     result = json.loads((report / "benchmark.json").read_text())
     assert {"summary", "stages", "times", "crossover", "recording"} <= set(result)
     assert result["environment"]["matmul_gflops"] > 0 and result["environment"]["copy_gbs"] > 0
-    assert len(result["verdicts"]) == 2 * 2 * 4  # the recorded twins have none of their own
+    assert len(result["verdicts"]) == 2 * 2 * 2  # the recorded twins have none of their own
     text = (report / "benchmark.md").read_text()
     assert all(words in text for words in result["verdicts"].values())
     assert "| svit paper fused |" in text and "## Recording" in text

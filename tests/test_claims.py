@@ -69,6 +69,7 @@ def test_without_measurements_nothing_is_tested():
     found = claims.ledger(Sources())
     assert set(found["verdict"]) == {NOT_TESTED} and len(found) == len(CLAIMS)
     assert found["reason"].str.len().min() > 10
+    assert set(tables.shown_ledger(found)["measured"]) == {"–"}
     for table in tables.paper_tables(found).values():
         assert (table.filter(like="measured") == "–").all(axis=None) or "" in table.to_numpy()
 
@@ -81,7 +82,7 @@ def test_the_right_model_on_coco_confirms_or_contradicts(tmp_path):
     assert box.verdict == CONFIRMED and mask.verdict == CONTRADICTED  # 42.5 +- 0.5
     assert box.measured == pytest.approx(48.2) and box.runs == 2
     assert box.spread == pytest.approx(np.std([48.0, 48.4], ddof=1))
-    assert str(tmp_path / "1") in box.source and "48.2" == box.paper
+    assert str(tmp_path / "1") in box.source and box.paper == "48.2"
 
 
 @pytest.mark.parametrize(
@@ -189,6 +190,12 @@ def test_traits_of_table_1_are_seen_in_masks_of_any_data(tmp_path):
     assert table["dynamic pruning rate, measured"].tolist() == ["no"]
 
 
+def test_few_images_or_forced_counts_show_no_absence_of_a_trait(tmp_path):
+    for name, facts in (("few", {"images": 5}), ("forced", {"inference": "topk"})):
+        found = ledger(tmp_path, "t1.svit.dynamic", runs=[hand_run(tmp_path / name, **facts)])
+        assert found["verdict"].tolist() == [NOT_TESTED] and "measured" not in found
+
+
 def test_usage_is_higher_in_the_centre_when_it_is(tmp_path):
     keep = np.ones((4, 8, 8), bool)
     keep[1:] = False
@@ -228,3 +235,11 @@ def test_the_pages_hold_all_claims_and_the_contradiction(tmp_path):
     assert "| 48.2 (± 0.5) points | 48.2 ± 0.4 (images) | confirmed |" in page
     page = tables.tables_markdown(tables.paper_tables(found), tables.elsewhere([]))
     assert all(f"## {name}" in page for name in tables.CAPTIONS)
+
+
+def test_claims_are_counted_once_a_verdict(tmp_path):
+    for mode, box in (("threshold", 48.2), ("sample", 44.0)):
+        write_result(tmp_path / mode, box, 42.5, size="small", inference=mode)
+    ids = ("t5.svit.small.box", "t5.svit.small.mask", "t5.svit.tiny.box")
+    text = tables.counts(ledger(tmp_path, *ids))
+    assert text == "3 claims and table cells: 2 confirmed, 1 contradicted, 1 not tested."

@@ -210,6 +210,20 @@ def test_reactivation_bars_add_up_to_the_pruned_share(ax):
     assert numbers == [f"{share:.0%}" for share in gated.later_of_pruned]
 
 
+def test_bars_of_the_pruned_tokens_reach_one_and_tell_the_immediate_share(ax):
+    frame = metrics.reactivation_frame([TRACE])
+    figures.reactivation_bars(frame, ax, of="pruned")
+    later, following, never = ax.containers
+    gated = frame[frame.pruned > 0]
+    np.testing.assert_allclose([bar.get_y() + bar.get_height() for bar in never], 1)
+    np.testing.assert_allclose([bar.get_height() for bar in later], gated.later_of_pruned)
+    np.testing.assert_allclose([bar.get_height() for bar in following], gated.next_of_pruned)
+    numbers = [text.get_text() for text in ax.texts]
+    assert numbers[-2:] == ["100%", "–"]  # next to last: all at once; last: nothing comes back
+    assert numbers[:-1] == [f"{share:.0%}" for share in gated.next_of_later[:-1]]
+    assert ax.get_ylabel() == "share of pruned tokens"
+
+
 def test_a_frame_without_pruning_draws_no_bar(ax):
     frame = metrics.reactivation_frame([TRACE])
     figures.reactivation_bars(frame.assign(pruned=0), ax)

@@ -62,6 +62,10 @@ def test_reactivation_of_the_hand_case():
     np.testing.assert_allclose(frame.later_share, [0, 0.5, 0.25, 0])
     np.testing.assert_allclose(frame.later_of_pruned, [np.nan, 2 / 3, 0.5, 0])
     np.testing.assert_allclose(frame.next_of_pruned, [np.nan, 1 / 3, 0.5, 0])
+    np.testing.assert_allclose(frame.never_of_pruned, [np.nan, 1 / 3, 0.5, 1])
+    np.testing.assert_allclose(frame.next_of_later, [np.nan, 0.5, 1, np.nan])
+    assert metrics.immediate_share(frame) == pytest.approx(4 / 6)  # pooled, not a mean of layers
+    assert np.isnan(metrics.immediate_share(metrics.reactivation_frame([])))
 
 
 def test_no_traces_give_an_empty_frame_and_a_map_of_nan():

@@ -303,6 +303,23 @@ def test_an_empty_run_among_others_is_noted_in_the_sheet(run, tmp_path, monkeypa
     assert "holds no images yet" in (out / "index.md").read_text()
 
 
+def test_folders_that_overlap_count_once(run, results):
+    found = render.given([results, results / "dense", run.path, run.path.parent])
+    assert len(found.results) == 4
+    assert [one.path.name for one in found.runs] == [run.path.name]
+
+
+@pytest.mark.parametrize("name", ["tables", "claims"])
+def test_the_paper_beside_measured_is_written_as_text_and_csv(name, results, tmp_path, capsys):
+    assert render.main([name, str(results), "--out", str(tmp_path)]) == 0
+    assert files(tmp_path) == {Path(line).name for line in capsys.readouterr().out.split()}
+    assert len((tmp_path / f"{name}.md").read_text()) > 2000
+    table = pd.read_csv(tmp_path / {"tables": "table-5.csv", "claims": "claims.csv"}[name])
+    assert len(table) > 10
+    measured = table.filter(like=", measured").to_numpy() if name == "tables" else []
+    assert {str(value) for row in measured for value in row} <= {"–", "nan"}  # of shapes: none
+
+
 def test_runs_of_equal_names_have_folders_of_their_own(run, tmp_path):
     other = write_run(tmp_path / "discs", [8])
     assert render._names([run, other]) == ["discs-1", "discs-2"]
