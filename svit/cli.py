@@ -44,6 +44,7 @@ VERBS: dict[str, Verb] = {
     "presets": Verb("svit.presets", "list the model presets, or print one as YAML"),
     "record": Verb("svit.recording", "record which tokens every layer uses, into a run folder"),
     "evaluate": Verb("svit.evaluate", "measure box and mask AP on a COCO data set"),
+    "benchmark": Verb("svit.benchmark", "measure speed: models side by side, stage by stage"),
     "train": Verb("svit.train", "train a detector, dense or pruned"),
     "calibrate": Verb("svit.calibrate", "fit the gates' thresholds on training images"),
     "convert": Verb("svit.convert", "turn released weights into a checkpoint of this workbench"),

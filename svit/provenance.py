@@ -67,7 +67,9 @@ def of_run(
 
 def of_command() -> dict[str, Any]:
     """This call of the program: command line and threads."""
-    return {"command": shlex.join(sys.argv), "threads": torch.get_num_threads()}
+    # the program's own place says nothing; what a user typed after it does
+    command = shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "svit"), *sys.argv[1:]])
+    return {"command": command, "threads": torch.get_num_threads()}
 
 
 def data_hash(images: Images) -> str:

@@ -217,6 +217,17 @@ def test_a_whole_backbone_is_the_same_with_and_without_gradient(preset: str) -> 
         torch.testing.assert_close(fast[name], plain, atol=1e-4, rtol=1e-4)  # over 12 blocks
 
 
+def test_a_backbone_in_half_precision_stays_close_to_full_precision() -> None:
+    model, images = trained(backbone("vit-adapter-nano")), torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        full = model(images)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = model(images)
+    for name, plain in full.items():
+        error = (half[name] - plain).abs().mean() / plain.abs().mean()
+        assert error < 0.03, (name, error)  # bfloat16 keeps 8 bits
+
+
 # batch normalisation
 
 

@@ -20,21 +20,27 @@ from torch.nn import functional as F
 
 from svit.config import BackboneConfig
 from svit.models.deform_attn import DeformableAttention, Shapes
+from svit.models.recent import Recent
 from svit.models.vit import ViT
 from svit.pruning.base import Method
 
 GROUPS = 4
 EXTRA_EXTRACTORS = 2
+RESIZED = (4.0, 2.0, 0.5)  # factors from the token grid to strides 4, 8 and 32
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Grids of one image size: `prior` holds strides 8, 16, 32; `tokens` is the stride-16 grid."""
+    """Grids of one image size: `prior` holds strides 8, 16, 32; `tokens` is the stride-16 grid.
+
+    `resizing` holds, by factor, the matrices that resize rows and columns of the token grid.
+    """
 
     prior: Shapes
     tokens: tuple[int, int]
     prior_reference: Float[Tensor, "cells 2"]
     token_reference: Float[Tensor, "tokens 2"]
+    resizing: dict[float, tuple[Tensor, Tensor]]
 
 
 def geometry(grid_hw: tuple[int, int], device: torch.device) -> Geometry:
@@ -42,7 +48,31 @@ def geometry(grid_hw: tuple[int, int], device: torch.device) -> Geometry:
     rows, columns = grid_hw
     prior = [(2 * rows, 2 * columns), (rows, columns), (rows // 2, columns // 2)]
     centres = [cell_centres(shape, device) for shape in prior]
-    return Geometry(prior, grid_hw, torch.cat(centres), centres[1])
+    resizing = {
+        factor: (interpolation(rows, factor, device), interpolation(columns, factor, device))
+        for factor in RESIZED
+    }
+    return Geometry(prior, grid_hw, torch.cat(centres), centres[1], resizing)
+
+
+def interpolation(side: int, factor: float, device: torch.device) -> Float[Tensor, "new old"]:
+    """The matrix of torch's linear interpolation along one axis, cell centres kept in place."""
+    unit = torch.eye(side, device=device).unsqueeze(0)
+    return F.interpolate(unit, scale_factor=factor, mode="linear", align_corners=False)[0].t()
+
+
+def resize(
+    image: Float[Tensor, "batch dim rows columns"], matrices: tuple[Tensor, Tensor]
+) -> Float[Tensor, "batch dim new_rows new_columns"]:
+    """Bilinear resizing, rows then columns, which keeps a channels-last image in that order.
+
+    `F.interpolate` would turn it, and every sum with other maps would walk memory across.
+    """
+    rows, columns = matrices
+    with torch.autocast(image.device.type, enabled=False):
+        cells = image.permute(0, 2, 3, 1)  # (B, rows, columns, C)
+        taller = (rows.to(cells.dtype) @ cells.flatten(2)).unflatten(2, cells.shape[2:])
+        return (columns.to(cells.dtype) @ taller).permute(0, 3, 1, 2)
 
 
 def cell_centres(shape: tuple[int, int], device: torch.device) -> Float[Tensor, "cells 2"]:
@@ -51,6 +81,13 @@ def cell_centres(shape: tuple[int, int], device: torch.device) -> Float[Tensor, 
     y = (torch.arange(rows, device=device) + 0.5) / rows
     x = (torch.arange(columns, device=device) + 0.5) / columns
     return torch.stack([x.repeat(rows), y.repeat_interleave(columns)], dim=-1)
+
+
+def as_image(
+    tokens: Float[Tensor, "batch tokens channels"], shape: tuple[int, int]
+) -> Float[Tensor, "batch channels rows columns"]:
+    """Tokens in raster order as an image, without a copy."""
+    return tokens.transpose(1, 2).unflatten(2, shape)
 
 
 class SpatialPrior(nn.Module):
@@ -74,15 +111,22 @@ class SpatialPrior(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """c1 (B, C, h/4, w/4) and the tokens (B, cells, C) of strides 8, 16 and 32."""
+        if (
+            images.device.type == "cpu"
+        ):  # there the pooling alone is ten times faster, and no copies follow
+            images = images.contiguous(memory_format=torch.channels_last)
         c1 = self.stem(images)
         c2 = self.conv2(c1)
         c3 = self.conv3(c2)
         c4 = self.conv4(c3)
-        tokens = [
-            fc(c).flatten(2).transpose(1, 2)
-            for fc, c in ((self.fc2, c2), (self.fc3, c3), (self.fc4, c4))
-        ]
-        return self.fc1(c1), tokens
+        levels = ((self.fc2, c2), (self.fc3, c3), (self.fc4, c4))
+        tokens = [_pointwise(fc, c).flatten(1, 2) for fc, c in levels]
+        return _pointwise(self.fc1, c1).permute(0, 3, 1, 2), tokens
+
+
+def _pointwise(conv: nn.Conv2d, image: Tensor) -> Float[Tensor, "batch rows columns dim"]:
+    """A 1x1 convolution as the matrix product it is; the result is in the order of tokens."""
+    return F.linear(image.permute(0, 2, 3, 1), conv.weight.flatten(1), conv.bias)
 
 
 def _conv_bn_relu(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
@@ -107,7 +151,7 @@ class Injector(nn.Module):
         attended = self.attn(
             self.query_norm(tokens), where.token_reference, self.feat_norm(prior), where.prior
         )
-        return tokens + self.gamma * attended
+        return torch.addcmul(tokens, self.gamma, attended)
 
 
 class _DepthwiseConv(nn.Module):
@@ -118,9 +162,10 @@ class _DepthwiseConv(nn.Module):
         self.dwconv = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
 
     def forward(self, prior: Tensor, shapes: Shapes) -> Tensor:
-        levels = prior.transpose(1, 2).split([h * w for h, w in shapes], dim=2)
-        images = (self.dwconv(level.unflatten(2, shape)) for level, shape in zip(levels, shapes))
-        return torch.cat([image.flatten(2) for image in images], dim=2).transpose(1, 2)
+        """(B, cells, C) to the same; a raster of tokens already is a channels-last image."""
+        levels = prior.split([h * w for h, w in shapes], dim=1)
+        images = (as_image(level, shape) for level, shape in zip(levels, shapes))
+        return torch.cat([self.dwconv(image).flatten(2).transpose(1, 2) for image in images], dim=1)
 
 
 class ConvFeedForward(nn.Module):
@@ -185,6 +230,7 @@ class ViTAdapter(ViT):
         self.up = nn.ConvTranspose2d(dim, dim, 2, stride=2)
         for level in range(1, 5):
             self.add_module(f"norm{level}", nn.BatchNorm2d(dim))
+        self._geometries: Recent[Geometry] = Recent()
         self._initialise_neck()
 
     def _initialise_neck(self) -> None:
@@ -198,7 +244,9 @@ class ViTAdapter(ViT):
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor]:
         self._check(images)
         grid_hw = self.grid_hw(images)
-        where = geometry(grid_hw, images.device)
+        where = self._geometries.get(
+            (grid_hw, images.device), lambda: geometry(grid_hw, images.device)
+        )
         c1, prior = self._prior(images)
         tokens = self.embed(images, grid_hw)
         state = self._begin(tokens, self.class_position())
@@ -223,20 +271,25 @@ class ViTAdapter(ViT):
         self, c1: Tensor, prior: Tensor, tokens: Tensor, where: Geometry
     ) -> dict[str, Tensor]:
         """Prior levels plus the resized token map, each batch-normalised (methods.md §2.6)."""
-        levels = prior.transpose(1, 2).split([h * w for h, w in where.prior], dim=2)
-        c2, c3, c4 = (level.unflatten(2, shape) for level, shape in zip(levels, where.prior))
-        c1 = self.up(c2) + c1
-        x = tokens.transpose(1, 2).unflatten(2, where.tokens)
+        levels = prior.split([h * w for h, w in where.prior], dim=1)
+        c2, c3, c4 = (as_image(level, shape) for level, shape in zip(levels, where.prior))
+        x = as_image(tokens, where.tokens)
+        large = resize(x, where.resizing[4.0])  # our own: summed in place, a fresh map costs more
         return {
-            "c2": self.norm1(c1 + _scaled(x, 4.0)),
-            "c3": self.norm2(c2 + _scaled(x, 2.0)),
+            "c2": self.norm1(large.add_(_doubled(self.up, c2)).add_(c1)),
+            "c3": self.norm2(c2 + resize(x, where.resizing[2.0])),
             "c4": self.norm3(c3 + x),
-            "c5": self.norm4(c4 + _scaled(x, 0.5)),
+            "c5": self.norm4(c4 + resize(x, where.resizing[0.5])),
         }
 
 
-def _scaled(image: Tensor, factor: float) -> Tensor:
-    return F.interpolate(image, scale_factor=factor, mode="bilinear", align_corners=False)
+def _doubled(up: nn.ConvTranspose2d, image: Tensor) -> Tensor:
+    """A 2x2 transposed convolution of stride 2: every cell becomes 2x2 cells by one matrix product."""
+    batch, _, rows, columns = image.shape
+    weight = up.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (2 * 2 * C, C)
+    cells = F.linear(image.permute(0, 2, 3, 1), weight, up.bias.repeat(4))
+    cells = cells.unflatten(3, (2, 2, -1)).transpose(2, 3)  # (B, rows, 2, columns, 2, C)
+    return cells.reshape(batch, 2 * rows, 2 * columns, -1).permute(0, 3, 1, 2)
 
 
 def _initialise_module(module: nn.Module) -> None:

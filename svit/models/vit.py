@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from svit.config import BackboneConfig
 from svit.models.backbone import Backbone
+from svit.models.recent import Recent
 from svit.pruning.attention import Attention
 from svit.pruning.base import Method, State
 
@@ -61,6 +62,7 @@ class ViT(Backbone):
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + grid * grid, dim))
         rates = torch.linspace(0, config.drop_path, config.depth).tolist()
         self.blocks = nn.ModuleList(Block(config, rate) for rate in rates)
+        self._positions: Recent[Tensor] = Recent()
         _initialise(self)
 
     def embed(
@@ -70,7 +72,17 @@ class ViT(Backbone):
         return self.patch_embed(images) + self.positions(grid_hw)
 
     def positions(self, grid_hw: tuple[int, int]) -> Float[Tensor, "1 tokens dim"]:
-        """The stored square grid resized to (rows, columns): bicubic, no antialias (methods.md §2.2)."""
+        """The stored square grid resized to (rows, columns): bicubic, no antialias (methods.md §2.2).
+
+        Without gradient the last sizes are remembered until the parameter changes.
+        """
+        stored = self.pos_embed
+        if torch.is_grad_enabled() or stored.is_inference():
+            return self._resized(grid_hw)
+        identity = (stored.data_ptr(), stored._version, stored.device, stored.dtype)
+        return self._positions.get((grid_hw, *identity), lambda: self._resized(grid_hw))
+
+    def _resized(self, grid_hw: tuple[int, int]) -> Float[Tensor, "1 tokens dim"]:
         side = self.pretrain_grid
         grid = self.pos_embed[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
         resized = F.interpolate(grid, size=grid_hw, mode="bicubic", align_corners=False)

@@ -1,0 +1,249 @@
+"""`svit benchmark`: how fast a model is, compared fairly, and why it is not faster.
+
+What is compared runs in turn in one process. Keep ratios are forced through `recorder.edit`, so times
+depend neither on training nor on pictures; each table says how much of what arithmetic allows (the
+ratio of MACs, `svit.compute`) was reached, and at which share of this machine's own matmul rate.
+Stages and memory are measured in passes of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from timm.layers import Mlp
+from torch import Tensor, nn
+
+from svit import benchmark_report, compute, provenance, timing
+from svit.data.samples import Sample, pad_batch
+from svit.detectors.base import Detector
+from svit.models.adapter import Extractor, Injector, SpatialPrior
+from svit.models.vit import Block
+from svit.pruning.attention import Attention
+from svit.recorder import record
+from svit.variants import DTYPES, PARTS, RECORDED, Settings, Variant, noise_samples, variants
+
+# modules of the adapter and the blocks -> stage; a method's own time is choosing, gathering, scattering
+STAGES: tuple[tuple[tuple[type[nn.Module], ...], str], ...] = (
+    ((SpatialPrior,), "spatial prior"),
+    ((Injector,), "injectors"),
+    ((Extractor,), "extractors"),
+    ((Block, Attention, Mlp), "blocks"),
+)
+STAGE_PASSES = 3
+HEADS = {  # path of a module in a detector, whatever framework -> stage
+    **{"fpn": "fpn", "rpn": "rpn", "roi_heads": "roi heads"},
+    **{"model.backbone": "fpn", "model.proposal_generator": "rpn", "model.roi_heads": "roi heads"},
+}
+
+
+def benchmark(settings: Settings) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
+    """Measures everything. Returns: (environment, settings, verdicts) and tables by name.
+
+    Tables: summary (one row a variant, part and size), stages, crossover, times (every call).
+
+    Raises:
+        ValueError: settings that no model fits.
+    """
+    device = torch.device(settings.device)
+    environment = timing.machine(device) | {"commit": provenance.commit()}
+    cases: list[dict[str, pd.DataFrame]] = []
+    with ExitStack() as edits:
+        compared = variants(settings, device, edits)
+        for size in settings.sizes:
+            samples = noise_samples(size, settings.batch, device, settings.seed)
+            cases += [
+                _case(part, compared, samples, settings.rounds, environment)
+                for part in settings.parts
+            ]
+    names = ("summary", "stages", "times")
+    tables = {name: pd.concat([case[name] for case in cases], ignore_index=True) for name in names}
+    plain = tables["summary"][~tables["summary"]["variant"].str.endswith(RECORDED)]
+    tables["crossover"] = benchmark_report.crossover(plain)
+    if settings.recording:
+        tables["recording"] = benchmark_report.overhead(tables["times"])
+    verdicts = _verdicts(plain, tables["stages"], device.type == "cuda")
+    result = {"environment": environment, "settings": asdict(settings), "verdicts": verdicts}
+    return result, tables
+
+
+def _case(
+    part: str,
+    compared: Sequence[Variant],
+    samples: Sequence[Sample],
+    rounds: int,
+    environment: Mapping[str, Any],
+) -> dict[str, pd.DataFrame]:
+    """Tables of one part at one size."""
+    device, images = samples[0].image.device, pad_batch(samples)
+    works = {
+        variant.label: lambda variant=variant: variant.run(part, samples, images)
+        for variant in compared
+    }
+    times = timing.interleave(works, rounds, device)
+    summary = timing.compare(times, compared[0].label)
+    cpu = timing.compare(times, compared[0].label, "cpu_s")
+    summary = summary.merge(cpu[["variant", "cpu_s_median", "cpu_s_speedup_median"]], on="variant")
+    counts = pd.DataFrame(_counted(part, variant, samples, images) for variant in compared)
+    summary = pd.concat([summary, counts], axis=1)
+    summary["peak_mb"] = [timing.peak_memory(work, device) / 2**20 for work in works.values()]
+    stages = [_staged(part, variant, works[variant.label], device) for variant in compared]
+    tables = {
+        "summary": _derived(summary, float(environment["matmul_gflops"])),
+        "stages": pd.concat(stages, ignore_index=True),
+        "times": times,
+    }
+    size = "x".join(map(str, samples[0].resized_hw))
+    where = {"part": part, "size": size, "batch": len(samples)}
+    return {name: _labelled(table, where) for name, table in tables.items()}
+
+
+def _labelled(table: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
+    return pd.concat([pd.DataFrame([where] * len(table)), table], axis=1)
+
+
+def _counted(
+    part: str, variant: Variant, samples: Sequence[Sample], images: Tensor
+) -> dict[str, float]:
+    """Tokens, kept tokens, proposals, detections and GMACs of the batch, of one run."""
+    detector = variant.detector
+    proposals = detections = [0] * len(samples)
+    with record(detector) as tape, torch.no_grad():
+        if part == "backbone":
+            detector.backbone(images)
+        else:
+            proposals, detections = _found(detector, samples)
+    keep = tape.keep()
+    config, heads = detector.config, detector.config.detector if part == "network" else None
+    kept = keep.reshape(*keep.shape[:2], -1).sum(axis=2)  # (B, layers)
+    macs = [
+        compute.ledger(config.backbone, heads, config.pruning, keep.shape[2:], *counts).sum()
+        for counts in zip(kept, proposals, detections)
+    ]
+    return {
+        "tokens": int(keep.shape[2] * keep.shape[3]),
+        "kept_share": float(keep.mean()),
+        "proposals": sum(proposals) / len(samples),
+        "detections": sum(detections) / len(samples),
+        "gmacs": float(sum(macs)) / 1e9,
+    }
+
+
+def _found(detector: Detector, samples: Sequence[Sample]) -> tuple[list[int], list[int]]:
+    """Proposals and detections of each image."""
+    proposals: list[int] = []
+    rpn = next(module for module, stage in _heads(detector) if stage == "rpn")
+    hook = rpn.register_forward_hook(lambda *call: proposals.extend(map(len, call[2][0])))
+    try:
+        return proposals, [len(found.labels) for found in detector.predict(samples)]
+    finally:
+        hook.remove()
+
+
+def _derived(summary: pd.DataFrame, matmul_gflops: float) -> pd.DataFrame:
+    """Adds the speed-up MACs allow, the share of it reached, and rates."""
+    limit = summary["gmacs"].iloc[0] / summary["gmacs"]
+    rate = compute.FLOPS_PER_MAC * summary["gmacs"] / summary["wall_s_median"]
+    return summary.assign(
+        mac_limit=limit,
+        share_of_limit=summary["speedup_median"] / limit,
+        gflops=rate,
+        matmul_share=rate / matmul_gflops,
+    )
+
+
+def _staged(part: str, variant: Variant, work: timing.Work, device: torch.device) -> pd.DataFrame:
+    """Seconds a call and share of each stage, in a pass of its own."""
+    rest = "post-processing" if part == "network" else "other"  # what no watched module does
+    with timing.watched(_parts(variant.detector), device) as stages:
+        for _ in range(STAGE_PASSES):
+            stages.enter(rest)
+            work()
+            stages.leave()
+    seconds = pd.Series(stages.seconds, name="seconds") / STAGE_PASSES
+    table = seconds.rename_axis("stage").reset_index()
+    return table.assign(share=table["seconds"] / seconds.sum(), variant=variant.label)
+
+
+def _parts(detector: Detector) -> list[tuple[nn.Module, str]]:
+    """Modules to watch and their stages; time in a module of none counts for the one around it."""
+    backbone = detector.backbone
+    parts = [(backbone, "fusion"), (backbone.patch_embed, "embedding"), *_heads(detector)]
+    parts.append((backbone.method, "gather and scatter"))
+    parts += [(gate, "gates") for gate in getattr(backbone.method, "gates", ())]
+    for kinds, stage in STAGES:
+        parts += [(part, stage) for part in backbone.modules() if isinstance(part, kinds)]
+    return parts
+
+
+def _heads(detector: Detector) -> list[tuple[nn.Module, str]]:
+    named = dict(detector.named_modules())
+    return [(named[path], stage) for path, stage in HEADS.items() if path in named]
+
+
+def _verdicts(summary: pd.DataFrame, stages: pd.DataFrame, gpu: bool) -> dict[str, str]:
+    shares = stages.set_index(["part", "size", "variant", "stage"])["share"].sort_index()
+    found = {}
+    for row in summary.itertuples():
+        key = (row.part, row.size, row.variant)
+        words = benchmark_report.verdict(shares.loc[key].to_dict(), row.matmul_share, gpu)
+        found[" ".join(key)] = words
+    return found
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `svit benchmark`."""
+    words = lambda text: tuple(text.split(","))  # noqa: E731
+    add = parser.add_argument
+    add(
+        "--models",
+        type=words,
+        required=True,
+        help="presets or checkpoints; the first is compared to",
+    )
+    add("--keep", type=words, default=("paper",), help="paper, learned, dense or ratios (paper)")
+    add("--sdpa", type=words, default=("fused",), help="fused, explicit (default fused)")
+    add("--sizes", type=_sizes, default=((640, 640),), help="as 640x640,800x1333: height x width")
+    add("--parts", type=words, default=PARTS, help="backbone, network (default both)")
+    add("--batch", type=int, default=1, help="images a batch (default 1)")
+    add("--rounds", type=int, default=10, help="calls of each variant (default 10)")
+    add("--device", default="cpu", help="cpu, cuda or cuda:N (default cpu)")
+    add("--threads", type=int, help="threads (default: torch's choice)")
+    add("--dtype", choices=DTYPES, default="float32", help="of the backbone, by autocast")
+    add("--framework", default="auto", help="auto, torchvision or detectron2")
+    add("--fuse", action="store_true", help="fold batch normalisation into convolutions")
+    add("--recording", action="store_true", help="measure every variant with recording as well")
+    add("--seed", type=int, default=0, help="of weights, pictures and masks")
+    add("--out", type=Path, required=True, help="folder for the tables")
+
+
+def _sizes(text: str) -> tuple[tuple[int, int], ...]:
+    """Raises: ValueError, which argparse turns into a sentence."""
+    sizes = tuple(tuple(int(side) for side in size.split("x")) for size in text.split(","))
+    if any(len(size) != 2 or min(size) < 1 for size in sizes):
+        raise ValueError(text)
+    return sizes
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures, writes the tables and prints the report."""
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    settings = Settings(
+        **{name: getattr(args, name) for name in ("models", "keep", "sizes", "batch", "rounds")},
+        **{name: getattr(args, name) for name in ("device", "dtype", "framework", "seed", "parts")},
+        attention=args.sdpa,
+        fused=args.fuse,
+        recording=args.recording,
+    )
+    result, tables = benchmark(settings)
+    benchmark_report.write(args.out, result, tables)
+    print(benchmark_report.markdown(result, tables))
+    print(f"written to {args.out}")
+    return 0

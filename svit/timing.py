@@ -1,0 +1,211 @@
+"""Measuring fairly: interleaved rounds, stages by hooks, peak memory, and what the machine can do now."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile
+
+Work = Callable[[], object]
+
+
+def synchronise(device: torch.device) -> None:
+    """Waits for what the device still has to do; a CPU has nothing."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def interleave(
+    variants: Mapping[str, Work], rounds: int, device: torch.device, warmup: int = 2
+) -> pd.DataFrame:
+    """Runs all variants in turn, round after round, so that a drift of the machine meets them alike.
+
+    Each round starts with the next variant.
+
+    Returns:
+        One row a call: variant, round, wall_s, cpu_s (of all threads of this process).
+
+    Raises:
+        ValueError: no variant, or less than one round.
+    """
+    if not variants or rounds < 1:
+        raise ValueError(f"expected variants and at least 1 round, found {len(variants)}, {rounds}")
+    for work in variants.values():
+        for _ in range(warmup):
+            work()
+    names, rows = list(variants), []
+    for turn in range(rounds):
+        start = turn % len(names)
+        for name in names[start:] + names[:start]:
+            rows.append({"variant": name, "round": turn, **_timed(variants[name], device)})
+    return pd.DataFrame(rows)
+
+
+def _timed(work: Work, device: torch.device) -> dict[str, float]:
+    synchronise(device)
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    synchronise(device)
+    return {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
+
+
+def compare(times: pd.DataFrame, reference: str, column: str = "wall_s") -> pd.DataFrame:
+    """Median and quartiles of each variant, and of its speed-up over the reference.
+
+    The speed-up is the reference's time over the variant's in the same round: rounds pair what ran
+    under equal conditions, so its spread is smaller than that of the times.
+
+    Raises:
+        ValueError: the reference was not measured.
+    """
+    table = times.pivot(index="round", columns="variant", values=column)
+    if reference not in table:
+        raise ValueError(f"no variant {reference!r} was measured (found: {', '.join(table)})")
+    ratios = table.rdiv(table[reference], axis=0)
+    shares = {"q25": 0.25, "median": 0.5, "q75": 0.75}
+    columns = {f"{column}_{name}": table.quantile(share) for name, share in shares.items()}
+    prefix = "" if column == "wall_s" else f"{column}_"
+    columns |= {f"{prefix}speedup_{name}": ratios.quantile(share) for name, share in shares.items()}
+    order = list(dict.fromkeys(times["variant"]))
+    return pd.DataFrame(columns).loc[order].rename_axis("variant").reset_index()
+
+
+class Stages:
+    """Seconds each stage needed by itself: what modules nested in it took is theirs.
+
+    Attributes:
+        seconds: stage -> seconds of all calls so far.
+        calls: stage -> modules entered.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.calls: dict[str, int] = defaultdict(int)
+        self._device = device
+        self._open: list[tuple[str, float]] = []
+
+    def enter(self, stage: str) -> None:
+        self._credit()
+        self.calls[stage] += 1
+        self._open.append((stage, time.perf_counter()))
+
+    def leave(self) -> None:
+        self._credit()
+        self._open.pop()
+        if self._open:
+            self._open[-1] = (self._open[-1][0], time.perf_counter())
+
+    def _credit(self) -> None:
+        """Books the time since the last border to the innermost open stage."""
+        synchronise(self._device)
+        if self._open:
+            stage, since = self._open[-1]
+            self.seconds[stage] += time.perf_counter() - since
+
+
+@contextmanager
+def watched(parts: Sequence[tuple[nn.Module, str]], device: torch.device) -> Iterator[Stages]:
+    """Times modules under a stage's name each; several may share one. The hooks end with the `with`."""
+    stages = Stages(device)
+    with ExitStack() as hooks:
+        for module, stage in parts:
+            before = module.register_forward_pre_hook(
+                lambda module, inputs, stage=stage: stages.enter(stage)
+            )
+            hooks.callback(before.remove)
+            after = module.register_forward_hook(
+                lambda module, inputs, output: stages.leave(), always_call=True
+            )
+            hooks.callback(after.remove)
+        yield stages
+
+
+def explicit_attention(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None
+) -> Tensor:
+    """Attention with its matrix written out: what the official dense model runs."""
+    logits = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)
+    if attn_mask is not None:
+        logits = logits.masked_fill(~attn_mask, float("-inf"))
+    return logits.softmax(dim=-1) @ value
+
+
+@contextmanager
+def attention_kernel(name: str) -> Iterator[None]:
+    """Runs everything inside on "fused" (torch's own choice) or "explicit" attention.
+
+    Raises:
+        ValueError: another name.
+    """
+    if name not in ("fused", "explicit"):
+        raise ValueError(f"attention: expected fused or explicit, found {name!r}")
+    with ExitStack() as patches:
+        if name == "explicit":
+            patched = mock.patch.object(F, "scaled_dot_product_attention", explicit_attention)
+            patches.enter_context(patched)
+        yield
+
+
+def peak_memory(work: Work, device: torch.device) -> int:
+    """Bytes of tensors that one call holds at most beyond what was held before.
+
+    Counted by the allocator, so it is the same every time; buffers inside libraries are not in it.
+    """
+    if device.type == "cuda":
+        synchronise(device)
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        work()
+        return torch.cuda.max_memory_allocated(device) - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        work()
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        profiled.export_chrome_trace(file.name)
+        events = json.loads(Path(file.name).read_text(encoding="utf-8"))["traceEvents"]
+    changes = [event["args"] for event in events if event["name"] == "[memory]"]
+    changes.sort(key=lambda change: change["Ev Idx"])
+    return max(accumulate((change["Bytes"] for change in changes), initial=0))
+
+
+def machine(device: torch.device, side: int = 2048, megabytes: int = 256) -> dict[str, Any]:
+    """What this machine is and, at this moment, can do at best.
+
+    `matmul_gflops` is a float32 product of two (side, side) matrices, two operations a MAC;
+    `copy_gbs` counts each copied byte twice, read and written. Best of 3.
+    """
+    a = torch.randn(side, side, device=device)
+    source = torch.zeros(megabytes * 2**18, device=device)  # 4 bytes each
+    target = torch.empty_like(source)
+    product = min(_timed(lambda: a @ a, device)["wall_s"] for _ in range(3))
+    copy = min(_timed(lambda: target.copy_(source), device)["wall_s"] for _ in range(3))
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {
+        "cpu": _cpu_name(),
+        "gpu": gpu,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "matmul_gflops": 2 * side**3 / product / 1e9,
+        "copy_gbs": 2 * source.numel() * 4 / copy / 1e9,
+    }
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    text = info.read_text(encoding="utf-8", errors="replace") if info.exists() else ""
+    found = re.search(r"^model name\s*:\s*(.+)$", text, flags=re.MULTILINE)
+    return found.group(1) if found else platform.processor()
