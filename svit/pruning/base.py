@@ -54,7 +54,8 @@ class State:
     """What one forward carries from block to block. It lives as long as the forward.
 
     Attributes:
-        seeds: one integer an image for methods that draw random numbers at inference; None: torch's generator.
+        seeds: one integer an image for methods that draw random numbers at inference; None takes them
+            from torch's generator.
         gates: block -> differentiable keep values (B, N) in {0, 1}, filled in training for the ratio loss.
         previous: the keep mask (B, N) of the last block, None before the first.
         class_token: (B, 1, C) of methods that own an artificial class token.
