@@ -15,6 +15,7 @@ from svit.compute import FLOPS_PER_MAC, FORMULAS, HEAD_PARTS, block_macs, ledger
 from svit.config import PAPER_KEEP_RATIOS, PRESETS, SMALL, TINY, PruningConfig
 from svit.data.samples import Sample
 from svit.models import build_backbone
+from svit.models.adapter import _doubled
 from svit.pruning import METHODS
 from svit.pruning.gates import GATES
 from svit.recorder import record
@@ -186,9 +187,19 @@ def test_the_gathered_path_does_what_the_ledger_says(neck: str) -> None:
         assert flops[f"blocks.{layer}"] == FLOPS_PER_MAC * macs[layer]
     parts = ledger(model.config, None, PruningConfig("svit"), (8, 10), kept)
     modules = {"patch_embed": "patch_embed", "selection": "method.gates"}
-    modules |= {"pyramid": "pyramid"} if neck == "pyramid" else {"prior": "spm", "up": "up"}
+    modules |= {"pyramid": "pyramid"} if neck == "pyramid" else {"prior": "spm"}
     for part, module in modules.items():
         assert _below(flops, module) == FLOPS_PER_MAC * parts[part], part
+
+
+def test_the_up_convolution_does_what_the_ledger_says() -> None:
+    """It runs as a matrix product of the whole model, so that no module's own count shows it."""
+    model = pruned_model("adapter")
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        _doubled(model.up, torch.randn(1, model.channels, 16, 20))
+    parts = ledger(model.config, None, PruningConfig("svit"), (8, 10), np.full(12, 80))
+    assert counter.get_total_flops() == FLOPS_PER_MAC * parts["up"]
 
 
 def test_interactions_do_what_the_ledger_says_but_for_the_sampling_torch_cannot_see() -> None:
