@@ -111,9 +111,8 @@ class SpatialPrior(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """c1 (B, C, h/4, w/4) and the tokens (B, cells, C) of strides 8, 16 and 32."""
-        if (
-            images.device.type == "cpu"
-        ):  # there the pooling alone is ten times faster, and no copies follow
+        # on a CPU pooling and what follows read rows of channels: no copies in between
+        if images.device.type == "cpu":
             images = images.contiguous(memory_format=torch.channels_last)
         c1 = self.stem(images)
         c2 = self.conv2(c1)

@@ -3,7 +3,7 @@ github.com/uzh-rpg/svit). Numerically equal to the official op: bilinear samplin
 
 Two forms of one sum. `sample_and_mix` samples every point and then mixes: the plain form, which trains.
 `gather_and_mix` sees that a query's result is a weighted sum of rows of the value table, four a point, and
-leaves it to `embedding_bag`, whose kernel reads whole rows: several times faster on a CPU, without gradient.
+leaves it to `embedding_bag`, whose kernel reads whole rows: the form for inference on a CPU.
 """
 
 from __future__ import annotations

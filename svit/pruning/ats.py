@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from svit.pruning.attention import KEY_VALUE, QUERY
 from svit.pruning.base import State, Traits, all_tokens, gather_kept, scatter_kept
 from svit.pruning.class_token import ClassTokenMethod
-from svit.pruning.options import check_choice, check_ratios, gated_blocks
+from svit.pruning.options import check_choice, schedule
 
 STAGE_RATIOS = (0.7, 0.49, 0.343)
 
@@ -55,10 +55,8 @@ class ATS(ClassTokenMethod):
         retain: str = "remove",
     ) -> None:
         super().__init__(dim, depth, heads)
-        self.keep_ratios = [float(ratio) for ratio in keep_ratios]
-        check_ratios(self.keep_ratios)
+        self.keep_ratios, self.locations = schedule(keep_ratios, locations, depth, stages=True)
         check_choice("retain", retain, ("remove", "preserve"))
-        self.locations = gated_blocks(locations, len(self.keep_ratios), depth, stages=True)
         self.preserve = retain == "preserve"
         self.register_buffer("levels", torch.tensor(self.keep_ratios))
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from svit.config import PAPER_KEEP_RATIOS
 from svit.pruning.base import Method, State, Traits, run_block
-from svit.pruning.options import check_ratios, gated_blocks
+from svit.pruning.options import schedule
 from svit.pruning.sampling import top_tokens, uniform
 
 
@@ -38,9 +38,7 @@ class Control(Method):
         locations: Sequence[int] | None = None,
     ) -> None:
         super().__init__(dim, depth, heads)
-        self.keep_ratios = [float(ratio) for ratio in keep_ratios]
-        check_ratios(self.keep_ratios)
-        self.locations = gated_blocks(locations, len(self.keep_ratios), depth, stages=False)
+        self.keep_ratios, self.locations = schedule(keep_ratios, locations, depth, stages=False)
 
     def target_ratios(self) -> list[float]:
         return self.placed_ratios(self.locations, self.keep_ratios)

@@ -23,7 +23,7 @@ from svit.pruning.base import (
 )
 from svit.pruning.gates import build_gate
 from svit.pruning.losses import fixed_ratio_loss
-from svit.pruning.options import check_choice, check_ratios, gated_blocks
+from svit.pruning.options import check_choice, schedule
 from svit.pruning.sampling import best_of, logistic_noise
 
 STAGE_RATIOS = (0.7, 0.49, 0.343)
@@ -63,10 +63,8 @@ class DynamicViT(Method):
         bias: float | None = None,
     ) -> None:
         super().__init__(dim, depth, heads)
-        self.keep_ratios = [float(ratio) for ratio in keep_ratios]
-        check_ratios(self.keep_ratios)
+        self.keep_ratios, self.locations = schedule(keep_ratios, locations, depth, stages=True)
         check_choice("retain", retain, ("remove", "preserve"))
-        self.locations = gated_blocks(locations, len(self.keep_ratios), depth, stages=True)
         self.preserve = retain == "preserve"
         self.ratio_weight = ratio_weight
         self.noise_scale = 1.0

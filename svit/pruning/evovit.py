@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from svit.config import PAPER_KEEP_RATIOS
 from svit.pruning.base import State, Traits, all_tokens, scatter_kept
 from svit.pruning.class_token import ClassTokenMethod
-from svit.pruning.options import check_ratios, gated_blocks
+from svit.pruning.options import schedule
 from svit.pruning.sampling import best_of
 
 
@@ -51,9 +51,7 @@ class EvoViT(ClassTokenMethod):
         tradeoff: float = 0.5,
     ) -> None:
         super().__init__(dim, depth, heads)
-        self.keep_ratios = [float(ratio) for ratio in keep_ratios]
-        check_ratios(self.keep_ratios)
-        self.locations = gated_blocks(locations, len(self.keep_ratios), depth, stages=False)
+        self.keep_ratios, self.locations = schedule(keep_ratios, locations, depth, stages=False)
         self.tradeoff = tradeoff
 
     def target_ratios(self) -> list[float]:

@@ -30,6 +30,19 @@ def gated_blocks(given: Sequence[int] | None, gates: int, depth: int, *, stages:
     return locations
 
 
+def schedule(
+    keep_ratios: Sequence[float], locations: Sequence[int] | None, depth: int, *, stages: bool
+) -> tuple[list[float], list[int]]:
+    """Keep ratios and the blocks that decide, one a ratio; see `gated_blocks`.
+
+    Raises:
+        ValueError: a ratio outside (0, 1], or blocks that do not match.
+    """
+    ratios = [float(ratio) for ratio in keep_ratios]
+    check_ratios(ratios)
+    return ratios, gated_blocks(locations, len(ratios), depth, stages=stages)
+
+
 def check_ratios(ratios: Sequence[float]) -> None:
     """Raises ValueError unless every keep ratio lies in (0, 1]."""
     if not ratios or not all(0 < ratio <= 1 for ratio in ratios):

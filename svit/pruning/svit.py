@@ -25,7 +25,7 @@ from svit.pruning.base import (
 )
 from svit.pruning.gates import build_gate
 from svit.pruning.losses import dynamic_ratio_loss, fixed_ratio_loss
-from svit.pruning.options import check_choice, check_ratios, gated_blocks
+from svit.pruning.options import check_choice, schedule
 from svit.pruning.sampling import logistic_noise, top_tokens, uniform
 
 INFERENCE_MODES = ("sample", "threshold", "calibrated", "topk")
@@ -73,10 +73,8 @@ class SViT(Method):
         bias: float | None = None,
     ) -> None:
         super().__init__(dim, depth, heads)
-        self.keep_ratios = [float(ratio) for ratio in keep_ratios]
-        self.locations = gated_blocks(locations, len(self.keep_ratios), depth, stages=inherit)
+        self.keep_ratios, self.locations = schedule(keep_ratios, locations, depth, stages=inherit)
         check_choice("ratio_loss", ratio_loss, ("dynamic", "fixed"))
-        check_ratios(self.keep_ratios)
         self.inherit = inherit
         self.ratio_loss, self.ratio_weight, self.ratio_chunk = ratio_loss, ratio_weight, ratio_chunk
         self.noise_scale = 1.0  # of the Gumbel noise in training; the trainer may lower it
