@@ -1,4 +1,4 @@
-"""`svit dataset shapes | check`: writes the synthetic shapes; reports what is wrong with a COCO json."""
+"""`svit dataset`: writes the synthetic shapes and shows them; checks and counts what a COCO json holds."""
 
 from __future__ import annotations
 
@@ -6,26 +6,59 @@ import argparse
 import json
 from pathlib import Path
 
-from svit.data.shapes import write_dataset
-from svit.data.validate import check_coco, repaired
+from PIL import Image
+
+from svit.data.shapes import contact_sheet, read_scenes, write_dataset
+from svit.data.statistics import describe
+from svit.data.validate import check_coco, checked, repaired
+
+COLOURS = 160  # of a sheet as PNG
+KINDS = "shapes | sheet | check | statistics"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    kinds = parser.add_subparsers(dest="kind", required=True, metavar="shapes | check")
-    shapes = kinds.add_parser("shapes", help="write the synthetic shapes in COCO's layout")
-    shapes.add_argument("--out", type=Path, required=True, help="folder to write")
-    shapes.add_argument("--train", type=int, default=1000, help="training images (default 1000)")
-    shapes.add_argument("--val", type=int, default=100, help="validation images (default 100)")
-    shapes.add_argument(
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar=KINDS)
+    _add_shapes(kinds.add_parser("shapes", help="write the synthetic shapes in COCO's layout"))
+    _add_sheet(kinds.add_parser("sheet", help="draw the first scenes with their outlines"))
+    _add_check(kinds.add_parser("check", help="check a COCO json, line by line, before it is used"))
+    statistics = kinds.add_parser("statistics", help="count objects, sizes and classes")
+    statistics.add_argument("json", type=Path, help="instance annotations")
+    statistics.set_defaults(action=_statistics)
+
+
+def _add_shapes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--train", type=int, default=1000, help="training images (default 1000)")
+    parser.add_argument("--val", type=int, default=100, help="validation images (default 100)")
+    parser.add_argument(
         "--seed", type=int, default=0, help="of the first training image (default 0)"
     )
-    shapes.set_defaults(action=_shapes)
-    check = kinds.add_parser("check", help="check a COCO json, line by line, before it is used")
-    check.add_argument("json", type=Path, help="instance annotations, as instances_val2017.json")
-    check.add_argument("--image-root", type=Path, help="folder of the images: are they all there?")
-    check.add_argument("--decode", action="store_true", help="also decode every image (slow)")
-    check.add_argument("--repair", type=Path, metavar="FILE", help="write the repaired json there")
-    check.set_defaults(action=_check)
+    parser.add_argument("--size", type=int, default=256, help="side in pixels (default 256)")
+    parser.add_argument(
+        "--no-centre-bias",
+        dest="centre_bias",
+        action="store_false",
+        help="objects anywhere alike; by default they gather in the middle as in photographs",
+    )
+    parser.add_argument("--workers", type=int, default=2, help="processes (default 2)")
+    parser.set_defaults(action=_shapes)
+
+
+def _add_sheet(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="written by `svit dataset shapes`")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="a .png or .jpg")
+    parser.add_argument("--split", default="val2017", help="default val2017")
+    parser.add_argument("--images", type=int, default=24, help="scenes to draw (default 24)")
+    parser.add_argument("--columns", type=int, default=6, help="default 6")
+    parser.set_defaults(action=_sheet)
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("json", type=Path, help="instance annotations, as instances_val2017.json")
+    parser.add_argument("--image-root", type=Path, help="folder of the images: are they all there?")
+    parser.add_argument("--decode", action="store_true", help="also decode every image (slow)")
+    parser.add_argument("--repair", type=Path, metavar="FILE", help="write the repaired json there")
+    parser.set_defaults(action=_check)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,8 +66,22 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _shapes(args: argparse.Namespace) -> int:
-    write_dataset(args.out, args.train, args.val, args.seed)
+    write_dataset(
+        args.out, args.train, args.val, args.seed, args.size, args.centre_bias, args.workers
+    )
     print(f"written: {args.out} ({args.train} training and {args.val} validation images)")
+    return 0
+
+
+def _sheet(args: argparse.Namespace) -> int:
+    if args.images < 1 or args.columns < 1:
+        raise ValueError("--images and --columns: expected at least 1 of each")
+    scenes = read_scenes(args.folder, args.split, args.images)
+    sheet = contact_sheet(scenes, min(args.columns, len(scenes)))
+    if args.out.suffix.lower() == ".png":  # the grain of the pictures makes a fifth of it otherwise
+        sheet = sheet.quantize(COLOURS, dither=Image.Dither.NONE)
+    sheet.save(args.out)
+    print(f"written: {args.out} ({len(scenes)} scenes of {args.split})")
     return 0
 
 
@@ -50,3 +97,8 @@ def _check(args: argparse.Namespace) -> int:
         args.repair.write_text(json.dumps(fixed), encoding="utf-8")
         print(f"written: {args.repair}")
     return 1 if report.errors else 0
+
+
+def _statistics(args: argparse.Namespace) -> int:
+    print(describe(checked(args.json)[0]))
+    return 0
