@@ -5,7 +5,8 @@ Runs with other images, grids or layers are refused: a difference would mix caus
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from svit.store import Run
 from svit.types import ImageId, TokenTrace
 
 Pair = tuple[TokenTrace, TokenTrace]
+Part = TypeVar("Part")
 
 
 class MismatchError(ValueError):
@@ -51,11 +53,22 @@ def pairs(first: Run, second: Run) -> Iterator[Pair]:
         MismatchError: also when an image has another grid.
     """
     check_pair(first, second)
-    aligned = first.image_ids == second.image_ids
-    others = second.iter_traces() if aligned else map(second.trace, first.image_ids)
-    for one, other in zip(first.iter_traces(), others, strict=True):
+    others = in_order(first, second, lambda: second.iter_traces(scores=False), second.trace)
+    for one, other in zip(first.iter_traces(scores=False), others, strict=True):
         _check_grids(first, second, one, other)
         yield one, other
+
+
+def in_order(
+    first: Run,
+    second: Run,
+    streamed: Callable[[], Iterator[Part]],
+    single: Callable[[ImageId], Part],
+) -> Iterator[Part]:
+    """A part of the second run in the order of the first's images: streamed where both have one order,
+    else looked up image by image, which is slower."""
+    same = first.image_ids == second.image_ids
+    return streamed() if same else map(single, first.image_ids)
 
 
 def pair(first: Run, second: Run, image_id: ImageId) -> Pair:
@@ -160,14 +173,15 @@ def delta_frame(
         detections or annotations.
     """
     rows = []
-    for one, other in pairs(first, second):
-        row: dict = {"image_id": one.image_id}
-        for name, run, trace in (("first", first, one), ("second", second, other)):
+    found = zip(_found_shares(first, first, rule), _found_shares(first, second, rule), strict=True)
+    for traces, shares in zip(pairs(first, second), found, strict=True):
+        row: dict = {"image_id": traces[0].image_id}
+        for name, trace, share in zip(("first", "second"), traces, shares, strict=True):
             ratios = keep_ratios(trace)
             gated = gated_layers(trace.layers, targets)
             row[f"{name}_keep_ratio"] = float(ratios[gated].mean())
             row[f"{name}_usage"] = float(ratios.sum())
-            row[f"{name}_found"] = _found(run, trace.image_id, rule)
+            row[f"{name}_found"] = share
         rows.append(row)
     frame = pd.DataFrame(rows)
     for name in DELTAS:
@@ -178,12 +192,19 @@ def delta_frame(
 DELTAS = ("keep_ratio", "usage", "found")
 
 
-def _found(run: Run, image_id: ImageId, rule: dict) -> float:
-    found = run.detections(image_id, masks=rule.get("kind") == "mask")
-    target = run.target(image_id)
-    if found is None or target is None or target.crowd.all():
-        return float("nan")
-    return float((match(found, target, **rule).detection[~target.crowd] >= 0).mean())
+def _found_shares(first: Run, run: Run, rule: dict) -> Iterator[float]:
+    """Column `found` of `delta_frame` for a run, in the order of the first's images."""
+    masks = rule.get("kind") == "mask"
+    detections = in_order(
+        first, run, lambda: run.iter_detections(masks), lambda one: run.detections(one, masks)
+    )
+    targets = in_order(first, run, run.iter_targets, run.target)
+    for found, target in zip(detections, targets, strict=True):
+        if found is None or target is None or target.crowd.all():
+            yield float("nan")
+        else:
+            hits = match(found, target, **rule).detection[~target.crowd]
+            yield float((hits >= 0).mean())
 
 
 def paired_interval(deltas: pd.Series, draws: int = 2000, seed: int = 0) -> Interval:

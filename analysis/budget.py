@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import pandas as pd
 
-from analysis.coverage import edge_density
+from analysis.coverage import covered_share, edge_density
 from analysis.metrics import gated_layers, keep_ratios
 from svit import compute
 from svit.average_precision import Interval
@@ -34,12 +34,12 @@ def complexity_frame(run: Run) -> pd.DataFrame:
 
 
 def _complexities(run: Run) -> Iterator[dict]:
-    for trace in run.iter_traces():
-        target, picture = run.target(trace.image_id), run.picture(trace.image_id)
+    parts = (run.iter_traces(scores=False), run.iter_targets(), run.iter_pictures())
+    for trace, target, picture in zip(*parts, strict=True):
         row = dict.fromkeys(COMPLEXITY, np.nan)
         if target is not None:
             row["objects"] = float((~target.crowd).sum())
-            row["area"] = float(target.masks[~target.crowd].any(axis=0).mean())
+            row["area"] = covered_share(target)
         if picture is not None:
             row["edges"] = edge_density(picture)
         gated = gated_layers(run.layers, run.targets)

@@ -27,8 +27,9 @@ from analysis.products import (
 )
 from svit.compute import FORMULAS
 from svit.config import Config, ConfigError, from_dict
+from svit.masks import CodedTarget
 from svit.store import Run
-from svit.types import Detections, Target, TokenTrace
+from svit.types import Detections, TokenTrace
 
 SCALE = 0.6  # inches beside a map for its colour bar
 FACTS = ("method", "inference", "framework", "seed")  # of a run, told apart in titles
@@ -60,8 +61,7 @@ def objectness(run: Run, options: argparse.Namespace) -> Iterator[Product]:
         raise RenderError(
             f"{run.path} holds no pictures, which the baselines need; record with pictures"
         )
-    samples = ((*pair, run.picture(pair[0].image_id)) for pair in _annotated(run))
-    frame = objects.objectness_frame(samples)
+    frame = objects.objectness_frame(_pictured(run))
     table = objects.objectness_table(frame)
     if table["pooled"].isna().all():
         raise RenderError(f"{run.path}: no image has both object and other tokens")
@@ -97,7 +97,7 @@ def misses(runs: Sequence[Run], options: argparse.Namespace) -> Iterator[Product
 
 def transitions(run: Run, options: argparse.Namespace) -> Iterator[Product]:
     """What tokens do from block to block, and the rates at which they are dropped and return."""
-    frame = lifetimes.transition_frame(run.iter_traces())
+    frame = lifetimes.transition_frame(run.iter_traces(scores=False))
     if frame.empty:
         raise RenderError(f"{run.path}: a single layer has no transition")
     figure = Figure(figsize=(WIDTH, 2.3))
@@ -109,8 +109,8 @@ def transitions(run: Run, options: argparse.Namespace) -> Iterator[Product]:
 
 def lives(run: Run, options: argparse.Namespace) -> Iterator[Product]:
     """How long tokens stay used or pruned without a break, and how often they return."""
-    spells = lifetimes.life_frame(run.iter_traces())
-    returns = lifetimes.return_frame(run.iter_traces())
+    spells = lifetimes.life_frame(run.iter_traces(scores=False))
+    returns = lifetimes.return_frame(run.iter_traces(scores=False))
     figure = Figure(figsize=(WIDTH, 2.3))
     left, right = figure.subplots(1, 2, width_ratios=[1.5, 1])
     draw.spell_bars(spells, left)
@@ -190,7 +190,7 @@ def compute(run: Run, options: argparse.Namespace) -> Iterator[Product]:
     config = _config(run)
     gated = metrics.gated_layers(run.layers, run.targets)
     counts = run.images.set_index("image_id")["detections"].fillna(0).astype(int)
-    samples = ((trace, int(counts[trace.image_id])) for trace in run.iter_traces())
+    samples = ((trace, int(counts[trace.image_id])) for trace in run.iter_traces(scores=False))
     ledgers = budget.ledger_frame(samples, config, gated)
     figure = Figure(figsize=(WIDTH, 2.4))
     left, right = figure.subplots(1, 2, width_ratios=[1.5, 1])
@@ -217,20 +217,25 @@ FIGURES: dict[str, Entry] = {
 }
 
 
-def _annotated(run: Run) -> Iterator[tuple[TokenTrace, Target]]:
+def _annotated(run: Run) -> Iterator[tuple[TokenTrace, CodedTarget]]:
     """Trace and ground truth of every image that has one.
 
     Raises:
         RenderError: none has.
     """
-    if run.images["objects"].isna().all():
-        raise RenderError(
-            f"{run.path} holds no annotations, which this figure needs; record a COCO data set"
-        )
-    for trace in run.iter_traces():
-        target = run.target(trace.image_id)
+    _expect_annotations(run)
+    for trace, target in zip(run.iter_traces(scores=False), run.iter_targets(), strict=True):
         if target is not None:
             yield trace, target
+
+
+def _pictured(run: Run) -> Iterator[tuple[TokenTrace, CodedTarget, np.ndarray | None]]:
+    """As `_annotated`, with the stored picture."""
+    _expect_annotations(run)
+    parts = (run.iter_traces(scores=False), run.iter_targets(), run.iter_pictures())
+    for trace, target, picture in zip(*parts, strict=True):
+        if target is not None:
+            yield trace, target, picture
 
 
 def _detected(run: Run) -> Iterator[matching.Sample]:
@@ -241,21 +246,32 @@ def _detected(run: Run) -> Iterator[matching.Sample]:
     """
     if run.images["detections"].isna().all():
         raise RenderError(f"{run.path} holds no detections, which this figure needs")
-    for trace, target in _annotated(run):
-        found = run.detections(trace.image_id)
-        if found is not None:
+    _expect_annotations(run)
+    parts = (run.iter_traces(scores=False), run.iter_targets(), run.iter_detections())
+    for trace, target, found in zip(*parts, strict=True):
+        if target is not None and found is not None:
             yield trace, target, found
+
+
+def _expect_annotations(run: Run) -> None:
+    if run.images["objects"].isna().all():
+        raise RenderError(
+            f"{run.path} holds no annotations, which this figure needs; record a COCO data set"
+        )
 
 
 def _same_detections(first: Run, dense: Run) -> Iterator[Detections]:
     """Detections of the other run for the images `_detected` yields, in that order."""
     with _explained():
         agreement.check_pair(first, dense)
-    for trace, _, _ in _detected(first):
-        found = dense.detections(trace.image_id)
-        if found is None:
-            raise RenderError(f"{dense.path} holds no detections of image {trace.image_id!r}")
-        yield found
+    others = agreement.in_order(first, dense, dense.iter_detections, dense.detections)
+    parts = (first.image_ids, first.iter_targets(), first.iter_detections(), others)
+    for image_id, target, found, other in zip(*parts, strict=True):
+        if target is None or found is None:
+            continue
+        if other is None:
+            raise RenderError(f"{dense.path} holds no detections of image {image_id!r}")
+        yield other
 
 
 def _two(runs: Sequence[Run]) -> tuple[Run, Run]:

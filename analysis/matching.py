@@ -15,15 +15,16 @@ import numpy as np
 import pandas as pd
 from pycocotools import mask as coco_mask
 
-from analysis.coverage import object_areas, size_names, token_cover
+from analysis.coverage import Truth, coded_masks, object_areas, size_names, token_cover
 from analysis.metrics import valid_keep
-from svit.types import Detections, Target, TokenTrace
+from svit.masks import CodedMasks
+from svit.types import Detections, TokenTrace
 
 HALF = 0.5  # an object counts as dropped at a layer that uses less of its tokens
 MAX_DETECTIONS = 100  # of a class in an image, as COCO
 FATES = ("kept", "rescued", "lost")
 
-Sample = tuple[TokenTrace, Target, Detections]
+Sample = tuple[TokenTrace, Truth, Detections]
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Matches:
 
 
 def match(
-    found: Detections, target: Target, *, iou: float = 0.5, kind: str = "box", score: float = 0.0
+    found: Detections, target: Truth, *, iou: float = 0.5, kind: str = "box", score: float = 0.0
 ) -> Matches:
     """Matches the detections of one image as COCO does.
 
@@ -60,23 +61,29 @@ def match(
     if kind == "mask" and found.masks is None:
         raise ValueError("expected detections with masks, found boxes only; match kind='box'")
     detection, matched = np.full(len(target), -1), np.full(len(found), -1)
-    for label in np.unique(found.labels):
-        seen = np.flatnonzero((found.labels == label) & (found.scores >= score))
-        seen = seen[np.argsort(-found.scores[seen], kind="stable")][:MAX_DETECTIONS]
-        real = np.flatnonzero(target.labels == label)
-        real = real[np.argsort(target.crowd[real], kind="stable")]  # crowds last
-        overlaps = _overlaps(found, seen, target, real, kind)
-        chosen = _greedy(overlaps, target.crowd[real], min(iou, 1 - 1e-10))
-        hits = chosen >= 0
-        matched[seen[hits]] = real[chosen[hits]]
-        detection[real[chosen[hits]]] = seen[hits]
+    seen = _candidates(found, score)
+    real = np.argsort(target.crowd, kind="stable")  # crowds last
+    overlaps = _overlaps(found, seen, target, real, kind)
+    overlaps[found.labels[seen][:, None] != target.labels[real]] = -1
+    chosen = _greedy(overlaps, target.crowd[real], min(iou, 1 - 1e-10))
+    hits = chosen >= 0
+    matched[seen[hits]] = real[chosen[hits]]
+    detection[real[chosen[hits]]] = seen[hits]
     ignored = np.zeros(len(found), bool)
     ignored[matched >= 0] = target.crowd[matched[matched >= 0]]
     return Matches(detection, matched, ignored)
 
 
+def _candidates(found: Detections, score: float) -> np.ndarray:
+    """Indices of the detections that count, best first: at most `MAX_DETECTIONS` of a class."""
+    order = np.argsort(-found.scores, kind="stable")
+    order = order[found.scores[order] >= score]
+    turn = pd.Series(found.labels[order]).groupby(found.labels[order]).cumcount().to_numpy()
+    return order[turn < MAX_DETECTIONS]
+
+
 def _overlaps(
-    found: Detections, seen: np.ndarray, target: Target, real: np.ndarray, kind: str
+    found: Detections, seen: np.ndarray, target: Truth, real: np.ndarray, kind: str
 ) -> np.ndarray:
     """IoU (detections, objects) by pycocotools, which treats crowds its own way."""
     if not len(seen) or not len(real):
@@ -84,7 +91,7 @@ def _overlaps(
     if kind == "box":
         sides = (_xywh(found.boxes_xyxy[seen]), _xywh(target.boxes_xyxy[real]))
     else:
-        sides = (_codes(found.masks[seen]), _codes(target.masks[real]))
+        sides = (CodedMasks.of(found.masks[seen]).coco(), coded_masks(target)[real].coco())
     return np.asarray(coco_mask.iou(*sides, target.crowd[real].astype(np.uint8).tolist()))
 
 
@@ -94,16 +101,13 @@ def _xywh(boxes_xyxy: np.ndarray) -> np.ndarray:
     return boxes
 
 
-def _codes(masks: np.ndarray) -> list[dict]:
-    return coco_mask.encode(np.asfortranarray(masks.transpose(1, 2, 0), dtype=np.uint8))
-
-
 def _greedy(overlaps: np.ndarray, crowd: np.ndarray, least: float) -> np.ndarray:
     """Column that each row takes, or -1: rows in order, crowds (last columns) only if no object is
     left that fits; of equal overlaps the last column, as pycocotools."""
     free = np.ones(overlaps.shape[1], bool)
     chosen = np.full(len(overlaps), -1)
-    for row, values in enumerate(overlaps):
+    for row in np.flatnonzero((overlaps >= least).any(axis=1)):
+        values = overlaps[row]
         for candidates in (free & ~crowd, crowd):
             fits = np.flatnonzero(candidates & (values >= least))
             if len(fits):
@@ -113,16 +117,17 @@ def _greedy(overlaps: np.ndarray, crowd: np.ndarray, least: float) -> np.ndarray
     return chosen
 
 
-def object_shares(trace: TokenTrace, target: Target) -> np.ndarray:
+def object_shares(trace: TokenTrace, target: Truth) -> np.ndarray:
     """Share of each object's tokens used at every layer: sum over tokens of cover · used / sum of
     cover, where cover is the share of a valid token that the object's mask covers.
 
     Returns: float64 (objects, layers) in [0, 1]; NaN for an object with an empty mask.
     """
-    cover = token_cover(target.masks, trace.grid).astype(float)
-    used = np.einsum("nrc,lrc->nl", cover, valid_keep(trace), optimize=True)
-    total = cover.sum(axis=(1, 2))[:, None]
-    return np.clip(used / np.where(total > 0, total, np.nan), 0, 1)
+    keep = valid_keep(trace).reshape(trace.layers, -1).astype(np.float32)
+    cover = token_cover(coded_masks(target), trace.grid).reshape(len(target), keep.shape[1])
+    used = cover @ keep.T
+    total = cover.sum(axis=1, keepdims=True)
+    return np.clip(used / np.where(total > 0, total, np.nan), 0, 1, dtype=float)
 
 
 def error_frame(

@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.coverage import (
+    Truth,
+    coded_masks,
     colour_distance,
     local_contrast,
     object_areas,
@@ -21,7 +23,7 @@ from analysis.coverage import (
     token_cover,
 )
 from analysis.metrics import usage, valid_keep
-from svit.types import ImageId, Target, TokenTrace
+from svit.types import ImageId, TokenTrace
 
 REGIONS = ("contour", "inside", "background")
 MAPS = ("usage", "contrast", "colour")
@@ -31,7 +33,7 @@ GOALS = ("foreground", "contour")
 _RESOLUTION = {"usage": 1, "contrast": 16, "colour": 8}
 
 
-def region_frame(samples: Iterable[tuple[TokenTrace, Target]]) -> pd.DataFrame:
+def region_frame(samples: Iterable[tuple[TokenTrace, Truth]]) -> pd.DataFrame:
     """Use of every region per layer, pooled over images.
 
     Columns: region, layer, block; `used` and `tokens` of the region; `share` = used / tokens, NaN
@@ -43,12 +45,13 @@ def region_frame(samples: Iterable[tuple[TokenTrace, Target]]) -> pd.DataFrame:
     used, tokens = None, np.zeros(len(REGIONS), int)
     for trace, target in samples:
         found = regions(target, trace.grid)
-        keep = valid_keep(trace)
-        counts = np.stack([keep[:, getattr(found, name)].sum(axis=1) for name in REGIONS])
+        members = np.stack([getattr(found, name).ravel() for name in REGIONS]).astype(np.float32)
+        keep = valid_keep(trace).reshape(trace.layers, -1)
+        counts = (members @ keep.T.astype(np.float32)).astype(int)
         if used is not None and used.shape != counts.shape:
             raise ValueError(f"expected {used.shape[1]} layers, found {trace.layers}")
         used = counts if used is None else used + counts
-        tokens += [getattr(found, name).sum() for name in REGIONS]
+        tokens += members.sum(axis=1).astype(int)
     layers = 0 if used is None else used.shape[1]
     frame = pd.DataFrame(
         {"region": np.repeat(REGIONS, layers), "layer": np.tile(np.arange(layers), len(REGIONS))}
@@ -76,7 +79,7 @@ def region_summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def object_frame(
-    samples: Iterable[tuple[TokenTrace, Target]], class_names: Sequence[str] = ()
+    samples: Iterable[tuple[TokenTrace, Truth]], class_names: Sequence[str] = ()
 ) -> pd.DataFrame:
     """One row an annotated object (no crowds) that shows in at least one token.
 
@@ -88,7 +91,7 @@ def object_frame(
     rows = []
     for trace, target in samples:
         plane = usage(trace)
-        cover = token_cover(target.masks, trace.grid)
+        cover = token_cover(coded_masks(target), trace.grid)
         weight = cover.sum(axis=(1, 2))
         areas = object_areas(target)
         for index in np.flatnonzero(~target.crowd & (weight > 0)):
@@ -136,7 +139,11 @@ def auc(scores: np.ndarray, positive: np.ndarray) -> float:
     The denominator is all pairs of a positive and a negative; NaN where one of the two is missing.
     """
     _, place = np.unique(np.asarray(scores).ravel(), return_inverse=True)
-    positive = np.asarray(positive, bool).ravel()
+    return auc_of_ranks(place, np.asarray(positive, bool).ravel())
+
+
+def auc_of_ranks(place: np.ndarray, positive: np.ndarray) -> float:
+    """`auc` from the rank of each score among the different ones, from 0."""
     bins = int(place.max(initial=-1)) + 1
     return auc_of_counts(
         np.bincount(place[positive], minlength=bins), np.bincount(place[~positive], minlength=bins)
@@ -153,7 +160,7 @@ def auc_of_counts(positive: np.ndarray, negative: np.ndarray) -> float:
 
 
 def objectness_frame(
-    samples: Iterable[tuple[TokenTrace, Target, np.ndarray | None]],
+    samples: Iterable[tuple[TokenTrace, Truth, np.ndarray | None]],
 ) -> pd.DataFrame:
     """How well usage, and two maps without a network, tell object tokens from the others.
 
@@ -174,9 +181,12 @@ def objectness_frame(
         counted = ~found.left_out
         for name, plane in _maps(trace, picture).items():
             values = plane[counted]
+            _, place = np.unique(values, return_inverse=True)  # ranks serve all goals
             for goal in GOALS:
                 positive = getattr(found, goal)[counted]
-                rows.append(_row(trace.image_id, name, goal, auc(values, positive), positive))
+                rows.append(
+                    _row(trace.image_id, name, goal, auc_of_ranks(place, positive), positive)
+                )
                 _count(pooled, (name, goal), values, positive)
     for (name, goal), counts in pooled.items():
         totals = counts.sum(axis=1)

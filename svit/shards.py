@@ -11,7 +11,7 @@ order. Masks are compressed COCO RLE in source pixels, pictures JPEG. `svit.stor
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
-from pycocotools import mask as coco_mask
 
+from svit.masks import CodedMasks, CodedTarget
 from svit.runfiles import RunError, write_atomic
 from svit.types import Detections, ImageId, Target, TokenGrid, TokenTrace
 
@@ -61,6 +61,11 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
 }
 
 
+def named(*prefixes: str) -> list[str]:
+    """Columns of the image table whose names begin so."""
+    return [name for name in COLUMNS["images"] if name.startswith(prefixes)]
+
+
 def plain_id(image_id: ImageId) -> ImageId:
     """The id as Python's own int or str.
 
@@ -93,19 +98,32 @@ def token_rows(trace: TokenTrace) -> list[dict[str, Any]]:
     ]
 
 
-def trace_from(rows: pa.Table) -> TokenTrace:
-    """The trace whose layers are the rows, in order: inverse of `token_rows`."""
-    first = rows.slice(0, 1).to_pylist()[0]
-    grid = _grid(first)
-    shape = (len(rows), *grid.grid_hw)
-    packed = np.frombuffer(b"".join(rows["bits"].to_pylist()), np.uint8).reshape(len(rows), -1)
-    keep = (
-        np.unpackbits(packed, axis=1, count=grid.tokens, bitorder="big").reshape(shape).astype(bool)
-    )
-    scores = None
-    if first["scores"] is not None:
-        scores = np.frombuffer(b"".join(rows["scores"].to_pylist()), "<f2").reshape(shape)
-    return TokenTrace(first["image_id"], grid, keep, scores)
+def traces_from(rows: pa.Table, layers: int) -> Iterator[TokenTrace]:
+    """The traces of a table, `layers` rows each, in order: inverse of `token_rows`.
+
+    Scores are read where the table has the column.
+    """
+    geometry = zip(*(rows[name].to_numpy()[::layers].tolist() for name in ("image_id", *GEOMETRY)))
+    bits = _bytes(rows["bits"])
+    scores = _bytes(rows["scores"]) if "scores" in rows.column_names else iter(())
+    for image_id, *sides in geometry:
+        grid = _grid(dict(zip(GEOMETRY, sides, strict=True)))
+        shape = (layers, *grid.grid_hw)
+        packed = np.concatenate([next(bits) for _ in range(layers)]).reshape(layers, -1)
+        keep = np.unpackbits(packed, axis=1, count=grid.tokens, bitorder="big")
+        stored = [next(scores, None) for _ in range(layers)]
+        known = stored[0] is not None
+        numbers = np.concatenate(stored).view("<f2").reshape(shape) if known else None
+        yield TokenTrace(image_id, grid, keep.view(bool).reshape(shape), numbers)
+
+
+def _bytes(column: pa.ChunkedArray) -> Iterator[np.ndarray | None]:
+    """The content of each row of a binary column, uint8; None where it is missing."""
+    for chunk in column.chunks:
+        ends = np.frombuffer(chunk.buffers()[1], np.int32)[chunk.offset :]
+        data = np.frombuffer(chunk.buffers()[2] or b"", np.uint8)
+        for row, known in enumerate(chunk.is_valid().to_pylist()):
+            yield data[ends[row] : ends[row + 1]] if known else None
 
 
 def image_row(
@@ -145,36 +163,51 @@ def _record_columns(
         if name == "masks" and value is not None:
             if value.shape[1:] != image_hw:
                 raise ValueError(f"expected {prefix} masks of {image_hw}, found {value.shape[1:]}")
-            columns[f"{prefix}_masks"] = _encode(value)
+            columns[f"{prefix}_masks"] = list(CodedMasks.of(value).codes)
         else:
             columns[f"{prefix}_{name}"] = None if value is None else value.tolist()
     return columns
 
 
-def detections_from(row: dict[str, Any], masks: bool) -> Detections | None:
-    """Inverse of `image_row`; masks are decoded on request."""
-    if row["detection_scores"] is None:
-        return None
-    encoded = row["detection_masks"] if masks else None
-    return Detections(
-        boxes_xyxy=np.array(row["detection_boxes_xyxy"], np.float32).reshape(-1, 4),
-        scores=np.array(row["detection_scores"], np.float32),
-        labels=np.array(row["detection_labels"], np.int64),
-        masks=None if encoded is None else _decode(encoded, _pair(row, "image")),
-    )
+def detections_from(rows: pa.Table, masks: bool) -> Iterator[Detections | None]:
+    """Inverse of `image_row`, an image a row; masks are decoded on request."""
+    names = ("boxes_xyxy", "scores", "labels")
+    columns = [_lists(rows[f"detection_{name}"]) for name in names]
+    codes = rows["detection_masks"].to_pylist() if masks else [None] * len(rows)
+    for image_hw, stored, boxes, scores, labels in zip(_sizes(rows), codes, *columns, strict=True):
+        coded = None if stored is None else CodedMasks(tuple(stored), image_hw)
+        known = None if coded is None else coded.decoded()
+        yield None if scores is None else Detections(boxes, scores, labels, known)
 
 
-def target_from(row: dict[str, Any]) -> Target | None:
-    """Inverse of `image_row`."""
-    if row["target_labels"] is None:
-        return None
-    return Target(
-        boxes_xyxy=np.array(row["target_boxes_xyxy"], np.float32).reshape(-1, 4),
-        labels=np.array(row["target_labels"], np.int64),
-        masks=_decode(row["target_masks"], _pair(row, "image")),
-        crowd=np.array(row["target_crowd"], bool),
-        areas=np.array(row["target_areas"], np.float32),
-    )
+def targets_from(rows: pa.Table) -> Iterator[CodedTarget | None]:
+    """Inverse of `image_row`, an image a row; masks stay encoded."""
+    names = ("boxes_xyxy", "labels", "crowd", "areas")
+    columns = [_lists(rows[f"target_{name}"]) for name in names]
+    codes = rows["target_masks"].to_pylist()
+    for image_hw, stored, boxes, labels, crowd, areas in zip(
+        _sizes(rows), codes, *columns, strict=True
+    ):
+        known = labels is not None
+        masks = CodedMasks(tuple(stored), image_hw) if known else None
+        yield CodedTarget(boxes.reshape(-1, 4), labels, masks, crowd, areas) if known else None
+
+
+def _sizes(rows: pa.Table) -> Iterator[tuple[int, int]]:
+    """Height and width of the source image of each row."""
+    return zip(rows["image_h"].to_pylist(), rows["image_w"].to_pylist(), strict=True)
+
+
+def _lists(column: pa.ChunkedArray) -> Iterator[np.ndarray | None]:
+    """The numbers of each row of a list column, flat; None where the row is missing."""
+    for chunk in column.chunks:
+        values, each = chunk.values, 1
+        if pa.types.is_fixed_size_list(values.type):
+            values, each = values.values, values.type.list_size
+        numbers = values.to_numpy(zero_copy_only=False)
+        ends = chunk.offsets.to_numpy() * each
+        for row, known in enumerate(chunk.is_valid().to_pylist()):
+            yield numbers[ends[row] : ends[row + 1]] if known else None
 
 
 def jpeg(image: np.ndarray, side: int) -> bytes:
@@ -190,20 +223,6 @@ def jpeg(image: np.ndarray, side: int) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=JPEG_QUALITY)
     return buffer.getvalue()
-
-
-def _encode(masks: np.ndarray) -> list[bytes]:
-    if not len(masks):
-        return []
-    columns_first = np.asfortranarray(masks.transpose(1, 2, 0), dtype=np.uint8)
-    return [code["counts"] for code in coco_mask.encode(columns_first)]
-
-
-def _decode(codes: list[bytes], image_hw: tuple[int, int]) -> np.ndarray:
-    if not codes:
-        return np.zeros((0, *image_hw), bool)
-    decoded = coco_mask.decode([{"size": list(image_hw), "counts": code} for code in codes])
-    return decoded.transpose(2, 0, 1).astype(bool)
 
 
 def _geometry(grid: TokenGrid) -> dict[str, int]:

@@ -5,9 +5,8 @@
     run = open_run("runs/mine")
     run.keep_counts(), run.trace(79841), run.picture(79841)
 
-Every file is written beside, fsynced and renamed, and only then entered in the manifest: a kill
-loses the shard in memory and nothing else. A copy of the folder is complete. The files are
-described in `svit.runfiles` and `svit.shards`.
+A copy of the folder is complete. How it is written is in `svit.run_writer`, the files are described in
+`svit.runfiles` and `svit.shards`.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import hashlib
 import io
 import logging
 import re
-import time
 from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +26,8 @@ import pyarrow as pa
 from PIL import Image
 
 from svit import runfiles, shards
+from svit.masks import CodedTarget
+from svit.run_writer import RunWriter
 from svit.runfiles import RunError
 from svit.shards import GEOMETRY, GROUP
 from svit.types import Detections, ImageId, Target, TokenTrace
@@ -38,179 +38,6 @@ _HASH = re.compile(r"\b[0-9a-f]{16,}\b")
 _COUNTS = ["image_id", "layer", "kept", "kept_valid", "valid", "tokens"]
 
 logger = logging.getLogger(__name__)
-
-
-class RunWriter:
-    """Writes a run folder shard by shard; on an unfinished run of equal provenance it goes on.
-
-    Use it in a `with` statement: what was added before an exception is kept.
-
-    Args:
-        path: folder to make or to go on with.
-        provenance: plain JSON values: where the numbers come from (configuration, weights, ...).
-        shard_size: images a shard; the most that a kill can lose.
-        shard_seconds: a shard that took longer is written before it is full, so that a kill does not
-            cost a slow model its last hour.
-        rank: number of this process among the `world` that write here, each its own files.
-        world: number of writing processes; the run is finished when all have closed.
-        picture_side: longer side of the stored pictures in pixels; 0 stores none.
-
-    Raises:
-        RunError: the folder holds another run, has another writer, or cannot be written.
-        ValueError: `provenance` is not plain JSON.
-    """
-
-    def __init__(
-        self,
-        path: str | Path,
-        provenance: dict[str, Any],
-        shard_size: int = 64,
-        *,
-        rank: int = 0,
-        world: int = 1,
-        picture_side: int = 640,
-        shard_seconds: float = 30.0,
-    ) -> None:
-        self.path = Path(path)
-        self._shard_seconds, self._flushed = shard_seconds, time.monotonic()
-        self._shard_size, self._picture_side = shard_size, picture_side
-        self._rank, self._world = rank, world
-        self._pending: list[tuple[list[dict], dict]] = []
-        self._new_errors = 0
-        provenance = runfiles.plain_json(provenance)
-        with runfiles.explained(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = runfiles.Lock(self.path / f"writer-{rank:05}.lock")
-            try:
-                self._resume(provenance)
-            except BaseException:
-                self._lock.release()
-                raise
-
-    def _resume(self, provenance: dict[str, Any]) -> None:
-        runfiles.remove_parts(self.path, self._rank)
-        runfiles.claim(self.path, provenance, self._rank)
-        manifests = runfiles.read_manifests(self.path)
-        self._manifest = manifests.get(self._rank, {"layers": 0, "shards": [], "errors": []})
-        self._errors = {row[0]: row for row in self._manifest["errors"]}
-        self._layers = max((manifest["layers"] for manifest in manifests.values()), default=0)
-        written = [shard for manifest in manifests.values() for shard in manifest["shards"]]
-        self._done = {image_id for shard in written for image_id in shard["image_ids"]}
-
-    @property
-    def done(self) -> frozenset[ImageId]:
-        """Ids of the images recorded, by all ranks and not yet on disk included; no failed ones."""
-        return frozenset(self._done)
-
-    @property
-    def failed(self) -> int:
-        """Number of images in the error table of this rank."""
-        return len(self._errors)
-
-    def __enter__(self) -> RunWriter:
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        try:
-            if not isinstance(error, RunError):  # that one came from writing: it would fail again
-                self._flush(finished=error is None)
-        finally:
-            self._lock.release()
-
-    def close(self) -> None:
-        """Writes what is pending, marks this rank as finished and lets other writers in."""
-        self.__exit__(None, None, None)
-
-    def add(
-        self,
-        trace: TokenTrace,
-        detections: Detections | None = None,
-        target: Target | None = None,
-        image: np.ndarray | None = None,
-        file_name: str = "",
-        extra: dict[str, float] | None = None,
-    ) -> None:
-        """Adds one image; every `shard_size` images reach the disk together.
-
-        Args:
-            trace: its token masks.
-            detections: what was found, in source pixels.
-            target: ground truth in source pixels.
-            image: the source picture, uint8 (height, width, 3) RGB.
-            file_name: as the data set names it.
-            extra: further numbers of this image, such as `seconds`.
-
-        Raises:
-            ValueError: the image is already recorded, or its parts disagree among themselves.
-            RunError: the shard cannot be written; it stays in memory, so adding may go on.
-        """
-        image_id = self._new_id(trace)
-        stored = image is not None and self._picture_side > 0
-        picture = shards.jpeg(image, self._picture_side) if stored else None
-        row = shards.image_row(trace, detections, target, picture, file_name, extra)
-        self._pending.append((shards.token_rows(trace), row))
-        self._layers = trace.layers
-        self._done.add(image_id)
-        self._errors.pop(image_id, None)
-        self._flush_if_full()
-
-    def add_error(self, image_id: ImageId, message: str, file_name: str = "") -> None:
-        """Enters an image that failed; it is not `done`, so a rerun tries it again.
-
-        Raises:
-            RunError: the manifest cannot be written.
-        """
-        image_id = shards.plain_id(image_id)
-        self._errors[image_id] = [image_id, str(file_name), str(message)]
-        self._new_errors += 1
-        self._flush_if_full()
-
-    def _new_id(self, trace: TokenTrace) -> ImageId:
-        image_id = shards.plain_id(trace.image_id)
-        if image_id in self._done:
-            raise ValueError(f"image {image_id!r} is already recorded in {self.path}")
-        if self._layers not in (0, trace.layers):
-            raise ValueError(f"expected {self._layers} layers as before, found {trace.layers}")
-        known = next(iter(self._done), image_id)
-        if type(known) is not type(image_id):
-            raise ValueError(f"expected image ids of one kind (as {known!r}), found {image_id!r}")
-        return image_id
-
-    def _flush_if_full(self) -> None:
-        waited = time.monotonic() - self._flushed
-        full = len(self._pending) + self._new_errors >= self._shard_size
-        if full or waited >= self._shard_seconds:
-            self._flush()
-
-    def _flush(self, finished: bool = False) -> None:
-        if not (self._pending or self._new_errors or finished):
-            return
-        with runfiles.explained(self.path):
-            written = list(self._manifest["shards"])
-            if self._pending:
-                written.append(self._write_shard(f"shard-{self._rank:05}-{len(written):06}"))
-            manifest = {
-                "rank": self._rank,
-                "world": self._world,
-                "finished": finished,
-                "layers": self._layers,
-                "shards": written,
-                "errors": list(self._errors.values()),
-            }
-            path = runfiles.manifest_path(self.path, self._rank)
-            runfiles.write_json(path, manifest, self._rank)
-        self._manifest, self._pending, self._new_errors = manifest, [], 0
-        self._flushed = time.monotonic()
-
-    def _write_shard(self, name: str) -> dict[str, Any]:
-        tokens = [row for rows, _ in self._pending for row in rows]
-        images = [row for _, row in self._pending]
-        sizes = {}
-        for kind, rows in (("tokens", tokens), ("images", images)):
-            path = shards.shard_path(self.path, name, kind)
-            group = GROUP * len(rows) // len(images)
-            sizes[kind] = shards.write_table(path, kind, rows, group, self._rank)
-        return {"name": name, "image_ids": [row["image_id"] for row in images], "bytes": sizes}
 
 
 def open_run(path: str | Path, skip_corrupt: bool = False) -> Run:
@@ -330,42 +157,54 @@ class Run:
             KeyError: no such image.
             RunError: its shard is damaged.
         """
-        return shards.trace_from(self._lookup(image_id, "tokens"))
+        return next(shards.traces_from(self._lookup(image_id, "tokens"), self.layers))
 
-    def iter_traces(self) -> Iterator[TokenTrace]:
-        """All traces in recorded order; memory holds one shard at a time."""
-        for index, shard in enumerate(self._shards):
-            table = self._read(shard, "tokens")
-            for row, image_id in enumerate(shard["image_ids"]):
-                if self._places[image_id] == (index, row):
-                    yield shards.trace_from(table.slice(row * self.layers, self.layers))
+    def iter_traces(self, scores: bool = True) -> Iterator[TokenTrace]:
+        """All traces in recorded order; memory holds one shard at a time.
+
+        Args:
+            scores: reads them too, where they were recorded: sixteen times the bytes of the masks.
+        """
+        columns = ["image_id", "bits", *GEOMETRY, *(["scores"] if scores else [])]
+        for table in self._iter_tables("tokens", columns):
+            yield from shards.traces_from(table, self.layers)
 
     def iter_bits(self) -> Iterator[pa.Table]:
         """Packed masks and geometry (`svit.shards`), a table a shard: the rows of an image follow
         each other, layer by layer, in recorded order. Many times faster than `iter_traces`."""
-        for index, shard in enumerate(self._shards):
-            table = self._read(shard, "tokens", ["image_id", "layer", "bits", *GEOMETRY])
-            first = [
-                self._places[image_id] == (index, row)
-                for row, image_id in enumerate(shard["image_ids"])
-            ]
-            yield table if all(first) else table.filter(pa.array(np.repeat(first, self.layers)))
+        yield from self._iter_tables("tokens", ["image_id", "layer", "bits", *GEOMETRY])
 
     def detections(self, image_id: ImageId, masks: bool = False) -> Detections | None:
         """What was found in one image, masks on request; None without. Raises as `trace`."""
-        return shards.detections_from(self._image(image_id, "image_", "detection_"), masks)
+        rows = self._lookup(image_id, "images", shards.named("image_", "detection_"))
+        return next(shards.detections_from(rows, masks))
+
+    def iter_detections(self, masks: bool = False) -> Iterator[Detections | None]:
+        """`detections` of every image in the order of `iter_traces`, a shard at a time."""
+        columns = shards.named("image_", "detection_")
+        for table in self._iter_tables("images", columns if masks else columns[:-1]):
+            yield from shards.detections_from(table, masks)
 
     def target(self, image_id: ImageId) -> Target | None:
         """Ground truth of one image in source pixels; None without. Raises as `trace`."""
-        return shards.target_from(self._image(image_id, "image_", "target_"))
+        rows = self._lookup(image_id, "images", shards.named("image_", "target_"))
+        coded = next(shards.targets_from(rows))
+        return None if coded is None else coded.decoded()
+
+    def iter_targets(self) -> Iterator[CodedTarget | None]:
+        """`target` of every image with masks as stored, in the order of `iter_traces`, a shard at a
+        time."""
+        for table in self._iter_tables("images", shards.named("image_", "target_")):
+            yield from shards.targets_from(table)
 
     def picture(self, image_id: ImageId) -> np.ndarray | None:
         """The stored picture, uint8 (h, w, 3) RGB, at most `picture_side` long; None without."""
-        stored = self._image(image_id, "picture")["picture"]
-        if stored is None:
-            return None
-        with Image.open(io.BytesIO(stored)) as picture:
-            return np.asarray(picture.convert("RGB"))
+        return _picture(self._lookup(image_id, "images", ["picture"])["picture"][0].as_py())
+
+    def iter_pictures(self) -> Iterator[np.ndarray | None]:
+        """`picture` of every image in the order of `iter_traces`; memory holds one shard's JPEGs."""
+        for table in self._iter_tables("images", ["picture"]):
+            yield from (_picture(stored.as_py()) for stored in table["picture"])
 
     def content_hash(self, without: Collection[str] = ("seconds",)) -> str:
         """SHA-256 of all that is recorded, images sorted by id: equal for equal recordings,
@@ -386,16 +225,20 @@ class Run:
     def _read(self, shard: dict[str, Any], kind: str, columns: list[str] | None = None) -> pa.Table:
         return shards.read_table(shards.shard_path(self.path, shard["name"], kind), columns)
 
-    def _iter_rows(self, kind: str, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
-        """Rows in recorded order, those of an image recorded twice only from its first place."""
+    def _iter_tables(self, kind: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
+        """A table a shard in recorded order; rows of an image recorded twice only in its first place."""
+        each = self.layers if kind == "tokens" else 1
         for index, shard in enumerate(self._shards):
-            for row in self._read(shard, kind, columns).to_pylist():
-                if self._places[row["image_id"]][0] == index:
-                    yield row
+            table = self._read(shard, kind, columns)
+            first = [
+                self._places[image_id] == (index, row)
+                for row, image_id in enumerate(shard["image_ids"])
+            ]
+            yield table if all(first) else table.filter(pa.array(np.repeat(first, each)))
 
-    def _image(self, image_id: ImageId, *prefixes: str) -> dict[str, Any]:
-        columns = [name for name in shards.COLUMNS["images"] if name.startswith(prefixes)]
-        return self._lookup(image_id, "images", columns).to_pylist()[0]
+    def _iter_rows(self, kind: str, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+        for table in self._iter_tables(kind, columns):
+            yield from table.to_pylist()
 
     def _lookup(self, image_id: ImageId, kind: str, columns: list[str] | None = None) -> pa.Table:
         """The rows of one image; reads the row group that holds them."""
@@ -418,3 +261,10 @@ def _places(good_shards: list[dict[str, Any]]) -> dict[ImageId, tuple[int, int]]
     if twice:
         logger.warning("%d images were recorded by several ranks; the first record counts", twice)
     return places
+
+
+def _picture(stored: bytes | None) -> np.ndarray | None:
+    if stored is None:
+        return None
+    with Image.open(io.BytesIO(stored)) as picture:
+        return np.asarray(picture)

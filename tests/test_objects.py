@@ -49,7 +49,7 @@ def test_cover_counts_cut_pixels_and_border_tokens_by_area():
     assert cover[0, 0] == pytest.approx(mask[0, :2, :2].mean())
     assert cover[2, 3] == pytest.approx(mask[0, 4:, 6:].mean())
     odd = TokenGrid((3, 3), (32, 32), (2, 2))  # tokens of 1.5 pixels
-    values = np.arange(9.0).reshape(1, 3, 3)
+    values = np.arange(9.0).reshape(3, 3, 1)
     expected = (0 + 0.5 * 1 + 0.5 * 3 + 0.25 * 4) / 2.25
     assert coverage.token_means(values, odd)[0, 0, 0] == pytest.approx(expected)
 

@@ -53,6 +53,35 @@ def test_what_is_written_is_what_is_read(tmp_path):
     assert run.finished and len(run.errors) == 0
 
 
+def test_streams_give_every_image_what_looking_it_up_gives(tmp_path):
+    with RunWriter(tmp_path / "run", PROVENANCE, shard_size=2) as writer:
+        for image_id in (5, 3, 1, 4, 2):
+            given_parts = parts(image_id)
+            if image_id == 3:
+                del given_parts["target"], given_parts["detections"], given_parts["image"]
+            if image_id == 1:
+                given_parts["target"] = given_parts["target"].__class__(
+                    np.zeros((0, 4)), np.zeros(0, int), np.zeros((0, 120, 150), bool)
+                )
+            writer.add(**given_parts)
+    run = open_run(tmp_path / "run")
+    streams = (run.iter_targets(), run.iter_detections(masks=True), run.iter_pictures())
+    seen = 0
+    for image_id, target, found, picture in zip(run.image_ids, *streams, strict=True):
+        seen += 1
+        if image_id == 3:
+            assert target is None and found is None and picture is None
+            continue
+        assert_same(target.decoded(), run.target(image_id))
+        assert_same(found, run.detections(image_id, masks=True))
+        np.testing.assert_array_equal(picture, run.picture(image_id))
+    assert seen == 5
+    assert all(found is None or found.masks is None for found in run.iter_detections())
+    assert all(trace.scores is None for trace in run.iter_traces(scores=False))
+    for trace in run.iter_traces():
+        assert_same(trace, run.trace(trace.image_id))
+
+
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -359,6 +388,7 @@ def test_an_image_of_two_ranks_counts_once(tmp_path, caplog):
     assert run.image_ids == (1, 10, 11)
     assert len(run.keep_counts()) == 3 * 12 and len(run.images) == 3
     assert [trace.image_id for trace in run.iter_traces()] == [1, 10, 11]
+    assert len(list(run.iter_targets())) == len(list(run.iter_pictures())) == 3
 
 
 # --- bad folders
