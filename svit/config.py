@@ -1,6 +1,7 @@
-"""Every setting of a model, its data and its training: frozen dataclasses and a table of presets.
+"""Every setting of a model, its data and its training: frozen dataclasses and the presets made of them.
 
-A preset is a starting point; dotted overrides (`backbone.drop_path=0.2`) and YAML files change it.
+A preset is a row of `svit.method_table` on a body (a size and a neck). It is a starting point; dotted
+overrides (`backbone.drop_path=0.2`) and YAML files change it.
 Unknown keys are errors. The resolved configuration travels inside every checkpoint and run.
 
 Sources of the numbers: paper §4; `configs/mask_rcnn/*` of github.com/uzh-rpg/svit at d2472c1.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,22 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-PAPER_KEEP_RATIOS = (0.7, 0.7, 0.7, 0.49, 0.49, 0.49, 0.343, 0.343, 0.343)
+from svit.method_table import PAPER_KEEP_RATIOS, ROWS
+
+__all__ = [
+    "PAPER_KEEP_RATIOS",
+    "PRESETS",
+    "BackboneConfig",
+    "Config",
+    "ConfigError",
+    "DataConfig",
+    "DetectorConfig",
+    "PruningConfig",
+    "TrainConfig",
+    "from_dict",
+    "load_config",
+    "to_dict",
+]
 
 
 class ConfigError(ValueError):
@@ -228,45 +245,47 @@ SPARSE_SHAPES = replace(
     noise_end=0.5,
 )
 
-# the official sparse blocks ignore the 1e-6 of the dense ones (methods.md §6.6)
+# the official sparse blocks of SViT ignore the 1e-6 of the dense ones (methods.md §6.6)
 _SPARSE_EPS = 1e-5
-_SVIT = PruningConfig("svit", {"keep_ratios": list(PAPER_KEEP_RATIOS)})
-_SVIT_SHAPES = PruningConfig("svit", {**_SVIT.options, "bias": 2.0, "inference": "threshold"})
+# small gates start open; their decisions are deterministic once the noise is gone (training.md)
+_SHAPES_GATE = {"bias": 2.0}
+_SHAPES_SVIT = {**_SHAPES_GATE, "inference": "threshold"}
 
 
-def _paper(name: str, backbone: BackboneConfig, sparse: TrainConfig) -> dict[str, Config]:
-    sparse_backbone = replace(backbone, norm_eps=_SPARSE_EPS)
-    return {
-        f"vit-adapter-{name}": Config(f"vit-adapter-{name}", backbone=backbone),
-        f"svit-adapter-{name}": Config(
-            f"svit-adapter-{name}", backbone=sparse_backbone, pruning=_SVIT, train=sparse
-        ),
-        f"vit-plain-{name}": Config(
-            f"vit-plain-{name}", backbone=replace(backbone, neck="pyramid")
-        ),
-        f"svit-plain-{name}": Config(
-            f"svit-plain-{name}",
-            backbone=replace(sparse_backbone, neck="pyramid"),
-            pruning=_SVIT,
-            train=sparse,
-        ),
-    }
+def _paper(size: str, neck: str, backbone: BackboneConfig, sparse: TrainConfig) -> Iterator[Config]:
+    for row in ROWS:
+        eps = _SPARSE_EPS if row.method == "svit" else backbone.norm_eps
+        yield Config(
+            row.preset(neck, size),
+            backbone=replace(backbone, norm_eps=eps),
+            pruning=PruningConfig(row.method, dict(row.options)),
+            train=DENSE_COCO if row.method == "dense" else sparse,
+        )
 
 
-def _nano(neck: str, backbone: BackboneConfig) -> dict[str, Config]:
-    common = {"backbone": backbone, "detector": SHAPES_DETECTOR, "data": SHAPES_DATA}
-    dense, sparse = f"vit-{neck}-nano", f"svit-{neck}-nano"
-    return {
-        dense: Config(dense, train=DENSE_SHAPES, **common),
-        sparse: Config(sparse, pruning=_SVIT_SHAPES, train=SPARSE_SHAPES, **common),
-    }
+def _nano(neck: str, backbone: BackboneConfig) -> Iterator[Config]:
+    for row in ROWS:
+        gate = _SHAPES_SVIT if row.method == "svit" else _SHAPES_GATE if row.gated else {}
+        yield Config(
+            row.preset(neck, "nano"),
+            backbone=backbone,
+            pruning=PruningConfig(row.method, {**row.options, **gate}),
+            detector=SHAPES_DETECTOR,
+            data=SHAPES_DATA,
+            train=DENSE_SHAPES if row.method == "dense" else SPARSE_SHAPES,
+        )
 
 
 PRESETS: dict[str, Config] = {
-    **_paper("t", TINY, SPARSE_COCO_T),
-    **_paper("s", SMALL, SPARSE_COCO_S),
-    **_nano("plain", replace(NANO, neck="pyramid")),
-    **_nano("adapter", replace(NANO, prior_dropout=0.5)),
+    config.name: config
+    for config in (
+        *_paper("t", "adapter", TINY, SPARSE_COCO_T),
+        *_paper("s", "adapter", SMALL, SPARSE_COCO_S),
+        *_paper("t", "plain", replace(TINY, neck="pyramid"), SPARSE_COCO_T),
+        *_paper("s", "plain", replace(SMALL, neck="pyramid"), SPARSE_COCO_S),
+        *_nano("plain", replace(NANO, neck="pyramid")),
+        *_nano("adapter", replace(NANO, prior_dropout=0.5)),
+    )
 }
 
 
@@ -297,8 +316,9 @@ def _start(preset: str) -> tuple[Config, list[Any]]:
         return PRESETS[preset], []
     path = Path(preset)
     if path.suffix not in (".yaml", ".yml"):
-        near = difflib.get_close_matches(preset, PRESETS, n=3) or sorted(PRESETS)
-        raise ConfigError(f"unknown preset {preset!r}; near names: {', '.join(near)}")
+        names = difflib.get_close_matches(preset, PRESETS, n=3)
+        found = f"near names: {', '.join(names)}; " if names else ""
+        raise ConfigError(f"unknown preset {preset!r}; {found}`svit presets` lists all")
     if not path.is_file():
         raise ConfigError(f"no configuration file {path}")
     layer = OmegaConf.load(path)

@@ -3,8 +3,8 @@
     summary = evaluate(detector, dataset, Path("results"), intervene="shuffle")
 
 Everything comes from one pass over the images, which may record its masks on the way and can then
-be interrupted and gone on with. Several inference modes, interventions and seeds make one table,
-with the paired bootstrap interval of each difference to the learned masks.
+be interrupted and gone on with. Several inference modes, interventions and seeds make one table
+(`svit.series`), with the paired bootstrap interval of each difference to the learned masks.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import torch.distributed as dist
 
 from svit import provenance
 from svit.average_precision import EVALUATORS
+from svit.calibrate import calibrate
 from svit.data.coco import CocoDataset, find_coco
 from svit.detectors.base import Detector
 from svit.inference import ALONE, How, Seen, Unreadable, batches_of, deciding, look
@@ -36,22 +37,11 @@ from svit.loading import (
     weights_name,
 )
 from svit.recording import missing, run_provenance, write
+from svit.series import Choice, choices, report
 from svit.store import RunWriter, open_run
-from svit.summary import (
-    Model,
-    Outcome,
-    Summary,
-    difference_table,
-    layer_table,
-    outcome_of,
-    result_table,
-    summarise,
-    write_text,
-)
+from svit.summary import Model, Outcome, Summary, outcome_of, prepare_folder, summarise, write_text
 
 TABLE = "table.md"
-DRAWN = ("random", "shuffle")  # interventions that draw random numbers
-FIXED_MODES = ("threshold", "calibrated", "topk")  # inference modes that draw none
 
 
 def evaluate(
@@ -95,9 +85,13 @@ def evaluate(
 
     Raises:
         ValueError: no images, other classes than the model's, or an option that does not exist.
+        ResultsError: `output` cannot be written; told before the first image is looked at.
         RunError: `record` holds another run or cannot be written.
     """
     _check(detector, dataset, evaluator, limit)
+    output = Path(output)
+    if ranks.is_first:
+        prepare_folder(output)
     how = How(
         batch,
         scores=record is not None,
@@ -118,7 +112,7 @@ def evaluate(
     summary = summarise(
         _model(detector), dataset.coco(indices), outcomes, source, evaluator=evaluator, draws=draws
     )
-    summary.write(Path(output))
+    summary.write(output)
     return summary
 
 
@@ -206,74 +200,6 @@ def _gather(outcomes: list[Outcome], ranks: Ranks) -> list[Outcome]:
     return list(unique.values())
 
 
-@dataclass(frozen=True)
-class Choice:
-    """One line of the table: inference mode, intervention, seed."""
-
-    inference: str | None
-    intervene: str
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """A folder's name."""
-        return f"{self.inference or 'default'}-{self.intervene}-seed{self.seed}"
-
-
-def choices(
-    detector: Detector,
-    modes: Sequence[str | None],
-    interventions: Sequence[str],
-    seeds: Sequence[int],
-) -> list[Choice]:
-    """All combinations, without repeating for further seeds what draws no random numbers."""
-    own = getattr(detector.backbone.method, "inference", "")
-    return [
-        Choice(mode, name, seed)
-        for mode, name, seed in itertools.product(modes, interventions, seeds)
-        if seed == seeds[0] or _draws(mode or own, name)
-    ]
-
-
-def _draws(mode: str, name: str) -> bool:
-    return name in DRAWN or (name not in ("on", "off") and mode not in FIXED_MODES)
-
-
-def pairs_with_learned(summaries: Sequence[Summary]) -> list[tuple[Summary, Summary]]:
-    """(learned, other) of the same inference mode, and of the same seed where learned drew numbers."""
-    learned: dict[tuple[str, int], Summary] = {}
-    first: dict[str, Summary] = {}
-    for summary in summaries:
-        facts = summary.provenance
-        if facts["intervention"] == "learned":
-            learned[facts["inference"], facts["seed"]] = summary
-            first.setdefault(facts["inference"], summary)
-    others = [s for s in summaries if s.provenance["intervention"] != "learned"]
-    keys = [(s.provenance["inference"], s.provenance["seed"]) for s in others]
-    partners = [learned.get(key, first.get(key[0])) for key in keys]
-    return [(a, b) for a, b in zip(partners, others, strict=True) if a is not None]
-
-
-def report(summaries: Sequence[Summary], draws: int) -> str:
-    """The tables of several evaluations as Markdown."""
-    parts = [result_table(summaries)]
-    pairs = pairs_with_learned(summaries)
-    if pairs:
-        parts.append(f"Differences in AP points, {draws} paired draws of the images:")
-        parts.append(difference_table(pairs, draws))
-    for summary in summaries:
-        if summary.provenance["intervention"] == "learned":
-            mode, seed = summary.provenance["inference"] or "default", summary.provenance["seed"]
-            related = ", ".join(
-                f"{name} {'undefined' if value is None else format(value, '+.2f')}"
-                for name, value in summary.correlation.items()
-            )
-            parts.append(f"Keep ratios, inference {mode}, seed {seed}:")
-            parts.append(layer_table(summary))
-            parts.append(f"Correlation of an image's keep ratio over images: {related}.")
-    return "\n\n".join(parts) + "\n"
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
     data = parser.add_argument_group("data: a json with its images, or COCO's folders")
@@ -294,6 +220,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--masks-from", type=Path, metavar="FILE", help="model that decides the masks"
     )
     masks.add_argument("--seed", default="0", help="of sampled, random and shuffled masks")
+    masks.add_argument(
+        "--calibrate-on",
+        metavar="SPLIT",
+        help="fit the thresholds of `calibrated` on 200 images of this split of --data-root first",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--record", type=Path, metavar="RUN", help="also record a run, resumable")
     parser.add_argument("--batch", type=int, default=1, help="images a forward (default 1)")
@@ -311,9 +242,8 @@ def _run(args: argparse.Namespace) -> int:
     with joined(args.device) as ranks:
         detector = load_model(args, ranks.device)
         dataset = _dataset(args, detector)
-        modes = args.inference.split(",") if args.inference else [None]
-        seeds = [int(seed) for seed in args.seed.split(",")]
-        wanted = choices(detector, modes, args.intervene.split(","), seeds)
+        _calibrate(args, detector)
+        wanted = _choices(args, detector)
         lender = _lender(args, ranks.device)
         summaries = [
             _evaluate(args, choice, len(wanted) > 1, detector, dataset, lender, ranks)
@@ -325,6 +255,31 @@ def _run(args: argparse.Namespace) -> int:
     write_text(args.out / TABLE, text)
     print(text)
     return _say_errors(summaries[0])
+
+
+def _calibrate(args: argparse.Namespace, detector: Detector) -> None:
+    if args.calibrate_on is None:
+        return
+    if args.data_root is None:
+        raise ValueError("--calibrate-on names a split of --data-root DIR, which is missing")
+    files = find_coco(args.calibrate_on, args.data_root)
+    calibrate(detector, load_coco(files.json, files.image_root, detector))
+
+
+def _choices(args: argparse.Namespace, detector: Detector) -> list[Choice]:
+    """The lines of the table.
+
+    Raises:
+        ValueError: one of them is impossible; better now than after hours of the others.
+    """
+    modes = args.inference.split(",") if args.inference else [None]
+    seeds = [int(seed) for seed in args.seed.split(",")]
+    own = getattr(detector.backbone.method, "inference", "")
+    wanted = choices(own, modes, args.intervene.split(","), seeds)
+    for choice in wanted:
+        with deciding(detector, choice.inference, choice.seed):
+            pass
+    return wanted
 
 
 def _evaluate(
@@ -355,6 +310,7 @@ def _evaluate(
         draws=args.draws,
         ranks=ranks,
         weights=weights_name(args),
+        **({"calibrated_on": args.calibrate_on} if args.calibrate_on else {}),
     )
 
 

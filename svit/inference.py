@@ -130,7 +130,7 @@ def look(
     """
     chosen = [batch for batch in batches if any(map(wanted, batch))]
     loader = DataLoader(
-        _Reader(dataset, how.pictures),
+        _Reader(dataset, how.pictures, how.intervention == "oracle"),
         batch_sampler=chosen,
         num_workers=how.workers,
         collate_fn=list,
@@ -161,15 +161,16 @@ class _Read:
 
 
 class _Reader(Dataset["_Read | Unreadable"]):
-    def __init__(self, dataset: Images, pictures: bool) -> None:
-        self._dataset, self._pictures = dataset, pictures
+    def __init__(self, dataset: Images, pictures: bool, targets: bool) -> None:
+        self._dataset, self._pictures, self._targets = dataset, pictures, targets
 
     def __getitem__(self, index: int) -> _Read | Unreadable:
         try:
             image = self._dataset.image(index)
         except ImageError as error:
             return Unreadable(index, str(error))
-        sample = prepare(image, self._dataset.config, self._dataset.image_ids[index])
+        target = self._dataset.target(index) if self._targets else None
+        sample = prepare(image, self._dataset.config, self._dataset.image_ids[index], target)
         return _Read(index, sample, image if self._pictures else None)
 
 

@@ -8,10 +8,12 @@ AP alone cannot tell whether masks mean anything: small models may not need thei
     shuffle   the learned masks with their positions permuted: one permutation an image for all
               layers, so each token's life over the layers stays, at another place;
     invert    in every layer as many tokens as learned, those with the lowest scores;
+    oracle    in every layer as many tokens as learned, those that objects of the ground truth cover
+              most; between equal ones where an outline passes, then by one draw an image;
     off       gated blocks use no token: they are skipped;
     on        gated blocks use every token.
 
-random, shuffle and invert keep the number of tokens of each image and layer exactly, and that of
+random, shuffle, invert and oracle keep the number of tokens of each image and layer exactly, and that of
 its image (valid) and padding tokens separately. The learned masks they start from are decided in a
 forward of their own, before any edit, so the counts are those of the unedited model. They may be
 decided by another model (`source`): its masks are transplanted, which also tells whether masks help
@@ -24,18 +26,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from analysis.coverage import regions, token_cover
 from svit.data.samples import Sample, pad_batch
 from svit.detectors.base import Detector, image_seeds
 from svit.pruning.base import Method
 from svit.pruning.sampling import uniform
 from svit.recorder import edit, record
+from svit.types import Target, TokenGrid
 
 SALT = 1000  # apart from the small numbers that methods salt their own draws with
-INTERVENTIONS = ("learned", "random", "shuffle", "invert", "off", "on")
+INTERVENTIONS = ("learned", "random", "shuffle", "invert", "oracle", "off", "on")
 
 
 @dataclass(frozen=True)
@@ -47,12 +52,15 @@ class Decided:
         scores: block -> float (B, N) keep log-odds, gated blocks only.
         valid: bool (B, N), tokens that show image pixels.
         seeds: one an image.
+        shown: float (B, N), how much of the ground truth a token shows: the larger, the earlier the
+            oracle takes it; None where a sample has no target.
     """
 
     keep: dict[int, Tensor]
     scores: dict[int, Tensor]
     valid: Bool[Tensor, "batch tokens"]
     seeds: list[int]
+    shown: Float[Tensor, "batch tokens"] | None = None
 
 
 @contextmanager
@@ -72,7 +80,8 @@ def intervene(
         source: the model whose masks are changed; None is the detector itself.
 
     Raises:
-        ValueError: an unknown name, masks of a model that prunes nothing, or no scores to invert.
+        ValueError: an unknown name, masks of a model that prunes nothing, no scores to invert, or no
+            ground truth for the oracle.
         RecordingError: the source has another number of layers or tokens.
     """
     if name not in INTERVENTIONS:
@@ -124,9 +133,9 @@ def decide(detector: Detector, samples: Sequence[Sample], seed: int) -> Decided:
     with record(detector) as tape:
         detector.backbone.seed_images(seeds)
         detector.backbone(images)
-    return Decided(
-        dict(tape.masks), dict(tape.scores), valid_tokens(detector, samples, images), seeds
-    )
+    valid = valid_tokens(detector, samples, images)
+    shown = _shown(detector, samples, images)
+    return Decided(dict(tape.masks), dict(tape.scores), valid, seeds, shown)
 
 
 def valid_tokens(
@@ -136,6 +145,37 @@ def valid_tokens(
     padded_hw, patch = (images.shape[2], images.shape[3]), detector.config.backbone.patch
     masks = [sample.grid(padded_hw, patch).valid_mask().ravel() for sample in samples]
     return torch.stack([torch.from_numpy(mask) for mask in masks]).to(images.device)
+
+
+def _shown(
+    detector: Detector, samples: Sequence[Sample], images: Float[Tensor, "batch 3 height width"]
+) -> Float[Tensor, "batch tokens"] | None:
+    """What `Decided.shown` is; padding tokens show nothing."""
+    if any(sample.target is None for sample in samples):
+        return None
+    padded_hw, patch = (images.shape[2], images.shape[3]), detector.config.backbone.patch
+    maps = [importance(sample.target, sample.grid(padded_hw, patch)) for sample in samples]
+    return torch.stack([torch.from_numpy(one.ravel()) for one in maps]).to(images.device)
+
+
+def importance(target: Target, grid: TokenGrid) -> np.ndarray:
+    """Share of each token that objects (no crowds) cover, in whole hundredths, plus a half hundredth
+    where the outline of one passes (`analysis.coverage.regions`).
+
+    Hundredths, because a token that an outline grazes differs from a full one by a pixel or two.
+
+    Args:
+        target: ground truth whose masks span the image, at any resolution.
+
+    Returns: float64 (rows, columns) of the padded grid in [0, 1.005].
+    """
+    cover = token_cover(target.masks, grid)
+    objects = target.masks[~target.crowd].any(axis=0)
+    shares = token_cover(objects[None], grid)[0].astype(np.float64).round(2)
+    shown = np.zeros(grid.grid_hw)
+    rows, columns = grid.valid_hw
+    shown[:rows, :columns] = shares + 0.005 * regions(target, grid, cover).contour
+    return shown
 
 
 def _learned(decided: Decided, layer: int) -> Tensor:
@@ -156,11 +196,23 @@ def _invert(decided: Decided, layer: int) -> Tensor:
     return lowest(decided.keep[layer], decided.scores[layer], decided.valid)
 
 
+def _oracle(decided: Decided, layer: int) -> Tensor:
+    if decided.shown is None:
+        raise ValueError("the oracle needs images with ground truth (a COCO data set)")
+    # one draw an image for all layers: among equals a token that stays is as good as one that comes
+    draws = uniform(decided.shown, decided.seeds, SALT)
+    order = draws.argsort(dim=1, stable=True)
+    ranked = (-decided.shown).gather(1, order).argsort(dim=1, stable=True)
+    place = order.gather(1, ranked).argsort(dim=1)  # rank of each token, 0 shows most
+    return lowest(decided.keep[layer], place.float(), decided.valid)
+
+
 _CHANGES: dict[str, Callable[[Decided, int], Tensor]] = {
     "learned": _learned,
     "random": _random,
     "shuffle": _shuffle,
     "invert": _invert,
+    "oracle": _oracle,
 }
 
 

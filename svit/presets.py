@@ -1,4 +1,7 @@
-"""`svit presets`: the named configurations as a table, or one of them as YAML to start a file from."""
+"""`svit presets`: the named configurations by size and neck, or one of them as YAML to start a file from.
+
+Beside each name stand the four dimensions by which the paper compares methods (§3.1, Table 1).
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,12 @@ import argparse
 from omegaconf import OmegaConf
 
 from svit.config import PRESETS, Config, load_config, to_dict
+from svit.method_table import ROWS, Row
 
-HEADINGS = ("preset", "neck", "dim", "depth", "heads", "pruning", "classes", "short side")
+HEADINGS = ("preset", "selection", "dynamic rate", "preserved", "reactivated", "in the paper")
+NECKS = {"adapter": "ViT-Adapter", "plain": "maps from tokens only"}
+SIZES = {"t": "tiny", "s": "small", "nano": "nano"}
+BASE_RATIO = "another base keep ratio: pruning.options.keep_ratios=[0.5,0.5,0.5,0.25,...]"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,14 +43,32 @@ def as_yaml(name: str, overrides: list[str]) -> str:
 
 
 def table() -> str:
-    """All presets, one a line, in aligned columns."""
-    rows = [HEADINGS, *(_row(config) for config in PRESETS.values())]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    """All presets, one a line, a group a body; the columns are those of paper Table 1."""
+    groups = [(neck, size) for neck in NECKS for size in SIZES]
+    rows = {group: [_cells(row, *group) for row in ROWS] for group in groups}
+    every = [HEADINGS, *(cells for group in rows.values() for cells in group)]
+    widths = [max(len(cells[column]) for cells in every) for column in range(len(HEADINGS))]
+    parts = [_line(HEADINGS, widths)]
+    for group, found in rows.items():
+        body = PRESETS[found[0][0]]
+        parts += ["", f"# {_body(body, *group)}", *(_line(cells, widths) for cells in found)]
+    return "\n".join([*parts, "", f"# {BASE_RATIO}"])
 
 
-def _row(config: Config) -> tuple[str, ...]:
-    backbone = config.backbone
-    sizes = (backbone.embed_dim, backbone.depth, backbone.heads)
-    ends = (config.pruning.method, config.detector.classes, config.data.short_side)
-    return (config.name, backbone.neck, *map(str, sizes), *map(str, ends))
+def _line(cells: tuple[str, ...], widths: list[int]) -> str:
+    return "  ".join(map(str.ljust, cells, widths)).rstrip()
+
+
+def _body(config: Config, neck: str, size: str) -> str:
+    backbone, detector = config.backbone, config.detector
+    return (
+        f"{SIZES[size]}, {NECKS[neck]}: {backbone.embed_dim} wide, {backbone.depth} blocks, "
+        f"{backbone.heads} heads, {detector.classes} classes, short side {config.data.short_side}"
+    )
+
+
+def _cells(row: Row, neck: str, size: str) -> tuple[str, ...]:
+    traits = row.traits
+    answers = (traits.dynamic_rate, traits.preserves, traits.reactivates)
+    shown = ["–"] * 3 if row.method == "dense" else ["yes" if one else "no" for one in answers]
+    return (row.preset(neck, size), traits.selection, *shown, row.shown)

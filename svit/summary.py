@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from svit import compute
+from svit import compute, markdown
 from svit.average_precision import (
     Interval,
     Resampler,
@@ -28,6 +29,10 @@ from svit.types import Detections, ImageId, TokenTrace
 RESULTS, SUMMARY, PER_IMAGE = "coco_instances_results.json", "summary.json", "images.csv"
 KINDS = ("box", "mask")
 IMAGE_COLUMNS = ("image_id", "objects", "area", "keep_ratio", "detections", "macs_backbone", "macs")
+
+
+class ResultsError(RuntimeError):
+    """Results cannot be written; the message names the folder and the fix."""
 
 
 @dataclass(frozen=True)
@@ -131,15 +136,45 @@ class Summary:
         }
 
     def write(self, output: Path) -> None:
-        """Writes results, summary and the table of images; each file appears whole or not at all."""
-        output.mkdir(parents=True, exist_ok=True)
-        write_text(output / RESULTS, json.dumps(self.rows))
-        write_text(output / PER_IMAGE, self.images.to_csv(index=False))
-        write_text(output / SUMMARY, json.dumps(self.to_json(), indent=1, allow_nan=False))
+        """Writes results, summary and the table of images; each file appears whole or not at all.
+
+        Raises:
+            ResultsError: the folder cannot be written.
+        """
+        with _explained(output):
+            output.mkdir(parents=True, exist_ok=True)
+            write_text(output / RESULTS, json.dumps(self.rows))
+            write_text(output / PER_IMAGE, self.images.to_csv(index=False))
+            write_text(output / SUMMARY, json.dumps(self.to_json(), indent=1, allow_nan=False))
 
 
 _HEADLINE = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _MEANS = ("keep_ratio", "macs_backbone", "macs")
+
+
+def prepare_folder(output: Path) -> None:
+    """Makes a folder for results and proves that it can be written, before any time is spent.
+
+    Raises:
+        ResultsError: it cannot.
+    """
+    probe = output / ".probe"
+    with _explained(output):
+        output.mkdir(parents=True, exist_ok=True)
+        write_text(probe, "probe")
+        probe.unlink()
+
+
+@contextmanager
+def _explained(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ResultsError(
+            f"cannot write results into {output}: {error.strerror or error}. Make room or choose "
+            "another folder, then run the same command again (with --record RUN, images that are "
+            "already in RUN are read from there)"
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -265,9 +300,8 @@ def difference(a: Summary, b: Summary, kind: str, draws: int) -> Interval:
 
 def result_table(summaries: Sequence[Summary]) -> str:
     """Markdown: a line an evaluation. Keep is the mean over gated layers and valid tokens."""
-    head = ("inference", "masks", "seed", "box AP", "box AP50", "mask AP", "mask AP50")
-    lines = [_line([*head, "keep", "± images", "GMACs backbone", "GMACs all"])]
-    lines.append(_line(["---"] * (len(head) + 4)))
+    head = ["inference", "masks", "seed", "box AP", "box AP50", "mask AP", "mask AP50"]
+    rows = []
     for summary in summaries:
         keep = mean_and_spread(summary.images["keep_ratio"])
         cells = [*_labels(summary)]
@@ -275,27 +309,28 @@ def result_table(summaries: Sequence[Summary]) -> str:
             cells += [str(summary.intervals[kind]), f"{summary.scores[kind]['AP50']:.1f}"]
         cells += [_number(keep["mean"], 3), _number(keep["spread"], 3)]
         cells += [_number(_giga(summary.images[name]), 3) for name in ("macs_backbone", "macs")]
-        lines.append(_line(cells))
-    return "\n".join(lines)
+        rows.append(cells)
+    return markdown.table([*head, "keep", "± images", "GMACs backbone", "GMACs all"], rows)
 
 
 def difference_table(pairs: Sequence[tuple[Summary, Summary]], draws: int) -> str:
     """Markdown: first minus second of each pair, in AP points."""
-    lines = [_line(["inference", "learned minus", "seed", "box AP", "mask AP"]), _line(["---"] * 5)]
-    for learned, other in pairs:
-        gaps = [str(difference(learned, other, kind, draws)) for kind in KINDS]
-        lines.append(_line([*_labels(other), *gaps]))
-    return "\n".join(lines)
+    rows = [
+        [*_labels(other), *(str(difference(learned, other, kind, draws)) for kind in KINDS)]
+        for learned, other in pairs
+    ]
+    return markdown.table(["inference", "learned minus", "seed", "box AP", "mask AP"], rows)
 
 
 def layer_table(summary: Summary) -> str:
     """Markdown: target and realised keep ratio of each gated layer, blocks counted from 1."""
     names = ("target", "keep", "keep_spread", "keep_valid", "keep_valid_spread")
-    lines = [_line(["block", "target", "keep", "± images", "keep, valid tokens", "± images"])]
-    lines.append(_line(["---"] * 6))
-    for row in summary.layers[summary.layers["gated"]].to_dict("records"):
-        lines.append(_line([str(row["layer"] + 1), *(_number(row[name], 3) for name in names)]))
-    return "\n".join(lines)
+    rows = [
+        [str(row["layer"] + 1), *(_number(row[name], 3) for name in names)]
+        for row in summary.layers[summary.layers["gated"]].to_dict("records")
+    ]
+    head = ["block", "target", "keep", "± images", "keep, valid tokens", "± images"]
+    return markdown.table(head, rows)
 
 
 def _labels(summary: Summary) -> list[str]:
@@ -310,7 +345,3 @@ def _giga(values: pd.Series) -> float | None:
 
 def _number(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,15 +16,17 @@ from pycocotools.coco import COCO
 from scenes import IMAGES, detector, nano, shapes
 from torch import multiprocessing as mp
 
+from analysis.coverage import token_cover
 from svit import checkpoint, cli
 from svit.average_precision import METRICS, average_precision, load_truth
 from svit.compute import block_macs
 from svit.config import PRESETS
 from svit.data.coco import CocoDataset
 from svit.detectors.base import Detector
-from svit.evaluate import Choice, choices, evaluate, pairs_with_learned, report
+from svit.evaluate import evaluate
+from svit.series import Choice, choices, pairs_with_learned, report
 from svit.store import open_run
-from svit.summary import Model, Outcome, Summary, difference, summarise
+from svit.summary import Model, Outcome, ResultsError, Summary, difference, summarise
 
 DRAWS = 5
 
@@ -136,6 +140,21 @@ def test_an_evaluation_that_records_can_be_gone_on_with_and_read_back(
     assert len(open_run(run)) == IMAGES
 
 
+def test_the_oracle_reads_the_ground_truth_of_the_data_set(
+    dataset: CocoDataset, tmp_path: Path
+) -> None:
+    model = detector()
+    learned = quiet(model, dataset, tmp_path / "learned")
+    summary = quiet(
+        model, dataset, tmp_path / "oracle", intervene="oracle", record=tmp_path / "run"
+    )
+    assert summary.layers["keep"].tolist() == learned.layers["keep"].tolist()
+    trace, target = open_run(tmp_path / "run").trace(dataset.image_ids[0]), dataset.target(0)
+    covered = token_cover(target.masks.any(axis=0)[None], trace.grid)[0]
+    kept = trace.keep[5]
+    assert covered[kept].min() >= covered[~kept].max() - 0.01  # hundredths, then outlines
+
+
 def test_no_detections_at_all_are_a_legal_result(dataset: CocoDataset, tmp_path: Path) -> None:
     summary = quiet(detector(detections=0), dataset, tmp_path)
     assert summary.scores["box"]["AP"] == summary.scores["mask"]["AP"] == 0
@@ -186,14 +205,64 @@ def test_the_command_makes_one_table_of_modes_interventions_and_seeds(
     lines = [line for line in printed.splitlines() if line.startswith("| topk")]
     kinds = [line.split(" | ")[1:3] for line in lines]
     shown = [["learned", "0"], ["shuffle", "0"], ["shuffle", "1"], ["off", "0"]]
-    assert kinds == [*shown, *shown[1:]]  # results, then differences to learned
+    over_seeds = [["learned", "1"], ["shuffle", "2"], ["off", "1"]]
+    assert kinds == [*shown, *over_seeds, *shown[1:]]  # results, means, differences to learned
     assert (tmp_path / "topk-shuffle-seed1" / "summary.json").is_file()
     assert "Correlation of an image's keep ratio" in printed
 
 
+def test_one_command_calibrates_and_compares_the_inference_modes(
+    dataset: CocoDataset, tmp_path: Path, weights: Path
+) -> None:
+    words = ["evaluate", "--weights", str(weights), "--framework", "torchvision", "--limit", "2"]
+    words += ["--data-root", str(dataset.image_root.parent), "--draws", "2", "--seed", "0,1,2"]
+    words += ["--inference", "sample,calibrated", "--out", str(tmp_path / "out")]
+    assert cli.main(words) == 2  # never calibrated: told before anything is written
+    assert not (tmp_path / "out").exists()
+    assert cli.main([*words, "--calibrate-on", "val2017"]) == 0
+    text = (tmp_path / "out/table.md").read_text()
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    (head,) = [row for row in lines if row[:2] == ["block", "target"] and "sample" in row]
+    assert head[2:] == ["sample", "calibrated"]
+    (missed,) = [row for row in lines if row[:1] == ["largest miss"]]
+    assert float(missed[3]) <= 0.07  # of 16 tokens an image; calibrated on these and two more
+    (means,) = [row for row in lines if row[:3] == ["sample", "learned", "3"]]
+    kept = [json.loads(path.read_text())["keep_ratio"]["mean"] for path in sampled(tmp_path)]
+    mean, spread = (float(part) for part in means[5].split(" ± "))
+    assert mean == pytest.approx(np.mean(kept), abs=6e-4)
+    assert spread == pytest.approx(np.std(kept, ddof=1), abs=6e-5)
+
+
+def sampled(folder: Path) -> list[Path]:
+    return sorted(folder.glob("out/sample-learned-seed*/summary.json"))
+
+
+def test_a_folder_that_cannot_be_written_is_noticed_before_the_first_image(
+    dataset: CocoDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setattr(Detector, "predict", None)  # looking at an image would fail otherwise
+    with pytest.raises(ResultsError, match="cannot write results into .*file.*choose another"):
+        quiet(detector(), dataset, tmp_path / "file" / "out")
+
+
+def test_a_disk_that_is_full_in_the_end_costs_no_recorded_image(
+    dataset: CocoDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, write: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch, pytest.raises(ResultsError, match="No space left"):
+        patch.setattr("svit.evaluate.prepare_folder", lambda output: None)
+        patch.setattr("svit.summary.write_atomic", full)
+        quiet(detector(), dataset, tmp_path / "out", record=tmp_path / "run")
+    monkeypatch.setattr(Detector, "predict", None)  # nothing is looked at again
+    summary = quiet(detector(), dataset, tmp_path / "out", record=tmp_path / "run")
+    assert len(summary.images) == IMAGES
+
+
 def test_seeds_repeat_only_what_draws_random_numbers() -> None:
-    model = detector()
-    found = choices(model, ["sample", "topk"], ["learned", "random", "on"], [0, 1])
+    found = choices("topk", ["sample", "topk"], ["learned", "random", "on"], [0, 1])
     assert found == [
         *[Choice("sample", "learned", 0), Choice("sample", "learned", 1)],
         *[Choice("sample", "random", 0), Choice("sample", "random", 1)],
@@ -202,7 +271,7 @@ def test_seeds_repeat_only_what_draws_random_numbers() -> None:
         *[Choice("topk", "random", 0), Choice("topk", "random", 1)],
         Choice("topk", "on", 0),
     ]
-    assert len(choices(model, [None], ["learned"], [0, 1])) == 1  # the model's own mode is topk
+    assert len(choices("topk", [None], ["learned"], [0, 1])) == 1  # the model's own mode is topk
 
 
 def test_differences_pair_equal_seeds_and_need_equal_images(

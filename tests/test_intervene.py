@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,16 +14,38 @@ from scenes import detector
 
 from svit.data.samples import Sample
 from svit.detectors.base import Detector
-from svit.intervene import INTERVENTIONS, decide, gated_layers, intervene, lowest, permuted
+from svit.intervene import (
+    INTERVENTIONS,
+    Decided,
+    _oracle,
+    decide,
+    gated_layers,
+    importance,
+    intervene,
+    lowest,
+    permuted,
+)
 from svit.pruning import METHODS
 from svit.recorder import record
+from svit.types import Target
 
 GATED = list(range(3, 12))
+
+
+def disc(image_hw: tuple[int, int]) -> Target:
+    """One disc left of the middle, with an outline through some tokens and none through others."""
+    y, x = np.mgrid[: image_hw[0], : image_hw[1]]
+    mask = (y - 30) ** 2 + (x - 28) ** 2 < 26**2
+    return Target(np.float32([[2, 4, 54, 56]]), np.array([0]), mask[None])
+
+
+def noise(name: str, image_hw: tuple[int, int], seed: int) -> Sample:
+    pixels = torch.randn(3, *image_hw, generator=torch.Generator().manual_seed(seed))
+    return Sample(name, pixels, image_hw, disc(image_hw))
+
+
 # of unequal sizes, so that the smaller picture has padding tokens: 24 and 16 of 24 tokens are valid
-SAMPLES = [
-    Sample("wide", torch.randn(3, 64, 96, generator=torch.Generator().manual_seed(0)), (64, 96)),
-    Sample("square", torch.randn(3, 64, 64, generator=torch.Generator().manual_seed(1)), (64, 64)),
-]
+SAMPLES = [noise("wide", (64, 96), 0), noise("square", (64, 64), 1)]
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +70,7 @@ def counts(keep: np.ndarray, where: np.ndarray) -> np.ndarray:
     return (keep & where[:, None]).sum(axis=2)
 
 
-@pytest.mark.parametrize("name", ["random", "shuffle", "invert"])
+@pytest.mark.parametrize("name", ["random", "shuffle", "invert", "oracle"])
 def test_counts_of_each_image_and_layer_stay_for_valid_and_padding_tokens(
     model: Detector, name: str
 ) -> None:
@@ -80,6 +105,57 @@ def test_inverted_masks_keep_the_lowest_scores(model: Detector) -> None:
         scores = decided.scores[layer].numpy()[0][shown[0]]
         kept = inverted[0, layer][shown[0]]
         assert scores[kept].max() < scores[~kept].min()
+
+
+def shown(sample: Sample) -> dict[int, tuple[float, bool]]:
+    """Valid token -> pixels of the disc in hundredths, and whether its outline passes."""
+    mask, columns = sample.target.masks[0], sample.image.shape[2] // 16
+    found = {}
+    for row, column in itertools.product(range(4), range(columns)):
+        share = mask[16 * row : 16 * row + 16, 16 * column : 16 * column + 16].mean()
+        found[row * 6 + column] = (round(float(share), 2), 0.02 < share < 0.98)
+    return found
+
+
+def test_the_oracle_takes_what_objects_cover_most_then_outlines(model: Detector) -> None:
+    kept = masks(model, "oracle")
+    for image, sample in enumerate(SAMPLES):
+        order = shown(sample)
+        for layer in GATED:
+            chosen = [order[token] for token in order if kept[image, layer, token]]
+            others = [order[token] for token in order if not kept[image, layer, token]]
+            assert min(chosen, default=(1, True)) >= max(others, default=(0, False))
+
+
+def test_the_oracle_of_fewer_tokens_is_a_part_of_that_of_more(model: Detector) -> None:
+    kept = masks(model, "oracle") & valid()[:, None]
+    for image in kept:
+        ascending = sorted(image[GATED], key=lambda layer: layer.sum())
+        assert all((few <= many).all() for few, many in itertools.pairwise(ascending))
+
+
+def test_the_oracle_draws_among_equal_tokens() -> None:
+    keep, everywhere = torch.arange(40).unsqueeze(0) < 10, torch.ones(1, 40, dtype=torch.bool)
+    blank = torch.zeros(1, 40, dtype=torch.float64)
+    one, same, other = (
+        _oracle(Decided({0: keep}, {}, everywhere, [seed], blank), 0) for seed in (1, 1, 2)
+    )
+    assert torch.equal(one, same) and not torch.equal(one, other)
+    assert one.sum() == other.sum() == 10 and not torch.equal(one, keep)
+
+
+def test_the_oracle_needs_ground_truth(model: Detector) -> None:
+    blind = [replace(sample, target=None) for sample in SAMPLES]
+    wanted = pytest.raises(ValueError, match="needs images with ground truth")
+    with wanted, intervene(model, "oracle", blind):
+        model.predict(blind)
+
+
+def test_without_objects_no_token_is_important() -> None:
+    nothing = Target(np.zeros((0, 4)), np.zeros(0, int), np.zeros((0, 64, 64), bool))
+    grid = SAMPLES[1].grid((64, 96), 16)
+    assert not importance(nothing, grid).any()
+    assert importance(SAMPLES[1].target, grid).max() <= 1.005
 
 
 def test_the_learned_masks_are_those_of_the_unedited_model(model: Detector) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from svit.method_table import near
 from svit.pruning.ats import ATS
 from svit.pruning.base import Method
 from svit.pruning.controls import MagnitudeControl, RandomControl
@@ -37,18 +37,12 @@ def build_method(
         ValueError: unknown name or option; near names and the choices are listed.
     """
     if name not in METHODS:
-        raise ValueError(f"unknown pruning method {name!r}; {_near(name, METHODS)}")
+        raise ValueError(f"unknown pruning method {name!r}; {near(name, METHODS)}")
     cls = METHODS[name]
     known = [
         key for key in inspect.signature(cls).parameters if key not in ("dim", "depth", "heads")
     ]
     for option in options or {}:
         if option not in known:
-            raise ValueError(f"method {name!r} has no option {option!r}; {_near(option, known)}")
+            raise ValueError(f"method {name!r} has no option {option!r}; {near(option, known)}")
     return cls(dim, depth, heads, **dict(options or {}))
-
-
-def _near(name: str, choices: Any) -> str:
-    near = difflib.get_close_matches(name, choices, n=3)
-    listed = f"choices: {', '.join(sorted(choices)) or 'none'}"
-    return f"near names: {', '.join(near)}; {listed}" if near else listed

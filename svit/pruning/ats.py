@@ -14,12 +14,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from svit.method_table import STAGE_RATIOS, TRAITS
 from svit.pruning.attention import KEY_VALUE, QUERY
-from svit.pruning.base import State, Traits, all_tokens, gather_kept, scatter_kept
-from svit.pruning.class_token import ClassTokenMethod
+from svit.pruning.base import State, all_tokens, gather_kept, scatter_kept
+from svit.pruning.class_token import ClassTokenMethod, TokenSequence
 from svit.pruning.options import check_choice, schedule
-
-STAGE_RATIOS = (0.7, 0.49, 0.343)
 
 
 class ATS(ClassTokenMethod):
@@ -40,9 +39,7 @@ class ATS(ClassTokenMethod):
         ValueError: a ratio outside (0, 1], an unknown `retain`, or locations that do not match.
     """
 
-    traits = Traits(
-        "attention", dynamic_rate=True, preserves=False, reactivates=False, source="ATS"
-    )
+    traits = TRAITS["ats"]
 
     def __init__(
         self,
@@ -65,35 +62,38 @@ class ATS(ClassTokenMethod):
 
     def forward(self, layer: int, block: nn.Module, tokens: Tensor, state: State) -> Tensor:
         alive = all_tokens(tokens) if state.previous is None else state.previous
-        wanted = alive
+        source, wanted = self.assemble(tokens, alive, state), alive
+        key, value = self._keys_and_values(block, source)
         if layer in self.locations:
             count = round(float(self.levels[self.locations.index(layer)]) * tokens.shape[1])
-            score = self._score(block, tokens, alive, state)
+            score = self._score(block, source, key, value, tokens.shape[1])
             wanted = inverse_transform_sample(score, alive, count)
         keep = self.probe(layer, wanted, state)
-        source = self.assemble(tokens, alive | keep, state)
+        if keep is not wanted:  # an edit may call a dropped token back
+            source = self.assemble(tokens, alive | keep, state)
+            key, value = self._keys_and_values(block, source)
         kept = gather_kept(tokens, keep)
         rows = torch.cat([source.tokens[:, : source.patches_from], kept.rows], dim=1)
         (query,) = block.attn.project(block.norm1(rows), QUERY)
-        key, value = block.attn.project(block.norm1(source.tokens), KEY_VALUE)
         rows = rows + block.drop_path(block.attn.mix(query, key, value, source.mask))
         updated = block.feed_forward(rows)
         state.class_token = updated[:, :1]
         old = tokens if self.preserve else torch.zeros_like(tokens)
         return scatter_kept(old, kept, updated[:, 1:])
 
+    @staticmethod
+    def _keys_and_values(block: nn.Module, source: TokenSequence) -> tuple[Tensor, Tensor]:
+        """Of all tokens that entered; queries are projected once the selection is known."""
+        return block.attn.project(block.norm1(source.tokens), KEY_VALUE)
+
     def _score(
-        self, block: nn.Module, tokens: Tensor, alive: Tensor, state: State
+        self, block: nn.Module, source: TokenSequence, key: Tensor, value: Tensor, size: int
     ) -> Float[Tensor, "batch tokens"]:
         """sum_heads A[class -> j] * |v_j|, float32 (ATS eq. 5), 0 where dropped."""
-        sequence = self.assemble(tokens, alive, state)
-        normed = block.norm1(sequence.tokens)
-        (query,) = block.attn.project(normed[:, :1], QUERY)
-        key, value = block.attn.project(normed, KEY_VALUE)
-        attention = block.attn.class_row(query, key, sequence.mask).sum(dim=1)
-        norm = value.float().square().sum(dim=(1, 3)).sqrt()
-        score = (attention * norm)[:, sequence.patches_from :]
-        return self.to_raster(sequence, score, tokens.shape[1]).detach()
+        (query,) = block.attn.project(block.norm1(source.tokens[:, :1]), QUERY)
+        attention = self.class_attention(block, source, query, key).sum(dim=1)
+        norm = value.float().square().sum(dim=(1, 3)).sqrt()[:, source.patches_from :]
+        return self.to_raster(source, attention * norm, size).detach()
 
 
 def inverse_transform_sample(

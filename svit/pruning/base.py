@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from svit.method_table import Traits
+
 
 class TokenProbe(nn.Module):
     """Identity on the keep mask of one block: bool (B, N), True where the token is used as a query."""
@@ -36,17 +38,6 @@ class ScoreProbe(TokenProbe):
 
     def forward(self, score: Float[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens"]:
         return score
-
-
-@dataclass(frozen=True)
-class Traits:
-    """The four dimensions by which the paper compares methods (§3.1, Table 1)."""
-
-    selection: str  # none, gate, attention or control
-    dynamic_rate: bool
-    preserves: bool
-    reactivates: bool
-    source: str
 
 
 @dataclass

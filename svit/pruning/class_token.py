@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from svit.pruning.attention import KEY, QUERY
 from svit.pruning.base import Kept, Method, State, gather_kept
 
 
@@ -67,14 +66,23 @@ class ClassTokenMethod(Method):
             torch.cat([front, kept.rows], dim=1), torch.cat([seen, kept.present], dim=1), kept
         )
 
+    @staticmethod
+    def project(block: nn.Module, sequence: TokenSequence) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of the block: scoring and attending share them."""
+        return block.attn.project(block.norm1(sequence.tokens))
+
+    @staticmethod
     def class_attention(
-        self, block: nn.Module, sequence: TokenSequence
+        block: nn.Module, sequence: TokenSequence, query: Tensor, key: Tensor
     ) -> Float[Tensor, "batch heads kept"]:
         """Attention of the class token to each kept patch in this block: O(N C), no N x N matrix."""
-        normed = block.norm1(sequence.tokens)
-        (query,) = block.attn.project(normed[:, :1], QUERY)
-        (key,) = block.attn.project(normed, KEY)
-        return block.attn.class_row(query, key, sequence.mask)[..., sequence.patches_from :]
+        row = block.attn.class_row(query[:, :, :1], key, sequence.mask)
+        return row[..., sequence.patches_from :]
+
+    @staticmethod
+    def attend(block: nn.Module, sequence: TokenSequence, *projected: Tensor) -> Tensor:
+        """The attention half of the block with its residual, from what `project` returned."""
+        return sequence.tokens + block.drop_path(block.attn.mix(*projected, sequence.mask))
 
     @staticmethod
     def to_raster(

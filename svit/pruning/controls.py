@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from svit.config import PAPER_KEEP_RATIOS
-from svit.pruning.base import Method, State, Traits, run_block
+from svit.method_table import PAPER_KEEP_RATIOS, TRAITS
+from svit.pruning.base import Method, State, run_block
 from svit.pruning.options import schedule
 from svit.pruning.sampling import top_tokens, uniform
 
@@ -59,9 +59,7 @@ class Control(Method):
 class RandomControl(Control):
     """Uniformly random tokens, drawn anew in every block; seeded an image at inference."""
 
-    traits = Traits(
-        "control", dynamic_rate=False, preserves=True, reactivates=True, source="random"
-    )
+    traits = TRAITS["random"]
 
     def score(self, layer: int, tokens: Tensor, state: State) -> Float[Tensor, "batch tokens"]:
         return uniform(tokens[..., 0].float(), state.seeds, layer)
@@ -70,9 +68,7 @@ class RandomControl(Control):
 class MagnitudeControl(Control):
     """Tokens of the largest Euclidean norm (the score of SparseViT's windows, methods.md §13.3)."""
 
-    traits = Traits(
-        "control", dynamic_rate=False, preserves=True, reactivates=True, source="magnitude"
-    )
+    traits = TRAITS["magnitude"]
 
     def score(self, layer: int, tokens: Tensor, state: State) -> Float[Tensor, "batch tokens"]:
         return torch.linalg.vector_norm(tokens.detach().float(), dim=-1)

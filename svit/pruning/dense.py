@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from svit.pruning.base import Method, State, Traits
+from svit.method_table import TRAITS
+from svit.pruning.base import Method, State
 
 
 class Dense(Method):
     """Keeps everything, and says so through the probes; edits prune it like any other method."""
 
-    traits = Traits("none", dynamic_rate=False, preserves=True, reactivates=False, source="DeiT")
+    traits = TRAITS["dense"]
 
     def forward(self, layer: int, block: nn.Module, tokens: Tensor, state: State) -> Tensor:
         return self.run_open_block(layer, block, tokens, state)

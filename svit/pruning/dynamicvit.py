@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from svit.method_table import STAGE_RATIOS, TRAITS
 from svit.pruning.base import (
     Method,
     State,
-    Traits,
     all_tokens,
     run_block,
     run_masked,
@@ -25,8 +25,6 @@ from svit.pruning.gates import build_gate
 from svit.pruning.losses import fixed_ratio_loss
 from svit.pruning.options import check_choice, schedule
 from svit.pruning.sampling import best_of, logistic_noise
-
-STAGE_RATIOS = (0.7, 0.49, 0.343)
 
 
 class DynamicViT(Method):
@@ -46,9 +44,7 @@ class DynamicViT(Method):
         ValueError: a ratio outside (0, 1], an unknown `retain`, or locations that do not match.
     """
 
-    traits = Traits(
-        "gate", dynamic_rate=False, preserves=False, reactivates=False, source="DynamicViT"
-    )
+    traits = TRAITS["dynamicvit"]
 
     def __init__(
         self,
@@ -101,7 +97,8 @@ class DynamicViT(Method):
             soft = noisy.sigmoid() * alive
             state.extra["soft"] = soft
             return (noisy > 0) & alive, soft
-        count = torch.full_like(alive.sum(dim=1), round(self.keep_ratios[stage] * tokens.shape[1]))
+        size = max(1, round(self.keep_ratios[stage] * tokens.shape[1]))
+        count = torch.full_like(alive.sum(dim=1), size)
         state.extra["soft"] = log_odds.sigmoid()
         return best_of(log_odds, count, alive), state.extra["soft"]
 

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from svit.pruning.base import State, Traits, all_tokens, gather_kept, scatter_kept
-from svit.pruning.class_token import ClassTokenMethod
+from svit.method_table import TRAITS
+from svit.pruning.base import State, all_tokens, gather_kept, scatter_kept
+from svit.pruning.class_token import ClassTokenMethod, TokenSequence
 from svit.pruning.options import check_choice, check_ratios, gated_blocks
 from svit.pruning.sampling import best_of
 
@@ -35,9 +36,7 @@ class EViT(ClassTokenMethod):
         ValueError: a ratio outside (0, 1], an unknown `retain`, or impossible locations.
     """
 
-    traits = Traits(
-        "attention", dynamic_rate=False, preserves=False, reactivates=False, source="EViT"
-    )
+    traits = TRAITS["evit"]
 
     def __init__(
         self,
@@ -63,23 +62,30 @@ class EViT(ClassTokenMethod):
 
     def forward(self, layer: int, block: nn.Module, tokens: Tensor, state: State) -> Tensor:
         alive = all_tokens(tokens) if state.previous is None else state.previous
-        score = self._score(block, tokens, alive, state) if layer in self.locations else None
-        wanted = alive if score is None else self._best(score, alive)
+        sequence = self.assemble(tokens, alive, state)
+        projected, score, wanted = self.project(block, sequence), None, alive
+        if layer in self.locations:
+            score = self._score(block, sequence, projected, tokens.shape[1])
+            wanted = self._best(score, alive)
         keep = self.probe(layer, wanted, state)
-        # an edit may call a dropped token back: then it takes part in both halves
-        sequence = self.assemble(tokens, alive | keep, state)
-        attended = block.attend(sequence.tokens, sequence.mask)
+        if keep is not wanted:
+            # an edit may call a dropped token back: then it takes part in both halves
+            sequence = self.assemble(tokens, alive | keep, state)
+            projected = self.project(block, sequence)
+        attended = self.attend(block, sequence, *projected)
         front, patches = attended.tensor_split([sequence.patches_from], dim=1)
         held = scatter_kept(self._canvas(tokens), sequence.kept, patches)
         if score is not None and self.fuse:
             front = torch.cat([front, self._fused(held, score, alive & ~keep)], dim=1)
         return self._feed_forward(block, front, held, keep, state)
 
-    def _score(self, block: nn.Module, tokens: Tensor, alive: Tensor, state: State) -> Tensor:
+    def _score(
+        self, block: nn.Module, sequence: TokenSequence, projected: tuple[Tensor, ...], size: int
+    ) -> Tensor:
         """Attention of the class token to each patch, averaged over heads: (B, N), 0 where dropped."""
-        sequence = self.assemble(tokens, alive, state)
-        attention = self.class_attention(block, sequence).mean(dim=1)
-        return self.to_raster(sequence, attention, tokens.shape[1])
+        query, key, _ = projected
+        attention = self.class_attention(block, sequence, query, key).mean(dim=1)
+        return self.to_raster(sequence, attention, size)
 
     def _best(self, score: Tensor, alive: Tensor) -> Tensor:
         """ceil(ratio * n) of the n living tokens (in whole thousandths, so that 0.7 * 10 is 7)."""

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from svit.config import PAPER_KEEP_RATIOS
-from svit.pruning.base import State, Traits, all_tokens, scatter_kept
+from svit.method_table import PAPER_KEEP_RATIOS, TRAITS
+from svit.pruning.base import State, all_tokens, scatter_kept
 from svit.pruning.class_token import ClassTokenMethod
 from svit.pruning.options import schedule
 from svit.pruning.sampling import best_of
@@ -27,7 +27,7 @@ class EvoViT(ClassTokenMethod):
     fewer keys, so their scores rise against the stale ones.
 
     Args:
-        keep_ratios: share of all N tokens that pass each pruned block; counts are rounded down.
+        keep_ratios: share of all N tokens that pass each pruned block; rounded down, at least one token.
         locations: zero-based pruned blocks; default the last `len(keep_ratios)`.
         tradeoff: weight of the newest attention in the running average (the adapter's scalar 0.5; block 1
             always replaces).
@@ -36,9 +36,7 @@ class EvoViT(ClassTokenMethod):
         ValueError: a ratio outside (0, 1] or locations that do not match.
     """
 
-    traits = Traits(
-        "attention", dynamic_rate=False, preserves=True, reactivates=False, source="Evo-ViT"
-    )
+    traits = TRAITS["evovit"]
 
     def __init__(
         self,
@@ -60,8 +58,9 @@ class EvoViT(ClassTokenMethod):
     def forward(self, layer: int, block: nn.Module, tokens: Tensor, state: State) -> Tensor:
         keep = self.probe(layer, self._wanted(layer, tokens, state), state)
         sequence = self.assemble(tokens, keep, state)
-        attention = self.class_attention(block, sequence).sum(dim=1)
-        updated = block(sequence.tokens, key_mask=sequence.mask)
+        query, key, value = self.project(block, sequence)
+        attention = self.class_attention(block, sequence, query, key).sum(dim=1)
+        updated = block.feed_forward(self.attend(block, sequence, query, key, value))
         self._remember(self.to_raster(sequence, attention, tokens.shape[1]), keep, state)
         state.class_token = updated[:, :1]
         return scatter_kept(tokens, sequence.kept, updated[:, 1:])
@@ -73,7 +72,7 @@ class EvoViT(ClassTokenMethod):
             return everything
         size = tokens.shape[1]
         # whole thousandths: 0.7 * 10 must be 7, not the 6 of floating point
-        count = size * round(self.keep_ratios[self.locations.index(layer)] * 1000) // 1000
+        count = max(1, size * round(self.keep_ratios[self.locations.index(layer)] * 1000) // 1000)
         return best_of(score, torch.full((len(tokens),), count, device=tokens.device), everything)
 
     def _remember(

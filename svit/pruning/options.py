@@ -16,6 +16,12 @@ def gated_blocks(given: Sequence[int] | None, gates: int, depth: int, *, stages:
     Raises:
         ValueError: blocks outside the model, repeated, unsorted, or not one a keep ratio.
     """
+    most = 3 if stages else depth
+    if given is None and gates > most:
+        raise ValueError(
+            f"expected at most {most} keep ratios (one a deciding block), found {gates}; "
+            "name the blocks with locations=[...] to decide elsewhere"
+        )
     if given is None and stages:
         group = depth // 4
         given = [group * (index + 1) for index in range(gates)]

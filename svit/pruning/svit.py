@@ -14,11 +14,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from svit.config import PAPER_KEEP_RATIOS
+from svit.method_table import PAPER_KEEP_RATIOS, TRAITS
 from svit.pruning.base import (
     Method,
     State,
-    Traits,
     run_block,
     run_masked,
     straight_through,
@@ -26,7 +25,7 @@ from svit.pruning.base import (
 from svit.pruning.gates import build_gate
 from svit.pruning.losses import dynamic_ratio_loss, fixed_ratio_loss
 from svit.pruning.options import check_choice, schedule
-from svit.pruning.sampling import logistic_noise, top_tokens, uniform
+from svit.pruning.sampling import best_of, logistic_noise, top_tokens, uniform
 
 INFERENCE_MODES = ("sample", "threshold", "calibrated", "topk")
 
@@ -54,7 +53,7 @@ class SViT(Method):
         ValueError: a ratio outside (0, 1], an unknown mode, or locations that do not match.
     """
 
-    traits = Traits("gate", dynamic_rate=True, preserves=True, reactivates=True, source="SViT")
+    traits = TRAITS["svit"]
 
     def __init__(
         self,
@@ -133,9 +132,20 @@ class SViT(Method):
         if self.inference == "sample":
             return uniform(log_odds, state.seeds, index) < soft, soft
         if self.inference == "topk":
-            return top_tokens(log_odds, self.keep_ratios[index]), soft
+            return self._best(index, log_odds, state), soft
         threshold = self.thresholds[index] if self.inference == "calibrated" else 0.0
         return log_odds > threshold, soft
+
+    def _best(
+        self, index: int, log_odds: Float[Tensor, "batch tokens"], state: State
+    ) -> Bool[Tensor, "batch tokens"]:
+        """The target number of tokens, of those that may still be used: all of them, or with `inherit` the
+        ones kept so far."""
+        if not self.inherit or state.previous is None:
+            return top_tokens(log_odds, self.keep_ratios[index])
+        count = max(1, round(self.keep_ratios[index] * log_odds.shape[1]))
+        counts = torch.full((len(log_odds),), count, device=log_odds.device)
+        return best_of(log_odds, counts, state.previous)
 
     def losses(self, state: State) -> dict[str, Tensor]:
         gates = [state.gates[layer] for layer in self.locations]

@@ -1,0 +1,105 @@
+"""Several training processes: the curve of one, errors in the user's words, options that fit."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch import multiprocessing as mp
+from trainings import TINY, Deterministic, Pictures, Tiny, lines, settings
+
+import svit.trainer
+from svit import launch, snapshots
+from svit.config import PruningConfig
+from svit.train import TrainError, train
+
+
+@pytest.fixture(autouse=True)
+def _tiny_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(svit.trainer, "build_detector", Tiny)
+
+
+def _train_deterministic(args: argparse.Namespace) -> int:
+    """What each of several processes runs; the model has no randomness they could not share."""
+    svit.trainer.build_detector = Deterministic
+    train(DETERMINISTIC, Pictures(), args.out)
+    return 0
+
+
+def _fail(args: argparse.Namespace) -> int:
+    raise TrainError("the first line\n  a second, indented\nand a third")
+
+
+# chunks of two images: what one of two processes has, so that the ratio loss averages alike (methods.md §6.4)
+DETERMINISTIC = replace(
+    settings(noise_end=0.0),
+    backbone=replace(TINY.backbone, drop_path=0.0),
+    pruning=PruningConfig("svit", {"keep_ratios": [0.7, 0.5], "ratio_chunk": 2}),
+)
+
+
+def process_options(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    launch.add_arguments(parser)
+    return parser.parse_args(words)
+
+
+def test_two_processes_follow_the_curve_of_one_with_the_joined_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(svit.trainer, "build_detector", Deterministic)
+    train(DETERMINISTIC, Pictures(), tmp_path / "one")
+    args = process_options("--num-gpus", "2")
+    args.out = tmp_path / "two"
+    assert launch.launch(_train_deterministic, args) == 0
+    one, two = lines(tmp_path / "one"), lines(tmp_path / "two")
+    assert len(one) == len(two) == 3
+    for a, b in zip(one, two, strict=True):
+        for name in ("total_loss", "loss_cls", "loss_size", "ratio_loss", "gradient_norm"):
+            # sums over images run in another order: float32 rounding, nothing more
+            assert b[name] == pytest.approx(a[name], rel=2e-5), name
+        assert b["keep_ratio"] == pytest.approx(a["keep_ratio"], abs=2e-3)
+    assert snapshots.read(snapshots.paths(tmp_path / "two")[0])["world"] == 2
+
+
+def test_machines_that_do_not_share_the_output_are_found_out(tmp_path: Path) -> None:
+    class Elsewhere(launch.Ranks):
+        def mean(self, values: Tensor) -> Tensor:
+            return values / 2  # the other process is at step 0
+
+    trainer = svit.trainer.Trainer(TINY, Pictures(), tmp_path, Elsewhere(0, 1, torch.device("cpu")))
+    trainer.check_common_start()
+    trainer.step = 6
+    with pytest.raises(TrainError, match="must be a shared folder"):
+        trainer.check_common_start()
+
+
+def test_an_error_in_a_process_reaches_the_user_in_its_own_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = mp.start_processes
+
+    def fork(*args: object, **options: object) -> object:
+        return start(*args, **{**options, "start_method": "fork"})
+
+    monkeypatch.setattr(mp, "start_processes", fork)  # spares the imports of a spawned process
+    with pytest.raises(launch.LaunchError) as error:
+        launch.launch(_fail, process_options("--processes", "2"))
+    assert str(error.value) == "the first line\n  a second, indented\nand a third"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--num-machines", "2"), "need one address"),
+        (("--num-machines", "2", "--dist-url", "host:1"), "expected tcp://HOST:PORT"),
+        (("--num-gpus", "2", "--machine-rank", "1"), "below --num-machines"),
+    ],
+)
+def test_process_options_that_do_not_fit_are_refused(words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(launch.LaunchError, match=message):
+        launch.launch(_fail, process_options(*words))
