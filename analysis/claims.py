@@ -101,7 +101,6 @@ def _rows(claim: Claim, sources: Sources, odd: pd.Series) -> Iterator[dict[str, 
     if not any(measurement.exact for measurement in found):
         yield said | {"verdict": NOT_TESTED, "reason": _reason(claim)}
     for measurement in sorted(found, key=lambda one: not one.exact):
-        facts = measurement.facts
         yield said | {
             "verdict": verdict(claim, measurement) if measurement.exact else NOT_TESTED,
             "direction": "" if measurement.exact else direction(claim, measurement),
@@ -110,7 +109,7 @@ def _rows(claim: Claim, sources: Sources, odd: pd.Series) -> Iterator[dict[str, 
             "images": measurement.images,
             "spread": measurement.spread,
             "noise": measurement.noise,
-            "of": f"{facts.label} on {facts.data}",
+            "of": measurement.of,
             "source": ", ".join(measurement.sources),
             "reason": _comment(claim, measurement, odd),
         }
@@ -118,7 +117,8 @@ def _rows(claim: Claim, sources: Sources, odd: pd.Series) -> Iterator[dict[str, 
 
 def _comment(claim: Claim, measurement: Measurement, odd: pd.Series) -> str:
     if not measurement.exact:
-        return f"measured on {measurement.facts.data}, {measurement.facts.preset}"
+        place = measurement.place or measurement.facts.data
+        return f"measured on {place}, {measurement.facts.preset}"
     if claim.id in odd.index:
         return f"the paper disagrees with itself: elsewhere it has {odd[claim.id]:.1f}"
     return ""
@@ -130,6 +130,9 @@ def _reason(claim: Claim) -> str:
     if claim.measure.split(":")[0] in ("ap", "difference"):
         pair = f"{claim.model} and {claim.against}" if claim.against else claim.model
         return f"needs evaluations of {pair} ({claim.size}, adapter) on COCO val2017"
+    if claim.measure.startswith("speed"):
+        pair = f"{claim.model} and {claim.against}" if claim.against else claim.model
+        return f"needs `svit benchmark` of {pair} ({claim.size}, adapter), 800 pixels, on an A100"
     return f"needs a recording of {claim.model} ({claim.size or 'any size'}) on COCO val2017"
 
 
@@ -149,7 +152,7 @@ def direction(claim: Claim, measurement: Measurement) -> str:
     kind = claim.measure.split(":")[0]
     if kind in ("ap", "trait") or np.isnan(measurement.value):
         return ""
-    if measurement.images < FEW_IMAGES:
+    if kind != "speed" and measurement.images < FEW_IMAGES:
         return "unclear"
     if claim.relation != "=":
         distance, same = measurement.value - claim.number, claim.holds(measurement.value)

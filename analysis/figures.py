@@ -20,7 +20,7 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import PercentFormatter
 
-from svit.types import Detections, TokenGrid
+from svit.types import Detections, Target, TokenGrid
 
 STYLE = Path(__file__).with_name("workbench.mplstyle")
 
@@ -201,6 +201,26 @@ def detections(
             name = class_names[label] if label < len(class_names) else f"class {label}"
             _tag(f"{name} {found.scores[index]:.2f}", found.boxes_xyxy[index], reach, ax, colour)
             tagged.append(corner)
+    return ax
+
+
+def ground_truth(target: Target, ax: Axes, *, class_names: Sequence[str] = ()) -> Axes:
+    """Draws annotated objects: dashed boxes, masks and the names of classes; crowds say so.
+
+    Colours go by class as in `detections`, so that both may be drawn on one picture.
+    """
+    colours = mpl.rcParams["axes.prop_cycle"].by_key()["color"]
+    reach = _TAG_REACH * np.ptp([ax.get_xlim(), ax.get_ylim()], axis=1)
+    for label, box, mask, crowd in zip(
+        target.labels, target.boxes_xyxy, target.masks, target.crowd, strict=True
+    ):
+        colour = colours[label % len(colours)]
+        _mask(mask, ax, colour)
+        corner, far = box.reshape(2, 2)
+        style = {"fill": False, "edgecolor": colour, "linewidth": 0.8, "linestyle": (0, (3, 2))}
+        ax.add_patch(Rectangle(corner, *(far - corner), **style))
+        name = class_names[label] if label < len(class_names) else f"class {label}"
+        _tag(f"{name}, crowd" if crowd else name, box, reach, ax, colour)
     return ax
 
 

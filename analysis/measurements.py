@@ -17,6 +17,7 @@ import pandas as pd
 from analysis import metrics
 from analysis.census import Census, census
 from analysis.evaluations import Evaluation, Facts, facts_of
+from analysis.speeds import Speed, conditions
 from svit.store import Run
 
 FEW_IMAGES = 30  # below, a measurement shows neither a direction nor that something is absent
@@ -57,13 +58,15 @@ class Measurement:
     Attributes:
         value: in the claim's unit; yes and no are 1 and 0.
         count: runs or evaluations behind it (seeds).
-        images: of each.
+        images: of each; 0 of speeds, which pictures do not change.
         spread: standard deviation over them; NaN for one.
         noise: half of a 95 % interval over images, of differences in quadrature (which ignores that
-            the images are the same, so it is wide); NaN where not known.
+            the images are the same, so it is wide); of speeds half the distance of the quartiles over
+            rounds; NaN where not known.
         facts: of the model.
         sources: folders.
         exact: of the kind that the claim is about.
+        place: machine and sizes of a speed; empty for what depends on data instead.
     """
 
     value: float
@@ -74,6 +77,12 @@ class Measurement:
     facts: Facts
     sources: tuple[str, ...]
     exact: bool
+    place: str = ""
+
+    @property
+    def of(self) -> str:
+        """Model, and data or machine."""
+        return f"{self.facts.label} on {self.place or self.facts.data}"
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,7 @@ class Sources:
 
     evaluations: Sequence[Evaluation] = ()
     recordings: Sequence[Recording] = ()
+    speeds: Sequence[Speed] = ()
 
 
 def measurements(claim: Wanted, sources: Sources) -> Iterator[Measurement]:
@@ -185,6 +195,57 @@ _SHARES = {
 }
 
 
+def _speed(claim: Wanted, name: str, sources: Sources) -> Iterator[Measurement]:
+    """Images a second, only on the paper's GPU; or how much faster than another model in the same
+    benchmark, in percent, anywhere.
+
+    Where a benchmark has no dense model of that size, the model itself with all tokens kept stands in
+    for it, which is never of the claim's kind: its gates still cost.
+    """
+    part = {"whole": "network", "backbone": "backbone"}[name]
+    for group in conditions(sources.speeds).values():
+        for one in group:
+            mine = one.part == part and one.facts.model == claim.model
+            if not mine or one.dense != (claim.model == "dense"):
+                continue
+            if not claim.against and _as_timed(one, claim.size):
+                low, high = one.quartiles
+                yield _of_speed(one, one.images_per_second, (high - low) / 2, exact=True)
+            for other in _slower(one, claim, group) if claim.against else ():
+                gains = one.faster_than(other)
+                noise = float(np.diff(np.quantile(gains, [0.25, 0.75]))[0]) / 2
+                exact = all(_as_timed(each, claim.size) for each in (one, other))
+                exact = exact and other.facts.model == claim.against
+                yield _of_speed(one, float(np.median(gains)), noise, exact, other)
+
+
+def _slower(one: Speed, claim: Wanted, group: Sequence[Speed]) -> list[Speed]:
+    """What a claim compares a variant with; a base ratio other than the model's own has no pair."""
+    if one.keep not in ("paper", "learned"):
+        return []
+    same = [other for other in group if other.facts.size == one.facts.size]
+    found = [other for other in same if other.facts.model == claim.against]
+    if claim.against == "dense":
+        return found or [other for other in same if other.model == one.model and other.dense]
+    return [other for other in found if other.keep == one.keep]
+
+
+def _as_timed(one: Speed, size: str) -> bool:
+    """Whether a speed was taken as the paper's: batch 1 on an A100, pictures of COCO's usual size."""
+    facts, sides = one.facts, [int(side) for side in one.size.split("x")]
+    model = facts.size == size and facts.neck == "adapter" and one.keep in ("", "paper", "learned")
+    return model and "A100" in one.device and one.batch == 1 and min(sides) == 800
+
+
+def _of_speed(
+    one: Speed, value: float, noise: float, exact: bool, other: Speed | None = None
+) -> Measurement:
+    against = "" if other is None else f", against {other.variant}"
+    place = f"{one.condition}{against}"
+    paths = (one.path.as_posix(),)
+    return Measurement(value, 1, 0, float("nan"), noise, one.facts, paths, exact, place)
+
+
 def _recorded(claim: Wanted, sources: Sources) -> Iterator[Recording]:
     for recording in sources.recordings:
         same = recording.facts.model == claim.model and _untouched(recording.facts)
@@ -263,4 +324,5 @@ MEASURES = {
     "share": _share,
     "usage": _usage,
     "trait": _trait,
+    "speed": _speed,
 }

@@ -177,7 +177,7 @@ def tradeoff(results: Sequence[Evaluation], options: argparse.Namespace) -> Iter
     evaluations.same_data(results)
     frame = evaluations.frame(results)
     frame["dense"] = [one.facts.method == "dense" for one in results]
-    frame["series"] = _series(results)
+    frame["series"] = series(results)
     published = all(one.facts.data.startswith("COCO") for one in results)
     for kind in ("box", "mask"):
         figure = Figure(figsize=(WIDTH, 2.7))
@@ -197,7 +197,7 @@ def tradeoff(results: Sequence[Evaluation], options: argparse.Namespace) -> Iter
         yield Product(f"tradeoff-{kind}", figure, frame)
 
 
-def _series(results: Sequence[Evaluation]) -> list[str]:
+def series(results: Sequence[Evaluation]) -> list[str]:
     """One line a model kind, size and way of deciding; presets differ within a line by their ratio."""
     names = []
     for one in results:

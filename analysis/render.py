@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.style import context
 
-from analysis import claims, evaluations, figures, insights, paper, sheet, tables
+from analysis import claims, evaluations, figures, gallery, insights, paper, sheet, tables
 from analysis.evaluations import Evaluation, EvaluationError
 from analysis.measurements import Recording, Sources
 from analysis.products import Entry, RenderError, file_name, save
@@ -33,6 +33,7 @@ FIGURES: dict[str, Entry] = {
         "pruned and reactivated share of tokens per block, all images", paper.reactivation, "runs"
     ),
     "usage-map": Entry("token usage averaged over all images", paper.usage_map, "runs"),
+    "gallery": Entry("usage maps of the same pictures, a row a model", gallery.gallery, "runs"),
     "tradeoff": Entry("AP against keep ratio and compute", paper.tradeoff, "results"),
     **insights.FIGURES,
 }

@@ -16,6 +16,10 @@ CAPTIONS = {
     "Table 4": "2-layer MLP against a complex gating network, COCO val2017.",
     "Table 5": "Token pruning methods on COCO val2017; differences are to DeiT.",
 }
+SPEED_CAPTION = (
+    "Images a second, median and quartiles over rounds, of `svit benchmark`. Comparable within a benchmark "
+    "only, and not with the paper's, which are of another machine."
+)
 REMARKS = (
     "Table 4 contradicts Table 5: the columns headed tiny hold values of the small model and the other "
     "way round, and 48.5 and 48.6 cannot be mask APs (Table 5: 42.5). Its own differences stay below 0.2.",
@@ -23,7 +27,9 @@ REMARKS = (
     "the preserving variants of EViT and ATS are in Table 2 only.",
     "The text's pruning rate of 0.7 is a keep ratio: 70 %, 49 % and 34.3 % of the tokens stay.",
     "DynamicViT-S with removed tokens diverges: a result, not a missing value.",
-    "Speeds are of batch 1 on an A100 with global attention; no other machine can confirm them.",
+    "Speeds are of batch 1 on an A100 with global attention; no other machine can confirm them. What "
+    "was measured elsewhere has a table of its own; only how much faster one model is than another shows "
+    "a direction.",
 )
 LEDGER_COLUMNS = {
     "where": "where",
@@ -87,13 +93,14 @@ def measured(row: pd.Series) -> str:
     if row["paper"] in ("yes", "no"):
         return "yes" if row["measured"] else "no"
     digits, sign = (3, "") if row["unit"] in ("share", "layers") else (1, "")
-    if "difference" in row["quantity"]:
+    timed = row["measure"].startswith("speed")
+    if "difference" in row["quantity"] or timed and row["against"]:
         sign = "+"
     text = f"{row['measured']:{sign}.{digits}f}"
     if pd.notna(row["spread"]):
         return f"{text} ± {row['spread']:.{digits}f} ({row['runs']:.0f} runs)"
     if pd.notna(row["noise"]):
-        return f"{text} ± {row['noise']:.{digits}f} (images)"
+        return f"{text} ± {row['noise']:.{digits}f} ({'rounds' if timed else 'images'})"
     return text
 
 
@@ -139,14 +146,23 @@ def counts(ledger: pd.DataFrame) -> str:
     )
 
 
-def tables_markdown(tables: dict[str, pd.DataFrame], others: pd.DataFrame) -> str:
-    """All tables, and what was measured elsewhere, as one page."""
+def tables_markdown(
+    tables: dict[str, pd.DataFrame], others: pd.DataFrame, timed: pd.DataFrame
+) -> str:
+    """All tables, and what was measured elsewhere, as one page.
+
+    Args:
+        others: `elsewhere`.
+        timed: `speeds.frame`.
+    """
     parts = ["# The paper's tables: printed beside measured"]
     for name, table in tables.items():
         parts += [f"## {name}", CAPTIONS[name], markdown(table)]
     if len(others):
         parts += ["## Measured on other models or data", "Not comparable with the numbers above."]
         parts.append(markdown(others.round(3)))
+    if len(timed):
+        parts += ["## Measured speed", SPEED_CAPTION, markdown(timed.round(3))]
     return "\n\n".join([*parts, *_remarks()]) + "\n"
 
 

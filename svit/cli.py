@@ -46,6 +46,7 @@ VERBS: dict[str, Verb] = {
     "evaluate": Verb("svit.evaluate", "measure box and mask AP on a COCO data set"),
     "benchmark": Verb("svit.benchmark", "measure speed: models side by side, stage by stage"),
     "train": Verb("svit.train", "train a detector, dense or pruned"),
+    "compare": Verb("svit.compare", "finetune and measure every method of the paper alike"),
     "calibrate": Verb("svit.calibrate", "fit the gates' thresholds on training images"),
     "convert": Verb("svit.convert", "turn released weights into a checkpoint of this workbench"),
     "dataset": Verb("svit.datasets", "write the synthetic shapes, or check a COCO json"),

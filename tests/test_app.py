@@ -6,11 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
+import pyarrow as pa
 import pytest
 from runs import PROVENANCE, parts, write_run
 from streamlit.testing.v1 import AppTest
 
-from analysis import metrics
+from analysis import biography, metrics
+from analysis.pages.image_stage import MODES
 from svit.store import RunWriter, open_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,27 +23,44 @@ ROOT = Path(__file__).resolve().parents[1]
 def app(monkeypatch):
     """Starts the app on folders of runs."""
 
-    def start(*folders: Path) -> AppTest:
+    def start(*folders: Path, links: dict[str, str] | None = None) -> AppTest:
         arguments = ["--runs", *map(str, folders)] if folders else []
         monkeypatch.setattr(sys, "argv", ["app.py", *arguments])
-        return AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+        page = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+        for name, value in (links or {}).items():
+            page.query_params[name] = value
+        return page.run()
 
     return start
 
 
 def texts(page: AppTest) -> str:
     elements = [*page.markdown, *page.caption, *page.subheader, *page.text, *page.code, *page.title]
-    return "\n".join(element.value for element in [*elements, *page.error, *page.info])
+    elements += [*page.error, *page.info, *page.warning]
+    return "\n".join(element.value for element in elements)
 
 
-def pictures(page: AppTest) -> list[str]:
-    """Addresses of the pictures, by content: usage, detections, layer."""
-    shown = page.get("image") or page.get("imgs")  # Streamlit before it knew them in tests
-    return [item.proto.imgs[0].url for item in shown]
+def grid_chart(page: AppTest) -> dict[str, pd.DataFrame]:
+    """The tables of the token grid."""
+    charts = page.get("vega_lite_chart") or page.get("arrow_vega_lite_chart")  # as versions name it
+    for chart in charts:
+        named = {dataset.name: dataset.data.data for dataset in chart.proto.datasets}
+        if "tokens" in named:
+            return {name: pa.ipc.open_stream(data).read_pandas() for name, data in named.items()}
+    raise AssertionError("the page shows no token grid")
+
+
+def chosen(page: AppTest) -> tuple[int, int]:
+    """Row and column of the token with the ring."""
+    return tuple(grid_chart(page)["chosen"].loc[0, ["row", "column"]])
+
+
+def overlay(page: AppTest) -> str:
+    return grid_chart(page)["overlay"]["url"].item()
 
 
 def heading(page: AppTest) -> str:
-    """The heading over the picture of one layer."""
+    """The heading over the token grid."""
     return next(item.value for item in page.markdown if "##### Block" in item.value)
 
 
@@ -56,43 +76,167 @@ def test_without_a_run_the_page_tells_the_command(app, tmp_path):
 def test_one_run_shows_its_first_image(app, tmp_path):
     run = write_run(tmp_path / "discs")
     page = app(tmp_path)
-    assert not page.exception and not page.error
+    assert not page.exception and not page.error and not page.warning
     assert page.subheader[0].value == "Image 1"
-    ratio = metrics.keep_ratios(run.trace(1))[3]
-    assert heading(page) == f"##### Block 4 keeps {ratio:.0%} of the tokens"
+    trace = run.trace(1)
+    assert heading(page) == f"##### Block 4 keeps {metrics.keep_ratios(trace)[3]:.0%} of the tokens"
     assert "framework torchvision" in texts(page)  # provenance stands below the figures
-    assert len(pictures(page)) == 3
+    tables = grid_chart(page)
+    assert tables["tokens"]["used"].tolist() == metrics.usage(trace).ravel().tolist()
+    assert tables["picture"]["url"].item().startswith("data:image/jpeg")
+    assert chosen(page) == biography.eventful(trace)
 
 
-def test_the_slider_moves_the_shown_layer(app, tmp_path):
+def test_the_slider_moves_the_shown_block(app, tmp_path):
     run = write_run(tmp_path / "discs")
     page = app(tmp_path)
-    before = pictures(page)[2]
-    page.slider(key="block of 12").set_value(11).run()
+    before = overlay(page)
+    page.slider(key="block").set_value(11).run()
     assert not page.exception
     ratio = metrics.keep_ratios(run.trace(1))[10]
     assert heading(page) == f"##### Block 11 keeps {ratio:.0%} of the tokens"
-    assert pictures(page)[2] != before
+    assert overlay(page) != before
 
 
-def test_score_and_opacity_change_their_pictures_only(app, tmp_path):
+def test_every_mode_draws_another_map(app, tmp_path):
     write_run(tmp_path / "discs")
     page = app(tmp_path)
-    urls = pictures(page)
-    page.slider(key="score").set_value(0.3).run()
+    maps = []
+    for mode in MODES:
+        page.session_state["mode"] = mode
+        page.run()
+        assert not page.exception
+        maps.append(overlay(page))
+    assert len(set(maps)) == len(maps) == 7
+
+
+def test_opacity_changes_the_map_and_score_the_boxes_below(app, tmp_path):
+    write_run(tmp_path / "discs")
+    page = app(tmp_path)
+    before = overlay(page)
     page.slider(key="opacity").set_value(0.2).run()
+    assert overlay(page) != before
+    pictures = shown_pictures(page)
+    page.slider(key="score").set_value(0.3).run()
     assert not page.exception
-    after = pictures(page)
-    assert after[0] != urls[0] and after[1] != urls[1] and after[2] == urls[2]
+    assert shown_pictures(page)[0] == pictures[0]  # the closeup of the token
+    assert shown_pictures(page)[1] != pictures[1]
+
+
+def shown_pictures(page: AppTest) -> list[str]:
+    """Addresses of the pictures, by content: the token's closeup, the detections."""
+    shown = page.get("image") or page.get("imgs")  # Streamlit before it knew them in tests
+    return [item.proto.imgs[0].url for item in shown]
+
+
+def test_a_click_on_a_token_tells_its_life(app, tmp_path):
+    run = write_run(tmp_path / "discs")
+    page = app(tmp_path)
+    row, column = (side - 1 for side in run.trace(1).grid.valid_hw)
+    click(page, row, column)
+    assert not page.exception and chosen(page) == (row, column)
+    life = biography.story(run.trace(1), row, column)
+    assert f"in **{life.used} of 12** blocks" in texts(page)
+    assert page.query_params["token"] == [f"{row},{column}"]
+
+
+def click(page: AppTest, row: int, column: int) -> None:
+    key = next(key for key in page.session_state.filtered_state if str(key).startswith("tokens ("))
+    page.session_state[key] = {"selection": {"token": [{"row": row, "column": column}]}}
+    page.run()
+
+
+def test_after_a_click_another_token_can_be_typed(app, tmp_path):
+    write_run(tmp_path / "discs")
+    page = app(tmp_path)
+    click(page, 2, 3)
+    page.number_input(key="token row").set_value(5).run()
+    assert not page.exception and chosen(page) == (5, 3)
+
+
+def test_playing_shows_one_block_after_the_other_and_stops_at_the_last(app, tmp_path):
+    write_run(tmp_path / "discs")
+    page = app(tmp_path)
+    page.slider(key="block").set_value(10).run()
+    page.button(key="play").click().run()
+    assert page.button(key="play").label == "Stop"
+    for block in (11, 12):
+        page.session_state["beat"] = 0.0  # long ago
+        page.run()
+        assert not page.exception and heading(page).startswith(f"##### Block {block} ")
+    assert page.button(key="play").label == "Play"
+    page.button(key="play").click().run()
+    assert heading(page).startswith("##### Block 1 ")
 
 
 def test_another_image_can_be_chosen(app, tmp_path):
     write_run(tmp_path / "discs")
     page = app(tmp_path)
-    choice = page.sidebar.selectbox[1]
+    choice = page.selectbox(key="image")
     assert choice.options == ["1  1.jpg", "2  2.jpg", "3  3.jpg"]
     choice.select(3).run()
     assert not page.exception and page.subheader[0].value == "Image 3"
+
+
+def test_images_are_searched_and_sorted(app, tmp_path):
+    write_run(tmp_path / "discs", (3, 1, 2))
+    page = app(tmp_path)
+    page.text_input(key="search").set_value("ball 2").run()
+    assert "1 of 3 images" in texts(page)
+    page.text_input(key="search").set_value("horse").run()
+    assert "No image fits" in texts(page)
+    page.text_input(key="search").set_value("").run()
+    page.selectbox(key="order").select("Most missed objects").run()
+    assert not page.exception and "3 of 3 images" in texts(page)
+    page.selectbox(key="image").select(3).run()
+    assert page.button(key="Previous image").disabled  # the first in recorded order
+    page.button(key="Next image").click().run()
+    assert page.subheader[0].value == "Image 1"
+
+
+def linked(app, folder: Path, **values: str) -> AppTest:
+    """The page as a link opens it."""
+    page = app(folder, links=values)
+    assert not page.exception
+    return page
+
+
+def test_a_link_restores_the_view(app, tmp_path):
+    for name in ("first", "second"):
+        write_run(tmp_path / name)
+    view = {"run": "second", "image": "2", "block": "9", "mode": "Usage", "token": "3,4"}
+    page = linked(app, tmp_path, **view, score="0.3", search="ball")
+    assert not page.warning
+    assert page.selectbox(key="run").value == "second" and page.subheader[0].value == "Image 2"
+    assert heading(page).startswith("##### Block 9 ") and chosen(page) == (3, 4)
+    assert page.slider(key="score").value == 0.3
+    page.slider(key="block").set_value(5).run()
+    assert page.query_params["block"] == ["5"] and page.query_params["run"] == ["second"]
+
+
+def test_wrong_values_in_a_link_are_told_and_ignored(app, tmp_path):
+    write_run(tmp_path / "inside" / "run")
+    write_run(tmp_path / "outside")
+    page = linked(
+        app,
+        tmp_path / "inside",
+        run=str(tmp_path / "outside"),
+        image="<b>9",
+        block="13",
+        score="7",
+        token="99,0",
+    )
+    told = "\n".join(item.value for item in page.warning)
+    assert len(page.warning) == 5
+    assert r"\<b\>9" in told and "rows 0 to" in told
+    assert page.selectbox(key="run").options == ["run"] and page.subheader[0].value == "Image 1"
+
+
+def test_runs_are_found_in_the_chosen_folders_only(app, tmp_path):
+    write_run(tmp_path / "inside" / "run")
+    write_run(tmp_path / "outside")
+    (tmp_path / "inside" / "link").symlink_to(tmp_path / "outside")
+    assert app(tmp_path / "inside").selectbox(key="run").options == ["run"]
 
 
 def test_several_runs_can_be_chosen_from_several_folders(app, tmp_path):
@@ -100,8 +244,8 @@ def test_several_runs_can_be_chosen_from_several_folders(app, tmp_path):
     with RunWriter(tmp_path / "b" / "second", {**PROVENANCE, "seed": 5}) as writer:
         writer.add(**parts("cat_1.jpg", 1))
     page = app(tmp_path / "a", tmp_path / "b")
-    assert page.sidebar.selectbox[0].options == ["first", "second"]
-    page.sidebar.selectbox[0].select(tmp_path / "b" / "second").run()
+    assert page.selectbox(key="run").options == ["first", "second"]
+    page.selectbox(key="run").select("second").run()
     assert not page.exception and "seed 5" in texts(page)
     assert page.subheader[0].value == r"Image cat\_1\.jpg"  # names from data are not Markdown
 
@@ -109,7 +253,7 @@ def test_several_runs_can_be_chosen_from_several_folders(app, tmp_path):
 def test_runs_of_the_same_name_are_told_apart(app, tmp_path):
     for folder in ("a", "b"):
         write_run(tmp_path / folder / "discs", (1,))
-    options = app(tmp_path / "a", tmp_path / "b").sidebar.selectbox[0].options
+    options = app(tmp_path / "a", tmp_path / "b").selectbox(key="run").options
     assert len(set(options)) == 2
 
 
@@ -138,7 +282,7 @@ def test_a_corrupt_run_says_so_and_shows_the_rest_on_request(app, tmp_path, how)
     page.checkbox[0].check().run()
     assert not page.exception
     assert page.subheader[0].value == "Image 2" and "1 images left out" in texts(page)
-    page.slider(key="block of 12").set_value(8).run()  # the choice stays
+    page.slider(key="block").set_value(8).run()  # the choice stays
     assert page.subheader[0].value == "Image 2"
 
 
@@ -148,7 +292,7 @@ def test_other_runs_work_beside_a_broken_one(app, tmp_path):
     (tmp_path / "a" / "run.json").write_text("{")
     page = app(tmp_path)
     assert not page.exception and "half-written" in texts(page)
-    page.sidebar.selectbox[0].select(tmp_path / "b").run()
+    page.selectbox(key="run").select("b").run()
     assert not page.exception and not page.error and page.subheader[0].value == "Image 1"
 
 

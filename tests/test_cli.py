@@ -169,7 +169,10 @@ def test_a_reader_that_has_gone_is_no_error() -> None:
 def test_presets_lists_every_preset(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["presets"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[1:]] == list(PRESETS)
+    named = [line.split()[0] for line in lines[1:] if line and not line.startswith("#")]
+    assert sorted(named) == sorted(PRESETS) and len(set(named)) == len(named)
+    (mine,) = (line for line in lines if line.startswith("svit-fixed-inherit-plain-nano "))
+    assert mine.split()[1:5] == ["gate", "no", "yes", "no"]  # paper Table 3, last row
 
 
 def test_a_printed_preset_is_a_file_that_loads_as_the_same_configuration(tmp_path: Path) -> None:

@@ -19,36 +19,55 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # floor -> modules. Fractions order rooms that share a floor of the plan. A new module needs a place here.
 FLOORS: dict[float, tuple[str, ...]] = {
-    0: ("svit", "svit.types", "svit.config", "analysis"),
-    0.3: ("svit.runfiles",),
+    0: ("svit", "svit.types", "svit.method_table", "analysis"),
+    0.1: ("svit.config",),
+    0.3: (
+        "svit.markdown",
+        "svit.runfiles",
+    ),
+    0.4: ("svit.masks",),
     0.6: ("svit.compute", "svit.shards"),
+    0.8: ("svit.run_writer",),
     1: ("svit.store", "svit.pruning", "svit.pruning.*", "svit.weightfiles", "svit.foreign"),
     1.5: ("svit.average_precision", "svit.launch", "svit.journal"),
     1.8: ("analysis.coverage", "analysis.evaluations"),
     2: ("analysis.metrics", "svit.models", "svit.models.*", "svit.data", "svit.data.*"),
     2.3: (
         *("analysis.census", "analysis.lifetimes", "analysis.matching", "analysis.objects"),
-        *("svit.conversion", "svit.recorder", "svit.feed", "svit.timing"),
+        *("svit.conversion", "svit.recorder", "svit.feed", "svit.timing", "svit.pictures"),
     ),
     2.6: ("analysis.agreement", "analysis.budget", "analysis.measurements", "svit.checkpoint"),
+    2.8: ("analysis.image_list",),
+    2.9: ("analysis.comparison", "analysis.drilldown"),
+    2.95: ("analysis.biography",),
     3: (
         *("analysis.figures", "analysis.averages", "analysis.claims"),
         *("svit.detectors", "svit.detectors.*"),
     ),
     3.3: (
+        "analysis.changes",
         *("analysis.insight_figures", "analysis.products", "analysis.tables"),
+        "analysis.token_maps",
         *("svit.intervene", "svit.provenance", "svit.optimise", "svit.snapshots", "svit.loading"),
     ),
     3.6: (
-        *("analysis.insights", "analysis.paper", "analysis.sheet"),
+        *("analysis.gallery", "analysis.insights", "analysis.paper", "analysis.sheet"),
         *("svit.calibrate", "svit.inference"),
     ),
-    4: ("analysis.render", "svit.recording"),
-    4.3: ("svit.summary", "svit.variants", "svit.benchmark_report"),
-    4.6: ("svit.evaluate", "svit.benchmark"),
+    4: ("analysis.render", "analysis.rates", "svit.recording", "svit.edits"),
+    4.3: (
+        "svit.compare_plan",
+        "svit.summary",
+        "svit.variants",
+        "svit.benchmark_report",
+        "svit.whatif",
+    ),
+    4.4: ("svit.series",),
+    4.6: ("svit.evaluate", "svit.benchmark", "svit.session"),
     4.8: ("svit.trainer",),
     5: ("svit.train", "svit.live", "svit.convert", "svit.datasets", "svit.presets", "svit.serve"),
-    5.5: ("svit.demo", "svit.doctor"),
+    5.3: ("svit.compare_row",),
+    5.5: ("svit.demo", "svit.doctor", "svit.compare"),
     6: ("app", "analysis.pages", "analysis.pages.*", "svit.cli"),
     7: ("svit.__main__",),
 }
@@ -189,8 +208,9 @@ import runs
 runs.write_run(Path({str(tmp_path / "run")!r}))
 sys.argv = ["app.py", "--runs", {str(tmp_path)!r}]
 app = AppTest.from_file("app.py", default_timeout=120).run()
-for page in sorted(Path("analysis/pages").glob("[!_]*.py")):
-    if page.stem != "live":
+for name in ("image", "compare", "dataset", "rates"):
+    page = Path("analysis/pages") / f"{{name}}.py"
+    if page.exists():
         app = app.switch_page(page.as_posix()).run()
         assert not app.exception, (page, app.exception)
 print(*[name for name in {sorted(HEAVY)} if name in sys.modules])

@@ -1,0 +1,146 @@
+"""The Compare page's numbers: compute of this image, and differences over all common images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+from analysis import comparison
+from analysis.pages import compare_charts, shell
+from analysis.pages.compare_parts import Comparison
+from svit.store import Run
+from svit.types import ImageId, TokenTrace
+
+HELP = {
+    "costs": "Multiply-accumulates of every module, counted from the recorded masks (one MAC is two "
+    "FLOPs). The box head counts the configured number of proposals, the mask head the detections.",
+    "all": "Means over the images that all runs hold. Differences are to the first run, with the 95 % "
+    "bootstrap interval over images. The keep ratio averages over the blocks that prune in any of the "
+    "runs; found / annotated objects at IoU 0.5.",
+}
+AT_ONCE = 300  # images of each run that are read without asking
+NAMES = {
+    "keep_ratio": "keep ratio",
+    "usage": "blocks a token",
+    "found": "objects found",
+    "extra": "detections of no object",
+    "gmacs": "GMACs",
+}
+
+
+def show_costs(view: Comparison, seen: Sequence[TokenTrace]) -> None:
+    """Where the multiply-accumulates of this image go in each run."""
+    st.markdown("##### Compute for this image", help=HELP["costs"])
+    ledgers = {}
+    for name, run, trace in zip(view.names, view.runs, seen, strict=True):
+        try:
+            ledgers[name] = comparison.cost_frame(run, [trace])
+        except comparison.CostError as error:
+            st.caption(f"{shell.plain(name)}: {shell.plain(str(error))}")
+    if not ledgers:
+        return
+    parts = [comparison.module_costs(frame).assign(run=name) for name, frame in ledgers.items()]
+    costs, totals = pd.concat(parts, ignore_index=True), comparison.cost_summary(ledgers)
+    st.altair_chart(compare_charts.cost_bars(costs, list(ledgers)), width="stretch")
+    left, right = st.columns([3, 1], vertical_alignment="center")
+    said = [
+        f"{row.run[0]} {row.gmacs:.2f}" + (f" ({row.change:+.1%})" if index else "")
+        for index, row in enumerate(totals.itertuples())
+    ]
+    left.caption("Whole network in GMACs: " + " · ".join(said))
+    with right:
+        shell.downloads(f"compare-compute-{view.image_id}", costs)
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def image_table(
+    _run: Run, key: tuple, image_ids: tuple, layers: tuple, score: float
+) -> pd.DataFrame:
+    """`comparison.image_frame` of one run."""
+    return comparison.image_frame(_run, image_ids, layers, score=score)
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def summary(_tables: Sequence[pd.DataFrame], key: tuple) -> pd.DataFrame:
+    """`comparison.summary_frame` of all runs."""
+    return comparison.summary_frame(_tables)
+
+
+def show_all(view: Comparison, image_ids: list[ImageId]) -> None:
+    """The runs over all common images; a row of the table below opens its image on this page."""
+    st.markdown(f"##### All {len(image_ids)} common images", help=HELP["all"])
+    shell.restore("everywhere", len(image_ids) <= AT_ONCE)
+    wanted = st.toggle(f"Read {len(image_ids)} images of each run", key="everywhere")
+    shell.remember(everywhere=wanted)
+    if not wanted:
+        return
+    layers = tuple(comparison.deciding_layers(view.runs))
+    with st.spinner(f"Reading {len(image_ids)} images of {len(view.runs)} runs", show_time=True):
+        tables = [
+            image_table(run, key, tuple(image_ids), layers, view.score)
+            for run, key in zip(view.runs, view.run_key, strict=True)
+        ]
+        means = summary(tables, (view.run_key, tuple(image_ids), view.score))
+    show_means(view, means)
+    show_changes(view, tables)
+
+
+def show_means(view: Comparison, means: pd.DataFrame) -> None:
+    """A row a run: its means, and its differences with their intervals."""
+    table = pd.DataFrame({"run": view.names, "differs in": view.facts})
+    table["kept"] = means["keep_ratio"]
+    table["kept, change"] = [interval(row, "keep_ratio") for row in means.to_dict("records")]
+    table["objects found"] = means["found_share"]
+    table["found an image, change"] = [interval(row, "found") for row in means.to_dict("records")]
+    table["GMACs"] = means["gmacs"]
+    table["GMACs, change"] = [interval(row, "gmacs") for row in means.to_dict("records")]
+    for name in ("kept, change", "found an image, change", "GMACs, change"):
+        table.loc[0, name] = "reference"
+    share = st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1)
+    columns = {"kept": share, "objects found": share}
+    columns["GMACs"] = st.column_config.NumberColumn(format="%.3f")
+    columns["run"] = st.column_config.TextColumn(width="medium")
+    st.dataframe(table, hide_index=True, column_config=columns)
+    shell.downloads("compare-runs", means.assign(run=view.names))
+
+
+def interval(row: dict, name: str) -> str:
+    """A mean difference with its interval; empty where it is unknown."""
+    value, low, high = (row[f"{name}_{end}"] for end in ("change", "low", "high"))
+    return "" if pd.isna(value) else f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def show_changes(view: Comparison, tables: Sequence[pd.DataFrame]) -> None:
+    """A row an image: one run against the first, the largest differences first."""
+    others = list(view.names[1:])
+    left, right = st.columns(2)
+    other = left.selectbox("Against the first run", others, key="against")
+    measure = right.selectbox(
+        "Largest change of", list(NAMES), format_func=NAMES.get, key="measure"
+    )
+    changes = comparison.change_frame(tables[0], tables[1 + others.index(other)])
+    ranked = comparison.largest_first(changes, measure)
+    shown = ranked.rename(columns=NAMES)
+    number = st.column_config.NumberColumn(format="%+.3f")
+    whole = st.column_config.NumberColumn(format="%+d")
+    columns = {name: number for name in NAMES.values()} | {
+        NAMES["found"]: whole,
+        NAMES["extra"]: whole,
+    }
+    picked = st.dataframe(
+        shown,
+        hide_index=True,
+        height=280,
+        column_config=columns,
+        on_select="rerun",
+        selection_mode="single-row",
+        key=f"changes {other} {measure}",
+    )
+    st.caption("Select a row to open its image above.")
+    shell.downloads("compare-images", ranked)
+    rows = picked["selection"]["rows"]
+    if rows and ranked["image_id"].iloc[rows[0]] != view.image_id:
+        st.session_state["image to compare"] = ranked["image_id"].iloc[rows[0]]
+        st.rerun()

@@ -1,0 +1,58 @@
+"""A whole run: where its tokens go, on objects and images, and whether missed objects had lost theirs."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from analysis.pages import dataset_budget, dataset_errors, dataset_objects, dataset_tokens, shell
+from analysis.pages.dataset_parts import Survey
+from svit.store import Run, RunError
+
+PARTS = {
+    "Tokens": dataset_tokens.show,
+    "Objects": dataset_objects.show,
+    "Budget": dataset_budget.show,
+    "Errors": dataset_errors.show,
+}
+HELP = (
+    "Tokens: usage, keep ratios, reactivation. Objects: tokens inside and outside objects, by size and "
+    "class. Budget: tokens against the complexity of the image. Errors: missed objects and what their "
+    "tokens did."
+)
+
+
+def show(run: Run) -> None:
+    """The page of a run that has images."""
+    st.subheader("Data set", anchor=False)
+    classes = f" · {len(run.class_names)} classes" if run.class_names else ""
+    objects = run.images["objects"].sum()
+    annotated = f" · {objects:,} annotated objects" if objects else ""
+    st.caption(f"{len(run):,} images{annotated}{classes} · {run.layers} blocks")
+    shell.restore("part", next(iter(PARTS)), PARTS)
+    part = st.segmented_control(
+        "Part", list(PARTS), key="part", required=True, help=HELP, label_visibility="collapsed"
+    )
+    shell.remember(part=part)
+    PARTS[part](Survey(run))
+
+
+def main() -> None:
+    """The page."""
+    with st.sidebar:
+        path = shell.choose_run("Run", "run")
+    run = shell.opened(path)
+    if run is None:
+        return
+    if not len(run):
+        shell.empty(
+            "This run holds no images yet. Record into it with:", f"svit record --out {run.path}"
+        )
+    else:
+        try:
+            show(run)
+        except RunError as error:
+            shell.complain(str(error), run.path)
+    shell.provenance(run)
+
+
+main()

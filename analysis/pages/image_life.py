@@ -1,0 +1,200 @@
+"""The Image page's token biography: pixels, states and scores of one token, and what lies over it."""
+
+from __future__ import annotations
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from analysis import biography, figures, token_maps
+from analysis.biography import Story
+from analysis.pages import shell
+from analysis.pages.image_view import TOKEN, View, token_chart
+
+STATES = {  # `comparison.STATES` in words, and the colour of each in the strip
+    "used": ("used", "#56657a"),
+    "never": ("pruned for good", "#ffffff"),
+    "later": ("back later", figures.LATER),
+    "next": ("back in the next block", figures.NEXT),
+}
+KEPT, PRUNED, HERE = "#00a5bd", "#dc267f", "#ffb000"
+INDENT = 28  # pixels left of both charts, so that their blocks stand below each other
+MOST = 4  # lines on what lies over the token
+HELP = {
+    "life": "Each square is a block. A pruned token skips the block and stays in the feature map; it "
+    "is reactivated when a later block uses it again.",
+    "margin": "Score: log-odds of keeping as the block's gate saw them. Margin: score less the limit, "
+    "the middle between the lowest score of a used token and the highest of a pruned one in this "
+    "image. Without a limit (sampled masks) the score itself is drawn.",
+    "over": "Share of the token's pixels that the object's mask covers, or its box where a detection "
+    "has no mask.",
+}
+
+
+def choose_token(view: View) -> tuple[int, int]:
+    """The chosen token, before its widgets are drawn: what was clicked or typed, what a link asks
+    for, or else the most eventful one of a new image."""
+    rows, columns = view.grid.valid_hw
+    asked = _clicked(view) or _asked(view)
+    if asked is not None:
+        for key, value in zip(TOKEN, asked, strict=True):
+            st.session_state[key] = value
+    row = min(st.session_state[TOKEN[0]], rows - 1)
+    column = min(st.session_state[TOKEN[1]], columns - 1)
+    st.session_state["token link"] = f"{row},{column}"
+    shell.remember(token=f"{row},{column}")
+    return row, column
+
+
+def _clicked(view: View) -> tuple[int, int] | None:
+    """The token of a click that was not answered yet."""
+    event = st.session_state.get(token_chart(view))
+    picked = event["selection"].get("token") if event else None
+    if not picked or picked == st.session_state.get("token clicked"):
+        return None
+    st.session_state["token clicked"] = picked
+    return int(picked[0]["row"]), int(picked[0]["column"])
+
+
+def _asked(view: View) -> tuple[int, int] | None:
+    """The token of a new link, or of the page's or image's first sight."""
+    image, before = (view.key[0], view.image_id), st.session_state.get("token of")
+    linked = st.query_params.get("token")
+    fresh = linked is not None and linked != st.session_state.get("token link")
+    missing = not set(TOKEN) <= set(st.session_state)
+    if not fresh and not missing and image == before:
+        return None
+    st.session_state["token of"] = image
+    old = _linked(view) if fresh or before in (None, image) else None
+    return old or biography.eventful(view.sample.trace)
+
+
+def _linked(view: View) -> tuple[int, int] | None:
+    """The token that the link or an earlier visit names, if the image has it."""
+    rows, columns = view.grid.valid_hw
+    text = shell.recalled("token", "")
+    parts = text.split(",")
+    if len(parts) == 2 and all(part.isascii() and part.isdigit() for part in parts):
+        row, column = map(int, parts)
+        if row < rows and column < columns:
+            return row, column
+    if text:
+        st.warning(
+            f"The link asks for the token “{shell.plain(text[:80])}”, but the image has rows "
+            f"0 to {rows - 1} and columns 0 to {columns - 1}."
+        )
+    return None
+
+
+def show(view: View, token: tuple[int, int], over: pd.DataFrame, layer: int) -> None:
+    """The panel of one token."""
+    rows, columns = view.grid.valid_hw
+    st.markdown("##### Token biography", help=HELP["life"])
+    picture, words = st.columns([1, 1.25], gap="small", vertical_alignment="center")
+    if view.sample.picture is not None:
+        picture.image(closeup(view, view.key, token), width="stretch")
+    with words:
+        row, column = st.columns(2)
+        row.number_input("Row", 0, rows - 1, key=TOKEN[0])
+        column.number_input("Column", 0, columns - 1, key=TOKEN[1])
+        st.caption(told(biography.story(view.sample.trace, *token)))
+    frame = biography.token_frame(view.sample.trace, *token, view.sample.limits)
+    st.altair_chart(life_chart(frame, layer), width="stretch", theme=None)
+    if frame["score"].notna().any():
+        st.markdown("Margin at each gate", help=HELP["margin"])
+        st.altair_chart(margin_chart(frame, shell.dark()), width="stretch", theme=None)
+    else:
+        st.caption(
+            "No scores are recorded for this token: the method has none, or they were left out."
+        )
+    show_over(over)
+    shell.downloads(f"token-{view.image_id}-{token[0]}-{token[1]}", frame)
+
+
+@st.cache_data(max_entries=200, show_spinner=False)
+def closeup(_view: View, key: tuple, token: tuple[int, int]) -> bytes:
+    return token_maps.closeup(_view.sample.picture, _view.grid, token)
+
+
+def told(life: Story) -> str:
+    """The story in a sentence or two."""
+    if life.used == life.blocks:
+        return f"Used in all {life.blocks} blocks."
+    words = [
+        f"Used in **{life.used} of {life.blocks}** blocks; first pruned at block {life.dropped}."
+    ]
+    if life.returns:
+        times = {1: "once", 2: "twice"}.get(life.returns, f"{life.returns} times")
+        words.append(f"Came back {times}, first at block {life.back}.")
+    else:
+        words.append("Never came back.")
+    return " ".join(words)
+
+
+def life_chart(frame: pd.DataFrame, layer: int) -> alt.LayerChart:
+    """A square for each block in the colour of the token's state; the shown block is framed."""
+    words, colours = zip(*STATES.values(), strict=True)
+    rows = frame.assign(word=[STATES[state][0] for state in frame["state"]])
+    scale = alt.Scale(domain=list(words), range=list(colours))
+    legend = alt.Legend(
+        orient="bottom", title=None, symbolType="square", columns=2, labelColor="#8a94a3", offset=4
+    )
+    axis = alt.Axis(labelAngle=0, domain=False, ticks=False, labelColor="#8a94a3", orient="top")
+    side = {"labels": False, "ticks": False, "domain": False}
+    left = alt.Axis(**side, minExtent=INDENT, maxExtent=INDENT)
+    base = alt.Chart(rows.assign(row="")).encode(
+        x=alt.X("block:O", title=None, axis=axis), y=alt.Y("row:N", title=None, axis=left)
+    )
+    squares = base.mark_rect(stroke="#8a94a3", strokeWidth=0.6, cornerRadius=3).encode(
+        color=alt.Color("word:N", scale=scale, legend=legend),
+        tooltip=[
+            "block",
+            alt.Tooltip("word", title="state"),
+            alt.Tooltip("score", format="+.2f"),
+            alt.Tooltip("margin", format="+.2f"),
+            alt.Tooltip("rank", format=".0%", title="tokens that score lower"),
+        ],
+    )
+    here = base.transform_filter(alt.datum.layer == layer).mark_rect(
+        fillOpacity=0, stroke=HERE, strokeWidth=2.5, cornerRadius=3
+    )
+    return _plain(squares + here, 104)
+
+
+def margin_chart(frame: pd.DataFrame, dark: bool) -> alt.LayerChart:
+    """A bar up for a kept token, down for a pruned one; paler blocks have no limit of their own."""
+    rows = frame.assign(
+        value=frame["margin"].fillna(frame["score"]),
+        kept=frame["state"] == "used",
+        measure=["score" if value else "margin" for value in frame["margin"].isna()],
+    )
+    axis = alt.Axis(labelAngle=0, domain=False, ticks=False, labelColor="#8a94a3")
+    grid = "#2b333e" if dark else "#e3e7ed"
+    numbers = alt.Axis(tickCount=4, labelColor="#8a94a3", domain=False, gridColor=grid, ticks=False)
+    base = alt.Chart(rows).encode(
+        x=alt.X("block:O", title=None, axis=axis, scale=alt.Scale(domain=rows["block"].tolist())),
+        tooltip=["block", "measure", alt.Tooltip("value", format="+.2f")],
+    )
+    bars = base.mark_bar(cornerRadius=2, width=alt.RelativeBandSize(0.62)).encode(
+        y=alt.Y("value:Q", title=None, axis=numbers),
+        color=alt.condition("datum.kept", alt.value(KEPT), alt.value(PRUNED)),
+        opacity=alt.condition("datum.measure == 'margin'", alt.value(1), alt.value(0.5)),
+    )
+    zero = alt.Chart(pd.DataFrame({"y": [0.0]})).mark_rule(color="#8a94a3").encode(y="y:Q")
+    return _plain(bars + zero, 120)
+
+
+def _plain(chart: alt.LayerChart, height: int) -> alt.LayerChart:
+    return chart.properties(height=height, background="transparent").configure_view(stroke=None)
+
+
+def show_over(over: pd.DataFrame) -> None:
+    """Objects and detections over the token, the ones that cover most of it first."""
+    st.markdown("Over this token", help=HELP["over"])
+    if over.empty:
+        st.caption("No annotated object and no detection.")
+    for row in over.head(MOST).itertuples():
+        score = "" if pd.isna(row.score) else f" {row.score:.2f}"
+        st.caption(f"**{shell.plain(row[3])}** · {row.kind}{score} · covers {row.cover:.0%}")
+    if len(over) > MOST:
+        st.caption(f"and {len(over) - MOST} more")

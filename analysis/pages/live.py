@@ -1,0 +1,219 @@
+"""A model run here and now, with its masks changed by hand: what is found, what it costs, kept as a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import streamlit as st
+
+from analysis import changes, metrics
+from analysis.pages import live_controls as controls
+from analysis.pages import live_sources as sources
+from analysis.pages import live_view as views
+from analysis.pages import shell
+from analysis.pages.live_controls import Mark, Wanted
+from analysis.pages.live_view import HELP, Job, Model, View
+from svit.store import RunError, open_run
+from svit.types import TokenTrace
+
+try:
+    with st.spinner("Loading PyTorch and the model code"):
+        from svit import live
+except ImportError as error:  # the viewer may be installed without torch
+    st.subheader("Live", anchor=False)
+    missing = f"This page runs a model, and {error}. The other pages need no PyTorch."
+    shell.empty(shell.plain(missing), "pip install -e '.[analysis]'")
+    st.stop()
+
+RUN_S, RACE_S, ROUNDS = 60, 120, 10  # seconds that a forward and a race may take; rounds of a race
+
+
+@st.cache_resource
+def workplace() -> live.Workplace:
+    """One model in memory for everybody who looks at this app."""
+    return live.Workplace()
+
+
+@st.cache_resource(max_entries=24, show_spinner=False)
+def outcome(_job: Job, _edits: tuple, key: tuple) -> tuple[live.Outcome, Model]:
+    """One forward, and what is to be known of the model; the key names all of it."""
+    with workplace().session(_job.path) as session:
+        found = session.run(_job.picture, _edits, timeout_s=RUN_S)
+        names, truth = session.names(_job.picture), session.truth(_job.picture)
+        return found, Model(session.about, session.targets, names, truth, session.mode)
+
+
+def attempt(work: Callable, *arguments):
+    """What a job returns, or None after the page said why it did not."""
+    try:
+        return work(*arguments)
+    except live.Busy as error:
+        st.warning(f"{str(error).capitalize()}.", icon=":material/hourglass_top:")
+        st.button("Try again", icon=":material/refresh:")
+    except TimeoutError as error:
+        st.error(f"Stopped: {error}.", icon=":material/timer_off:")
+    except live.EditError as error:
+        st.error(f"This edit does not fit: {shell.plain(str(error))}.", icon=":material/block:")
+        st.button("Start over", icon=":material/undo:", on_click=controls.start_over, key="again")
+    except (live.CheckpointError, RunError, OSError, ValueError) as error:
+        st.error("That did not work.", icon=":material/broken_image:")
+        st.code(str(error), language=None, wrap_lines=True)
+    return None
+
+
+def run(job: Job, edits: tuple = ()) -> tuple[live.Outcome, Model] | None:
+    """The outcome of a forward, or None after the page said why there is none."""
+    size = job.path.stat().st_size / 2**20
+    loading = f"Loading {job.path.name} ({size:.1f} MB) and running it on one picture"
+    with st.spinner("Running the model" if workplace().holds(job.path) else loading):
+        return attempt(outcome, job, edits, (*job.key, *(one.key for one in edits)))
+
+
+def lenders(job: Job) -> dict[str, Callable[[], TokenTrace | None]]:
+    """Who may lend masks for this picture: name -> what returns them."""
+    found: dict[str, Callable[[], TokenTrace | None]] = {}
+    for name, path in sources.checkpoints(live.checkpoints(shell.folders())).items():
+        if path != job.path:
+            found[f"model {name}"] = partial(model_masks, path, job)
+    for name, path in shell.labels(shell.runs()).items() if job.key[2] == "run" else ():
+        try:
+            recording = open_run(path)
+        except RunError:  # its own page says what is wrong with it
+            continue
+        if job.picture.image_id in recording.image_ids:
+            found[f"run {name}"] = partial(recording.trace, job.picture.image_id)
+    return found
+
+
+def model_masks(path: Path, job: Job) -> TokenTrace | None:
+    """The masks that another model decides for the picture."""
+    done = run(Job(path, job.picture, (*sources.stamp(path), *job.key[2:])))
+    return done and done[0].trace
+
+
+def edits_of(wanted: Wanted, lent: dict) -> tuple[tuple[live.Edit, ...], int] | None:
+    """The edits in the order they act, and the place of the first brushed one; None where masks that
+    are wanted cannot be had."""
+    edits: list[live.Edit] = []
+    if wanted.dial == "shift" and wanted.value:
+        edits.append(live.Shift(wanted.value))
+    if wanted.dial == "ratio":
+        edits.append(live.KeepRatio(wanted.value))
+    if wanted.lender:
+        trace = lent[wanted.lender]()
+        if trace is None:
+            return None
+        edits.append(live.Transplant(trace, wanted.lender))
+    first = len(edits)
+    edits += [brushed(mark) for mark in wanted.marks]
+    edits += [live.NoReactivation()] * (wanted.forbid and not wanted.remove)
+    edits += [live.Remove()] * wanted.remove
+    if wanted.control != "none":
+        edits.append(live.Control(wanted.control, wanted.draw))
+    return tuple(edits), first
+
+
+def brushed(mark: Mark) -> live.Edit:
+    if mark.box is not None:
+        return live.KeepBox(mark.box, mark.layers, mark.name)
+    return live.Brush(mark.layers, mark.tokens, mark.on)
+
+
+def race(view: View) -> live.Latency:
+    """Both sides timed in turn."""
+    with st.spinner("Measuring both sides in turn"), workplace().session(view.job.path) as session:
+        return session.race(view.job.picture, view.after, ROUNDS, timeout_s=RACE_S)
+
+
+def show_keep(view: View) -> None:
+    """Writes the result as a run that the other pages open."""
+    with st.expander("Keep the result as a run", icon=":material/save:"):
+        root = next((folder for folder in shell.folders() if folder.is_dir()), shell.folders()[0])
+        with st.form("keep", border=False):
+            left, right = st.columns([4, 1], vertical_alignment="bottom")
+            name = left.text_input(f"Name of the run, in {root}", "what-if", max_chars=80)
+            if right.form_submit_button("Keep", width="stretch"):
+                path = attempt(keep, view, root, name)
+                if path is not None:
+                    st.success(f"Kept as {shell.plain(str(path))}; the other pages list it now.")
+        st.caption("Its provenance names the model, the picture and every edit.")
+
+
+def keep(view: View, root: Path, name: str) -> Path:
+    """The folder of the new run."""
+    with workplace().session(view.job.path) as session:
+        return session.keep(view.after, view.job.picture, live.new_run(root, name))
+
+
+def show(job: Job) -> None:
+    """The page of a model and a picture."""
+    plain = run(job)
+    if plain is None:
+        return
+    before, model = plain
+    st.caption(shell.plain(f"{model.about} · {job.picture.origin}"))
+    controls.forget_places(job.key)
+    pictures = st.container()
+    left, numbers = st.columns([5, 4], gap="large")
+    score = st.session_state["score from"]
+    with left:
+        lent = lenders(job)
+        truth = model.truth
+        same = changes.change_frame(
+            before.detections, before.detections, truth, model.names, score=score
+        )
+        first = metrics.gated_layers(before.trace.layers, model.targets)[0]
+        wanted = controls.panel(
+            before.trace.layers,
+            first,
+            views.chosen_tokens(before.trace),
+            same if truth is not None else None,
+            list(lent),
+            model.mode in live.SHIFTED,
+        )
+    with left:
+        st.markdown("##### Edits, in the order they act", help=HELP["page"])
+        made = edits_of(wanted, lent)
+        done = None if made is None else run(job, made[0])
+        if made is not None:
+            controls.list_edits([one.sentence for one in made[0]], made[1])
+    if done is None:
+        return
+    changed = changes.change_frame(
+        before.detections, done[0].detections, truth, model.names, score=score
+    )
+    view = View(job, model, before, done[0], changed, score)
+    with pictures:
+        for place, draw in zip(
+            st.columns(3, gap="medium"),
+            (
+                views.show_tokens,
+                *(partial(views.show_side, side=one) for one in ("before", "after")),
+            ),
+            strict=True,
+        ):
+            with place:
+                draw(view)
+    with numbers:
+        views.show_numbers(view, partial(attempt, race))
+    views.show_details(view)
+    show_keep(view)
+
+
+def main() -> None:
+    """The page."""
+    st.subheader("Live: change the masks of a model", anchor=False, help=HELP["page"])
+    with st.sidebar:
+        path = sources.choose_model(sources.checkpoints(live.checkpoints(shell.folders())))
+        picture = attempt(sources.choose_picture, live)
+        shell.restore("score from", 0.5)
+        st.slider("Score from", 0.05, 0.95, step=0.05, key="score from")
+    if picture is None:
+        st.info(sources.WAITING[st.session_state["source"] or "scene"], icon=":material/image:")
+        return
+    show(Job(path, picture[0], (*sources.stamp(path), *picture[1])))
+
+
+main()

@@ -1,0 +1,206 @@
+"""What the Live page draws: pictures before and after, the token grid to brush on, bars; no model."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+
+import altair as alt
+import numpy as np
+import pandas as pd
+import streamlit as st
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from analysis import changes, figures
+from analysis.pages import shell
+from svit.types import Detections, TokenGrid
+
+WIDTH = 3.6  # inches of a picture
+SIDE = 640  # pixels of the picture behind the token grid
+GRID = 310  # pixels of the token grid's height for a square picture
+TALLEST = 1.1  # height / width of the tallest picture shown
+STATES = {
+    "used": "rgba(0, 0, 0, 0)",
+    "pruned": "rgba(255, 255, 255, 0.82)",
+    "turned on": "rgba(0, 190, 160, 0.6)",
+    "turned off": "rgba(220, 38, 127, 0.68)",
+}
+SIDES = {"before": "#9aa8b8", "after": "#00a0b8"}
+STATE_NAMES = {
+    "kept": "found before and after",
+    "lost": "lost",
+    "gained": "gained",
+    "missed": "missed before and after",
+}
+
+
+def draw_found(
+    found: Detections,
+    image: np.ndarray,
+    grid: TokenGrid,
+    ax: Axes,
+    names: Sequence[str],
+    score: float,
+    marked: pd.DataFrame,
+    after: bool,
+) -> Axes:
+    """Detections over the picture; objects that the edits lost or gained are framed."""
+    figures.picture(image, grid, ax)
+    figures.detections(found, ax, class_names=names, threshold=score)
+    lost, gained = (marked[marked["state"] == state] for state in ("lost", "gained"))
+    changes.outline(lost, ax, changes.LOST, "--" if after else "-")
+    if after:
+        changes.outline(gained, ax, changes.GAINED)
+    return ax
+
+
+def frames_said(changed: pd.DataFrame, side: str) -> str:
+    """What the frames in a picture mean, if there are any."""
+    counts = changed["state"].value_counts()
+    lost, gained = int(counts.get("lost", 0)), int(counts.get("gained", 0))
+    words = [f"red frame: {lost} lost by the edits"] * bool(lost)
+    words += [f"green frame: {gained} gained"] * bool(gained and side == "after")
+    return f"{'; '.join(words)}.".capitalize() if words else ""
+
+
+def shape(grid: TokenGrid) -> float:
+    """Height / width of the picture on the page."""
+    height, width = grid.image_hw
+    return min(height / width, TALLEST)
+
+
+@st.cache_data(max_entries=60, show_spinner=False)
+def found_png(_draw, key: tuple, ratio: float, dark: bool) -> bytes:
+    """The picture that `_draw` fills, kept under the key."""
+    return shell.png(_draw, WIDTH, ratio, dark)
+
+
+def both_figure(before, after, ratio: float) -> Figure:
+    """Before and after side by side, for a file; each draws on an Axes."""
+    figure = Figure(figsize=(2 * WIDTH, WIDTH * ratio + 0.25))
+    for ax, draw, title in zip(figure.subplots(1, 2), (before, after), SIDES, strict=True):
+        draw(ax)
+        ax.set_title(title)
+    return figure
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def address(_pixels: np.ndarray, key: tuple) -> str:
+    """The picture as a data address for the chart."""
+    picture, buffer = Image.fromarray(_pixels), io.BytesIO()
+    picture.thumbnail((SIDE, SIDE))
+    picture.save(buffer, "JPEG", quality=88)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def token_grid(tokens: pd.DataFrame, grid: TokenGrid, url: str) -> alt.LayerChart:
+    """The tokens of one block over the picture: a click picks one (shift adds), dragging a field.
+
+    `tokens` is `changes.token_frame`. The picture keeps its shape at any width of the column.
+    """
+    side, across = grid.image_hw
+    pixel = f"min(width / {across}, height / {side})"  # both axes at one scale: tokens stay square
+    x, y = (
+        alt.Scale(
+            domainMin=0, domainMax=alt.ExprRef(f"{length} / {pixel}"), nice=False, reverse=turned
+        )
+        for length, turned in (("width", False), ("height", True))
+    )
+    ends = {"x": alt.X("x0:Q", axis=None, scale=x), "y": alt.Y("y0:Q", axis=None, scale=y)}
+    ends |= {"x2": "x1", "y2": "y1"}
+    ground = pd.DataFrame([{"x0": 0, "y0": 0, "x1": across, "y1": side, "url": url}])
+    picture = alt.Chart(ground).mark_image(aspect=False).encode(**ends, url="url:N")
+    point = alt.selection_point(
+        name="token", fields=["row", "column"], toggle="event.shiftKey", empty=False
+    )
+    field = alt.selection_interval(
+        name="field", mark=alt.BrushConfig(fill="#00778e", fillOpacity=0.15, stroke="#00b4cc")
+    )
+    colours = alt.Scale(domain=list(STATES), range=list(STATES.values()))
+    shown = alt.Chart(tokens).encode(**ends)
+    cells = shown.mark_rect(
+        opacity=1, stroke="#8a94a3", strokeWidth=0.35, cursor="crosshair"
+    ).encode(
+        fill=alt.Fill("state:N", scale=colours, legend=None),
+        tooltip=["row:Q", "column:Q", "state:N"],
+    )
+    chosen = (
+        shown.transform_filter(point)
+        .mark_rect(filled=False, stroke="#ff3d9a", strokeWidth=2.5)
+        .encode()
+    )
+    return (
+        alt.layer(picture, cells.add_params(point, field), chosen)
+        .properties(height=round(GRID * shape(grid)))
+        .configure_view(strokeWidth=0)
+    )
+
+
+def selected(event: dict, tokens: pd.DataFrame) -> tuple[tuple[int, int], ...]:
+    """The tokens that a click or a dragged field chose, from the chart's selections."""
+    points = {
+        (int(one["row"]), int(one["column"])) for one in event.get("token", []) if "row" in one
+    }
+    field = event.get("field") or {}
+    ranges = [sorted(field[name]) for name in ("x0", "y0") if len(field.get(name, ())) == 2]
+    if len(ranges) == 2:
+        (left, right), (top, bottom) = ranges
+        inside = tokens[
+            (tokens["x0"] < right)
+            & (tokens["x1"] > left)
+            & (tokens["y0"] < bottom)
+            & (tokens["y1"] > top)
+        ]
+        points |= set(zip(inside["row"].tolist(), inside["column"].tolist(), strict=True))
+    return tuple(sorted(points))
+
+
+def ratio_chart(ratios: pd.DataFrame, block: int) -> alt.LayerChart:
+    """Kept tokens of every block, before and after, with the target as a dashed step."""
+    x = alt.X("block:O", title="block", axis=alt.Axis(labelAngle=0))
+    colour = alt.Color(
+        "masks:N",
+        scale=alt.Scale(domain=list(SIDES), range=list(SIDES.values())),
+        legend=alt.Legend(orient="top", title=None, offset=2),
+    )
+    share = alt.Axis(format="%", tickCount=5)
+    bars = (
+        alt.Chart(ratios)
+        .mark_bar()
+        .encode(
+            x=x,
+            xOffset=alt.XOffset("masks:N", sort=list(SIDES)),
+            y=alt.Y("ratio:Q", title="kept tokens", axis=share, scale=alt.Scale(domain=[0, 1])),
+            color=colour,
+            opacity=alt.condition(f"datum.block == {block}", alt.value(1), alt.value(0.72)),
+            tooltip=["block", "masks", alt.Tooltip("ratio", format=".1%")],
+        )
+    )
+    known = ratios[ratios["masks"] == "after"].dropna(subset=["target"])
+    target = alt.Chart(known).mark_tick(color="#dc267f", thickness=2).encode(x=x, y="target:Q")
+    return (bars + target).properties(height=250)
+
+
+def change_table(frame: pd.DataFrame):
+    """The changes for reading: what happened, class, scores; lost and gained in colour."""
+    order = {"lost": 0, "gained": 1, "kept": 2, "missed": 3}
+    rows = frame.sort_values("state", key=lambda state: state.map(order), kind="stable")
+    shown = pd.DataFrame(
+        {
+            "object": rows["class"],
+            "change": rows["state"].map(STATE_NAMES),
+            **{f"score {side}": rows[side].map(_score) for side in SIDES},
+        }
+    )
+    ink = {"lost": changes.LOST, "gained": changes.GAINED}
+    ink = {STATE_NAMES[state]: colour for state, colour in ink.items()}
+    return shown.style.map(
+        lambda text: f"color: {ink[text]}; font-weight: 600" if text in ink else "", ["change"]
+    )
+
+
+def _score(score: float) -> str:
+    return "–" if np.isnan(score) else f"{score:.2f}"

@@ -1,0 +1,92 @@
+"""Pictures of one pixel a token that lie over an image on screen, and the pixels around one token."""
+
+from __future__ import annotations
+
+import io
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
+from PIL import Image, ImageDraw
+
+from analysis import figures
+from svit.types import TokenGrid
+
+VEIL = "#1c232d"  # over what a mode leaves out
+STATE_COLOURS = {"never": figures.PRUNED, "later": figures.LATER, "next": figures.NEXT}
+SCORE_COLOURS = ("#dc267f", "#f4f4f4", "#00778e")  # below, on and above the limit
+SCORES = LinearSegmentedColormap.from_list("score", SCORE_COLOURS)
+RING = "#ffb000"
+CONTEXT = 3  # tokens shown on each side of the one cut out
+
+
+def states(codes: np.ndarray, opacity: float) -> np.ndarray:
+    """Pruned tokens in the colour of what becomes of them, used ones clear.
+
+    Args:
+        codes: `comparison.lives` of one layer.
+
+    Returns: uint8 RGBA (rows, columns, 4), as all maps here.
+    """
+    palette = np.zeros((len(STATE_COLOURS) + 1, 4))
+    for code, colour in enumerate(STATE_COLOURS.values(), 1):
+        palette[code] = (*to_rgb(colour), opacity)
+    return _bytes(palette[codes])
+
+
+def only(shown: np.ndarray, opacity: float) -> np.ndarray:
+    """The tokens of a bool map clear, a veil over the others."""
+    cover = np.zeros((*shown.shape, 4))
+    cover[~shown] = (*to_rgb(VEIL), opacity)
+    return _bytes(cover)
+
+
+def scores(values: np.ndarray, reach: float, opacity: float) -> np.ndarray:
+    """Scores or margins in `SCORES` from -reach to reach; clear where not a number."""
+    colours = SCORES(np.nan_to_num(values / reach) / 2 + 0.5)
+    colours[..., 3] = np.where(np.isfinite(values), opacity, 0)
+    return _bytes(colours)
+
+
+def usage(counts: np.ndarray, limits: tuple[int, int], opacity: float) -> np.ndarray:
+    """Counts of layers in the steps of the style's colour map, as `figures.usage_heatmap`."""
+    low, high = limits
+    colours = mpl.colormaps["inferno"].resampled(high - low + 1)(counts - low)
+    colours[..., 3] = opacity
+    return _bytes(colours)
+
+
+def _bytes(colours: np.ndarray) -> np.ndarray:
+    return np.rint(colours * 255).astype(np.uint8)
+
+
+def encoded(pixels: np.ndarray) -> bytes:
+    """A PNG of uint8 pixels."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def closeup(picture: np.ndarray, grid: TokenGrid, token: tuple[int, int], side: int = 240) -> bytes:
+    """A PNG, `side` pixels square: a token, ringed, amid `CONTEXT` tokens on each side.
+
+    Args:
+        picture: uint8 RGB of any resolution; beyond its border the field's colour stands.
+    """
+    tall, wide = picture.shape[:2]
+    units = np.array([tall, wide]) / np.array(grid.resized_hw) * grid.patch  # pixels a token
+    start = (np.array(token) - CONTEXT) * units
+    end = (np.array(token) + CONTEXT + 1) * units
+    box = (start[1], start[0], end[1], end[0])
+    field = Image.new("RGB", (side, side), figures.FIELD)
+    inside = np.clip(box, 0, (wide, tall, wide, tall))
+    scale = side / np.array([end[1] - start[1], end[0] - start[0]] * 2)
+    corner = np.array([start[1], start[0]] * 2)
+    left, top, right, bottom = np.rint((inside - corner) * scale).astype(int).tolist()
+    part = Image.fromarray(picture).resize(
+        (right - left, bottom - top), Image.Resampling.BICUBIC, box=tuple(inside)
+    )
+    field.paste(part, (left, top))
+    ring = np.array([CONTEXT, CONTEXT, CONTEXT + 1, CONTEXT + 1]) * side / (2 * CONTEXT + 1)
+    ImageDraw.Draw(field).rectangle(np.rint(ring).tolist(), outline=RING, width=3)
+    return encoded(np.asarray(field))

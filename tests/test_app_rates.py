@@ -1,0 +1,214 @@
+"""The Rates page driven headless, and the frames behind it: what is measured, printed, left out, apart."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from driven import charts, open_page, texts
+from runs import parts, write_run
+from streamlit.testing.v1 import AppTest
+from summaries import SHAPES, provenance, write_result
+
+from analysis import rates
+from svit.store import RunWriter
+
+
+@pytest.fixture
+def page(monkeypatch, tmp_path):
+    """Opens the page on a folder of runs; results lie beside it."""
+    (tmp_path / "runs").mkdir()
+    return lambda **query: open_page(monkeypatch, "rates", tmp_path / "runs", **query)
+
+
+def write_curve(folder: Path, **choices) -> None:
+    """A dense model and one model at three keep ratios, on the same images."""
+    write_result(folder / "dense", 41, 37, macs=120e9, method="dense", **choices)
+    for number, base in enumerate((0.5, 0.7, 0.9)):
+        write_result(folder / f"svit-{base}", 38 + number, 34 + number, base=base, **choices)
+
+
+def points(app: AppTest, chart: int = 0) -> set[str]:
+    """Folders of the results that a chart shows."""
+    data = app.get("vega_lite_chart")[chart].proto
+    blobs = [data.data.data, *(item.data.data for item in data.datasets)]
+    return {
+        name
+        for name in ("dense", "svit-0.5", "svit-0.7", "svit-0.9", "shapes")
+        if any(f"/{name}".encode() in blob for blob in blobs)
+    }
+
+
+def test_without_evaluations_the_page_tells_the_command_and_shows_the_paper(page):
+    app = page()
+    assert not app.exception
+    assert "No evaluation found" in texts(app) and "svit demo" in texts(app)
+    assert len(charts(app)) == 1 and "Printed in the paper" in texts(app)
+
+
+def test_results_beside_the_chosen_folder_make_a_curve(page, tmp_path):
+    write_curve(tmp_path / "results")
+    app = page()
+    assert not app.exception and not app.error
+    assert points(app) == {"dense", "svit-0.5", "svit-0.7", "svit-0.9"}
+    assert "COCO val2017, 5000 images" in texts(app)
+    measured, printed = charts(app)
+    assert "box AP" in measured and "(paper)" not in measured and "(paper)" in printed
+    assert points(app, 1) == set()  # what the paper prints shares nothing with what was measured
+
+
+def test_results_on_other_images_never_share_a_chart(page, tmp_path):
+    write_curve(tmp_path / "runs")
+    other = {"data_sha256": "beef" * 16}
+    write_result(tmp_path / "runs" / "shapes", classes=SHAPES, images=100, facts=other)
+    app = page()
+    assert not app.exception and "shapes" not in points(app)
+    choice = app.selectbox(key="data")
+    assert choice.options == ["COCO val2017, 5000 images (feedfe)", "shapes, 100 images (beefbe)"]
+    choice.select(choice.options[1]).run()
+    assert points(app) == {"shapes"}
+
+
+@pytest.mark.parametrize(
+    ("cost", "title"),
+    [
+        ("base", "base keep ratio"),
+        ("kept", "kept tokens"),
+        ("backbone", "GMACs"),
+        ("macs", "GMACs"),
+    ],
+)
+def test_accuracy_stands_against_every_cost(page, tmp_path, cost, title):
+    write_curve(tmp_path / "results")
+    app = page(against=cost, ap="mask")
+    assert not app.exception and not app.warning
+    assert title in charts(app)[0] and "mask AP" in charts(app)[0]
+    assert ("The paper prints no such costs" in texts(app)) == (cost != "base")
+
+
+def test_a_speed_needs_a_recording_of_the_same_model(page, tmp_path):
+    write_result(tmp_path / "results" / "one", facts={"device": "cpu", "weights_sha256": "a"})
+    app = page(against="speed")
+    assert not app.exception and "svit evaluate --record" in texts(app)
+    source = {**provenance(), "device": "cpu", "weights_sha256": "a"}
+    write_run(tmp_path / "runs" / "one", provenance=source)
+    app = page(against="speed")
+    assert "images a second" in charts(app)[0] and "on cpu" in texts(app)
+
+
+def test_speeds_are_those_of_the_same_weights_data_and_choices(tmp_path):
+    write_result(tmp_path / "results" / "one", facts={"weights_sha256": "a", "batch": 1})
+    results = rates.collect([tmp_path]).results
+    with RunWriter(tmp_path / "run", {**provenance(), "weights_sha256": "a", "batch": 1}) as writer:
+        for image_id, seconds in ((1, 0.1), (2, 0.4), (3, 0.2)):
+            writer.add(**{**parts(image_id), "extra": {"seconds": seconds}})
+    others = [{"weights_sha256": "b", "batch": 1}, {"weights_sha256": "a", "batch": 2}]
+    for number, facts in enumerate(others):
+        write_run(tmp_path / f"other-{number}", provenance={**provenance(), **facts})
+    runs = rates.collect([], sorted(tmp_path.glob("*-*")) + [tmp_path / "run"]).runs
+    assert rates.rate_frame(results, runs)["images_per_second"].tolist() == [5.0]
+    assert np.isnan(rates.rate_frame(results, runs[:2])["images_per_second"]).all()
+
+
+def test_a_damaged_summary_is_named_and_the_others_are_drawn(page, tmp_path):
+    write_curve(tmp_path / "results")
+    (tmp_path / "results" / "svit-0.5" / "summary.json").write_text('{"box": 3')
+    run = write_run(tmp_path / "runs" / "broken")
+    shard = next(run.path.glob("*.tokens.parquet"))
+    shard.write_bytes(shard.read_bytes()[:-9])
+    app = page()
+    assert not app.exception and points(app) == {"dense", "svit-0.7", "svit-0.9"}
+    assert "svit-0.5/summary.json" in texts(app) and shard.name in texts(app)
+    assert any("cannot be read: 2" in one.label for one in app.expander)
+
+
+def test_evaluations_behind_links_out_of_the_folder_are_not_read(tmp_path):
+    write_curve(tmp_path / "elsewhere")
+    (tmp_path / "runs").mkdir()
+    for name in ("link", "svit"):
+        (tmp_path / "runs" / name).symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "runs" / "summary.json").symlink_to(
+        tmp_path / "elsewhere" / "dense" / "summary.json"
+    )
+    assert rates.collect([tmp_path / "runs"]).results == []
+
+
+def shown(app: AppTest):
+    return app.dataframe[0].value
+
+
+def test_the_ledger_says_what_a_result_of_the_papers_kind_confirms(page, tmp_path):
+    write_result(tmp_path / "results" / "svit", box=45.4, mask=35.0)  # the paper: 45.5 and 40.7
+    app = page(view="Claims")
+    assert not app.exception and "confirmed" in texts(app)
+    everything = len(shown(app))
+    app.pills(key="verdict").set_value(["confirmed"]).run()
+    assert set(shown(app)["verdict"]) == {"confirmed"}
+    assert any(value.startswith("45.4") for value in shown(app)["measured"])
+    app.pills(key="verdict").set_value(["contradicted"]).run()
+    assert any(value.startswith("35.0") for value in shown(app)["measured"])
+    assert 0 < len(shown(app)) < everything
+
+
+def test_the_ledger_is_filtered_by_place_words_and_measurements(page, tmp_path):
+    write_result(tmp_path / "results" / "svit", box=45.4)
+    app = page(view="Claims")
+    app.multiselect(key="where").set_value(["Table 3"]).run()
+    assert set(shown(app)["where"]) == {"Table 3"}
+    app.multiselect(key="where").set_value([]).run()
+    app.text_input(key="claim words").set_value("DYNAMICVIT").run()
+    assert shown(app)["claim"].str.contains("DynamicViT").all() and len(shown(app))
+    app.text_input(key="claim words").set_value("").run()
+    app.toggle(key="measured only").set_value(True).run()
+    assert not app.exception and (shown(app)["measured"] != "–").all()
+    app.text_input(key="claim words").set_value("(no [such claim").run()
+    assert not app.exception and len(shown(app)) == 0
+
+
+def test_tables_print_paper_and_measured_apart(page, tmp_path):
+    write_result(tmp_path / "results" / "svit", box=45.4)
+    app = page(view="Tables", table="Table 5")
+    assert not app.exception and not app.warning
+    row = shown(app)[shown(app)["measured on"].str.contains("svit")].iloc[0]
+    assert row["box AP, paper"] == "45.5" and row["box AP, measured"].startswith("45.4")
+    for name in ("Table 2", "Table 3", "Table 4"):
+        app.segmented_control(key="table").set_value(name).run()
+        assert not app.exception and len(shown(app)), name
+
+
+def test_a_link_restores_the_view_and_wrong_ones_are_noted(page, tmp_path):
+    write_curve(tmp_path / "results")
+    app = page(view="Trade-off", against="macs", ap="mask")
+    assert app.segmented_control(key="against").value == "macs" and not app.warning
+    app = page(against="<b>money</b>")
+    assert not app.exception and "which is not here" in app.warning[0].value
+    assert app.segmented_control(key="against").value == "base"
+
+
+def test_a_second_click_keeps_the_choice(page):
+    app = page(view="Tables")
+    app.segmented_control(key="view").set_value(None).run()
+    assert not app.exception
+
+
+def test_what_the_paper_prints_is_read_from_the_claims():
+    frame = rates.printed_frame().set_index(["model", "size"])
+    assert frame.loc[("svit", "small"), ["box_ap", "mask_ap", "fps"]].tolist() == [
+        48.2,
+        42.5,
+        15.75,
+    ]
+    assert frame.loc[("dense", "tiny"), ["base_ratio", "fps_backbone"]].tolist() == [1.0, 27.61]
+    assert frame.loc[("dynamicvit remove", "small")].isna().any()  # it diverged: no number
+
+
+def test_every_result_is_read_once_and_by_itself(tmp_path):
+    write_curve(tmp_path / "table")
+    write_result(tmp_path / "table" / "svit-0.5" / "nested", seed=1)
+    found = rates.collect([tmp_path, tmp_path / "table"])
+    assert len(found.results) == 5 and not found.problems
+    frame = rates.rate_frame(found.results)
+    assert frame["dense"].sum() == 1 and frame["series"].nunique() == 2
+    assert len(json.dumps(frame["path"].tolist())) and frame["path"].is_unique
