@@ -3,9 +3,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
-# what `make demo` leaves: folders of runs for the app; runs and results for the figures
+# what `make demo` leaves, or else what ships: folders of runs for the app; runs and results for the figures
 RUNS ?= $(wildcard runs runs/demo/runs demo/runs)
-RUN ?= runs/demo
+RUN ?= $(or $(wildcard runs/demo),demo/runs) results
+OUT ?= figures
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # one thread a worker: two pools of threads on two cores are slower than two threads
@@ -30,7 +31,7 @@ app: $(VENV)/.installed
 	@$(BIN)/svit app $(if $(RUNS),--runs $(RUNS))
 
 figures: $(VENV)/.installed
-	@$(BIN)/python -m analysis.render all $(RUN) $(if $(OUT),--out "$(OUT)")
+	@$(BIN)/python -m analysis.render all $(RUN) --out "$(OUT)"
 
 test: $(VENV)/.installed-dev
 	@$(PYTEST) -n $(WORKERS)

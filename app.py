@@ -6,6 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
+FOLDER = Path(__file__).with_name("analysis") / "pages"
 PAGES = {  # file in analysis/pages -> title, icon
     "image": ("Image", ":material/image:"),
     "compare": ("Compare", ":material/compare:"),
@@ -16,10 +17,10 @@ PAGES = {  # file in analysis/pages -> title, icon
 
 
 def pages() -> list[st.Page]:
-    folder = Path(__file__).with_name("analysis") / "pages"
-    known = [(folder / f"{name}.py", *about) for name, about in PAGES.items()]
+    known = [(FOLDER / f"{name}.py", *about) for name, about in PAGES.items()]
     return [st.Page(file, title=title, icon=icon) for file, title, icon in known if file.exists()]
 
 
 st.set_page_config("SViT workbench", "🔲", layout="wide")
+st.html(FOLDER / "app.css")
 st.navigation(pages()).run()

@@ -46,6 +46,24 @@ def check_pair(first: Run, second: Run) -> None:
         )
 
 
+def check_classes(first: Run, second: Run) -> None:
+    """Refuses runs whose labels mean other things; a run that names no classes is trusted.
+
+    Raises:
+        MismatchError: both name their classes, and differ.
+    """
+    here, there = first.class_names, second.class_names
+    if here and there and here != there:
+        at = next((i for i, pair in enumerate(zip(here, there)) if pair[0] != pair[1]), None)
+        differ = (
+            f"{len(here)} and {len(there)}" if at is None else f"{here[at]!r} and {there[at]!r}"
+        )
+        raise MismatchError(
+            f"{first.path} and {second.path} have other categories ({differ}): what one finds is not "
+            "what the other looks for; compare models of the same data set"
+        )
+
+
 def pairs(first: Run, second: Run) -> Iterator[Pair]:
     """The traces of both runs, image by image in the order of the first; refuses as `check_pair`.
 
@@ -160,7 +178,7 @@ def delta_frame(
     targets: Sequence[float] = (),
     **rule,
 ) -> pd.DataFrame:
-    """One row an image, first minus second (refuses as `pairs`).
+    """One row an image, first minus second (refuses as `pairs` and `check_classes`).
 
     Args:
         targets: of the layers; which ones `keep_ratio` averages over (`metrics.gated_layers`).
@@ -172,6 +190,7 @@ def delta_frame(
         annotated objects found / annotated objects without crowds, NaN in an image without objects,
         detections or annotations.
     """
+    check_classes(first, second)
     rows = []
     found = zip(_found_shares(first, first, rule), _found_shares(first, second, rule), strict=True)
     for traces, shares in zip(pairs(first, second), found, strict=True):

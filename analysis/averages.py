@@ -49,6 +49,7 @@ def tradeoff(
     y: str,
     labels: tuple[str, str],
     half: str | None = None,
+    ends: tuple[str, str] | None = None,
 ) -> Axes:
     """Accuracy against cost, a line a series (paper Fig. 7).
 
@@ -59,23 +60,31 @@ def tradeoff(
         frame: rows with columns x, y, `series` and `dense` (bool); rows without x are left out.
         labels: of the two axes.
         half: column with half the height of an error bar.
+        ends: columns where its horizontal error bar begins and ends.
     """
     known = frame.dropna(subset=[x, y])
     for (name, rows), marker in zip(_series(known[~known["dense"]]), _cycled(), strict=False):
         means = rows.groupby(x)[y].mean()
         (line,) = ax.plot(means.index, means)
-        errors = None if half is None else rows[half]
         style = {"color": line.get_color(), "markersize": 4, "capsize": 2, "elinewidth": 0.6}
-        ax.errorbar(rows[x], rows[y], errors, linestyle="", marker=marker, label=name, **style)
+        bars = _bars(rows, x, half, ends)
+        ax.errorbar(rows[x], rows[y], **bars, linestyle="", marker=marker, label=name, **style)
     for name, rows in _series(known[known["dense"]]):
-        errors = None if half is None else rows[half]
         star = {"fmt": "*", "color": DENSE, "markersize": 8, "capsize": 2, "elinewidth": 0.6}
-        ax.errorbar(rows[x], rows[y], errors, label=name, **star)
+        ax.errorbar(rows[x], rows[y], **_bars(rows, x, half, ends), label=name, **star)
         ax.axhline(rows[y].mean(), color=DENSE, linewidth=0.6, linestyle=":", zorder=0)
     ax.set(xlabel=labels[0], ylabel=labels[1])
     ax.grid(True)
     ax.margins(0.08)
     return ax
+
+
+def _bars(
+    rows: pd.DataFrame, x: str, half: str | None, ends: tuple[str, str] | None
+) -> dict[str, object]:
+    """Error bars of rows as matplotlib takes them."""
+    across = None if ends is None else [rows[x] - rows[ends[0]], rows[ends[1]] - rows[x]]
+    return {"yerr": None if half is None else rows[half], "xerr": across}
 
 
 def reference_points(points: pd.DataFrame, ax: Axes, *, x: str, y: str) -> Axes:

@@ -13,7 +13,7 @@ from analysis import metrics
 from analysis.matching import match
 from svit.types import Detections, Target, TokenTrace
 
-GAINED, LOST = "#00a08a", "#dc267f"
+GAINED, LOST, MISSED = "#00a08a", "#dc267f", "#ffb000"
 STATES = ("kept", "lost", "gained", "missed")
 COLUMNS = ["state", "class", "before", "after", "left", "top", "right", "bottom"]
 
@@ -91,6 +91,20 @@ def kept_share(trace: TokenTrace, targets: Sequence[float]) -> float:
     return float(metrics.keep_ratios(trace)[gated].mean())
 
 
+def kept_change(
+    before: TokenTrace, after: TokenTrace, targets: Sequence[float]
+) -> tuple[float, float]:
+    """`kept_share` after, and its difference to before in percentage points."""
+    share = kept_share(after, targets)
+    return share, 100 * (share - kept_share(before, targets))
+
+
+def macs_change(before: pd.Series, after: pd.Series) -> tuple[float, float]:
+    """Multiply-accumulates of all modules after, and after / before - 1."""
+    total = float(after.sum())
+    return total, total / float(before.sum()) - 1
+
+
 def token_frame(before: TokenTrace, after: TokenTrace, layer: int) -> pd.DataFrame:
     """One row a valid token at a layer: row, column, box x0, y0, x1, y1 in source pixels, and state:
     used, pruned, turned on (by the edits), turned off."""
@@ -104,12 +118,14 @@ def token_frame(before: TokenTrace, after: TokenTrace, layer: int) -> pd.DataFra
     return pd.DataFrame({"row": rows, "column": columns, **sides, "state": state})
 
 
-def outline(boxes: pd.DataFrame, ax: Axes, colour: str, style: str = "-") -> Axes:
+def outline(
+    boxes: pd.DataFrame, ax: Axes, colour: str, style: str = "-", width: float = 1.9
+) -> Axes:
     """Frames boxes (left, top, right, bottom in source pixels) just outside of their sides."""
     reach = 0.008 * np.ptp(ax.get_xlim())
     for left, top, right, bottom in boxes[["left", "top", "right", "bottom"]].to_numpy(float):
         corner, size = (left - reach, top - reach), (right - left, bottom - top)
         box = Rectangle(corner, *(side + 2 * reach for side in size), fill=False)
-        box.set(edgecolor=colour, linewidth=1.9, linestyle=style, zorder=5)
+        box.set(edgecolor=colour, linewidth=width, linestyle=style, zorder=5)
         ax.add_patch(box)
     return ax

@@ -7,18 +7,21 @@ in framework or in how masks were decided are set side by side under their own n
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from analysis import budget
 from analysis.agreement import MismatchError, pair, paired_interval
-from analysis.matching import match
+from analysis.coverage import Truth
+from analysis.matching import Matches, match
 from analysis.metrics import gated_layers, keep_ratios, layer_states, valid_keep
+from svit import shards
 from svit.compute import FORMULAS
 from svit.config import Config, ConfigError, from_dict
-from svit.store import Run
-from svit.types import Detections, ImageId, Target, TokenTrace
+from svit.store import Run, RunError, open_run
+from svit.types import Detections, ImageId, TokenTrace
 
 FACTS = ("method", "inference", "intervention", "framework", "seed", "weights")
 STATES = ("used", "never", "later", "next")  # the codes 0 to 3 of `lives`
@@ -35,6 +38,20 @@ class CostError(ValueError):
 def common_ids(runs: Sequence[Run]) -> list[ImageId]:
     """Ids of the images that every run holds, sorted."""
     return sorted(set.intersection(*(set(run.image_ids) for run in runs)))
+
+
+def partner(run: Run, paths: Iterable[Path], method: str | None = None) -> Path | None:
+    """The first readable run at other `paths` that shares an image with a run, of that method."""
+    for path in paths:
+        if path == run.path:
+            continue
+        try:
+            other = open_run(path)
+        except RunError:
+            continue
+        if method in (None, other.provenance.get("method")) and common_ids([run, other]):
+            return path
+    return None
 
 
 def fact_frame(runs: Sequence[Run]) -> pd.DataFrame:
@@ -114,7 +131,7 @@ def unanimous(traces: Sequence[TokenTrace]) -> np.ndarray:
     return ((count == 0) | (count == len(traces))).sum(axis=0)
 
 
-def outcome_frame(found: Sequence[Detections], target: Target, **rule) -> pd.DataFrame:
+def outcome_frame(found: Sequence[Detections], target: Truth, **rule) -> pd.DataFrame:
     """One row a run and annotated object (no crowds), in the order of the runs.
 
     Args:
@@ -145,12 +162,15 @@ def outcome_frame(found: Sequence[Detections], target: Target, **rule) -> pd.Dat
     return pd.DataFrame(rows, columns=["run", "object", "label", "found", "score", "change"])
 
 
-def extras(found: Detections, target: Target, **rule) -> np.ndarray:
+def extras(found: Detections, target: Truth, **rule) -> np.ndarray:
     """Detections from the rule's score on that find no object and lie in no crowd.
 
     Returns: their indices. `rule` as in `outcome_frame`.
     """
-    matches = match(found, target, **rule)
+    return _unmatched(found, match(found, target, **rule), rule)
+
+
+def _unmatched(found: Detections, matches: Matches, rule: dict) -> np.ndarray:
     wrong = (matches.target < 0) & ~matches.ignored
     return np.flatnonzero(wrong & (found.scores >= rule.get("score", 0.0)))
 
@@ -180,7 +200,7 @@ def cost_frame(run: Run, traces: Iterable[TokenTrace]) -> pd.DataFrame:
         CostError: see `config_of`; also if the configuration does not fit the traces.
     """
     config, gated = config_of(run), gated_layers(run.layers, run.targets)
-    counts = run.images.set_index("image_id")["detections"].fillna(0).astype(int)
+    counts = dict(zip(run.images["image_id"], run.images["detections"].fillna(0), strict=True))
     samples = ((trace, int(counts[trace.image_id])) for trace in traces)
     try:
         return budget.ledger_frame(samples, config, gated)
@@ -230,39 +250,48 @@ def image_frame(
         detections; `gmacs` of the whole network (10^9 MACs), NaN where they cannot be counted
         (`CostError`).
     """
-    rows = []
-    for trace in _chosen(run, image_ids):
+    masks, rows = rule.get("kind") == "mask", []
+    for trace, found, target in _samples(run, image_ids, masks):
         ratios = keep_ratios(trace)
         row = {
             "image_id": trace.image_id,
             "keep_ratio": float(ratios[list(layers)].mean()),
             "usage": float(ratios.sum()),
         }
-        rows.append(row | _counts(run, trace.image_id, rule))
+        rows.append(row | _counts(found, target, rule))
     names = ["image_id", "keep_ratio", "usage", "objects", "found", "extra"]
     frame = pd.DataFrame(rows, columns=names)
     if frame.empty:
         return frame.assign(gmacs=np.nan)
     try:
-        frame["gmacs"] = cost_frame(run, _chosen(run, image_ids))["total"] / 1e9
+        traces = (trace for trace, _, _ in _samples(run, image_ids, masks))
+        frame["gmacs"] = cost_frame(run, traces)["total"] / 1e9
     except CostError:
         frame["gmacs"] = np.nan
     return frame
 
 
-def _chosen(run: Run, image_ids: Collection[ImageId]) -> Iterator[TokenTrace]:
+def _samples(
+    run: Run, image_ids: Collection[ImageId], masks: bool
+) -> Iterator[tuple[TokenTrace, Detections | None, Truth | None]]:
+    """Trace, detections and ground truth of some images in the order of the run: streamed, or looked
+    up where few are wanted (a lookup reads `shards.GROUP` images)."""
     wanted = set(image_ids)
-    return (trace for trace in run.iter_traces() if trace.image_id in wanted)
+    if len(wanted) * shards.GROUP < len(run):
+        for image_id in filter(wanted.__contains__, run.image_ids):
+            yield run.trace(image_id), run.detections(image_id, masks), run.target(image_id)
+        return
+    parts = run.iter_traces(scores=False), run.iter_detections(masks), run.iter_targets()
+    yield from (sample for sample in zip(*parts, strict=True) if sample[0].image_id in wanted)
 
 
-def _counts(run: Run, image_id: ImageId, rule: dict) -> dict[str, float]:
-    found = run.detections(image_id, masks=rule.get("kind") == "mask")
-    target = run.target(image_id)
+def _counts(found: Detections | None, target: Truth | None, rule: dict) -> dict[str, float]:
     if found is None or target is None:
         return dict.fromkeys(("objects", "found", "extra"), np.nan)
     real = ~target.crowd
-    hit = (match(found, target, **rule).detection[real] >= 0).sum()
-    extra = len(extras(found, target, **rule))
+    matches = match(found, target, **rule)
+    hit = (matches.detection[real] >= 0).sum()
+    extra = len(_unmatched(found, matches, rule))
     return {"objects": float(real.sum()), "found": float(hit), "extra": float(extra)}
 
 

@@ -13,7 +13,13 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, PercentFormatter
+from matplotlib.ticker import (
+    EngFormatter,
+    FormatStrFormatter,
+    LogLocator,
+    NullFormatter,
+    PercentFormatter,
+)
 
 from analysis.curves import Training, long_frame, names
 from analysis.products import WIDTH, Entry, Product, RenderError
@@ -21,7 +27,12 @@ from analysis.products import WIDTH, Entry, Product, RenderError
 INK = "#1f2733"
 IN_A_ROW = 3  # panels of keep ratios
 COLOURS = ("#00778e", "#fe6100", "#648fff", "#dc267f", "#9d7bff", "#d99a00")
+DASHES = ("-", "--", ":")
 STATES = {"noise_scale": "gate noise, share of its start", "rate": "learning rate"}
+
+_ABOVE = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "borderpad": 0}
+
+Style = dict[str, str]
 
 
 def curves(trainings: Sequence[Training], options: argparse.Namespace) -> Iterator[Product]:
@@ -29,9 +40,9 @@ def curves(trainings: Sequence[Training], options: argparse.Namespace) -> Iterat
     block kept, over training steps; several trainings in the same panels, keep ratios one panel each.
 
     Every point is the mean over the steps since the point before it (20 by default). Keep ratios are
-    kept / all tokens of the batch, padding included, as the ratio loss sees them (paper Eq. 2); dots
-    at the end are their targets, and blocks that kept everything throughout are left out. Of a single
-    training the parts of the loss are drawn as well.
+    kept / all tokens of the batch, padding included, as the ratio loss sees them (paper Eq. 2). Dots at
+    the end are the targets of SViT's gates; blocks that kept everything throughout are left out. Of a
+    single training the parts of the loss are drawn as well.
     """
     full = [training for training in trainings if training.lines]
     if not full:
@@ -46,8 +57,8 @@ def curves(trainings: Sequence[Training], options: argparse.Namespace) -> Iterat
     axes = head.subplots(1, len(upper), squeeze=False)[0]
     labels = names(full)
     for ax, draw in zip(axes, upper, strict=True):
-        for label, colour, training in zip(labels, _colours(len(full)), full, strict=False):
-            draw(training, ax, label, colour)
+        for label, style, training in zip(labels, _styles(len(full)), full, strict=True):
+            draw(training, ax, label, style)
     if len(full) > 1:
         axes[0].legend()
     known = dict(zip(map(id, full), labels, strict=True))
@@ -72,43 +83,40 @@ def _upper_panels(trainings: Sequence[Training]) -> list:
     return panels
 
 
-def total_lines(training: Training, ax: Axes, label: str, colour: str) -> Axes:
+def total_lines(training: Training, ax: Axes, label: str, style: Style) -> Axes:
     """The total loss."""
-    return _line(training, "total_loss", ax, label, colour, "total loss")
+    return _line(training, "total_loss", ax, label, style, "total loss")
 
 
-def loss_lines(training: Training, ax: Axes, label: str, colour: str) -> Axes:
+def loss_lines(training: Training, ax: Axes, label: str, style: Style) -> Axes:
     """The total loss and its parts, on a logarithmic scale."""
-    total_lines(training, ax, "total", INK)
-    for name, part in zip(training.loss_columns, _colours(len(training.loss_columns))):
+    total_lines(training, ax, "total", {"color": INK})
+    parts = training.loss_columns
+    for name, part in zip(parts, _styles(len(parts)), strict=True):
         _line(training, name, ax, name.removeprefix("loss_").replace("_", " "), part, "loss")
     ax.set_yscale("log")
-    above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "borderpad": 0}
-    ax.legend(**above, ncols=3, columnspacing=1.0)
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.legend(**_ABOVE, ncols=3, columnspacing=1.0)
     return ax
 
 
-def ap_points(training: Training, ax: Axes, label: str, colour: str) -> Axes:
+def ap_points(training: Training, ax: Axes, label: str, style: Style) -> Axes:
     """APs of evaluations while it trained; the second kind of AP has hollow points."""
-    for name, face in zip(training.ap_columns, (colour, "white"), strict=False):
+    kinds = training.ap_columns[:2]
+    for name, face in zip(kinds, (style["color"], "white"), strict=False):
         rows = training.frame.dropna(subset=[name])
-        style = {"color": colour, "marker": "o", "markersize": 3, "markerfacecolor": face}
-        ax.plot(rows["step"], rows[name], **style, label=name.replace("_", " "))
-        ax.annotate(
-            name.removesuffix("_AP"),
-            (rows["step"].iloc[-1], rows[name].iloc[-1]),
-            (3, 0),
-            textcoords="offset points",
-            fontsize="small",
-            color=colour,
-            va="center",
-        )
-    return _steps(ax, "AP")
+        points = {"marker": "o", "markersize": 3, "markerfacecolor": face}
+        ax.plot(rows["step"], rows[name], **style, **points, label=f"{label}, {name}")
+    names = [name.removesuffix("AP").strip("_/ ") for name in kinds]
+    said = f" (filled: {names[0]}, hollow: {names[1]})" if len(names) > 1 else ""
+    return _steps(ax, f"AP{said}" if said or not kinds else kinds[0])
 
 
-def state_line(training: Training, ax: Axes, label: str, colour: str, *, name: str) -> Axes:
+def state_line(training: Training, ax: Axes, label: str, style: Style, *, name: str) -> Axes:
     """A value of every moment, such as the gate noise."""
-    return _line(training, name, ax, label, colour, STATES[name])
+    return _line(training, name, ax, label, style, STATES[name])
 
 
 def keep_lines(training: Training, ax: Axes, title: str) -> Axes:
@@ -123,9 +131,11 @@ def keep_lines(training: Training, ax: Axes, title: str) -> Axes:
             level = training.targets[block - 1]
             ax.plot([last], [level], "o", color=colour, markersize=3.5, clip_on=False)
     _steps(ax, "share of tokens kept")
-    ax.set(ylim=(0, 1.03), title=title)
+    ax.set_ylim(0, 1.03)
+    ax.set_title(f"{title}: blocks", pad=14)
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    ax.legend(ncols=3, title="block", title_fontsize="small", loc="lower left", fontsize="x-small")
+    small = {"fontsize": "x-small", "handlelength": 0.8, "columnspacing": 0.6, "handletextpad": 0.3}
+    ax.legend(**_ABOVE, ncols=max(len(moving), 1), **small)
     return ax
 
 
@@ -135,10 +145,10 @@ def _moving(training: Training) -> list[int]:
     return [block for block, name in enumerate(columns, 1) if (training.frame[name] < 1).any()]
 
 
-def _line(training: Training, name: str, ax: Axes, label: str, colour: str, ylabel: str) -> Axes:
+def _line(training: Training, name: str, ax: Axes, label: str, style: Style, ylabel: str) -> Axes:
     if name in training.frame:
         rows = training.frame.dropna(subset=[name])
-        ax.plot(rows["step"], rows[name], color=colour, lw=0.9, label=label)
+        ax.plot(rows["step"], rows[name], **style, lw=0.9, label=label)
     return _steps(ax, ylabel)
 
 
@@ -149,8 +159,10 @@ def _steps(ax: Axes, ylabel: str) -> Axes:
     return ax
 
 
-def _colours(count: int) -> list[str]:
-    return [COLOURS[index % len(COLOURS)] for index in range(count)]
+def _styles(count: int) -> list[Style]:
+    """Colour and dashes of so many lines, all different up to 18."""
+    turns = (divmod(index, len(COLOURS)) for index in range(count))
+    return [{"color": COLOURS[at], "linestyle": DASHES[turn % 3]} for turn, at in turns]
 
 
 FIGURES: dict[str, Entry] = {

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from svit.config import Config, ConfigError, load_config
+from svit.config import PAPER_KEEP_RATIOS, Config, ConfigError, load_config
 
 JOURNAL, CONFIG = "metrics.json", "config.yaml"  # as `svit.journal` and `svit.trainer` name them
 _AP = re.compile(r"(^|[^A-Za-z])AP$")
@@ -52,10 +52,15 @@ class Training:
 
     @cached_property
     def targets(self) -> list[float]:
-        """Keep ratio that each layer is trained towards; empty where the configuration says none."""
-        options = {} if self.config is None else self.config.pruning.options
-        ratios = list(options.get("keep_ratios") or [])
-        return [1.0] * (self.config.backbone.depth - len(ratios)) + ratios if ratios else []
+        """Keep ratio that each layer is trained towards, where the configuration says one a gated layer;
+        empty otherwise (methods that decide in stages, dense models, no configuration)."""
+        if self.config is None or self.config.pruning.method != "svit":
+            return []
+        depth, options = self.config.backbone.depth, self.config.pruning.options
+        ratios = list(options.get("keep_ratios") or PAPER_KEEP_RATIOS)
+        gated = options.get("locations") or range(depth - len(ratios), depth)
+        targets = dict(zip(gated, ratios, strict=True))
+        return [targets.get(layer, 1.0) for layer in range(depth)]
 
     @cached_property
     def frame(self) -> pd.DataFrame:

@@ -7,16 +7,18 @@ for single images, so that they have a spread and a bar can be opened.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import compress
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
 from analysis import objects
+from analysis.coverage import Truth
 from analysis.matching import Sample
 from analysis.metrics import layer_states, valid_keep, with_shares
 from svit.store import Run
-from svit.types import Detections, ImageId, Target, TokenGrid, TokenTrace
+from svit.types import Detections, TokenGrid, TokenTrace
 
 STATES = ("pruned", "later", "next", "never")
 LOW, HIGH = 0.05, 0.95  # quantiles over images
@@ -70,15 +72,14 @@ def _largest(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.sort_values("value", ascending=False, kind="stable").reset_index(drop=True)
 
 
-def annotated(run: Run) -> Iterator[tuple[TokenTrace, Target]]:
-    """Trace and ground truth of every image that has one."""
-    for trace in run.iter_traces():
-        target = run.target(trace.image_id)
+def annotated(run: Run) -> Iterator[tuple[TokenTrace, Truth]]:
+    """Trace and ground truth of every image that has one, in recorded order."""
+    for trace, target in zip(run.iter_traces(scores=False), run.iter_targets(), strict=True):
         if target is not None:
             yield trace, target
 
 
-def region_images(samples: Iterable[tuple[TokenTrace, Target]]) -> pd.DataFrame:
+def region_images(samples: Iterable[tuple[TokenTrace, Truth]]) -> pd.DataFrame:
     """`objects.region_frame` of every image on its own, with its image_id; empty without samples."""
     parts = [
         objects.region_frame([(trace, target)]).assign(image_id=trace.image_id)
@@ -118,17 +119,20 @@ def paired_samples(
 
     Returns: samples; the other's detections in their order (None without another); how many.
     """
-    ids = [i for i in _detected(run) if run.target(i) is not None]
+    known = run.images
+    counted = known["detections"].notna() & known["objects"].notna()
     if other is not None:
-        there = set(_detected(other))
-        ids = [image_id for image_id in ids if image_id in there]
-    samples = ((run.trace(i), run.target(i), run.detections(i)) for i in ids)
-    return samples, None if other is None else (other.detections(i) for i in ids), len(ids)
-
-
-def _detected(run: Run) -> list[ImageId]:
-    frame = run.images
-    return frame.loc[frame["detections"].notna(), "image_id"].tolist()
+        there = other.images
+        counted &= known["image_id"].isin(there.loc[there["detections"].notna(), "image_id"])
+    parts = run.iter_traces(scores=False), run.iter_targets(), run.iter_detections()
+    samples = compress(zip(*parts, strict=True), counted)
+    if other is None:
+        return samples, None, int(counted.sum())
+    if other.image_ids == run.image_ids:
+        found = compress(other.iter_detections(), counted)
+    else:  # looked up image by image, which is slower
+        found = map(other.detections, known.loc[counted, "image_id"])
+    return samples, found, int(counted.sum())
 
 
 def reference_rates(fates: pd.DataFrame) -> pd.DataFrame:
@@ -151,9 +155,11 @@ def share_bands(shares: pd.DataFrame) -> pd.DataFrame:
 
 def pruned_misses(errors: pd.DataFrame) -> pd.DataFrame:
     """Rows of `matching.error_frame`: missed objects that some layer used by less than half of their
-    tokens, earliest drop first."""
+    tokens; those that the dense run finds come first, then the earliest drop."""
     rows = errors[~errors["found"].astype(bool) & errors["fate"].isin(("rescued", "lost"))]
-    return rows.sort_values(["dropped", "image_id", "object"], kind="stable").reset_index(drop=True)
+    rows = rows.sort_values(["dropped", "image_id", "object"])
+    easy = rows["dense_found"].fillna(False).astype(bool)
+    return pd.concat([rows[easy], rows[~easy]], ignore_index=True)
 
 
 def crop(

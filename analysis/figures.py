@@ -85,6 +85,7 @@ def usage_heatmap(
     image: np.ndarray | None = None,
     alpha: float = 0.75,
     colorbar: bool = True,
+    scale: str = "layers that used the token",
 ) -> Axes:
     """How many layers used each token, over the greyed picture (paper Figs. 1 and 4).
 
@@ -93,6 +94,7 @@ def usage_heatmap(
         limits: smallest and largest possible count (`metrics.usage_limits`); each count has one
             colour.
         alpha: opacity over the picture; without a picture the map is opaque.
+        scale: label of the colour bar.
     """
     picture(image, grid, ax, grey=True)
     low, high = limits
@@ -101,18 +103,18 @@ def usage_heatmap(
     opacity = 1 if image is None else alpha
     drawn = _tokens(usage, grid, ax, cmap=colours, norm=norm, alpha=opacity)
     if colorbar:
-        _layer_bar(drawn, ax, limits)
+        _layer_bar(drawn, ax, limits, scale)
     return ax
 
 
-def _layer_bar(drawn: AxesImage, ax: Axes, limits: tuple[int, int]) -> None:
+def _layer_bar(drawn: AxesImage, ax: Axes, limits: tuple[int, int], label: str) -> None:
     """A colour bar as high as the picture, one opaque step and one tick a count."""
     bar = ax.figure.colorbar(drawn, cax=ax.inset_axes((1.02, 0, 0.03, 1)))
     bar.set_ticks(np.arange(limits[0], limits[1] + 1))
     bar.ax.tick_params(which="both", length=0, pad=2)
     bar.solids.set_alpha(1)
     bar.outline.set_visible(False)
-    bar.set_label("layers that used the token")
+    bar.set_label(label)
 
 
 def layer_tokens(

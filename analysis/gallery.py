@@ -31,6 +31,7 @@ def gallery(runs: Sequence[Run], options: argparse.Namespace) -> Iterator[Produc
     runs hold; nobody picked them. Under each map stands its mean over the picture's tokens, in layers.
     """
     pictures = shared_pictures(runs, options)
+    _check_sizes(runs, pictures)
     limits = _limits(runs, options)
     figure, cells = _cells(runs, pictures)
     for column, image_id in enumerate(pictures):
@@ -64,6 +65,15 @@ def shared_pictures(runs: Sequence[Run], options: argparse.Namespace) -> list[Im
     return [common[place] for place in places]
 
 
+def _check_sizes(runs: Sequence[Run], pictures: Sequence[ImageId]) -> None:
+    """Refuses runs that have other pictures under the same ids."""
+    for image_id in pictures:
+        sizes = [run.trace(image_id).grid.image_hw for run in runs]
+        if len(set(sizes)) > 1:
+            found = ", ".join(f"{w}x{h} in {run.path}" for run, (h, w) in zip(runs, sizes))
+            raise RenderError(f"image {image_id} is {found}; record the same images with each")
+
+
 def _limits(runs: Sequence[Run], options: argparse.Namespace) -> tuple[int, int]:
     """One scale for all: from the fewest layers that never prune to the most layers."""
     if options.crop is not None:
@@ -91,7 +101,8 @@ def _draw(run: Run, image_id: ImageId, ax: Axes, **style) -> np.ndarray:
     """One map with its mean below. Returns: the usage of its tokens."""
     trace = run.trace(image_id)
     usage = metrics.usage(trace)
-    figures.usage_heatmap(usage, trace.grid, ax, image=run.picture(image_id), **style)
+    picture = run.picture(image_id)
+    figures.usage_heatmap(usage, trace.grid, ax, image=picture, scale="layers", **style)
     ax.set_xlabel(f"{usage.mean():.1f}")
     return usage
 

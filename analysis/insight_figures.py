@@ -1,8 +1,8 @@
-"""Figures beyond the paper: tokens on objects, errors, lifetimes, agreement, budget.
+"""Figures beyond the paper: tokens on objects, errors, agreement, budget.
 
 As `analysis.figures`: data in, drawn on the given Axes, the Axes out; frames come from
-`analysis.objects`, `matching`, `lifetimes`, `agreement` and `budget`, whose docstrings define every
-number drawn here.
+`analysis.objects`, `matching`, `agreement` and `budget`, whose docstrings define every number drawn
+here. Figures over layers are in `analysis.layer_figures`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from matplotlib.colorbar import Colorbar
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from analysis.coverage import SIZES
 from analysis.figures import LATER, NEVER, NEXT, picture
 from svit.average_precision import Interval
 from svit.types import TokenGrid
@@ -29,14 +30,12 @@ MAP_NAMES = {
     "contrast": "local contrast, no network",
     "colour": "colour distance, no network",
 }
-FATE_COLOURS = {"kept": NEXT, "rescued": LATER, "lost": "#dc267f"}
-STEP_COLOURS = {"stay": "#e3e7ed", "drop": "#ffb000", "return": LATER, "away": "#aab3c0"}
-STEP_NAMES = {
-    "stay": "used in both",
-    "drop": "dropped",
-    "return": "returned",
-    "away": "pruned in both",
+FATE_NAMES = {
+    "kept": "tokens never under half",
+    "rescued": "under half, back later",
+    "lost": "under half to the end",
 }
+FATE_COLOURS = {"kept": NEXT, "rescued": LATER, "lost": "#dc267f"}
 DIVERGING = "RdBu_r"
 
 
@@ -50,7 +49,7 @@ def region_lines(frame: pd.DataFrame, ax: Axes, *, targets: Sequence[float] = ()
         blocks = np.arange(1, len(targets) + 1)
         ax.plot(blocks, targets, color=INK, lw=0.7, ls="--", label="target, all tokens", zorder=1)
     ax.set(xlabel="block", ylabel="share of the region's tokens used", ylim=(0, 1.03))
-    _percent(ax)
+    percent_axis(ax)
     ax.legend(loc="lower left")
     return ax
 
@@ -60,9 +59,11 @@ def group_points(frame: pd.DataFrame, ax: Axes, *, by: str, mean: float, limit: 
 
     Args:
         mean: usage of all tokens, drawn as a line.
-        limit: shows the groups with most objects.
+        limit: shows the groups with most objects; COCO's sizes stand in their order.
     """
     rows = frame.head(limit)
+    if by == "size":
+        rows = rows.sort_values("size", key=lambda names: names.map(list(SIZES).index))
     places = np.arange(len(rows))
     ax.hlines(places, rows["low"], rows["high"], color=NEVER, lw=3)
     ax.plot(rows["mean"], places, "o", color=NEXT, markersize=3.5)
@@ -70,7 +71,9 @@ def group_points(frame: pd.DataFrame, ax: Axes, *, by: str, mean: float, limit: 
     labels = [f"{name} ({count})" for name, count in zip(rows[by], rows["objects"])]
     ax.set_yticks(places, labels)
     ax.set(ylim=(len(rows) - 0.5, -0.5), xlabel="layers that use its tokens")
-    ax.set_title("objects by " + by)
+    below = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+    ax.annotate("all tokens", (mean, 0), (2, 2), **below, fontsize="small", color=SOFT)
+    ax.set_title(f"objects by {by}")
     return ax
 
 
@@ -79,7 +82,7 @@ def objectness_points(table: pd.DataFrame, ax: Axes) -> Axes:
     bar for 5 % to 95 % of the single images with a tick at their mean. One half is chance."""
     goals = list(dict.fromkeys(table["goal"]))
     maps = [name for name in MAP_NAMES if name in set(table["map"])]
-    for shift, name in zip(_spread(len(maps)), maps, strict=True):
+    for shift, name in zip(spread(len(maps)), maps, strict=True):
         rows = table[table["map"] == name].set_index("goal").reindex(goals)
         places, colour = np.arange(len(goals)) + shift, MAP_COLOURS[name]
         ax.hlines(places, rows["low"], rows["high"], color=colour, alpha=0.3, lw=4)
@@ -91,7 +94,7 @@ def objectness_points(table: pd.DataFrame, ax: Axes) -> Axes:
     names = {"foreground": "shows an object\n(over 25 % covered)", "contour": "an outline passes"}
     ax.set_yticks(np.arange(len(goals)), [names[goal] for goal in goals])
     ax.set(ylim=(len(goals) - 0.5, -0.5), xlabel="AUC; dot: all tokens, tick and bar: images")
-    _legend_above(ax)
+    legend_above(ax)
     return ax
 
 
@@ -109,7 +112,7 @@ def missed_lines(frame: pd.DataFrame, ax: Axes, *, size: str) -> Axes:
         ax.fill_between(rows["block"], low, high, color=colour, alpha=0.18, lw=0)
     ax.axhline(0.5, color=SOFT, lw=0.6, ls=":")
     ax.set(title=size, xlabel="block", ylim=(0, 1.03))
-    _percent(ax)
+    percent_axis(ax)
     ax.legend(loc="lower left")
     return ax
 
@@ -123,94 +126,32 @@ def fate_bars(frame: pd.DataFrame, ax: Axes, *, by: str = "size", other: str = "
     groups = list(dict.fromkeys(frame[by]))
     fates = list(dict.fromkeys(frame["fate"]))
     width = 0.8 / max(len(fates), 1)
-    for shift, fate in zip(_spread(len(fates), 0.8), fates, strict=True):
+    for shift, fate in zip(spread(len(fates), 0.8), fates, strict=True):
         rows = frame[frame["fate"] == fate].set_index(by).reindex(groups)
         places = np.arange(len(groups)) + shift
-        label = {"kept": "never under half", "rescued": "under half, back later"}
-        style = {"color": FATE_COLOURS[fate], "label": label.get(fate, "under half to the end")}
+        style = {"color": FATE_COLOURS[fate], "label": FATE_NAMES[fate]}
         ax.bar(places, rows["miss_rate"].fillna(0), width=0.92 * width, **style)
-        for x, (_, row) in zip(places, rows.iterrows()):
-            _count_over(ax, x, row)
-            if pd.notna(row["dense_missed"]) and row["objects"]:
-                level = row["dense_missed"] / row["objects"]
-                ax.hlines(level, x - width / 2, x + width / 2, color=INK, lw=1.4)
+        missed = pd.to_numeric(rows["dense_missed"], errors="coerce")
+        levels = missed / rows["objects"].where(rows["objects"] > 0)
+        for x, level, (_, row) in zip(places, levels, rows.iterrows()):
+            if pd.notna(level):
+                ax.hlines(level, x - 0.43 * width, x + 0.43 * width, color=INK, lw=1.4)
+            _count_over(ax, x, np.nanmax([row["miss_rate"], level, 0]), row)
     ax.set_xticks(np.arange(len(groups)), groups)
     ax.set(ylabel="missed objects", ylim=(0, 1.1))
-    _percent(ax)
+    percent_axis(ax)
     if frame["dense_missed"].notna().any():
         ax.plot([], [], color=INK, lw=1.4, label=f"same objects, {other}")
-    _legend_above(ax, columns=2)
+    legend_above(ax, columns=4)
     return ax
 
 
-def _count_over(ax: Axes, x: float, row: pd.Series) -> None:
-    """Missed / objects over a bar; nothing where there are no objects."""
+def _count_over(ax: Axes, x: float, top: float, row: pd.Series) -> None:
+    """Missed / objects over a bar and its mark; nothing where there are no objects."""
     if row["objects"]:
         text = f"{row['missed']:.0f}/{row['objects']:.0f}"
         small = {"textcoords": "offset points", "ha": "center", "fontsize": "small"}
-        ax.annotate(text, (x, row["miss_rate"]), (0, 2), **small)
-
-
-def transition_bars(frame: pd.DataFrame, ax: Axes) -> Axes:
-    """What all tokens do between a block and the next (`lifetimes.transition_frame`), stacked to one;
-    the two rates of change are lines."""
-    bottom = np.zeros(len(frame))
-    places = frame["block"] + 1
-    for name in ("stay", "drop", "return", "away"):
-        share = frame[f"{name}_share"].to_numpy()
-        style = {"color": STEP_COLOURS[name], "label": STEP_NAMES[name], "width": 0.86}
-        ax.bar(places, share, bottom=bottom, **style)
-        bottom += share
-    ax.set(xlabel="from the block before to block", ylabel="share of all tokens", ylim=(0, 1))
-    ax.set_xticks(places)
-    _percent(ax)
-    _legend_above(ax, columns=4)
-    return ax
-
-
-def rate_lines(frame: pd.DataFrame, ax: Axes) -> Axes:
-    """The off-diagonal of the transition matrix per step: P(pruned | used), P(used | pruned)."""
-    places = frame["block"] + 1
-    style = {"marker": "o", "markersize": 2.5}
-    label = "a used token is dropped"
-    ax.plot(places, frame["drop_of_used"], color="#ffb000", label=label, **style)
-    label = "a pruned token returns"
-    ax.plot(places, frame["return_of_pruned"], color=NEXT, label=label, **style)
-    ax.set(xlabel="from the block before to block", ylabel="rate", ylim=(0, 1.03))
-    ax.set_xticks(places)
-    _percent(ax)
-    _legend_above(ax, columns=2)
-    return ax
-
-
-def spell_bars(frame: pd.DataFrame, ax: Axes) -> Axes:
-    """How long unbroken spells last (`lifetimes.life_frame`); each kind adds up to one."""
-    kinds = {
-        "used": (NEXT, "used"),
-        "pruned_ended": (LATER, "pruned, then returned"),
-        "pruned_last": ("#aab3c0", "pruned to the end"),
-    }
-    for shift, (name, (colour, label)) in zip(_spread(3, 0.84), kinds.items(), strict=True):
-        style = {"width": 0.27, "color": colour, "label": label}
-        ax.bar(frame["length"] + shift, frame[f"{name}_share"].fillna(0), **style)
-    ax.set(xlabel="layers without a break", ylabel="share of spells", xticks=frame["length"])
-    _percent(ax)
-    _legend_above(ax)
-    return ax
-
-
-def return_bars(frame: pd.DataFrame, ax: Axes) -> Axes:
-    """Tokens by how often they returned (`lifetimes.return_frame`); those that no layer pruned are
-    the light part."""
-    total = max(frame["tokens"].sum(), 1)
-    pruned = frame["pruned"] / total
-    ax.bar(frame["returns"], pruned, color=LATER, width=0.8, label="pruned in some layer")
-    never = {"bottom": pruned, "color": NEVER, "width": 0.8, "label": "never pruned"}
-    ax.bar(frame["returns"], frame["share"] - pruned, **never)
-    ax.set(xlabel="returns of a token", ylabel="share of all tokens", xticks=frame["returns"])
-    _percent(ax)
-    _legend_above(ax, columns=2)
-    return ax
+        ax.annotate(text, (x, top), (0, 2), **small)
 
 
 def agreement_lines(frame: pd.DataFrame, ax: Axes) -> Axes:
@@ -265,6 +206,7 @@ def mean_difference_map(values: np.ndarray, ax: Axes, *, limit: float) -> Axes:
     style = {"cmap": DIVERGING, "vmin": -limit, "vmax": limit}
     drawn = ax.imshow(values, **style)
     ax.set(xticks=[], yticks=[], title="mean over images")
+    ax.spines[:].set_visible(False)
     _difference_bar(drawn, ax)
     return ax
 
@@ -280,14 +222,24 @@ def _difference_bar(drawn: AxesImage, ax: Axes) -> Colorbar:
 def delta_histogram(values: pd.Series, interval: Interval, ax: Axes, *, label: str) -> Axes:
     """Differences of single images, their mean and its interval (`agreement.paired_interval`)."""
     known = values.dropna()
-    ax.hist(known, bins=min(30, max(5, len(known) // 4)), color=NEVER, edgecolor="white", lw=0.4)
+    ax.axvspan(interval.low, interval.high, color=LATER, alpha=0.45, lw=0, zorder=0)
+    style = {"color": NEVER, "edgecolor": "white", "lw": 0.4, "alpha": 0.85}
+    ax.hist(known, bins=_centred_bins(known), **style)
     ax.axvline(0, color=INK, lw=0.7, ls="--")
-    ax.axvspan(interval.low, interval.high, color=LATER, alpha=0.45, lw=0)
     ax.axvline(interval.value, color=NEXT, lw=1.4)
     ax.set(xlabel=label, ylabel="images")
     ax.set_title(f"{interval.value:+.3f}  [{interval.low:+.3f}, {interval.high:+.3f}]")
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(5))
     return ax
+
+
+def _centred_bins(values: pd.Series) -> np.ndarray:
+    """Edges of equal bins around the values; zero is the middle of one, so that equality shows."""
+    count = min(30, max(5, len(values) // 4))
+    step = max(float(np.ptp(values)) if len(values) else 0.0, 1e-6) / count
+    low, high = (np.floor(values.min() / step + 0.5), np.floor(values.max() / step + 0.5))
+    return (np.arange(low, high + 2) - 0.5) * step
 
 
 def complexity_scatter(frame: pd.DataFrame, ax: Axes, *, name: str, interval: Interval) -> Axes:
@@ -341,22 +293,22 @@ def saving_histogram(ledgers: pd.DataFrame, ax: Axes) -> Axes:
     ax.set(xlabel="saved share of the dense cost", ylabel="images")
     ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=1))
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend_above(ax, columns=2)
+    legend_above(ax, columns=2)
     return ax
 
 
-def _spread(count: int, width: float = 0.6) -> np.ndarray:
+def spread(count: int, width: float = 0.6) -> np.ndarray:
     """Offsets that set `count` marks side by side around zero."""
     return (np.arange(count) - (count - 1) / 2) * width / max(count, 1)
 
 
-def _percent(ax: Axes) -> None:
+def percent_axis(ax: Axes) -> None:
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     ax.grid(axis="y")
     ax.spines["left"].set_visible(False)
 
 
-def _legend_above(ax: Axes, columns: int = 3) -> None:
+def legend_above(ax: Axes, columns: int = 3) -> None:
     over = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "borderpad": 0}
     small = mpl.rcParams["font.size"] * 0.9
     ax.legend(**over, ncols=columns, columnspacing=1.2, fontsize=small)

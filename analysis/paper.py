@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import argparse
 import math
+import textwrap
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import averages, claims, evaluations, figures, metrics
+from analysis import averages, claims, evaluations, figures, labels, metrics, speeds
 from analysis.census import Census, census
 from analysis.evaluations import Evaluation
+from analysis.measurements import Sources
 from analysis.products import (
     LEGEND,
     SCALE,
@@ -101,25 +104,28 @@ def reactivation(runs: Sequence[Run], options: argparse.Namespace) -> Iterator[P
     drawn inside them. Left as shares of all valid tokens, right of the pruned ones. Several runs stand
     below each other, never averaged.
     """
-    frames = [_reactivation(run) for run in runs]
-    figure = Figure(figsize=(WIDTH, 2.4 * len(runs)))
-    rows = figure.subfigures(len(runs), 1, squeeze=False)[:, 0]
+    frames = [census(run).reactivation() for run in runs]
+    heights = [2.4 if frame["pruned"].any() else 0.3 for frame in frames]
+    if max(heights) < 1:
+        raise RenderError(f"{_paths(runs)}: no layer prunes a token, so nothing can be reactivated")
+    figure = Figure(figsize=(WIDTH, sum(heights)))
+    rows = figure.subfigures(len(runs), 1, squeeze=False, height_ratios=heights)[:, 0]
     for row, run, frame in zip(rows, runs, frames, strict=True):
-        left, right = row.subplots(1, 2)
-        figures.reactivation_bars(frame, left, of="all")
-        figures.reactivation_bars(frame, right, of="pruned")
-        share = metrics.immediate_share(frame)
-        name = f"{_label(run)}: " if len(runs) > 1 else ""
-        text = f"{name}{share:.0%} of all reactivations come in the very next layer"
-        row.suptitle(text, ha="left", x=0.01)
-    yield Product("reactivation", figure, _labelled(runs, frames))
+        name = f"{labels.label(run)}: " if len(runs) > 1 else ""
+        row.suptitle(name + _reactivated(frame), ha="left", x=0.01)
+        if frame["pruned"].any():
+            left, right = row.subplots(1, 2)
+            figures.reactivation_bars(frame, left, of="all")
+            figures.reactivation_bars(frame, right, of="pruned")
+    yield Product("reactivation", figure, labels.labelled(runs, frames))
 
 
-def _reactivation(run: Run) -> pd.DataFrame:
-    frame = census(run).reactivation()
+def _reactivated(frame: pd.DataFrame) -> str:
     if not frame["pruned"].any():
-        raise RenderError(f"{run.path}: no layer prunes a token, so nothing can be reactivated")
-    return frame
+        return "no layer prunes a token"
+    if not frame["later"].any():
+        return "no pruned token is used again"
+    return f"{metrics.immediate_share(frame):.0%} of all reactivations come in the very next layer"
 
 
 def usage_map(runs: Sequence[Run], options: argparse.Namespace) -> Iterator[Product]:
@@ -139,8 +145,8 @@ def usage_map(runs: Sequence[Run], options: argparse.Namespace) -> Iterator[Prod
     maps = [counted.mean_usage(options.shape) for counted in counts]
     for ax, run, counted, values in zip(axes, runs, counts, maps, strict=True):
         averages.mean_map(values, ax, limits=limits, colorbar=ax is axes[-1])  # one for all
-        ax.set_title(f"{_label(run)}\n{_described(counted, values)}")
-    yield Product("usage-map", figure, _labelled(runs, [_cells(values) for values in maps]))
+        ax.set_title(f"{labels.label(run)}\n{_described(counted, values)}")
+    yield Product("usage-map", figure, labels.labelled(runs, [_cells(values) for values in maps]))
 
 
 def _map_cells(shape: tuple[int, int], count: int) -> tuple[Figure, list[Axes]]:
@@ -165,36 +171,78 @@ def _cells(values: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame({"row": rows, "column": columns, "usage": values.ravel()})
 
 
-def tradeoff(results: Sequence[Evaluation], options: argparse.Namespace) -> Iterator[Product]:
-    """AP against base keep ratio and against compute, from evaluations (paper Fig. 7).
+def tradeoff(sources: Sources, options: argparse.Namespace) -> Iterator[Product]:
+    """AP against base keep ratio, compute and measured speed, from evaluations (paper Fig. 7).
 
     Base keep ratio: target share of kept tokens in the first stage that prunes (the paper calls it
     pruning rate; the later stages are its square and cube). Compute: backbone MACs by the ledger, mean
     over images. Error bars: 95 % bootstrap interval over images. The star is the dense model. All
     results are of the same images. Beside results on COCO the speeds and APs that the paper prints for
     DeiT and SViT (Table 5) have a panel of their own; it prints no numbers for the other ratios.
+    Speed has a figure of its own where `svit benchmark` timed presets that were evaluated: images a
+    second, median and quartiles over rounds, a panel for each benchmark, part, size and machine.
     """
+    results = sources.evaluations
     evaluations.same_data(results)
     frame = evaluations.frame(results)
     frame["dense"] = [one.facts.method == "dense" for one in results]
     frame["series"] = series(results)
     published = all(one.facts.data.startswith("COCO") for one in results)
+    costs = {"base_ratio": "base keep ratio", "gmacs_backbone": "GMACs of the backbone"}
+    timed = speeds.of_results(results, sources.speeds)
     for kind in ("box", "mask"):
-        figure = Figure(figsize=(WIDTH, 2.7))
-        body, foot = figure.subfigures(2, 1, height_ratios=[2.2, 0.5])
-        axes = body.subplots(1, 3 if published else 2)
-        costs = {"base_ratio": "base keep ratio", "gmacs_backbone": "GMACs of the backbone"}
+        figure, axes = _tradeoff_axes(3 if published else 2)
         for ax, (x, label) in zip(axes, costs.items(), strict=False):
-            names = (label, f"{kind} AP")
-            style = {"x": x, "y": f"{kind}_ap", "labels": names, "half": f"{kind}_half"}
-            averages.tradeoff(frame, ax, **style)
+            _tradeoff(frame, ax, kind, x, label)
         if published:
             points = claims.printed_tradeoff(kind)
             averages.reference_points(points, axes[2], x="fps", y="ap")
             axes[2].set(xlabel="images a second, A100 (paper)", ylabel=f"{kind} AP (paper)")
-        handles, labels = axes[0].get_legend_handles_labels()
-        foot.legend(handles, labels, loc="center", ncols=2)
+        _legend_below(figure, axes)
         yield Product(f"tradeoff-{kind}", figure, frame)
+        if timed:
+            yield _timed(frame, timed, kind)
+
+
+def _tradeoff_axes(columns: int, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    """Panels over room for one legend."""
+    figure = Figure(figsize=(WIDTH, 2.2 * rows + 0.5))
+    body, _ = figure.subfigures(2, 1, height_ratios=[2.2 * rows, 0.5])
+    return figure, list(body.subplots(rows, columns, squeeze=False).flat)
+
+
+def _legend_below(figure: Figure, axes: Sequence[Axes]) -> None:
+    entries: dict[str, Any] = {}
+    for ax in axes:
+        handles, labels = ax.get_legend_handles_labels()
+        entries |= dict(zip(labels, handles, strict=True))
+    figure.subfigs[1].legend(entries.values(), entries.keys(), loc="center", ncols=2)
+
+
+def _tradeoff(frame: pd.DataFrame, ax: Axes, kind: str, x: str, label: str, **style) -> None:
+    names = (label, f"{kind} AP")
+    averages.tradeoff(frame, ax, x=x, y=f"{kind}_ap", labels=names, half=f"{kind}_half", **style)
+
+
+def _timed(frame: pd.DataFrame, timed: dict[str, list], kind: str) -> Product:
+    """AP against measured speed, a panel a condition; dense models keep their star."""
+    by_path = frame.set_index("path", drop=False)
+    parts = []
+    for condition, pairs in timed.items():
+        rows = by_path.loc[[one.path.as_posix() for one, _ in pairs]].reset_index(drop=True)
+        measured = speeds.frame(speed for _, speed in pairs)
+        columns = ["variant", "images_per_second", "low", "high"]
+        parts.append(rows.join(measured[columns]).assign(condition=condition))
+    columns = min(len(parts), 2)
+    figure, axes = _tradeoff_axes(columns, math.ceil(len(parts) / columns))
+    for ax, part in zip(axes, parts, strict=False):
+        label = "images a second, measured"
+        _tradeoff(part, ax, kind, "images_per_second", label, ends=("low", "high"))
+        ax.set_title(textwrap.fill(part["condition"].iloc[0], 120 // columns))
+    for empty in axes[len(parts) :]:
+        empty.set_axis_off()
+    _legend_below(figure, axes)
+    return Product(f"tradeoff-speed-{kind}", figure, pd.concat(parts, ignore_index=True))
 
 
 def series(results: Sequence[Evaluation]) -> list[str]:
@@ -232,22 +280,8 @@ def _block(run: Run, options: argparse.Namespace) -> int:
     return layer
 
 
-def _label(run: Run) -> str:
-    facts = evaluations.facts_of(run.provenance, len(run))
-    return f"{run.path.resolve().name}: {facts.label}"
-
-
 def _paths(runs: Sequence[Run]) -> str:
     return ", ".join(str(run.path) for run in runs)
-
-
-def _labelled(runs: Sequence[Run], frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The frames below each other; of several runs the first column says whose they are."""
-    if len(runs) == 1:
-        return frames[0]
-    named = [frame.assign(run=_label(run)) for run, frame in zip(runs, frames, strict=True)]
-    table = pd.concat(named, ignore_index=True)
-    return table[["run", *table.columns.drop("run")]]
 
 
 def _detections(

@@ -46,12 +46,15 @@ class Entry:
         summary: one line for the help.
         draw: (subject, options) -> products; its docstring is the definition in the sheet.
         takes: what the subject is: "run" (drawn for each run on its own), "runs" (all of them in
-            one figure) or "results" (all evaluations, `analysis.evaluations`).
+            one figure), "pair" (the first run with each other one), "results" (evaluations and
+            speeds, `analysis.measurements.Sources`) or "trainings" (all of them, `analysis.curves`).
+        alone: whether an entry for a pair draws a single run too.
     """
 
     summary: str
     draw: Callable[[Any, argparse.Namespace], Iterator[Product]]
     takes: str = "run"
+    alone: bool = False
 
 
 def chosen(run: Run, options: argparse.Namespace) -> list[ImageId]:

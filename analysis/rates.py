@@ -1,7 +1,7 @@
 """Accuracy against cost: everything evaluated below some folders, and what the paper prints.
 
     found = collect([Path("runs"), Path("results")])
-    frame = rate_frame(found.results, found.runs)
+    frame = rate_frame(found.results)
 
 Measured rows and printed ones are frames of their own and stay apart. `collect` leaves out what
 cannot be read and says so, where `analysis.render` would stop.
@@ -17,15 +17,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import claims, evaluations, paper
+from analysis import claims, evaluations, paper, speeds
 from analysis.evaluations import Evaluation, EvaluationError
+from analysis.measurements import Recording, Sources
+from analysis.speeds import Speed, SpeedError
 from svit.store import Run, RunError, open_run
 
-# what must agree before the times of a recording are the times of an evaluation
-SAME = (
-    *("weights_sha256", "data_sha256", "config", "framework", "inference", "seed", "batch"),
-    *("intervention", "layers", "masks_from", "device"),
-)
 PRINTED = {  # quantity in Table 5 -> column
     "box AP": "box_ap",
     "mask AP": "mask_ap",
@@ -40,78 +37,100 @@ class Collected:
 
     Attributes:
         results: evaluations, each once.
+        speeds: variants timed by `svit benchmark`, each once.
         runs: recorded runs.
         problems: a sentence for each file that was left out.
     """
 
     results: list[Evaluation]
+    speeds: list[Speed]
     runs: list[Run]
     problems: list[str]
 
+    @property
+    def sources(self) -> Sources:
+        """For the claim ledger."""
+        recordings = [Recording(run) for run in self.runs if len(run)]
+        return Sources(self.results, recordings, self.speeds)
 
-def collect(folders: Iterable[Path], runs: Iterable[Path] = ()) -> Collected:
-    """Evaluations below the folders, and these runs; links that lead out are not followed."""
+
+def collect(folders: Sequence[Path], runs: Iterable[Path] = ()) -> Collected:
+    """Evaluations and benchmarks below the folders, and these runs; links that lead out are not
+    followed."""
     problems: list[str] = []
-    summaries = {
-        path.resolve(): path.parent
+    results = _below(folders, evaluations.SUMMARY, evaluations.find_evaluations, problems)
+    timed = _below(folders, speeds.BENCHMARK, speeds.find_speeds, problems)
+    opened = [one for path in runs for one in _read(_run, path, problems)]
+    return Collected(results, timed, opened, problems)
+
+
+def files(folders: Iterable[Path], name: str) -> list[Path]:
+    """Files of a name below the folders, each once; links that lead out are not followed."""
+    found = {
+        path.resolve(): path
         for folder in folders
-        for path in sorted(folder.rglob(evaluations.SUMMARY))
+        for path in sorted(folder.rglob(name))
         if path.resolve().is_relative_to(folder.resolve())
     }
-    results = [one for path in summaries.values() for one in _read(_evaluation, path, problems)]
-    opened = [one for path in runs for one in _read(_run, path, problems)]
-    return Collected(results, opened, problems)
+    return list(found.values())
 
 
-def _read(open_one: Callable[[Path], Any], path: Path, problems: list[str]) -> list[Any]:
+def _below(
+    folders: Sequence[Path], name: str, find: Callable[[Path], list], problems: list[str]
+) -> list[Any]:
+    """What `find` reads of every file by itself, so that a damaged one hides no other."""
+
+    def of(folder: Path) -> list[Any]:
+        return [one for one in find(folder) if one.path == folder]
+
+    return [one for path in files(folders, name) for one in _read(of, path.parent, problems)]
+
+
+def _read(read: Callable[[Path], list], path: Path, problems: list[str]) -> list[Any]:
     try:
-        return [open_one(path)]
-    except (EvaluationError, RunError) as error:
+        return read(path)
+    except (EvaluationError, SpeedError, RunError) as error:
         problems.append(str(error))
         return []
 
 
-def _evaluation(folder: Path) -> Evaluation:
-    """The evaluation of this very folder."""
-    return next(one for one in evaluations.find_evaluations(folder) if one.path == folder)
-
-
-def _run(folder: Path) -> Run:
+def _run(folder: Path) -> list[Run]:
     """A run of which every shard was read once."""
     run = open_run(folder)
     run.images, run.keep_counts()  # noqa: B018
-    return run
+    return [run]
 
 
-def rate_frame(results: Sequence[Evaluation], runs: Sequence[Run] = ()) -> pd.DataFrame:
-    """`evaluations.frame` with three columns more, a row an evaluation.
+def rate_frame(results: Sequence[Evaluation]) -> pd.DataFrame:
+    """`evaluations.frame` with two columns more, a row an evaluation.
 
     series: model kind, size and way of deciding, as `paper.tradeoff` joins them; dense: prunes
-    nothing; images_per_second = 1 / median over images of the model's seconds in a recording of the
-    same weights, data and choices (batch included), NaN without; machine: that recording's device.
-    Runs that others worked beside are slow: compare only what was recorded on an idle machine.
+    nothing.
     """
     frame = evaluations.frame(results)
     if not len(frame):
         return frame
-    frame["series"] = paper.series(results)
-    frame["dense"] = [one.facts.method == "dense" for one in results]
-    speeds = [_speed(one, runs) for one in results]
     return frame.assign(
-        images_per_second=[speed for speed, _ in speeds], machine=[name for _, name in speeds]
+        series=paper.series(results), dense=[one.facts.method == "dense" for one in results]
     )
 
 
-def _speed(one: Evaluation, runs: Sequence[Run]) -> tuple[float, str]:
-    wanted = _identity(one.summary["provenance"])
-    for run in runs:
-        if _identity(run.provenance) == wanted and len(run) and "seconds" in run.images:
-            return 1 / float(run.images["seconds"].median()), str(run.provenance.get("device", ""))
-    return float("nan"), ""
+def speed_frames(results: Sequence[Evaluation], timed: Sequence[Speed]) -> dict[str, pd.DataFrame]:
+    """Benchmark and condition -> `rate_frame` of the evaluations whose model was timed there.
 
-
-def _identity(provenance: dict[str, Any]) -> list[Any]:
-    return [provenance.get(name) for name in SAME]
+    More columns: images_per_second = batch / median seconds of a call, with the quartiles slow and
+    fast over rounds; variant, as the benchmark calls it. Frames share no axis (`speeds.of_results`).
+    """
+    frames = {}
+    for condition, pairs in speeds.of_results(results, timed).items():
+        of = [speed for _, speed in pairs]
+        frames[condition] = rate_frame([one for one, _ in pairs]).assign(
+            images_per_second=[speed.images_per_second for speed in of],
+            slow=[speed.quartiles[0] for speed in of],
+            fast=[speed.quartiles[1] for speed in of],
+            variant=[speed.variant for speed in of],
+        )
+    return frames
 
 
 def data_groups(results: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:

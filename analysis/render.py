@@ -11,19 +11,20 @@ import argparse
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from matplotlib.style import context
 
-from analysis import claims, evaluations, figures, gallery, insights, paper, sheet, tables
+from analysis import claims, curve_figures, figures, gallery, insights, pairs, paper, sheet, tables
+from analysis.curves import Training, TrainingError
 from analysis.evaluations import Evaluation, EvaluationError
-from analysis.measurements import Recording, Sources
-from analysis.products import Entry, RenderError, file_name, save
-from svit.store import Run, RunError, open_run
+from analysis.given import NEEDED, Given, gather, names
+from analysis.measurements import Sources
+from analysis.products import Entry, RenderError, save
+from analysis.speeds import SpeedError, frame
+from svit.store import Run, RunError
 
 FIGURES: dict[str, Entry] = {
     "heatmap": Entry("how many layers used each token, beside the detections", paper.heatmap),
@@ -34,60 +35,17 @@ FIGURES: dict[str, Entry] = {
     ),
     "usage-map": Entry("token usage averaged over all images", paper.usage_map, "runs"),
     "gallery": Entry("usage maps of the same pictures, a row a model", gallery.gallery, "runs"),
-    "tradeoff": Entry("AP against keep ratio and compute", paper.tradeoff, "results"),
+    "tradeoff": Entry("AP against keep ratio, compute and speed", paper.tradeoff, "results"),
     **insights.FIGURES,
+    **pairs.FIGURES,
+    **curve_figures.FIGURES,
 }
 PAGES = {
     "tables": "the paper's Tables 1-5, printed beside measured",
     "claims": "every claim of the paper with its verdict",
     "all": "all that the folders support, with a browsable index.html and index.md",
 }
-
-
-@dataclass(frozen=True)
-class Given:
-    """What lies in the folders of the command line."""
-
-    runs: list[Run]
-    results: list[Evaluation]
-
-    def subjects(self, entry: Entry) -> Iterator[tuple[Any, str]]:
-        """What an entry draws, one call each, with the run's name where there is one a run."""
-        if entry.takes == "run":
-            yield from zip(self.runs, _names(self.runs), strict=True)
-        elif entry.takes == "runs" and self.runs:
-            yield self.runs, ""
-        elif entry.takes == "results" and self.results:
-            yield self.results, ""
-
-    @cached_property
-    def sources(self) -> Sources:
-        """For the ledger; runs are counted once, when first needed."""
-        return Sources(self.results, [Recording(run) for run in self.runs])
-
-
-def given(folders: Sequence[Path], skip_corrupt: bool = False) -> Given:
-    """The recorded runs and evaluations in folders and below them, each once.
-
-    Raises:
-        RenderError: a folder holds neither.
-        RunError: a run is damaged.
-        EvaluationError: a summary cannot be read.
-    """
-    runs: dict[Path, Run] = {}
-    results: dict[Path, Evaluation] = {}
-    for folder in folders:
-        heads = sorted(folder.rglob("run.json"))
-        found = evaluations.find_evaluations(folder)
-        if not heads and not found:
-            raise RenderError(
-                f"{folder} is not a recorded run and holds neither runs (run.json) nor results of "
-                "`svit evaluate` (summary.json)"
-            )
-        for head in heads:
-            runs[head.parent.resolve()] = open_run(head.parent, skip_corrupt=skip_corrupt)
-        results |= {one.path.resolve(): one for one in found}
-    return Given(list(runs.values()), list(results.values()))
+ERRORS = (RunError, RenderError, EvaluationError, SpeedError, TrainingError)
 
 
 def draw(name: str, given: Given, folder: Path, options: argparse.Namespace) -> Iterator[Path]:
@@ -100,8 +58,7 @@ def draw(name: str, given: Given, folder: Path, options: argparse.Namespace) -> 
     entry = FIGURES[name]
     subjects = list(given.subjects(entry))
     if not subjects:
-        needed = "results of `svit evaluate`" if entry.takes == "results" else "a recorded run"
-        raise RenderError(f"{name} needs {needed}, and the folders hold none")
+        raise RenderError(f"{name} needs {NEEDED[entry.takes]}, and the folders hold none")
     for subject, run_name in subjects:
         below = folder / run_name if len(subjects) > 1 else folder
         yield from _write(name, subject, below, options)
@@ -115,8 +72,8 @@ def _write(name: str, subject: Any, folder: Path, options: argparse.Namespace) -
 
 
 def _check_images(subject: Any) -> None:
-    """Refuses empty runs and notes unfinished ones."""
-    for run in subject if isinstance(subject, list) else [subject]:
+    """Refuses empty runs."""
+    for run in _parts(subject):
         if isinstance(run, Run) and not len(run):
             remedy = f"fill it with `svit record --out {run.path}`"
             raise RenderError(f"{run.path} holds no images yet: {remedy}")
@@ -124,22 +81,34 @@ def _check_images(subject: Any) -> None:
 
 def _metadata(name: str, subject: Any) -> tuple[str, str]:
     """Title and provenance of what was drawn."""
-    parts = subject if isinstance(subject, list) else [subject]
-    about = [one.describe() if isinstance(one, Run) else _about(one) for one in parts]
-    return f"{name} of {', '.join(one.path.name for one in parts)}", "; ".join(about)
+    parts = _parts(subject)
+    title = f"{name} of {', '.join(one.path.name for one in parts)}"
+    return title, "; ".join(map(_about, parts))
 
 
-def _about(one: Evaluation) -> str:
+def _parts(subject: Any) -> list[Run | Evaluation | Training]:
+    if isinstance(subject, Sources):
+        return list(subject.evaluations)
+    return subject if isinstance(subject, list) else [subject]
+
+
+def _about(one: Run | Evaluation | Training) -> str:
+    if isinstance(one, Run):
+        states = ([] if one.finished else ["unfinished"]) + list(one.skipped)
+        return " · ".join([one.describe(), *states])
+    if isinstance(one, Training):
+        return f"{one.path.as_posix()}, {len(one.lines)} lines"
     return f"{one.facts.label} on {one.facts.data}, {one.images} images ({one.path.as_posix()})"
 
 
 def write_tables(given: Given, folder: Path) -> list[Path]:
     """`tables.md` and a CSV a table. Returns: the paths."""
     found = tables.paper_tables(claims.ledger(given.sources))
-    others = tables.elsewhere(given.results)
-    written = [_text(folder / "tables.md", tables.tables_markdown(found, others))]
-    frames = {**found, "measured elsewhere": others}
-    return [*written, *(_csv(folder / f"{_stem(name)}.csv", one) for name, one in frames.items())]
+    others, timed = tables.elsewhere(given.results), frame(given.speeds)
+    written = [_text(folder / "tables.md", tables.tables_markdown(found, others, timed))]
+    frames = {**found, "measured elsewhere": others, "measured speed": timed}
+    full = {name: one for name, one in frames.items() if len(one)}
+    return [*written, *(_csv(folder / f"{_stem(name)}.csv", one) for name, one in full.items())]
 
 
 def write_claims(given: Given, folder: Path) -> list[Path]:
@@ -157,33 +126,37 @@ def write_all(given: Given, folder: Path, options: argparse.Namespace) -> list[P
     """Every figure that can be drawn, both pages and the sheet; what cannot be drawn says why.
 
     Runs are drawn one by one; where there are several, figures that take several are drawn once more
-    with all of them, in a part of their own. Returns: the paths.
+    with all of them, and the first is compared with each of the others, in parts of their own.
+    Returns: the paths.
     """
     sections = []
-    for run, name in zip(given.runs, _names(given.runs), strict=True):
-        about = f"{run.describe()}{'' if run.finished else ' · unfinished'}"
-        section = sheet.Section(name, about)
+    for run, name in zip(given.runs, names(given.runs), strict=True):
+        section = sheet.Section(name, _about(run))
         for figure, entry in FIGURES.items():
-            if entry.takes != "results":
+            if entry.takes in ("run", "runs") or entry.alone:
                 subject = run if entry.takes == "run" else [run]
                 section.items.append(_item(figure, subject, folder / name, options))
         sections.append(section)
     if len(given.runs) > 1:
         sections.append(_together("all runs", "runs", given.runs, folder, options))
+    for pair, name in given.pairs():
+        sections.append(_together(name, "pair", pair, folder, options))
     if given.results:
-        sections.append(_together("results", "results", given.results, folder, options))
+        sections.append(_together("results", "results", given.sources, folder, options))
+    if given.trainings:
+        sections.append(_together("trainings", "trainings", given.trainings, folder, options))
     written = [path for section in sections for item in section.items for path in item.paths]
     written += [*write_tables(given, folder), *write_claims(given, folder)]
     return [*written, *sheet.write([*sections, _pages(given)], folder)]
 
 
 def _together(
-    title: str, takes: str, subject: list[Any], folder: Path, options: argparse.Namespace
+    title: str, takes: str, subject: Any, folder: Path, options: argparse.Namespace
 ) -> sheet.Section:
-    """Figures of several runs or results at once."""
-    names = [name for name, entry in FIGURES.items() if entry.takes == takes]
+    """Figures of several runs, results or trainings at once."""
+    chosen = [name for name, entry in FIGURES.items() if entry.takes == takes]
     section = sheet.Section(title, _metadata(title, subject)[1])
-    section.items += [_item(name, subject, folder / _stem(title), options) for name in names]
+    section.items += [_item(name, subject, folder / _stem(title), options) for name in chosen]
     return section
 
 
@@ -192,7 +165,7 @@ def _item(name: str, subject: Any, folder: Path, options: argparse.Namespace) ->
     print(f"drawing {folder / name}", file=sys.stderr)
     try:
         paths = tuple(_write(name, subject, folder, options))
-    except (RenderError, EvaluationError) as error:
+    except (RenderError, EvaluationError, TrainingError) as error:
         return sheet.Item(name, definition, reason=str(error))
     return sheet.Item(name, definition, paths)
 
@@ -203,19 +176,11 @@ def _pages(given: Given) -> sheet.Section:
     section = sheet.Section("The paper's numbers", tables.counts(ledger))
     section.frames |= tables.paper_tables(ledger)
     section.frames["Measured on other models or data"] = tables.elsewhere(given.results).round(3)
+    section.frames["Measured speed"] = frame(given.speeds).round(3)
     section.frames["Claims"] = tables.shown_ledger(ledger)
     section.frames["Where the paper disagrees with itself"] = claims.inconsistencies()
+    section.frames = {title: table for title, table in section.frames.items() if len(table)}
     return section
-
-
-def _names(runs: Sequence[Run]) -> list[str]:
-    """Folder names of runs, numbered where they repeat."""
-    names = [file_name(run.path.resolve().name) for run in runs]
-    seen: dict[str, int] = {}
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-    repeated = {name for name, count in seen.items() if count > 1}
-    return [f"{name}-{i + 1}" if name in repeated else name for i, name in enumerate(names)]
 
 
 def _stem(name: str) -> str:
@@ -241,25 +206,28 @@ def _pair(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Names and options of the command."""
     summaries = {name: entry.summary for name, entry in FIGURES.items()} | PAGES
-    names = "\n".join(f"  {name:14}{summary}" for name, summary in summaries.items())
-    parser = argparse.ArgumentParser(
+    listed = "\n".join(f"  {name:14}{summary}" for name, summary in summaries.items())
+    command = argparse.ArgumentParser(
         prog="python -m analysis.render",
         description="Draws figures of recorded runs and results, each as pdf, svg, png and csv.\n\n"
-        f"names:\n{names}",
+        f"names:\n{listed}",
         epilog="examples:\n"
         "  python -m analysis.render heatmap demo/runs/shapes\n"
         "  python -m analysis.render layers runs/coco --image 79841 --image 000000391895.jpg\n"
         "  python -m analysis.render reactivation runs/coco --out paper/figures\n"
         "  python -m analysis.render claims runs/coco results/dense results/svit\n"
+        "  python -m analysis.render curves trainings/dense trainings/svit\n"
         "  python -m analysis.render all runs/demo\n\n"
-        "A folder is a run that `svit record` wrote, results of `svit evaluate`, or holds some.",
+        "A folder holds runs of `svit record`, results of `svit evaluate` or `svit benchmark`, or\n"
+        "trainings of `svit train`, itself or below it.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = parser.add_argument
+    add = command.add_argument
     add("name", choices=summaries, metavar="NAME", help="one of the list above")
-    add("run", type=Path, nargs="+", metavar="FOLDER", help="recorded runs and results")
+    add("run", type=Path, nargs="+", metavar="FOLDER", help="runs, results, trainings")
     add("--image", action="append", metavar="ID", help="image id or file name; may be repeated")
     add("--limit", type=int, default=3, metavar="N", help="else the first N images (default 3)")
     add("--out", type=Path, metavar="DIR", help="folder for the files (default figures/FOLDER)")
@@ -270,11 +238,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--shape", type=_pair, default=(50, 80), help="rows x columns of usage-map (50x80)")
     add("--block", type=int, metavar="N", help="block of overlay, from 1 (default: a middle one)")
     add("--skip-corrupt", action="store_true", help="use the rest of a run with damaged shards")
-    return parser
+    return command
 
 
 def _render(options: argparse.Namespace) -> Iterator[Path]:
-    found = given(options.run, options.skip_corrupt)
+    found = gather(options.run, options.skip_corrupt)
     for run in found.runs:
         state = "the recording is unfinished, " if not run.finished else ""
         if state and len(run) or not len(run) and options.name in PAGES:  # figures refuse it
@@ -293,9 +261,9 @@ def _render(options: argparse.Namespace) -> Iterator[Path]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns: 0, or 2 after an error that it printed."""
     try:
-        for path in _render(_parser().parse_args(arguments)):
+        for path in _render(parser().parse_args(arguments)):
             print(path)
-    except (RunError, RenderError, EvaluationError, OSError) as error:
+    except (*ERRORS, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

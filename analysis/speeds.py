@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.evaluations import Facts, facts_of
+from analysis.evaluations import Evaluation, Facts, facts_of
 from svit.config import PAPER_KEEP_RATIOS, PRESETS, to_dict
 
 BENCHMARK = "benchmark.json"
@@ -204,3 +204,27 @@ def conditions(speeds: Sequence[Speed]) -> dict[tuple[str, str], list[Speed]]:
         if not one.recorded:
             groups.setdefault((one.path.as_posix(), one.condition), []).append(one)
     return groups
+
+
+def of_results(
+    results: Iterable[Evaluation], speeds: Sequence[Speed]
+) -> dict[str, list[tuple[Evaluation, Speed]]]:
+    """Evaluations beside the speed of their model, by what one axis may hold.
+
+    A speed is of an evaluation if both are of the same preset with the same keep ratios. Evaluations
+    whose masks were intervened in have none; neither do those whose model was timed at ratios that it
+    chose on noise (`learned`) only. Returns: benchmark and condition in words -> pairs.
+    """
+    results = [one for one in results if one.facts.source[2] == "learned"]
+    found = {}
+    for (path, condition), group in conditions(speeds).items():
+        pairs = [(one, speed) for speed in group for one in results if _same_model(one, speed)]
+        if pairs:
+            found[f"{Path(path).name}: {condition}"] = pairs
+    return found
+
+
+def _same_model(one: Evaluation, speed: Speed) -> bool:
+    facts = one.facts
+    ratio = abs(speed.base_ratio - facts.base_ratio) < 1e-9
+    return speed.model == facts.preset and ratio and (facts.method == "dense") == (speed.keep == "")

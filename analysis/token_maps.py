@@ -1,8 +1,9 @@
-"""Pictures of one pixel a token that lie over an image on screen, and the pixels around one token."""
+"""Pictures of tokens that lie over an image on screen, and the pixels around one token."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -10,6 +11,7 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from PIL import Image, ImageDraw
 
 from analysis import figures
+from analysis.insight_figures import DIVERGING
 from svit.types import TokenGrid
 
 VEIL = "#1c232d"  # over what a mode leaves out
@@ -28,9 +30,15 @@ def states(codes: np.ndarray, opacity: float) -> np.ndarray:
 
     Returns: uint8 RGBA (rows, columns, 4), as all maps here.
     """
-    palette = np.zeros((len(STATE_COLOURS) + 1, 4))
-    for code, colour in enumerate(STATE_COLOURS.values(), 1):
-        palette[code] = (*to_rgb(colour), opacity)
+    return painted(codes, (None, *STATE_COLOURS.values()), opacity)
+
+
+def painted(codes: np.ndarray, colours: Sequence[str | None], opacity: float) -> np.ndarray:
+    """Every code in its colour; None is clear."""
+    palette = np.zeros((len(colours), 4))
+    for code, colour in enumerate(colours):
+        if colour is not None:
+            palette[code] = (*to_rgb(colour), opacity)
     return _bytes(palette[codes])
 
 
@@ -56,6 +64,22 @@ def usage(counts: np.ndarray, limits: tuple[int, int], opacity: float) -> np.nda
     return _bytes(colours)
 
 
+def differences(values: np.ndarray, limit: int, opacity: float) -> np.ndarray:
+    """Differences from -limit to limit in the colours of `insight_figures.difference_map`."""
+    colours = mpl.colormaps[DIVERGING](values / (2 * limit) + 0.5)
+    colours[..., 3] = opacity
+    return _bytes(colours)
+
+
+def cut(pixels: np.ndarray, grid: TokenGrid, side: int = 8) -> np.ndarray:
+    """A map at `side` pixels a token, without the parts of the last tokens beyond the image."""
+    places = []
+    for length, scale, tokens in zip(grid.image_hw, grid.scale_yx, pixels.shape, strict=False):
+        across = max(round(side * length * scale / grid.patch), 1)
+        places.append(np.minimum(np.arange(across) // side, tokens - 1))
+    return pixels[np.ix_(*places)]
+
+
 def _bytes(colours: np.ndarray) -> np.ndarray:
     return np.rint(colours * 255).astype(np.uint8)
 
@@ -71,14 +95,14 @@ def closeup(picture: np.ndarray, grid: TokenGrid, token: tuple[int, int], side: 
     """A PNG, `side` pixels square: a token, ringed, amid `CONTEXT` tokens on each side.
 
     Args:
-        picture: uint8 RGB of any resolution; beyond its border the field's colour stands.
+        picture: uint8 RGB of any resolution; beyond its border the square is clear.
     """
     tall, wide = picture.shape[:2]
     units = np.array([tall, wide]) / np.array(grid.resized_hw) * grid.patch  # pixels a token
     start = (np.array(token) - CONTEXT) * units
     end = (np.array(token) + CONTEXT + 1) * units
     box = (start[1], start[0], end[1], end[0])
-    field = Image.new("RGB", (side, side), figures.FIELD)
+    field = Image.new("RGBA", (side, side))
     inside = np.clip(box, 0, (wide, tall, wide, tall))
     scale = side / np.array([end[1] - start[1], end[0] - start[0]] * 2)
     corner = np.array([start[1], start[0]] * 2)

@@ -96,6 +96,7 @@ def write(
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             save_file(tensors, temporary, metadata)
+            _sort_metadata(temporary)
     except (OSError, SafetensorError) as error:
         kept = "; the file that was there is unchanged" if path.is_file() else ""
         raise CheckpointError(f"{path}: cannot be written ({error}){kept}") from error
@@ -127,6 +128,17 @@ def _stored(name: str, tensor: Tensor, half: bool) -> Tensor:
             f"{name} has values beyond float16's 65504: save it in full precision"
         )
     return small
+
+
+def _sort_metadata(path: Path) -> None:
+    """Puts the header's metadata in order: safetensors shuffles it, and equal weights make equal files."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        file.seek(8)
+        file.write(text.ljust(length))  # spaces at the end are part of the format
 
 
 @contextmanager
@@ -199,7 +211,9 @@ def read_foreign(path: str | Path) -> Converted:
         return converted._replace(report=replace(report, notes=(*report.notes, *raw.notes)))
     ours = _ours(str(path), raw)
     lacks = ours.lacks or report.lacks
-    return converted._replace(config=ours.config, report=replace(report, kind="ours", lacks=lacks))
+    # what was guessed from shapes is not told: the file's own settings are inside
+    report = replace(report, kind="ours", lacks=lacks, notes=())
+    return converted._replace(config=ours.config, report=report)
 
 
 def load_weights(detector: HasWeights, path: str | Path, *, complete: bool = True) -> Report:

@@ -34,11 +34,14 @@ import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from svit import checkpoint, launch
+from svit.compare_pace import in_words, measure
 from svit.compare_plan import CHANGED, NAMES, CompareError, Job, chosen, jobs, plan_text
 from svit.compare_row import FAILED, ROW, Setting, run_row, state_of
 from svit.config import load_config
 from svit.detectors import build_detector
+from svit.feed import check_data
 from svit.launch import LaunchError
+from svit.loading import check_objects
 from svit.method_table import ROWS
 from svit.summary import write_text
 from svit.train import INTERRUPTED, TrainError
@@ -99,18 +102,53 @@ def run(args: argparse.Namespace) -> int:
     planned = jobs(rows, _seeds(args.seeds), args.neck, args.size, args.overrides, args.steps)
     setting = _setting(args)
     if args.dry_run:
-        train_set, val_set = setting.data(planned[0].config)
-        states = [state_of(job, args.out) for job in planned]
-        print(plan_text(planned, states, len(train_set), setting.looked_at(val_set)))
+        _tell(planned, setting, args)
         return 0
+    _check_data(planned[0], setting)
     _prepare_start(args)
     left = [job for job in planned if not (args.out / job.name / ROW).exists()]
     print(f"{len(planned) - len(left)} of {len(planned)} rows are finished already")
     code = _side_by_side(left, args) if args.jobs > 1 else _one_by_one(left, args)
     text = overview(planned, args.out)
-    write_text(args.out / TABLE, text)
     print(text, end="")
+    write_text(args.out / TABLE, text)
     return code
+
+
+def _check_data(job: Job, setting: Setting) -> None:
+    """Refuses data that no row could be trained or measured on, before anything is written.
+
+    Raises:
+        CocoError, DataMismatch, ValueError: what is wrong, and the fix.
+    """
+    train_set, val_set = setting.data(job.config)
+    classes = job.config.detector.classes
+    check_data(train_set, classes, job.config.train.batch, world=1)
+    if len(val_set.class_names) != classes:
+        raise CompareError(
+            f"the validation images have {len(val_set.class_names)} classes, the training images "
+            f"{classes}; both need the same"
+        )
+    check_objects(val_set, setting.images)
+
+
+def _tell(planned: Sequence[Job], setting: Setting, args: argparse.Namespace) -> None:
+    """Prints the plan and how long what is left of it would take here."""
+    train_set, val_set = setting.data(planned[0].config)
+    images = len(train_set), setting.looked_at(val_set)
+    print(plan_text(planned, [state_of(job, args.out) for job in planned], *images))
+    left = [job for job in planned if not (args.out / job.name / ROW).exists()]
+    if left:
+        pace = measure(left[0], setting, _device(args))
+        print(
+            f"left: {len(left)} rows, about {in_words(pace.seconds(left, *images))} one after another "
+            f"at {left[0].row.name}'s pace, timed just now: {1000 * pace.training:.0f} ms a training "
+            f"view, {1000 * pace.evaluation:.0f} ms an evaluation view"
+        )
+
+
+def _device(args: argparse.Namespace) -> str:
+    return args.device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _setting(args: argparse.Namespace) -> Setting:
@@ -173,7 +211,11 @@ def _one_by_one(planned: Sequence[Job], args: argparse.Namespace) -> int:
         try:
             code = launch.launch(_run, argparse.Namespace(**vars(args), job=job))
         except (TrainError, LaunchError) as error:
-            write_text(args.out / job.name / FAILED, f"{error}\n")
+            folder = args.out / job.name
+            folder.mkdir(
+                parents=True, exist_ok=True
+            )  # it may have failed before its folder was made
+            write_text(folder / FAILED, f"{error}\n")
             print(f"{job.name} failed: {error}", file=sys.stderr)
             failed += 1
             continue
@@ -186,8 +228,7 @@ def _run(args: argparse.Namespace) -> int:
     """One row in this process (one of several with --processes)."""
     logging.basicConfig(format="%(message)s")
     log.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    with launch.joined(device) as ranks, logging_redirect_tqdm():
+    with launch.joined(_device(args)) as ranks, logging_redirect_tqdm():
         return 0 if run_row(args.job, _setting(args), ranks) else INTERRUPTED
 
 

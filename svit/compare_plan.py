@@ -18,6 +18,11 @@ from svit.optimise import total_steps
 ALL_ROWS = (*ROWS, *sweep())
 NAMES = tuple(row.name for row in ALL_ROWS)
 CHANGED = ("random", "shuffle", "oracle", "off")  # interventions beside the learned masks
+TWICE = (
+    "random",
+    "shuffle",
+    "oracle",
+)  # those that first look how many tokens the learned masks keep
 
 
 class CompareError(ValueError):
@@ -71,6 +76,14 @@ class Job:
     def steps(self, images: int) -> int:
         """Optimiser steps on a data set of so many training images."""
         return total_steps(self.config.train, images)
+
+    def training_views(self, images: int) -> int:
+        """Images trained on, each time one is seen, of a data set of so many."""
+        return self.steps(images) * self.config.train.batch
+
+    def evaluation_views(self, images: int) -> int:
+        """Forwards of all lines over so many images: two where the learned masks must be known first."""
+        return images * sum(2 if line.intervene in TWICE else 1 for line in self.lines)
 
 
 def chosen(names: Sequence[str]) -> list[Row]:
@@ -126,8 +139,7 @@ def plan_text(
 ) -> str:
     """The plan as a table: rows in order, views of each, and what is done already.
 
-    A view is one image through the model, forward and backward in training, forward in evaluation
-    (twice where an intervention has to know the learned masks first).
+    A view is one image through the model, forward and backward in training, forward in evaluation.
     """
     lines = [
         "row                     seed   steps  trained on  evaluated on  in the paper        state"
@@ -135,7 +147,7 @@ def plan_text(
     trained = evaluated = 0
     for job, state in zip(planned, states, strict=True):
         steps = job.steps(train_images)
-        views, looks = steps * job.config.train.batch, val_images * sum(map(_looks, job.lines))
+        views, looks = job.training_views(train_images), job.evaluation_views(val_images)
         trained, evaluated = trained + views, evaluated + looks
         lines.append(
             f"{job.row.name:22}  {job.seed:4}  {steps:6}  {views:10}  {looks:12}  "
@@ -143,7 +155,3 @@ def plan_text(
         )
     lines.append(f"{len(planned)} rows: {trained} training views, {evaluated} evaluation views")
     return "\n".join(lines)
-
-
-def _looks(line: Line) -> int:
-    return 2 if line.intervene in ("random", "shuffle", "oracle") else 1

@@ -6,10 +6,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from svit.checkpoint import convert_file, load_weights, save
 from svit.config import load_config
 from svit.conversion import Report
 from svit.detectors import build_detector
+
+SEED = 0  # of the parts that a file lacks
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "overrides",
         nargs="*",
         metavar="KEY=VALUE",
-        help="changes to the preset, as detector.classes=8",
+        help="changes to the preset, right after DESTINATION, as detector.classes=8",
     )
     parser.add_argument("--half", action="store_true", help="store float16: half the size")
 
@@ -53,11 +57,15 @@ def convert_as(
 ) -> Report:
     """Writes the weights as a checkpoint of one model, after loading them into it.
 
+    What the file lacks is drawn from `SEED`: the same file gives the same bytes every time.
+
     Raises:
         ConfigError: unknown preset or key.
         CheckpointError: the weights do not fit the model, or a file cannot be read or written.
     """
-    detector = build_detector(load_config(preset, overrides))
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they were
+        torch.manual_seed(SEED)
+        detector = build_detector(load_config(preset, overrides))
     report = load_weights(detector, source, complete=False)
     extra = {"converted_from": report.kind, "source": source.name}
     save(destination, detector, extra, half=half)

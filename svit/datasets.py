@@ -11,6 +11,7 @@ from PIL import Image
 from svit.data.shapes import contact_sheet, read_scenes, write_dataset
 from svit.data.statistics import describe
 from svit.data.validate import check_coco, checked, repaired
+from svit.runfiles import write_atomic
 
 COLOURS = 160  # of a sheet as PNG
 KINDS = "shapes | sheet | check | statistics"
@@ -80,7 +81,10 @@ def _sheet(args: argparse.Namespace) -> int:
     sheet = contact_sheet(scenes, min(args.columns, len(scenes)))
     if args.out.suffix.lower() == ".png":  # the grain of the pictures makes a fifth of it otherwise
         sheet = sheet.quantize(COLOURS, dither=Image.Dither.NONE)
-    sheet.save(args.out)
+    kind = Image.registered_extensions().get(args.out.suffix.lower())
+    if kind is None:
+        raise ValueError(f"{args.out}: expected the name of a picture, as sheet.png or sheet.jpg")
+    write_atomic(args.out, lambda file: sheet.save(file, kind))
     print(f"written: {args.out} ({len(scenes)} scenes of {args.split})")
     return 0
 
@@ -94,7 +98,7 @@ def _check(args: argparse.Namespace) -> int:
     if args.repair and not report.errors:
         with args.json.open(encoding="utf-8") as file:
             fixed = repaired(json.load(file))
-        args.repair.write_text(json.dumps(fixed), encoding="utf-8")
+        write_atomic(args.repair, lambda file: file.write(json.dumps(fixed).encode()))
         print(f"written: {args.repair}")
     return 1 if report.errors else 0
 

@@ -86,7 +86,7 @@ class Edit:
 
     @property
     def sentence(self) -> str:
-        """What it does, for people and for provenance; blocks are counted from 1 as in the paper."""
+        """What it does, for people and for provenance; blocks count from 1 as in the paper."""
         raise NotImplementedError
 
 
@@ -97,12 +97,9 @@ class Shift(Edit):
     by: float
 
     def check(self, seen: Pass) -> None:
-        mode = getattr(seen.method, "inference", "")
-        if mode not in SHIFTED:
-            raise EditError(
-                "this model compares no score with a threshold"
-                f"{f' (mode {mode})' if mode else ''}; set its keep ratio instead"
-            )
+        if getattr(seen.method, "inference", "") not in SHIFTED:
+            told = "this model compares no score with a threshold"
+            raise EditError(f"{told}; set its keep ratio instead")
 
     def scores(self, layer: int, scores: Tensor, seen: Pass) -> Tensor:
         return scores - self.by if self.by else scores
@@ -137,7 +134,8 @@ class KeepRatio(Edit):
             raise EditError("this model decides without scores, so its keep ratio cannot be set")
         if layer not in seen.scores:  # the method goes on with the mask of an earlier block
             return keep
-        target = targets[layer] ** (math.log(self.base) / math.log(_first(targets)))
+        first = next(target for target in targets if target < 1)
+        target = targets[layer] ** (math.log(self.base) / math.log(first))
         may = seen.valid(keep)
         if not seen.method.traits.reactivates and layer - 1 in seen.used:
             may = may & seen.used[layer - 1]
@@ -145,17 +143,13 @@ class KeepRatio(Edit):
         ranked = scores[may].cpu().numpy()
         if not len(ranked):
             return keep & may
-        weights = np.full(len(ranked), 1 / seen.grid.valid_mask().sum())
-        threshold, _ = threshold_for(ranked, weights, target)
+        shares = np.full(len(ranked), 1 / seen.grid.valid_mask().sum())
+        threshold, _ = threshold_for(ranked, shares, target)
         return (scores > threshold) & (may | ~seen.valid(keep))
 
     @property
     def sentence(self) -> str:
         return f"thresholds fitted to this picture for a base keep ratio of {self.base:.2f}"
-
-
-def _first(targets: Sequence[float]) -> float:
-    return next(target for target in targets if target < 1)
 
 
 @dataclass(frozen=True)
@@ -171,9 +165,7 @@ class Brush(Edit):
         rows, columns = seen.grid.grid_hw
         for row, column in self.tokens or ():
             if not (0 <= row < rows and 0 <= column < columns):
-                raise EditError(
-                    f"token row {row}, column {column} lies outside of {rows} x {columns}"
-                )
+                raise EditError(f"token {row}/{column} lies outside of {rows} x {columns}")
 
     def masks(self, layer: int, keep: Tensor, seen: Pass) -> Tensor:
         if layer not in self.layers:
@@ -295,16 +287,15 @@ class Control(Edit):
 
     def settled(self, decide: Callable[[], Masks], seen: Pass) -> Edit:
         seeds, each = [seen.seed + self.seed], self.kind == "random"
-        return Imposed(
-            {
-                layer: permuted(keep, seen.valid(keep), seeds, SALT + (1 + layer) * each)
-                for layer, keep in decide().items()
-            }
-        )
+        moved = {
+            layer: permuted(keep, seen.valid(keep), seeds, SALT + (1 + layer) * each)
+            for layer, keep in decide().items()
+        }
+        return Imposed(moved)
 
     @property
     def sentence(self) -> str:
-        name = "random" if self.kind == "random" else "shuffled"
+        name = {"random": "random", "shuffle": "shuffled"}[self.kind]
         return f"{name} masks at equal counts, draw {self.seed}"
 
 
@@ -321,12 +312,12 @@ class Imposed(Edit):
 def tokens_in(grid: TokenGrid, box_xyxy: Sequence[float]) -> tuple[Token, ...]:
     """The valid tokens that show a part of a box in source pixels."""
     left, top, right, bottom = box_xyxy
-    found = []
-    for row, column in np.ndindex(*grid.valid_hw):
-        x0, y0, x1, y1 = grid.token_box(row, column)
-        if x0 < right and x1 > left and y0 < bottom and y1 > top:
-            found.append((row, column))
-    return tuple(found)
+    sides = {token: grid.token_box(*token) for token in np.ndindex(*grid.valid_hw)}
+    return tuple(
+        token
+        for token, (x0, y0, x1, y1) in sides.items()
+        if x0 < right and x1 > left and y0 < bottom and y1 > top
+    )
 
 
 def blocks(layers: Sequence[int]) -> str:
@@ -354,8 +345,6 @@ def _check_layers(layers: Sequence[int], seen: Pass) -> None:
 
 
 def _at(tokens: Sequence[Token], keep: Tensor, seen: Pass) -> Tensor:
-    place = torch.zeros(seen.grid.grid_hw, dtype=torch.bool)
-    if tokens:
-        rows, columns = zip(*tokens)
-        place[list(rows), list(columns)] = True
-    return place.reshape(1, -1).to(keep.device)
+    place, columns = torch.zeros_like(keep), seen.grid.grid_hw[1]
+    place[0, [row * columns + column for row, column in tokens]] = True
+    return place

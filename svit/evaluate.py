@@ -31,6 +31,7 @@ from svit.launch import Ranks, joined, launch
 from svit.launch import add_arguments as add_process_arguments
 from svit.loading import (
     add_model_arguments,
+    check_objects,
     load_coco,
     load_detector,
     load_model,
@@ -120,12 +121,14 @@ def _check(detector: Detector, dataset: CocoDataset, evaluator: str, limit: int 
     found, expected = len(dataset.category_ids), detector.config.detector.classes
     if found != expected:
         raise ValueError(
-            f"the data set has {found} classes and the model {detector.config.name!r} {expected}"
+            f"the data set has {found} classes and the model {detector.config.name!r} {expected}; "
+            "take the data it was trained for"
         )
     if evaluator not in EVALUATORS:
         raise ValueError(f"evaluator: expected one of {', '.join(EVALUATORS)}, found {evaluator!r}")
     if not len(dataset) or (limit is not None and limit < 1):
         raise ValueError("expected at least one image to evaluate on, found none")
+    check_objects(dataset, limit)
 
 
 def _model(detector: Detector) -> Model:
@@ -252,8 +255,8 @@ def _run(args: argparse.Namespace) -> int:
     if not ranks.is_first:
         return 0
     text = report(summaries, args.draws)
+    print(text)  # first: a full disk must not cost the answer
     write_text(args.out / TABLE, text)
-    print(text)
     return _say_errors(summaries[0])
 
 

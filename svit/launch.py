@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from types import FrameType
 from urllib.parse import urlsplit
 
@@ -28,6 +29,7 @@ from torch import multiprocessing as mp
 log = logging.getLogger("svit.train")
 
 GRACE_SECONDS = 30.0  # what the other processes get to end by themselves when one has failed
+PATIENCE = timedelta(minutes=30)  # how long a process waits for the others before it gives up
 
 
 class LaunchError(RuntimeError):
@@ -86,7 +88,7 @@ def joined(device: str = "cpu") -> Iterator[Ranks]:
         return
     join = not dist.is_initialized()
     if join:
-        dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size(), place)
     finally:
@@ -209,6 +211,9 @@ def _wait(context: mp.ProcessContext) -> int:
             if error.exit_code > 0:
                 return error.exit_code
             raise LaunchError(f"{error}; out of memory is the usual reason") from error
+        finally:  # whatever ends the wait, no process outlives it
+            for process in context.processes:
+                process.kill()
     return 0
 
 

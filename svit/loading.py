@@ -112,3 +112,17 @@ def load_coco(json: Path, image_root: Path, detector: Detector) -> CocoDataset:
     if dataset.report.repairs:
         print("\n".join(dataset.report.lines()), file=sys.stderr)
     return dataset
+
+
+def check_objects(dataset: CocoDataset, limit: int | None) -> None:
+    """Refuses images without anything to find: COCO's AP is then a meaningless -1.
+
+    Raises:
+        ValueError: no image (of the first `limit`) has an object that is no crowd.
+    """
+    truth = dataset.coco(range(len(dataset))[:limit])
+    if all(annotation["iscrowd"] for annotation in truth["annotations"]):
+        raise ValueError(
+            f"none of the {len(truth['images'])} images has an object to find, so AP is not defined; "
+            "`svit record` tells what a model keeps without ground truth"
+        )

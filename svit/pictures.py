@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from svit.data.images import resize_target
 from svit.data.reading import ImageError, read_image
@@ -15,6 +16,7 @@ from svit.types import ImageId, Target
 
 MAX_BYTES = 20 * 2**20  # as `.streamlit/config.toml` has it; here it holds without a server, too
 MAX_PIXELS = 25_000_000  # larger uploads are refused before they are decoded
+SIDE = 1333  # pixels of an uploaded picture's longer side: models see no more, masks cost no more
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +39,7 @@ class Picture:
 
 
 def uploaded(data: bytes) -> Picture:
-    """A picture from the bytes of a file, whatever its name says it is.
+    """A picture from the bytes of a file, whatever its name says it is; larger than `SIDE` it shrinks.
 
     Raises:
         ImageError: too many bytes or pixels, damaged, or not a picture.
@@ -47,7 +49,11 @@ def uploaded(data: bytes) -> Picture:
         raise ImageError(f"expected at most {MAX_BYTES >> 20} MB, found {size:.0f} MB; shrink it")
     pixels = read_image(data, max_pixels=MAX_PIXELS)
     digest = hashlib.sha256(data).hexdigest()[:12]
-    return Picture(pixels, f"upload-{digest}", f"uploaded picture, SHA-256 {digest}")
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((SIDE, SIDE))
+    width, height = picture.size
+    origin = f"uploaded picture, SHA-256 {digest}, {width} x {height} pixels"
+    return Picture(np.array(picture), f"upload-{digest}", origin)
 
 
 def drawn(seed: int, size: int = 256) -> Picture:

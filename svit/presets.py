@@ -9,6 +9,7 @@ import argparse
 
 from omegaconf import OmegaConf
 
+from svit import markdown
 from svit.config import PRESETS, Config, load_config, to_dict
 from svit.method_table import ROWS, Row
 
@@ -21,6 +22,9 @@ BASE_RATIO = "another base keep ratio: pruning.options.keep_ratios=[0.5,0.5,0.5,
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", help="print this preset (or YAML file) with every key")
     parser.add_argument(
+        "--rows", action="store_true", help="print the rows of a comparison as a Markdown table"
+    )
+    parser.add_argument(
         "overrides",
         nargs="*",
         metavar="KEY=VALUE",
@@ -29,7 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    print(table() if args.name is None else as_yaml(args.name, args.overrides))
+    if args.rows:
+        print(rows())
+    else:
+        print(table() if args.name is None else as_yaml(args.name, args.overrides))
     return 0
 
 
@@ -55,6 +62,11 @@ def table() -> str:
     return "\n".join([*parts, "", f"# {BASE_RATIO}"])
 
 
+def rows() -> str:
+    """The methods and ablations with the columns of paper Table 1, as Markdown."""
+    return markdown.table(("row", *HEADINGS[1:]), [(row.name, *_answers(row)) for row in ROWS])
+
+
 def _line(cells: tuple[str, ...], widths: list[int]) -> str:
     return "  ".join(map(str.ljust, cells, widths)).rstrip()
 
@@ -68,7 +80,11 @@ def _body(config: Config, neck: str, size: str) -> str:
 
 
 def _cells(row: Row, neck: str, size: str) -> tuple[str, ...]:
+    return (row.preset(neck, size), *_answers(row))
+
+
+def _answers(row: Row) -> tuple[str, ...]:
     traits = row.traits
     answers = (traits.dynamic_rate, traits.preserves, traits.reactivates)
     shown = ["–"] * 3 if row.method == "dense" else ["yes" if one else "no" for one in answers]
-    return (row.preset(neck, size), traits.selection, *shown, row.shown)
+    return (traits.selection, *shown, row.shown)

@@ -44,7 +44,11 @@ def explained(folder: Path) -> Iterator[None]:
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], object], rank: int = 0) -> int:
-    """Writes beside, fsyncs, renames and fsyncs the folder. Returns: bytes written."""
+    """Writes beside, fsyncs, renames and fsyncs the folder. Returns: bytes written.
+
+    Raises:
+        OSError: it names `path`, also where the system's own names none (a full disk) or the part.
+    """
     part = path.with_name(f".{path.name}-{rank:05}.part")
     try:
         with open(part, "wb") as file:
@@ -53,8 +57,10 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object], rank: int = 0)
             os.fsync(file.fileno())
             size = file.tell()
         os.replace(part, path)
-    except BaseException:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and str(error.filename) in ("None", str(part)):
+            error.filename = str(path)
         raise
     _sync_folder(path.parent)
     return size

@@ -147,7 +147,9 @@ class Session:
         config, method = self.detector.config, self.detector.backbone.method
         parameters = sum(value.numel() for value in self.detector.parameters()) / 1e6
         mode = getattr(method, "inference", "")
-        parts = [config.name, f"{config.pruning.method}{f', mode {mode}' if mode else ''}"]
+        same = Path(self.weights).stem in ("", config.name)
+        parts = [config.name if same else f"{self.weights} ({config.name})"]
+        parts += [f"{config.pruning.method}{f', mode {mode}' if mode else ''}"]
         parts += [f"{method.depth} blocks", f"{parameters:.1f} M parameters", self._machine()]
         return " · ".join([*parts, self.detector.framework])
 

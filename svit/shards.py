@@ -272,16 +272,18 @@ def read_table(
 
 
 def check_shard(folder: Path, shard: dict[str, Any], thorough: bool) -> None:
-    """Compares the files of a shard with its entry in the manifest: presence and size.
+    """Compares the files of a shard with its entry in the manifest: place, presence and size.
 
     Args:
         thorough: reads all of it too, which finds wrong bytes.
 
     Raises:
-        RunError: a file is missing or damaged.
+        RunError: a file is missing or damaged, or lies in another folder.
     """
     for kind, size in shard["bytes"].items():
-        path = shard_path(folder, Path(shard["name"]).name, kind)
+        path = shard_path(folder, shard["name"], kind)
+        if path.parent != folder:
+            raise RunError(f"{folder}: its manifest names {path}, outside of the run; do not trust it")
         if not path.is_file():
             raise _damaged(path, "the file is missing")
         if path.stat().st_size != size:

@@ -195,7 +195,7 @@ def machine(device: torch.device, side: int = 2048, megabytes: int = 256) -> dic
     copy = min(_timed(lambda: target.copy_(source), device)["wall_s"] for _ in range(3))
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "gpu": gpu,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -204,7 +204,8 @@ def machine(device: torch.device, side: int = 2048, megabytes: int = 256) -> dic
     }
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The processor as the system names it."""
     info = Path("/proc/cpuinfo")
     text = info.read_text(encoding="utf-8", errors="replace") if info.exists() else ""
     found = re.search(r"^model name\s*:\s*(.+)$", text, flags=re.MULTILINE)

@@ -19,6 +19,8 @@ os.environ["MPLBACKEND"] = "Agg"
 settings.register_profile("workbench", derandomize=True, deadline=None, database=None)
 settings.load_profile("workbench")
 
+pytest_plugins = ["in_browser"]  # fixtures for the tests that drive the app in Chromium
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skips what this machine cannot run. The reasons are listed in tests/README.md."""

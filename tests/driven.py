@@ -11,9 +11,9 @@ from streamlit.testing.v1 import AppTest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def open_page(patch: pytest.MonkeyPatch, page: str, folder: Path, **query: str) -> AppTest:
-    """A page of the app on a folder of runs, with the query parameters of a link."""
-    patch.setattr(sys, "argv", ["app.py", "--runs", str(folder)])
+def open_page(patch: pytest.MonkeyPatch, page: str, *folders: Path, **query: str) -> AppTest:
+    """A page of the app on folders of runs, with the query parameters of a link."""
+    patch.setattr(sys, "argv", ["app.py", "--runs", *map(str, folders)])
     app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
     app.switch_page(f"analysis/pages/{page}.py")
     for name, value in query.items():
@@ -35,6 +35,12 @@ def texts(app: AppTest) -> str:
         "warning",
     )
     return "\n".join(item.value for kind in kinds for item in app.get(kind))
+
+
+def linked(app: AppTest, name: str) -> str:
+    """A query parameter of the address; Streamlit gave lists to tests once."""
+    value = app.query_params[name]
+    return value if isinstance(value, str) else value[-1]
 
 
 def charts(app: AppTest) -> list[str]:

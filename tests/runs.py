@@ -109,3 +109,18 @@ def write_run(path: Path, image_ids=(3, 1, 2), provenance=PROVENANCE, **options)
         for image_id in image_ids:
             writer.add(**parts(image_id))
     return open_run(path)
+
+
+def write_dense(path: Path, image_ids=(1, 2, 3), **changes) -> Run:
+    """As `write_run`, of a model that keeps every token and finds nothing in image 2."""
+    with RunWriter(
+        path, {**PROVENANCE, "method": "dense", "inference": "", "targets": [1.0] * 12}
+    ) as writer:
+        for image_id in image_ids:
+            made = parts(image_id)
+            trace = made["trace"]
+            made["trace"] = TokenTrace(image_id, trace.grid, np.ones_like(trace.keep))
+            if image_id == 2:
+                made["detections"] = made["detections"][:0]
+            writer.add(**{**made, **changes})
+    return open_run(path)

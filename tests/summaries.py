@@ -65,3 +65,33 @@ def write_result(
     summary = {**scores, **means, **keep, "images": images, "errors": {}, "provenance": source}
     (folder / "summary.json").write_text(json.dumps(summary))
     return folder
+
+
+def write_benchmark(
+    folder: Path,
+    seconds: dict[str, list[float]],
+    models: list[str],
+    *,
+    keep: tuple[str, ...] = ("paper",),
+    size: str = "800x1088",
+    part: str = "network",
+    gpu: str | None = None,
+    batch: int = 1,
+) -> Path:
+    """A folder with `benchmark.json` as `svit benchmark` writes it: variant -> seconds a round."""
+    same = {"part": part, "size": size, "batch": batch}
+    times = [
+        {**same, "variant": variant, "round": turn, "wall_s": value, "cpu_s": value}
+        for variant, values in seconds.items()
+        for turn, value in enumerate(values)
+    ]
+    settings = {"models": models, "keep": list(keep), "attention": ["fused"], "dtype": "float32"}
+    result = {
+        "settings": {**settings, "framework": "auto", "fused": False},
+        "environment": {"cpu": "a CPU", "gpu": gpu, "threads": 2},
+        "times": times,
+        "summary": [{**same, "variant": variant, "gmacs": 10.0} for variant in seconds],
+    }
+    folder.mkdir(parents=True)
+    (folder / "benchmark.json").write_text(json.dumps(result))
+    return folder

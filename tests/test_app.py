@@ -9,35 +9,21 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pytest
+from driven import ROOT, linked, open_page, texts
 from runs import PROVENANCE, parts, write_run
 from streamlit.testing.v1 import AppTest
 
 from analysis import biography, metrics
+from analysis.pages import image_play
 from analysis.pages.image_stage import MODES
-from svit.store import RunWriter, open_run
-
-ROOT = Path(__file__).resolve().parents[1]
+from analysis.pages.image_view import View, run_key, token_chart
+from svit.store import Run, RunWriter, open_run
 
 
 @pytest.fixture
 def app(monkeypatch):
-    """Starts the app on folders of runs."""
-
-    def start(*folders: Path, links: dict[str, str] | None = None) -> AppTest:
-        arguments = ["--runs", *map(str, folders)] if folders else []
-        monkeypatch.setattr(sys, "argv", ["app.py", *arguments])
-        page = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
-        for name, value in (links or {}).items():
-            page.query_params[name] = value
-        return page.run()
-
-    return start
-
-
-def texts(page: AppTest) -> str:
-    elements = [*page.markdown, *page.caption, *page.subheader, *page.text, *page.code, *page.title]
-    elements += [*page.error, *page.info, *page.warning]
-    return "\n".join(element.value for element in elements)
+    """Opens the Image page on folders of runs."""
+    return lambda *folders, **query: open_page(monkeypatch, "image", *folders, **query)
 
 
 def grid_chart(page: AppTest) -> dict[str, pd.DataFrame]:
@@ -133,35 +119,39 @@ def test_a_click_on_a_token_tells_its_life(app, tmp_path):
     run = write_run(tmp_path / "discs")
     page = app(tmp_path)
     row, column = (side - 1 for side in run.trace(1).grid.valid_hw)
-    click(page, row, column)
+    click(page, run, row, column)
     assert not page.exception and chosen(page) == (row, column)
     life = biography.story(run.trace(1), row, column)
     assert f"in **{life.used} of 12** blocks" in texts(page)
-    assert page.query_params["token"] == [f"{row},{column}"]
+    assert linked(page, "token") == f"{row},{column}"
 
 
-def click(page: AppTest, row: int, column: int) -> None:
-    key = next(key for key in page.session_state.filtered_state if str(key).startswith("tokens ("))
-    page.session_state[key] = {"selection": {"token": [{"row": row, "column": column}]}}
+def click(page: AppTest, run: Run, row: int, column: int) -> None:
+    """What a click on a token of image 1 leaves."""
+    view = View(run, 1, (*run_key(run), 1), None)
+    picked = [{"row": row, "column": column}]
+    page.session_state[token_chart(view)] = {"selection": {"token": picked}}
     page.run()
 
 
 def test_after_a_click_another_token_can_be_typed(app, tmp_path):
-    write_run(tmp_path / "discs")
+    run = write_run(tmp_path / "discs")
     page = app(tmp_path)
-    click(page, 2, 3)
+    click(page, run, 2, 3)
     page.number_input(key="token row").set_value(5).run()
     assert not page.exception and chosen(page) == (5, 3)
 
 
-def test_playing_shows_one_block_after_the_other_and_stops_at_the_last(app, tmp_path):
+def test_playing_shows_one_block_after_the_other_and_stops_at_the_last(app, tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(image_play, "clock", lambda: now[0])
     write_run(tmp_path / "discs")
     page = app(tmp_path)
     page.slider(key="block").set_value(10).run()
     page.button(key="play").click().run()
     assert page.button(key="play").label == "Stop"
     for block in (11, 12):
-        page.session_state["beat"] = 0.0  # long ago
+        now[0] += image_play.BEAT
         page.run()
         assert not page.exception and heading(page).startswith(f"##### Block {block} ")
     assert page.button(key="play").label == "Play"
@@ -194,31 +184,23 @@ def test_images_are_searched_and_sorted(app, tmp_path):
     assert page.subheader[0].value == "Image 1"
 
 
-def linked(app, folder: Path, **values: str) -> AppTest:
-    """The page as a link opens it."""
-    page = app(folder, links=values)
-    assert not page.exception
-    return page
-
-
 def test_a_link_restores_the_view(app, tmp_path):
     for name in ("first", "second"):
         write_run(tmp_path / name)
     view = {"run": "second", "image": "2", "block": "9", "mode": "Usage", "token": "3,4"}
-    page = linked(app, tmp_path, **view, score="0.3", search="ball")
-    assert not page.warning
+    page = app(tmp_path, **view, score="0.3", search="ball", boxes="Both")
+    assert not page.exception and not page.warning
     assert page.selectbox(key="run").value == "second" and page.subheader[0].value == "Image 2"
     assert heading(page).startswith("##### Block 9 ") and chosen(page) == (3, 4)
-    assert page.slider(key="score").value == 0.3
+    assert page.slider(key="score").value == 0.3 and page.selectbox(key="boxes").value == "Both"
     page.slider(key="block").set_value(5).run()
-    assert page.query_params["block"] == ["5"] and page.query_params["run"] == ["second"]
+    assert linked(page, "block") == "5" and linked(page, "run") == "second"
 
 
 def test_wrong_values_in_a_link_are_told_and_ignored(app, tmp_path):
     write_run(tmp_path / "inside" / "run")
     write_run(tmp_path / "outside")
-    page = linked(
-        app,
+    page = app(
         tmp_path / "inside",
         run=str(tmp_path / "outside"),
         image="<b>9",
@@ -226,6 +208,7 @@ def test_wrong_values_in_a_link_are_told_and_ignored(app, tmp_path):
         score="7",
         token="99,0",
     )
+    assert not page.exception
     told = "\n".join(item.value for item in page.warning)
     assert len(page.warning) == 5
     assert r"\<b\>9" in told and "rows 0 to" in told

@@ -7,35 +7,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 from driven import charts, open_page, texts
-from runs import PROVENANCE, TARGETS, parts, trace_of, write_run
+from runs import PROVENANCE, TARGETS, parts, trace_of, write_dense, write_run
+from streamlit.testing.v1 import AppTest
 
 from analysis import comparison
 from svit.store import RunWriter, open_run
-from svit.types import Detections, TokenTrace
-
-DENSE = {**PROVENANCE, "method": "dense", "inference": "", "targets": [1.0] * 12}
-
+from svit.types import Detections
 
 @pytest.fixture
 def compare(monkeypatch, tmp_path):
     return lambda **query: open_page(monkeypatch, "compare", tmp_path, **query)
 
 
-def write_dense(path: Path, image_ids=(1, 2, 3), **changes) -> None:
-    """A run that keeps every token and finds nothing in image 2."""
-    with RunWriter(path, DENSE) as writer:
-        for image_id in image_ids:
-            made = parts(image_id)
-            trace = made["trace"]
-            made["trace"] = TokenTrace(image_id, trace.grid, np.ones_like(trace.keep))
-            if image_id == 2:
-                made["detections"] = made["detections"][:0]
-            writer.add(**{**made, **changes})
-
-
 def two(folder: Path) -> None:
     write_run(folder / "sparse", (1, 2, 3, 4))
     write_dense(folder / "dense")
+
+
+def tables_of(page: AppTest) -> dict[str, bytes]:
+    """The tables of the token panels."""
+    chart = page.get("vega_lite_chart")[0].proto
+    return {table.name: table.data.data for table in chart.datasets}
 
 
 def test_without_runs_the_page_tells_the_command(compare):
@@ -55,7 +47,7 @@ def test_two_runs_are_shown_on_an_image_of_both(compare, tmp_path):
     page = compare()
     assert not page.exception and not page.error
     assert page.multiselect(key="compared").value == ["dense", "sparse"]
-    assert "One of 3 images that all 2 runs hold" in texts(page)
+    assert "one of 3 images that all 2 runs hold" in texts(page)
     assert page.selectbox(key="image").options == ["1  1.jpg", "2  2.jpg", "3  3.jpg"]
     assert "differ in inference" in texts(page)
     assert len(charts(page)) == 5  # tokens, kept, overlap, objects, compute
@@ -65,7 +57,7 @@ def test_the_first_run_chosen_is_the_reference(compare, tmp_path):
     two(tmp_path)
     page = compare(runs="sparse|dense", image="2")
     assert page.multiselect(key="compared").value == ["sparse", "dense"]
-    table = page.dataframe[0].value
+    table = page.dataframe[1].value
     assert table["run"].tolist() == ["A · sparse", "B · dense"]
     assert table["kept, change"][0] == "reference" and table["kept, change"][1].startswith("+0.")
 
@@ -73,12 +65,12 @@ def test_the_first_run_chosen_is_the_reference(compare, tmp_path):
 def test_the_slider_shows_another_block_and_the_chart_stays(compare, tmp_path):
     two(tmp_path)
     page = compare()
-    spec = charts(page)[0]
-    before = page.get("vega_lite_chart")[0].proto.data.data
+    spec, before = charts(page)[0], tables_of(page)
     page.slider(key="block").set_value(11).run()
     assert not page.exception and "Tokens at block 11" in texts(page)
     assert charts(page)[0] == spec
-    assert page.get("vega_lite_chart")[0].proto.data.data != before
+    after = tables_of(page)
+    assert {name for name in after if after[name] != before[name]} == {"titles", "maps", "tokens"}
 
 
 @pytest.mark.parametrize(
@@ -137,7 +129,7 @@ def test_four_runs_are_named_apart(compare, tmp_path):
         write_run(tmp_path / name, (1, 2, 3), {**PROVENANCE, **changes})
     page = compare(runs="dense|sparse|other|sampled")
     assert not page.exception and "all 4 runs" in texts(page)
-    table = page.dataframe[0].value
+    table = page.dataframe[1].value
     assert table["differs in"].tolist()[2:] == ["svit, threshold, seed 5", "svit, sample, seed 0"]
     runs = [open_run(tmp_path / name) for name in ("dense", "sparse", "other", "sampled")]
     traces = comparison.traces_of(runs, 1)
@@ -220,5 +212,5 @@ def test_no_detection_at_all_loses_every_object(compare, tmp_path):
     nothing = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0))
     write_dense(tmp_path / "b", (1,), detections=nothing)
     page = compare(runs="a|b")
-    table = page.dataframe[0].value
+    table = page.dataframe[1].value
     assert not page.exception and table["objects found"].tolist() == [0.5, 0.0]

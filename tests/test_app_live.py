@@ -7,14 +7,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
-from driven import ROOT, texts
+from driven import open_page, texts
 from PIL import Image
 from runs import PROVENANCE
 from streamlit.testing.v1 import AppTest
 
 from svit.live import SHIPPED, Session, drawn
-from svit.session import Outcome
+from svit.session import Latency, Outcome
 from svit.store import RunWriter, open_run
 
 SEED = 5_000_000
@@ -37,19 +38,22 @@ def page(monkeypatch, tmp_path):
     folder = tmp_path / "runs"
     folder.mkdir()
 
-    def start(**query: str) -> AppTest:
-        monkeypatch.setattr(sys, "argv", ["app.py", "--runs", str(folder)])
-        app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=300)
-        app.switch_page("analysis/pages/live.py")
-        for name, value in query.items():
-            app.query_params[name] = value
-        return app.run()
-
-    return start
+    return lambda **query: open_page(monkeypatch, "live", folder, **query)
 
 
 def button(app: AppTest, label: str):
     return next(one for one in app.button if one.label == label)
+
+
+def about(app: AppTest) -> str:
+    """The line on model and picture."""
+    return app.caption[0].value.replace("\\", "")
+
+
+def keep_as(app: AppTest, name: str) -> None:
+    """Fills in the form and sends it."""
+    next(one for one in app.text_input if "Name of the run" in one.label).set_value(name)
+    button(app, "Keep").click().run()
 
 
 def edits(app: AppTest) -> list[str]:
@@ -68,7 +72,7 @@ def kept(outcome: Outcome) -> str:
 def test_the_page_says_what_runs_and_shows_no_change_before_an_edit(page, plain):
     app = page()
     assert not app.exception and not app.error
-    assert NAME in app.caption[0].value and "12 blocks" in app.caption[0].value
+    assert about(app).startswith(f"{NAME} · svit, mode threshold · 12 blocks")
     assert "bit for bit" in texts(app)
     assert metric(app, "Kept tokens")[0] == kept(plain)
     assert metric(app, "Objects found")[1] == "no change"
@@ -103,7 +107,7 @@ def test_selected_tokens_are_turned_off_in_the_chosen_blocks(page, plain):
     button(app, "All off").click().run()
     assert "all tokens off in blocks 5–6" in edits(app)[1]
     app.slider(key="block").set_value(5).run()
-    assert "Block 5 keeps 0%" in texts(app)
+    assert "Block 5: 0%" in texts(app)
     app.button(key="drop 1").click().run()
     assert len(edits(app)) == 1
 
@@ -158,23 +162,18 @@ def write_recorded(folder: Path, plain: Outcome) -> None:
 def test_the_image_of_a_run_takes_the_masks_of_a_run(page, plain, tmp_path):
     write_recorded(tmp_path / "runs" / "stripes", plain)
     app = page(source="recorded")
-    assert not app.exception and "as run stripes stores it" in app.caption[0].value.replace(
-        "\\", ""
-    )
+    assert not app.exception and "as run stripes stores it" in about(app)
     app.selectbox(key="lender").select("run stripes").run()
     assert not app.exception and metric(app, "Kept tokens")[0] == "50.0%"
 
 
 def test_a_result_is_kept_as_a_run_and_its_name_is_checked(page, tmp_path):
     app = page(forbid="True")
-    name = next(one for one in app.text_input if "Name of the run" in one.label)
-    name.set_value("../outside").run()
-    button(app, "Keep").click().run()
+    keep_as(app, "../outside")
     assert not app.exception and "expected a name" in texts(app)
     assert not (tmp_path / "outside").exists()
-    next(one for one in app.text_input if "Name of the run" in one.label).set_value("kept").run()
-    button(app, "Keep").click().run()
-    assert not app.exception
+    keep_as(app, "kept")
+    assert not app.exception and "Kept as" in app.success[0].value
     run = open_run(tmp_path / "runs" / "kept")
     assert run.provenance["edits"] == ["no reactivation"] and len(run) == 1
 
@@ -191,7 +190,7 @@ def test_an_uploaded_picture_is_judged_by_its_bytes(page):
     app.file_uploader(key="file").set_value(("scene.png", b"no picture", "image/png")).run()
     assert not app.exception and "not a picture of a known format" in texts(app)
     app.file_uploader(key="file").set_value(("a.png", picture_file(200), "image/png")).run()
-    assert not app.exception and not app.error and "uploaded picture" in app.caption[0].value
+    assert not app.exception and not app.error and "uploaded picture" in about(app)
     assert "without objects annotated" in texts(app)
 
 
@@ -213,16 +212,19 @@ def _busy(self, path):
 def test_a_link_restores_picture_and_rules(page):
     app = page(scene="42", block="7", remove="True", control="shuffle")
     assert not app.exception and not app.warning
-    assert "scene 42" in app.caption[0].value and "Block 7 keeps" in texts(app)
+    assert "scene 42" in about(app) and "Block 7: " in texts(app)
     assert len(edits(app)) == 2
 
 
-def test_latency_is_measured_on_request_and_forgotten_with_the_edits(page):
+def test_latency_is_measured_on_request_and_forgotten_with_the_edits(page, monkeypatch):
+    times = {"variant": ["before", "after"] * 6, "round": np.repeat(range(6), 2)}
+    race = Latency(pd.DataFrame({**times, "wall_s": [0.2, 0.1] * 6}), "cpu")
+    monkeypatch.setattr(Session, "race", lambda *wanted, **limits: race)  # `test_live` has real ones
     app = page()
     assert metric(app, "Time") == ("–", "not measured")
     button(app, "Measure").click().run()
-    assert not app.exception and metric(app, "Time")[0].endswith(" ms")
-    assert "95 % interval over 10 rounds" in texts(app)
+    assert not app.exception and metric(app, "Time") == ("100 ms", "before 200 ms")
+    assert "2.00x as fast: 95 % interval over 6 rounds" in texts(app)
     app.toggle(key="forbid").set_value(True).run()
     assert metric(app, "Time") == ("–", "not measured")
 

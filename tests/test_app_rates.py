@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from driven import charts, open_page, texts
-from runs import parts, write_run
+from driven import charts, linked, open_page, texts
+from runs import write_run
 from streamlit.testing.v1 import AppTest
-from summaries import SHAPES, provenance, write_result
+from summaries import SHAPES, write_benchmark, write_result
 
 from analysis import rates
-from svit.store import RunWriter
 
 
 @pytest.fixture
@@ -88,28 +86,43 @@ def test_accuracy_stands_against_every_cost(page, tmp_path, cost, title):
     assert ("The paper prints no such costs" in texts(app)) == (cost != "base")
 
 
-def test_a_speed_needs_a_recording_of_the_same_model(page, tmp_path):
-    write_result(tmp_path / "results" / "one", facts={"device": "cpu", "weights_sha256": "a"})
+def test_speed_needs_a_benchmark_of_an_evaluated_model(page, tmp_path):
+    write_result(tmp_path / "results" / "one")
     app = page(against="speed")
-    assert not app.exception and "svit evaluate --record" in texts(app)
-    source = {**provenance(), "device": "cpu", "weights_sha256": "a"}
-    write_run(tmp_path / "runs" / "one", provenance=source)
+    assert not app.exception and "svit benchmark --models" in texts(app)
+    write_timed(tmp_path / "results" / "timed")
     app = page(against="speed")
-    assert "images a second" in charts(app)[0] and "on cpu" in texts(app)
+    assert not app.exception and "images a second" in charts(app)[0]
+    assert "Timed in timed: network, 800x1088, batch 1" in texts(app).replace("\\", "")
+    assert any("2 measured speeds" in one.label for one in app.expander)
 
 
-def test_speeds_are_those_of_the_same_weights_data_and_choices(tmp_path):
-    write_result(tmp_path / "results" / "one", facts={"weights_sha256": "a", "batch": 1})
-    results = rates.collect([tmp_path]).results
-    with RunWriter(tmp_path / "run", {**provenance(), "weights_sha256": "a", "batch": 1}) as writer:
-        for image_id, seconds in ((1, 0.1), (2, 0.4), (3, 0.2)):
-            writer.add(**{**parts(image_id), "extra": {"seconds": seconds}})
-    others = [{"weights_sha256": "b", "batch": 1}, {"weights_sha256": "a", "batch": 2}]
-    for number, facts in enumerate(others):
-        write_run(tmp_path / f"other-{number}", provenance={**provenance(), **facts})
-    runs = rates.collect([], sorted(tmp_path.glob("*-*")) + [tmp_path / "run"]).runs
-    assert rates.rate_frame(results, runs)["images_per_second"].tolist() == [5.0]
-    assert np.isnan(rates.rate_frame(results, runs[:2])["images_per_second"]).all()
+def write_timed(folder: Path, size: str = "800x1088") -> None:
+    """A benchmark of the model that `write_result` makes, and of one that nobody evaluated."""
+    seconds = {"svit-tiny 0.7 fused": [0.2, 0.1, 0.4], "other fused": [1.0] * 3}
+    write_benchmark(folder, seconds, ["svit-tiny", "other"], keep=("0.7",), size=size)
+
+
+def test_speeds_of_two_benchmarks_never_share_a_chart(page, tmp_path):
+    write_result(tmp_path / "results" / "one")
+    for size in ("640x640", "800x1088"):
+        write_timed(tmp_path / "results" / size, size)
+    found = rates.collect([tmp_path / "results"])
+    small, large = rates.speed_frames(found.results, found.speeds).values()
+    assert small["images_per_second"].tolist() == [5.0] and len(large) == 1
+    assert small["slow"].tolist() == pytest.approx([1 / 0.3])
+    app = page(against="speed")
+    assert "640x640" in app.selectbox(key="timing").value
+    app.selectbox(key="timing").select_index(1).run()
+    assert not app.exception and "800x1088" in texts(app)
+
+
+def test_a_damaged_benchmark_is_named_and_the_others_count(page, tmp_path):
+    write_timed(tmp_path / "results" / "timed")
+    write_timed(tmp_path / "results" / "torn")
+    (tmp_path / "results" / "torn" / "benchmark.json").write_text("{")
+    found = rates.collect([tmp_path / "results"])
+    assert len(found.speeds) == 2 and "torn/benchmark.json" in found.problems[0]
 
 
 def test_a_damaged_summary_is_named_and_the_others_are_drawn(page, tmp_path):
@@ -158,13 +171,22 @@ def test_the_ledger_is_filtered_by_place_words_and_measurements(page, tmp_path):
     app.multiselect(key="where").set_value(["Table 3"]).run()
     assert set(shown(app)["where"]) == {"Table 3"}
     app.multiselect(key="where").set_value([]).run()
-    app.text_input(key="claim words").set_value("DYNAMICVIT").run()
+    app.text_input(key="words").set_value("DYNAMICVIT").run()
     assert shown(app)["claim"].str.contains("DynamicViT").all() and len(shown(app))
-    app.text_input(key="claim words").set_value("").run()
-    app.toggle(key="measured only").set_value(True).run()
+    app.text_input(key="words").set_value("").run()
+    app.toggle(key="measured").set_value(True).run()
     assert not app.exception and (shown(app)["measured"] != "–").all()
-    app.text_input(key="claim words").set_value("(no [such claim").run()
+    app.text_input(key="words").set_value("(no [such claim").run()
     assert not app.exception and len(shown(app)) == 0
+
+
+def test_a_link_restores_the_filters_of_the_ledger(page):
+    app = page(view="Claims", verdict="not tested", where="Table 3,§4", words="reactivation")
+    assert not app.exception and "where that is not here" in app.warning[0].value
+    assert set(shown(app)["where"]) == {"Table 3"} and len(shown(app))
+    assert app.pills(key="verdict").value == ["not tested"]
+    app.multiselect(key="where").set_value([]).run()
+    assert "where" not in app.query_params and linked(app, "words") == "reactivation"
 
 
 def test_tables_print_paper_and_measured_apart(page, tmp_path):

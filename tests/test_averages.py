@@ -81,3 +81,11 @@ def test_printed_points_are_hollow_named_and_unjoined(ax):
     assert drawn.get_xdata().tolist() == [18.45, 11.70, 22.32, 15.75]
     assert drawn.get_ydata().tolist() == [40.9, 42.8, 40.7, 42.5]
     assert [text.get_text() for text in ax.texts] == ["DeiT-T", "DeiT-S", "SViT-T", "SViT-S"]
+
+
+def test_horizontal_bars_end_where_the_columns_say(ax):
+    frame = pd.DataFrame({"fps": [4.0], "low": [3.5], "high": [5.0], "ap": [40.0]})
+    frame = frame.assign(series="svit", dense=False)
+    averages.tradeoff(frame, ax, x="fps", y="ap", labels=("", ""), ends=("low", "high"))
+    (bar,) = [one for one in ax.collections if hasattr(one, "get_segments")]
+    assert bar.get_segments()[0].tolist() == [[3.5, 40], [5, 40]]

@@ -12,6 +12,7 @@ from analysis import claims, tables
 from analysis.claims import CONFIRMED, CONTRADICTED, NOT_TESTED
 from analysis.evaluations import EvaluationError, facts_of, find_evaluations
 from analysis.measurements import Recording, Sources
+from analysis.speeds import frame
 from svit.store import RunWriter, open_run
 from svit.types import TokenGrid, TokenTrace
 
@@ -233,7 +234,7 @@ def test_the_pages_hold_all_claims_and_the_contradiction(tmp_path):
     page = tables.ledger_markdown(found, claims.inconsistencies())
     assert page.count("\n| ") > len(CLAIMS) and "Table 4 contradicts Table 5" in page
     assert "| 48.2 (± 0.5) points | 48.2 ± 0.4 (images) | confirmed |" in page
-    page = tables.tables_markdown(tables.paper_tables(found), tables.elsewhere([]))
+    page = tables.tables_markdown(tables.paper_tables(found), tables.elsewhere([]), frame([]))
     assert all(f"## {name}" in page for name in tables.CAPTIONS)
 
 

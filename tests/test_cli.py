@@ -249,6 +249,29 @@ def test_converted_weights_fit_the_preset_they_were_converted_for(tmp_path: Path
     assert set(converted.state) == set(detector.canonical_state_dict())
 
 
+def test_converting_a_file_twice_gives_the_same_bytes_and_draws_nothing_of_the_caller(
+    tmp_path: Path,
+) -> None:
+    """Gates that a dense file lacks are made up, and safetensors shuffles what stands in a header."""
+    import torch
+
+    from svit.checkpoint import read, save
+    from svit.detectors import build_detector
+
+    body = ["framework=torchvision", "backbone.embed_dim=12", "backbone.heads=2"]
+    save(tmp_path / "dense.safetensors", build_detector(load_config("vit-plain-nano", body)))
+    files = [tmp_path / f"sparse-{number}.safetensors" for number in range(4)]
+    for number, file in enumerate(files):
+        torch.manual_seed(number)
+        words = ["convert", str(tmp_path / "dense.safetensors"), str(file), *body]
+        assert main([*words, "--preset", "svit-plain-nano"]) == 0
+        drawn = torch.rand(1)
+        torch.manual_seed(number)
+        assert torch.equal(drawn, torch.rand(1))
+    assert len({file.read_bytes() for file in files}) == 1
+    assert read(files[0]).extra["source"] == "dense.safetensors"
+
+
 def test_weights_of_another_model_are_refused_and_nothing_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

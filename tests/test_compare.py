@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
+import re
+import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,18 +17,30 @@ import torch
 import svit.compare_row
 from analysis import evaluations, render
 from svit import checkpoint, cli, compare
+from svit.compare_pace import Pace, in_words
 from svit.compare_plan import ALL_ROWS, CompareError, Job, Line, chosen, jobs, plan_text
 from svit.compare_row import Setting, run_row, state_of
 from svit.config import PRESETS, load_config
 from svit.data.shapes import write_dataset
 from svit.detectors import build_detector
+from svit.evaluate import evaluate
 from svit.inference import ALONE
 from svit.trainer import TrainError
 
 SMALL = [
     *("framework=torchvision", "data.short_side=64", "data.long_side=64", "train.batch=2"),
     *("train.precision=float32", "train.checkpoint_period=1", "detector.max_detections=3"),
+    *("backbone.embed_dim=24", "backbone.depth=4", "detector.fpn_dim=16"),
+    *("detector.box_head_dim=32", "detector.mask_head_dim=16", "detector.rpn_pre_nms_test=50"),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_draws() -> Iterator[None]:
+    """The bootstrap's intervals are no concern of these tests; a thousand draws a line are slow."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(svit.compare_row, "evaluate", functools.partial(evaluate, draws=2))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -127,15 +143,46 @@ def test_wrong_options_are_refused_in_a_sentence(
     assert sentence in capsys.readouterr().err and not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda data: data.update(annotations=[]), "has an object to find"),
+        (lambda data: data["categories"].append({"id": 99, "name": "more"}), "have 9 classes"),
+    ],
+)
+def test_data_that_no_row_could_use_is_refused_before_anything_is_written(
+    change, sentence: str, data: Path, start: Path, tmp_path: Path, capsys
+) -> None:
+    folder, out = tmp_path / "data", tmp_path / "out"
+    shutil.copytree(data, folder)
+    path = folder / "annotations" / "instances_val2017.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    assert cli.main(words(folder, out, start, "dense")) == 2
+    assert sentence in capsys.readouterr().err and not out.exists()
+
+
 def test_a_dry_run_prints_the_plan_and_writes_nothing(
     data: Path, start: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     out = tmp_path / "out"
-    command = words(data, out, start, "svit,dense")
+    command = words(data, out, start, "dense,evit-preserve")
     assert cli.main([*command[: -len(SMALL)], "--dry-run", *SMALL]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[1:3]] == ["svit", "dense"]
+    assert [line.split()[0] for line in lines[1:3]] == ["dense", "evit-preserve"]
     assert "to do" in lines[1] and not out.exists()
+    told = r"left: 2 rows, about \d+ minutes .* dense's pace.*: (\d+) ms .* (\d+) ms .*"
+    found = re.fullmatch(told, lines[-1])
+    assert found and all(float(number) > 0 for number in found.groups())
+
+
+def test_the_time_of_a_comparison_is_that_of_its_views() -> None:
+    pace = Pace(training=2.0, evaluation=0.5)
+    rows = [job("dense"), job("evovit")]
+    # 2 x 4 training views; 2 and 8 looks (random, shuffle and oracle look twice) at ten images
+    assert pace.seconds(rows, 4, 10) == 8 * 2.0 + (20 + 80) * 0.5
+    assert [in_words(s) for s in (3, 600, 9000)] == ["1 minutes", "10 minutes", "2.5 hours"]
 
 
 def test_every_finished_row_says_what_it_was(made: Path, start: Path) -> None:

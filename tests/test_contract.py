@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from svit.config import PRESETS, BackboneConfig
-from svit.method_table import ROWS, TRAITS, Row, stages, sweep
+from svit.config import BackboneConfig
+from svit.method_table import ROWS, Row
 from svit.models.vit import Block
-from svit.pruning import METHODS, build_method
+from svit.pruning import build_method
 from svit.pruning.attention import Attention
 
 DIM, HEADS, N = 24, 3, 40
@@ -242,6 +242,29 @@ def test_the_ratio_loss_vanishes_at_the_targets_and_knows_its_kind(name: str, bl
     assert per_image == (not BY_NAME[name].traits.dynamic_rate)
 
 
+@pytest.mark.parametrize("name", GATED)
+def test_a_gate_learns_from_the_update_its_token_would_get(name: str, blocks) -> None:
+    """dL/ds = <dL/dx', Block(x) - old> sigmoid'(s), old being the token itself or, if removed, zero."""
+    pruner, x, seen = method(name).train(), tokens(2), {}
+    pruner.noise_scale = 0.0
+    first = pruner.locations[0]
+    pruner.score_probes[first].register_forward_hook(lambda p, i, out: seen.update(score=out))
+    pruner.probes[first].register_forward_hook(lambda p, i, out: seen.update(keep=out))
+    state = pruner.begin(x, CLASS_POSITION)
+    for layer in range(first):
+        x = pruner(layer, blocks[layer], x, state).detach()
+    weight = torch.randn(x.shape, generator=torch.Generator().manual_seed(9))
+    loss = (pruner(first, blocks[first], x, state) * weight).sum()
+    (found,) = torch.autograd.grad(loss, seen["score"])
+    with torch.no_grad():
+        old = x if BY_NAME[name].traits.preserves else torch.zeros_like(x)
+        update = blocks[first](x, key_mask=seen["keep"]) - old
+        soft = seen["score"].sigmoid()
+        expected = (weight * update).sum(dim=-1) * soft * (1 - soft)
+    assert 0 < seen["keep"].sum() < seen["keep"].numel()
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-3)
+
+
 @pytest.mark.parametrize("name", WITH_CLASS_TOKEN)
 @torch.no_grad()
 def test_scoring_and_attending_share_one_projection(name: str, blocks, monkeypatch) -> None:
@@ -307,27 +330,3 @@ def test_more_keep_ratios_than_deciding_blocks_are_refused(name: str) -> None:
 def test_an_unknown_argument_is_answered_with_the_choices(name: str) -> None:
     with pytest.raises(ValueError, match="no option 'keep_ration'; near names: keep_ratio"):
         method(name, keep_ration=0.5)
-
-
-def test_every_method_has_traits_and_every_row_a_preset_on_every_body() -> None:
-    assert set(TRAITS) == set(METHODS) == {row.method for row in ROWS}
-    for neck in ("plain", "adapter"):
-        for size in ("nano", "t", "s"):
-            for row in ROWS:
-                config = PRESETS[row.preset(neck, size)]
-                assert config.pruning.method == row.method
-                assert dict(row.options).items() <= config.pruning.options.items()
-    assert len(PRESETS) == 6 * len(ROWS)
-
-
-def test_rows_of_table_3_differ_in_rate_and_reactivation_alone() -> None:
-    """Paper Table 3: dynamic and reactivation, each on and off."""
-    names = ("svit", "svit-fixed", "svit-inherit", "svit-fixed-inherit")
-    answers = [(BY_NAME[n].traits.dynamic_rate, BY_NAME[n].traits.reactivates) for n in names]
-    assert answers == [(True, True), (False, True), (True, False), (False, False)]
-
-
-def test_the_sweep_has_the_base_ratios_of_figure_7() -> None:
-    assert [row.options["keep_ratios"][0] for row in sweep()] == [0.5, 0.6, 0.8, 0.9]
-    assert stages(0.7) == [0.7] * 3 + [0.49] * 3 + [0.343] * 3
-    assert stages(0.6)[-1] == 0.216 and stages(0.5)[-1] == 0.125  # paper §4.3

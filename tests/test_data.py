@@ -7,6 +7,7 @@ import itertools
 import json
 import logging
 import pickle
+import warnings
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -307,6 +308,17 @@ def test_a_prepared_picture_is_resized_and_normalised() -> None:
     mean, std = (np.float32(values)[:, None, None] for values in (PAPER.mean_rgb, PAPER.std_rgb))
     np.testing.assert_allclose(sample.image.numpy(), (pixels - mean) / std, rtol=1e-6, atol=1e-6)
     assert sample.target.masks.shape[1:] == (800, 1067)
+
+
+@pytest.mark.parametrize("sides", [(30, 40), (60, 80)])
+def test_a_read_only_picture_is_prepared_without_a_warning(sides: tuple[int, int]) -> None:
+    """As `Run.picture` gives it; torch warns where it would share memory that is not to be written."""
+    image, config = RGB.copy(), replace(PAPER, short_side=sides[0], long_side=sides[1])
+    expected = prepare(image, config, "a").image
+    image.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(prepare(image, config, "a").image, expected)
 
 
 def test_preparing_leaves_the_picture_alone() -> None:

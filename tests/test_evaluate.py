@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +24,7 @@ from svit.detectors.base import Detector
 from svit.evaluate import evaluate
 from svit.series import Choice, choices, pairs_with_learned, report
 from svit.store import open_run
-from svit.summary import Model, Outcome, ResultsError, Summary, difference, summarise
+from svit.summary import Model, Outcome, Summary, difference, summarise
 
 DRAWS = 5
 
@@ -214,7 +212,7 @@ def test_the_command_makes_one_table_of_modes_interventions_and_seeds(
 def test_one_command_calibrates_and_compares_the_inference_modes(
     dataset: CocoDataset, tmp_path: Path, weights: Path
 ) -> None:
-    words = ["evaluate", "--weights", str(weights), "--framework", "torchvision", "--limit", "2"]
+    words = ["evaluate", "--weights", str(weights), "--framework", "torchvision"]
     words += ["--data-root", str(dataset.image_root.parent), "--draws", "2", "--seed", "0,1,2"]
     words += ["--inference", "sample,calibrated", "--out", str(tmp_path / "out")]
     assert cli.main(words) == 2  # never calibrated: told before anything is written
@@ -225,7 +223,8 @@ def test_one_command_calibrates_and_compares_the_inference_modes(
     (head,) = [row for row in lines if row[:2] == ["block", "target"] and "sample" in row]
     assert head[2:] == ["sample", "calibrated"]
     (missed,) = [row for row in lines if row[:1] == ["largest miss"]]
-    assert float(missed[3]) <= 0.07  # of 16 tokens an image; calibrated on these and two more
+    # fitted on the very images evaluated: a token of all of them is the finest step
+    assert float(missed[3]) <= 0.5 / (16 * IMAGES) + 0.001
     (means,) = [row for row in lines if row[:3] == ["sample", "learned", "3"]]
     kept = [json.loads(path.read_text())["keep_ratio"]["mean"] for path in sampled(tmp_path)]
     mean, spread = (float(part) for part in means[5].split(" ± "))
@@ -235,30 +234,6 @@ def test_one_command_calibrates_and_compares_the_inference_modes(
 
 def sampled(folder: Path) -> list[Path]:
     return sorted(folder.glob("out/sample-learned-seed*/summary.json"))
-
-
-def test_a_folder_that_cannot_be_written_is_noticed_before_the_first_image(
-    dataset: CocoDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").write_text("not a folder")
-    monkeypatch.setattr(Detector, "predict", None)  # looking at an image would fail otherwise
-    with pytest.raises(ResultsError, match="cannot write results into .*file.*choose another"):
-        quiet(detector(), dataset, tmp_path / "file" / "out")
-
-
-def test_a_disk_that_is_full_in_the_end_costs_no_recorded_image(
-    dataset: CocoDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(path: Path, write: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with monkeypatch.context() as patch, pytest.raises(ResultsError, match="No space left"):
-        patch.setattr("svit.evaluate.prepare_folder", lambda output: None)
-        patch.setattr("svit.summary.write_atomic", full)
-        quiet(detector(), dataset, tmp_path / "out", record=tmp_path / "run")
-    monkeypatch.setattr(Detector, "predict", None)  # nothing is looked at again
-    summary = quiet(detector(), dataset, tmp_path / "out", record=tmp_path / "run")
-    assert len(summary.images) == IMAGES
 
 
 def test_seeds_repeat_only_what_draws_random_numbers() -> None:
@@ -310,13 +285,6 @@ def test_unknown_choices_are_refused_with_the_known_ones(
 ) -> None:
     with pytest.raises(ValueError, match=sentence):
         quiet(detector(), dataset, tmp_path, **options)
-
-
-def test_a_data_set_of_other_classes_is_refused(dataset: CocoDataset, tmp_path: Path) -> None:
-    truth = dataset.coco()
-    extra = {**truth, "categories": [*truth["categories"], {"id": 50, "name": "more"}]}
-    with pytest.raises(ValueError, match="9 classes and the model"):
-        quiet(detector(), CocoDataset(extra, dataset.image_root, nano().data), tmp_path)
 
 
 def test_numbers_for_a_training_curve_are_plain_floats(

@@ -30,7 +30,8 @@ FLOORS: dict[float, tuple[str, ...]] = {
     0.8: ("svit.run_writer",),
     1: ("svit.store", "svit.pruning", "svit.pruning.*", "svit.weightfiles", "svit.foreign"),
     1.5: ("svit.average_precision", "svit.launch", "svit.journal"),
-    1.8: ("analysis.coverage", "analysis.evaluations"),
+    1.8: ("analysis.coverage", "analysis.evaluations", "analysis.curves"),
+    1.9: ("analysis.speeds", "analysis.labels"),
     2: ("analysis.metrics", "svit.models", "svit.models.*", "svit.data", "svit.data.*"),
     2.3: (
         *("analysis.census", "analysis.lifetimes", "analysis.matching", "analysis.objects"),
@@ -47,14 +48,16 @@ FLOORS: dict[float, tuple[str, ...]] = {
     3.3: (
         "analysis.changes",
         *("analysis.insight_figures", "analysis.products", "analysis.tables"),
-        "analysis.token_maps",
         *("svit.intervene", "svit.provenance", "svit.optimise", "svit.snapshots", "svit.loading"),
     ),
+    3.4: ("analysis.layer_figures", "analysis.samples", "analysis.token_maps"),
     3.6: (
         *("analysis.gallery", "analysis.insights", "analysis.paper", "analysis.sheet"),
+        *("analysis.curve_figures", "analysis.given", "analysis.pairs"),
         *("svit.calibrate", "svit.inference"),
     ),
     4: ("analysis.render", "analysis.rates", "svit.recording", "svit.edits"),
+    4.2: ("analysis.definitions",),
     4.3: (
         "svit.compare_plan",
         "svit.summary",
@@ -67,6 +70,7 @@ FLOORS: dict[float, tuple[str, ...]] = {
     4.8: ("svit.trainer",),
     5: ("svit.train", "svit.live", "svit.convert", "svit.datasets", "svit.presets", "svit.serve"),
     5.3: ("svit.compare_row",),
+    5.4: ("svit.compare_pace",),
     5.5: ("svit.demo", "svit.doctor", "svit.compare"),
     6: ("app", "analysis.pages", "analysis.pages.*", "svit.cli"),
     7: ("svit.__main__",),
@@ -137,7 +141,7 @@ def violations(root: Path) -> list[str]:
 
 
 def _broken(name: str, target: str, known: dict[str, Path]) -> Iterator[str]:
-    if target in known and not _below(name, target, known):
+    if target in known and not _below(name, target):
         yield f"{name} (floor {floor(name)}) imports {target} (floor {floor(target)})"
     for package, owners in NAMED_ONCE.items():
         if _within(target, package) and not _listed(name, owners):
@@ -154,13 +158,13 @@ def _heavy_paths(path: list[str], edges: dict[str, set[str]]) -> Iterator[str]:
             yield from _heavy_paths([*path, target], edges)
 
 
-def _below(name: str, target: str, known: dict[str, Path]) -> bool:
-    """Lower floors, and siblings inside one room such as svit.models."""
+def _below(name: str, target: str) -> bool:
+    """Lower floors, and neighbours inside one room such as svit.models or svit.data with its packages."""
     here, there = floor(name), floor(target)
     if here is None or there is None:
         return True  # reported as having no floor
-    room = name if known[name].name == "__init__.py" else name.rpartition(".")[0]
-    return there < here or ("." in room and _within(target, room))
+    rooms = [pattern.removesuffix(".*") for pattern in FLOORS[here] if pattern.endswith(".*")]
+    return there < here or any(_within(name, room) and _within(target, room) for room in rooms)
 
 
 def fresh(code: str) -> str:

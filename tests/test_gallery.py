@@ -5,13 +5,14 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from runs import PROVENANCE, write_run
+from runs import PROVENANCE, grid_for, trace_of, write_run
 
 from analysis import gallery, metrics, render
 from analysis.products import Product, RenderError
-from svit.store import Run
+from svit.store import Run, RunWriter, open_run
 
 OPTIONS = Namespace(image=None, limit=3, crop=None, alpha=0.75)
 DENSE = {**PROVENANCE, "method": "dense", "targets": [1.0] * 12}
@@ -68,6 +69,15 @@ def test_runs_of_other_pictures_are_refused(runs: list[Run], tmp_path: Path) -> 
     other = write_run(tmp_path / "c", (50, 51))
     with pytest.raises(RenderError, match="no picture in common"):
         drawn([*runs, other])
+
+
+def test_other_pictures_under_the_same_ids_are_refused(runs: list[Run], tmp_path: Path) -> None:
+    with RunWriter(tmp_path / "large", PROVENANCE) as writer:
+        for image_id in range(1, 10):
+            grid = grid_for((240, 300))
+            writer.add(trace_of(image_id, grid, np.zeros(grid.grid_hw)))
+    with pytest.raises(RenderError, match="image 1 is 150x120 in .*, 300x240 in .*large"):
+        drawn([runs[0], open_run(tmp_path / "large")])
 
 
 def test_the_command_draws_it(runs: list[Run], tmp_path: Path) -> None:

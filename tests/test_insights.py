@@ -1,4 +1,6 @@
-"""Figures beyond the paper: numbers in the artists, labels, and the entries of the command."""
+"""Figures beyond the paper: numbers in the artists, labels, and the entries of the command.
+
+What two runs must share to be compared is in `test_pairs.py`."""
 
 from __future__ import annotations
 
@@ -11,10 +13,22 @@ import pytest
 from matplotlib import pyplot
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from runs import PROVENANCE, TARGETS, grid_for, parts, trace_of, write_run
+from runs import PROVENANCE, TARGETS, parts, trace_of, write_run
 
-from analysis import agreement, budget, figures, insights, lifetimes, matching, objects
+from analysis import (
+    agreement,
+    budget,
+    comparison,
+    figures,
+    insights,
+    lifetimes,
+    matching,
+    metrics,
+    objects,
+    pairs,
+)
 from analysis import insight_figures as draw
+from analysis import layer_figures as over
 from analysis.products import RenderError
 from svit.average_precision import Interval
 from svit.store import RunWriter, open_run
@@ -97,28 +111,52 @@ def test_without_another_run_there_is_no_mark(ax):
     assert not ax.collections and len(labels(ax)) == 3
 
 
+def test_a_mark_above_a_bar_is_below_its_count(ax):
+    draw.fate_bars(FATES, ax, other="dense")
+    assert [text.xy[1] for text in ax.texts] == [0.5, 0.5]  # bars reach 0.25, 0.5; marks 0.5, 0
+
+
+def test_sizes_stand_in_their_order(ax):
+    frame = pd.DataFrame({"size": ["medium", "large", "small"], "objects": [3, 2, 1]})
+    draw.group_points(frame.assign(mean=[1.0, 2, 3], low=0.0, high=4.0), ax, by="size", mean=2)
+    names = [tick.get_text() for tick in ax.get_yticklabels()]
+    assert names == ["small (1)", "medium (3)", "large (2)"]
+
+
+def test_kept_shares_stand_beside_their_target_and_spread(ax):
+    counts = pd.DataFrame({"image_id": [1, 2] * 2, "layer": [0, 0, 1, 1]})
+    counts = counts.assign(kept_valid=[4, 2, 1, 0], valid=[4, 2, 4, 2])
+    frame = metrics.keep_frame(counts, [1.0, 0.5])
+    over.keep_bands(frame, ax)
+    lines = {line.get_label(): line.get_ydata().tolist() for line in ax.lines}
+    assert lines["all tokens"] == [1, 1 / 6] and lines["mean of images"] == [1, 1 / 8]
+    assert lines["target"] == [1, 0.5]
+    over.keep_bands(metrics.keep_frame(counts), ax)  # without targets: no dashes
+    assert [line.get_label() for line in ax.lines].count("target") == 1
+
+
 def test_stacked_steps_reach_one(ax):
     frame = lifetimes.transition_frame([TRACE])
-    draw.transition_bars(frame, ax)
+    over.transition_bars(frame, ax)
     tops = [bar.get_y() + bar.get_height() for bar in ax.patches[-len(frame) :]]
     np.testing.assert_allclose(tops, 1)
-    assert labels(ax) == list(draw.STEP_NAMES.values())
+    assert labels(ax) == list(over.STEP_NAMES.values())
 
 
 def test_rates_are_the_off_diagonal(ax):
     frame = lifetimes.transition_frame([TRACE])
-    draw.rate_lines(frame, ax)
+    over.rate_lines(frame, ax)
     np.testing.assert_array_equal(ax.lines[0].get_ydata(), frame["drop_of_used"])
     np.testing.assert_array_equal(ax.lines[1].get_ydata(), frame["return_of_pruned"])
     assert ax.lines[0].get_xdata()[0] == 2
 
 
 def test_bars_of_spells_and_returns_add_up_to_one(ax):
-    draw.spell_bars(lifetimes.life_frame([TRACE]), ax)
+    over.spell_bars(lifetimes.life_frame([TRACE]), ax)
     heights = np.array([bar.get_height() for bar in ax.patches]).reshape(3, -1)
     np.testing.assert_allclose(heights.sum(axis=1), 1)
     ax.clear()
-    draw.return_bars(lifetimes.return_frame([TRACE]), ax)
+    over.return_bars(lifetimes.return_frame([TRACE]), ax)
     assert sum(bar.get_height() for bar in ax.patches) == pytest.approx(1)
 
 
@@ -149,7 +187,17 @@ def test_a_histogram_of_differences_shows_the_interval(ax):
     interval = Interval(0.1, 0.05, 0.15, 100)
     draw.delta_histogram(pd.Series([0.0, 0.1, 0.2, np.nan]), interval, ax, label="keep")
     assert ax.get_title(loc="left") == "+0.100  [+0.050, +0.150]"
-    assert sum(bar.get_height() for bar in ax.patches[:-1]) == 3
+    assert sum(bar.get_height() for bar in ax.patches[1:]) == 3
+
+
+def test_equal_images_fill_a_bin_around_zero(ax):
+    values = pd.Series([0.0] * 8 + [0.3, -0.1])
+    draw.delta_histogram(values, Interval(0.02, -0.1, 0.1, 10), ax, label="found")
+    tallest = max(ax.patches[1:], key=lambda bar: bar.get_height())
+    assert tallest.get_height() == 8
+    assert tallest.get_x() == pytest.approx(-tallest.get_width() / 2)
+    assert sum(bar.get_height() for bar in ax.patches[1:]) == 10
+    draw.delta_histogram(pd.Series([0.0] * 3), Interval(0, 0, 0, 10), ax, label="equal")
 
 
 def test_a_scatter_leaves_out_images_without_the_measure(ax):
@@ -199,39 +247,29 @@ def other(folder):
 
 
 def products(name: str, *runs):
-    entry = insights.FIGURES[name]
-    subject = list(runs) if entry.takes == "runs" else runs[0]
+    entry = FIGURES[name]
+    subject = runs[0] if entry.takes == "run" else list(runs)
     with mpl.style.context(figures.STYLE):
         return list(entry.draw(subject, OPTIONS))
 
 
-@pytest.mark.parametrize("name", list(insights.FIGURES))
+FIGURES = insights.FIGURES | pairs.FIGURES
+
+
+@pytest.mark.parametrize("name", FIGURES)
 def test_every_entry_draws_and_has_numbers(name, run, other):
     found = products(name, run, other)
     assert len(found) == (2 if name == "difference" else 1)
     for product in found:
         assert product.name.startswith(name) and len(product.table)
         product.figure.canvas.draw()
-    assert insights.FIGURES[name].draw.__doc__
-
-
-def test_the_dense_run_is_the_reference_whatever_the_order(run, other):
-    tables = [products("misses", *pair)[0].table for pair in ((run, other), (other, run))]
-    pd.testing.assert_frame_equal(*tables)
-    assert tables[0]["found"].sum() == 3  # the second disc scores below 0.5
-    assert products("misses", run)[0].table["dense_found"].isna().all()
-
-
-def test_a_comparison_names_what_differs(run, other):
-    title = products("overlap", run, other)[0].figure.get_suptitle()
-    assert title == "one − dense (svit − dense)"
-    assert products("overlap", run, run)[0].figure.get_suptitle() == "one − one"
+    assert FIGURES[name].draw.__doc__
 
 
 def test_the_ledger_of_a_run_counts_its_detections(run):
     table = products("compute", run)[0].table
     samples = [(trace, 2) for trace in run.iter_traces()]
-    expected = budget.ledger_frame(samples, insights._config(run), list(range(3, 12)))
+    expected = budget.ledger_frame(samples, comparison.config_of(run), list(range(3, 12)))
     pd.testing.assert_frame_equal(table, expected)
 
 
@@ -262,22 +300,6 @@ def bare(folder):
 def test_a_run_that_lacks_something_says_what(name, reason, bare):
     message = refused(name, bare)
     assert reason in message and str(bare.path) in message
-
-
-@pytest.mark.parametrize("name", ["overlap", "difference", "deltas"])
-def test_comparisons_need_two_runs_on_the_same_images(name, run, bare):
-    assert "found 1" in refused(name, run)
-    assert "saw other images" in refused(name, run, bare)
-
-
-@pytest.mark.parametrize("name", ["overlap", "difference", "deltas"])
-def test_comparisons_refuse_other_grids(name, run, folder):
-    path = folder / f"large-{name}"
-    with RunWriter(path, PROVENANCE) as writer:
-        for image_id in (3, 1, 2):
-            grid = grid_for((120, 150), scale=2.0)
-            writer.add(trace_of(image_id, grid, np.zeros(grid.grid_hw)))
-    assert "same sizes" in refused(name, run, open_run(path))
 
 
 def test_a_method_without_a_formula_is_named(folder):

@@ -365,6 +365,7 @@ def png(height: int, width: int) -> bytes:
 def test_uploads_are_judged_by_their_bytes() -> None:
     picture = uploaded(png(20, 30))
     assert picture.pixels.shape == (20, 30, 3) and picture.target is None
+    assert uploaded(png(1000, 2666)).pixels.shape == (500, 1333, 3)  # models see no more
     assert picture.image_id == uploaded(png(20, 30)).image_id
     with pytest.raises(ImageError, match="not a picture"):
         uploaded(b"GIF or not, this is text")
@@ -419,7 +420,7 @@ def test_a_second_job_waits_then_hears_why(shelf: Path) -> None:
         thread.join()
     assert "another session" in str(told[0])
     with place.session(path) as model:
-        assert model.about.startswith("svit-plain-nano")
+        assert model.about.startswith("0.safetensors (svit-plain-nano) · svit, mode topk")
 
 
 def test_a_workplace_survives_a_broken_file(shelf: Path, tmp_path: Path) -> None:

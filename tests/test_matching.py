@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pycocotools import mask as coco_mask
 from pycocotools.cocoeval import COCOeval
 from runs import parts
 
@@ -91,7 +92,7 @@ def coco_matches(target: Target, found: Detections, kind: str) -> tuple[set, set
     """(detection, object) pairs and ignored detections by pycocotools, ids from 1."""
     annotations = []
     for index, box in enumerate(target.boxes_xyxy.tolist()):
-        code = matching._codes(target.masks[index : index + 1])[0]
+        code = coco_mask.encode(np.asfortranarray(target.masks[index], np.uint8))
         annotations.append(
             {
                 "id": index + 1,

@@ -74,7 +74,7 @@ def test_the_csv_of_a_heatmap_holds_the_counts_and_their_places(run, tmp_path):
 
 
 def products(name: str, run, *arguments: str) -> list[Product]:
-    options = render._parser().parse_args([name, str(run.path), *arguments])
+    options = render.parser().parse_args([name, str(run.path), *arguments])
     entry = render.FIGURES[name]
     with context(figures.STYLE):
         return list(entry.draw(run if entry.takes == "run" else [run], options))
@@ -131,6 +131,20 @@ def test_an_empty_run_says_how_to_fill_it(tmp_path, capsys):
     assert "svit record --out" in refused(["heatmap", str(tmp_path / "run")], capsys)
 
 
+def test_a_dense_run_beside_others_is_named_not_drawn(run, tmp_path):
+    with RunWriter(tmp_path / "dense", {**PROVENANCE, "method": "dense"}) as writer:
+        trace = run.trace(1)
+        writer.add(type(trace)(1, trace.grid, np.ones_like(trace.keep)))
+    options = render.parser().parse_args(["reactivation", str(run.path)])
+    with context(figures.STYLE):
+        (product,) = render.FIGURES["reactivation"].draw(
+            [run, open_run(tmp_path / "dense")], options
+        )
+    upper, lower = product.figure.subfigs
+    assert len(upper.axes) == 2 and not lower.axes
+    assert lower.get_suptitle().endswith("no layer prunes a token")
+
+
 def test_a_dense_run_has_no_reactivation_but_layers(tmp_path, capsys):
     trace = parts(1)["trace"]
     dense = type(trace)(1, trace.grid, np.ones_like(trace.keep))
@@ -154,6 +168,7 @@ def test_a_corrupt_shard_is_an_error_or_is_skipped(tmp_path, capsys):
     arguments = ["reactivation", str(tmp_path / "run"), "--out", str(tmp_path / "out")]
     assert "--skip-corrupt" in refused(arguments, capsys)
     assert render.main([*arguments, "--skip-corrupt"]) == 0
+    assert shard.name in (tmp_path / "out" / "reactivation.svg").read_text()  # said in the file
 
 
 def test_an_unfinished_run_is_noted(tmp_path, capsys):
@@ -219,12 +234,6 @@ def test_a_figure_says_when_the_folders_hold_nothing_for_it(run, results, capsys
     assert "needs results of `svit evaluate`" in refused(["tradeoff", str(run.path)], capsys)
 
 
-def test_a_broken_summary_is_named(tmp_path, capsys):
-    (tmp_path / "summary.json").write_text('{"box": {}}')
-    error = refused(["claims", str(tmp_path)], capsys)
-    assert str(tmp_path / "summary.json") in error and "leave the folder out" in error
-
-
 def test_the_colour_limits_can_be_cropped_as_the_authors_did(run, capsys):
     (product,) = products("heatmap", run, "--limit", "1", "--crop", "7", "12")
     drawn = product.figure.axes[1].get_images()[1]
@@ -246,7 +255,7 @@ def test_the_usage_map_has_the_shape_asked_for_and_the_mean_of_all_images(run):
 
 def test_several_runs_are_labelled_and_never_averaged(run, tmp_path):
     other = write_run(tmp_path / "more", range(10, 14), {**PROVENANCE, "method": "random"})
-    options = render._parser().parse_args(["reactivation", str(run.path)])
+    options = render.parser().parse_args(["reactivation", str(run.path)])
     with context(figures.STYLE):
         (product,) = render.FIGURES["reactivation"].draw([run, other], options)
         (maps,) = render.FIGURES["usage-map"].draw([run, other], options)
@@ -260,7 +269,7 @@ def test_runs_of_different_depth_share_no_usage_map(run, tmp_path):
     with RunWriter(tmp_path / "shallow", {**PROVENANCE, "targets": []}) as writer:
         trace = parts(1)["trace"]
         writer.add(type(trace)(1, trace.grid, trace.keep[:4]))
-    options = render._parser().parse_args(["usage-map", str(run.path)])
+    options = render.parser().parse_args(["usage-map", str(run.path)])
     with pytest.raises(RenderError, match=r"\[4, 12\] layers: draw them one by one"):
         list(render.FIGURES["usage-map"].draw([run, open_run(tmp_path / "shallow")], options))
 
@@ -303,12 +312,6 @@ def test_an_empty_run_among_others_is_noted_in_the_sheet(run, tmp_path, monkeypa
     assert "holds no images yet" in (out / "index.md").read_text()
 
 
-def test_folders_that_overlap_count_once(run, results):
-    found = render.given([results, results / "dense", run.path, run.path.parent])
-    assert len(found.results) == 4
-    assert [one.path.name for one in found.runs] == [run.path.name]
-
-
 @pytest.mark.parametrize("name", ["tables", "claims"])
 def test_the_paper_beside_measured_is_written_as_text_and_csv(name, results, tmp_path, capsys):
     assert render.main([name, str(results), "--out", str(tmp_path)]) == 0
@@ -318,11 +321,6 @@ def test_the_paper_beside_measured_is_written_as_text_and_csv(name, results, tmp
     assert len(table) > 10
     measured = table.filter(like=", measured").to_numpy() if name == "tables" else []
     assert {str(value) for row in measured for value in row} <= {"–", "nan"}  # of shapes: none
-
-
-def test_runs_of_equal_names_have_folders_of_their_own(run, tmp_path):
-    other = write_run(tmp_path / "discs", [8])
-    assert render._names([run, other]) == ["discs-1", "discs-2"]
 
 
 def test_rendering_leaves_torch_and_streamlit_unloaded():

@@ -196,6 +196,7 @@ def test_the_command_draws_a_sheet_of_what_is_stored(folder: Path, tmp_path: Pat
         (["--split", "test2017"], "no finished split 'test2017'"),
         (["--images", "0"], "expected at least 1"),
         (["--out", "nowhere/sheet.png"], "nowhere/sheet.png: No such file"),
+        (["--out", "sheet.txt"], "sheet.txt: expected the name of a picture"),
     ],
 )
 def test_a_sheet_that_cannot_be_drawn_is_explained(

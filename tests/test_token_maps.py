@@ -46,13 +46,21 @@ def test_usage_takes_the_steps_of_the_figures_map():
     assert (pixels[..., 3] == 128).all()
 
 
+def test_a_map_ends_where_the_image_does():
+    pixels = np.zeros((4, 6, 4), np.uint8)
+    pixels[:, -1] = 200
+    cut = token_maps.cut(pixels, TokenGrid((64, 84), (64, 84), (4, 6)), 8)  # 5.25 tokens wide
+    assert cut.shape == (4 * 8, 42, 4)
+    assert (cut[:, 40:] == 200).all() and (cut[:, :40] == 0).all()
+
+
 def test_the_closeup_shows_the_token_in_its_ring():
     picture = np.zeros((64, 96, 3), np.uint8)
     picture[16:32, 32:48] = (0, 200, 0)  # token (1, 2) of 4 x 6
     grid = TokenGrid((64, 96), (64, 96), (4, 6))
     shown = np.asarray(Image.open(io.BytesIO(token_maps.closeup(picture, grid, (1, 2), 210))))
-    assert shown.shape == (210, 210, 3)
-    assert shown[105, 105].tolist() == [0, 200, 0]
-    assert shown[105, 80].tolist() == [0, 0, 0]  # its neighbour
-    assert shown[5, 105].tolist() == levels(figures.FIELD)  # above the picture
-    assert shown[91, 105].tolist() == levels(token_maps.RING)
+    assert shown.shape == (210, 210, 4)
+    assert shown[105, 105].tolist() == [0, 200, 0, 255]
+    assert shown[105, 80].tolist() == [0, 0, 0, 255]  # its neighbour
+    assert shown[5, 105, 3] == 0  # above the picture
+    assert shown[91, 105, :3].tolist() == levels(token_maps.RING)

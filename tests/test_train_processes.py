@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import operator
+import os
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 from torch import multiprocessing as mp
-from trainings import TINY, Deterministic, Pictures, Tiny, lines, settings
+from trainings import TINY, Deterministic, Pictures, Tiny, lines, settings, within
 
 import svit.trainer
 from svit import launch, snapshots
 from svit.config import PruningConfig
 from svit.train import TrainError, train
+
+LIMIT = 300  # seconds a group of processes may take, on the busiest machine
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +34,13 @@ def _tiny_models(monkeypatch: pytest.MonkeyPatch) -> None:
 def _train_deterministic(args: argparse.Namespace) -> int:
     """What each of several processes runs; the model has no randomness they could not share."""
     svit.trainer.build_detector = Deterministic
+    launch.PATIENCE = timedelta(seconds=LIMIT)
     train(DETERMINISTIC, Pictures(), args.out)
+    return 0
+
+
+def _sleep(args: argparse.Namespace) -> int:
+    time.sleep(600)
     return 0
 
 
@@ -48,14 +62,26 @@ def process_options(*words: str) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
+@pytest.fixture
+def forked_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spares the imports of spawned processes."""
+    start = mp.start_processes
+
+    def fork(*args: object, **options: object) -> object:
+        return start(*args, **{**options, "start_method": "fork"})
+
+    monkeypatch.setattr(mp, "start_processes", fork)
+
+
 def test_two_processes_follow_the_curve_of_one_with_the_joined_batch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forked_processes: None
 ) -> None:
     monkeypatch.setattr(svit.trainer, "build_detector", Deterministic)
     train(DETERMINISTIC, Pictures(), tmp_path / "one")
     args = process_options("--num-gpus", "2")
     args.out = tmp_path / "two"
-    assert launch.launch(_train_deterministic, args) == 0
+    with within(LIMIT):
+        assert launch.launch(_train_deterministic, args) == 0
     one, two = lines(tmp_path / "one"), lines(tmp_path / "two")
     assert len(one) == len(two) == 3
     for a, b in zip(one, two, strict=True):
@@ -78,18 +104,39 @@ def test_machines_that_do_not_share_the_output_are_found_out(tmp_path: Path) -> 
         trainer.check_common_start()
 
 
-def test_an_error_in_a_process_reaches_the_user_in_its_own_words(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    start = mp.start_processes
-
-    def fork(*args: object, **options: object) -> object:
-        return start(*args, **{**options, "start_method": "fork"})
-
-    monkeypatch.setattr(mp, "start_processes", fork)  # spares the imports of a spawned process
-    with pytest.raises(launch.LaunchError) as error:
+def test_an_error_in_a_process_reaches_the_user_in_its_own_words(forked_processes: None) -> None:
+    with pytest.raises(launch.LaunchError) as error, within(LIMIT):
         launch.launch(_fail, process_options("--processes", "2"))
     assert str(error.value) == "the first line\n  a second, indented\nand a third"
+
+
+def test_new_interpreters_hand_their_exit_code_on() -> None:
+    args = process_options("--processes", "2")
+    args.code = 3
+    with within(LIMIT):
+        assert launch.launch(operator.attrgetter("code"), args) == 3
+
+
+def test_no_process_outlives_the_one_that_waits_for_it(forked_processes: None) -> None:
+    with pytest.raises(TimeoutError), within(0.5):
+        launch.launch(_sleep, process_options("--processes", "2"))
+    for process in mp.active_children():
+        process.join(10)
+    assert mp.active_children() == []
+
+
+def test_a_process_that_waits_in_vain_for_the_others_gives_up(tmp_path: Path) -> None:
+    code = (
+        "import datetime; from svit import launch\n"
+        "launch.PATIENCE = datetime.timedelta(seconds=1)\n"
+        "with launch.joined(): pass"
+    )
+    alone = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+    environment = {**os.environ, **alone, "MASTER_PORT": str(launch._free_port())}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=LIMIT
+    )
+    assert done.returncode == 1 and "DistStoreError" in done.stderr
 
 
 @pytest.mark.parametrize(

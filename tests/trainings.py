@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -153,6 +154,22 @@ def forked(action: Callable, *args: object) -> int:
     process.start()
     process.join()
     return process.exitcode
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Ends what takes longer with a TimeoutError: several processes may wait for each other for ever."""
+
+    def give_up(number: int, frame: object) -> None:
+        raise TimeoutError(f"not done after {seconds:g} seconds")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def assert_same_training(one: Path, other: Path) -> None:

@@ -2,43 +2,32 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import streamlit as st
 
 from analysis import comparison
 from analysis.agreement import MismatchError
-from analysis.pages import compare_numbers, compare_objects, compare_parts, shell
-from analysis.pages.compare_parts import Comparison
+from analysis.pages import compare_numbers, compare_objects, compare_parts, compare_tokens, shell
+from analysis.pages.compare_parts import BETWEEN, Comparison
 from svit.store import Run, RunError, open_run
-from svit.types import ImageId
+from svit.types import ImageId, TokenGrid
 
-MOST, LETTERS, BETWEEN = 4, "ABCD", "|"  # runs shown, their names, what parts them in a link
-
-
-def partner(first: Run, known: dict) -> str | None:
-    """The first other readable run that shares an image with a run."""
-    for name, path in known.items():
-        if path == first.path:
-            continue
-        try:
-            other = open_run(path)
-        except RunError:
-            continue
-        if comparison.common_ids([first, other]):
-            return name
-    return None
+MOST, LETTERS = 4, "ABCD"  # runs shown, and their names
 
 
-def usual(known: dict) -> list[str]:
+def usual(known: dict[str, Path]) -> list[str]:
     """What is compared at first: the run last looked at and one with the same images."""
     first = shell.recalled("run", next(iter(known)), known)
+    others = [name for name in known if name != first]
     try:
-        other = partner(open_run(known[first]), known)
+        path = comparison.partner(open_run(known[first]), known.values())
     except RunError:
-        other = None
-    return [first, other or next(name for name in known if name != first)]
+        path = None
+    return [first, next((name for name in others if known[name] == path), others[0])]
 
 
-def choose_runs(known: dict) -> list[str]:
+def choose_runs(known: dict[str, Path]) -> list[str]:
     """The sidebar's choice of runs, the reference first."""
     if "compared" not in st.session_state:
         names = shell.recalled("runs", "").split(BETWEEN)
@@ -77,11 +66,9 @@ def choose_image(runs: list[Run], image_ids: list[ImageId]) -> ImageId:
 
 def score_slider() -> float:
     """From which score on a detection counts."""
-    shell.restore("score", 0.5)
-    st.session_state["score"] = min(max(st.session_state["score"], 0.0), 1.0)
-    score = st.slider(
-        "Detections from score", 0.0, 1.0, step=0.05, key="score", help=compare_parts.HELP["score"]
-    )
+    shell.restore("score", 0.5, within=(0.0, 1.0))
+    help_text = "Detections below this score are left out of boxes, matches and counts."
+    score = st.slider("Detections from score", 0.0, 1.0, step=0.05, key="score", help=help_text)
     shell.remember(score=score)
     return score
 
@@ -98,7 +85,6 @@ def show(chosen: list[str], runs: list[Run]) -> None:
     with st.sidebar:
         image_id = choose_image(runs, image_ids)
         score = score_slider()
-    st.subheader(f"Image {shell.plain(str(image_id))}", anchor=False)
     try:
         names = tuple(f"{letter} · {name}" for letter, name in zip(LETTERS, chosen))
         facts = tuple(comparison.fact_texts(runs))
@@ -108,11 +94,32 @@ def show(chosen: list[str], runs: list[Run]) -> None:
         st.error("These runs cannot be laid over each other.", icon=":material/grid_off:")
         st.code(str(error), language=None, wrap_lines=True)
         return
-    compare_parts.show_heading(view, traces, len(image_ids))
-    compare_parts.show_tokens(view, traces)
-    compare_objects.show_objects(view)
+    show_heading(view, traces[0].grid, len(image_ids))
+    compare_tokens.show(view, traces)
+    compare_numbers.show_image(view)
+    compare_objects.show(view)
     compare_numbers.show_costs(view, traces)
     compare_numbers.show_all(view, image_ids)
+
+
+def show_heading(view: Comparison, grid: TokenGrid, common: int) -> None:
+    """The image, how many can be compared, and which facts tell the runs apart."""
+    (rows, columns), (height, width) = grid.valid_hw, grid.image_hw
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        title = f"Image {shell.plain(str(view.image_id))}"
+        st.subheader(title, anchor=False, width="content")
+        st.caption(
+            f"one of {common} images that all {len(view.runs)} runs hold · {width} × {height} pixels · "
+            f"{columns} × {rows} tokens of {grid.patch} pixels",
+            width="content",
+        )
+    differing = comparison.differing(comparison.fact_frame(view.runs))
+    kinds = [name for name in differing if name in ("framework", "inference")]
+    if kinds:
+        st.caption(
+            f":material/info: The runs differ in {' and '.join(kinds)}: "
+            "each is named and drawn by itself."
+        )
 
 
 def main() -> None:

@@ -7,54 +7,57 @@ from collections.abc import Sequence
 import altair as alt
 import pandas as pd
 
-from analysis import figures
-from analysis.pages.compare_panels import STATE_LEGEND
+from analysis.pages.compare_panels import WORDS
+from analysis.pages.compare_parts import RUN_COLOURS
+from analysis.pages.image_life import STATES
 
-RUN_COLOURS = ("#0093ad", "#dc267f", "#e08a00", "#7d5fff")
-CHOSEN = "#dc267f"
+LIFE = dict(zip(WORDS, (colour for _, colour in STATES.values()), strict=True))
+HERE = "#ffb000"
+WIDTHS = [6, 4, 2.4, 1.2]
+PADDING = {"left": 0, "right": 4, "top": 4, "bottom": 6}
 
 
 def life_strip(lives: pd.DataFrame, block: int) -> alt.LayerChart:
     """One token's state at each block, a row a run (columns: run, block, state, score)."""
-    scale = alt.Scale(
-        domain=list(STATE_LEGEND), range=[figures.NEXT, "#c9d1db", "#00c8e0", "#7de3ef"]
-    )
+    scale = alt.Scale(domain=list(LIFE), range=list(LIFE.values()))
     base = alt.Chart(lives).encode(
         x=alt.X("block:O", title="block", axis=alt.Axis(labelAngle=0)),
-        y=alt.Y("run:N", title=None, sort=None),
+        y=alt.Y("run:N", title=None, sort=None, axis=alt.Axis(labelLimit=220, labelOverlap=False)),
     )
-    cells = base.mark_rect(cornerRadius=2, stroke="#8a94a3", strokeWidth=0.4).encode(
-        color=alt.Color(
-            "state:N", scale=scale, legend=alt.Legend(orient="bottom", title=None, labelLimit=260)
-        ),
+    key = alt.Legend(orient="top", title=None, symbolType="square", offset=4, symbolStrokeWidth=0.6)
+    cells = base.mark_rect(cornerRadius=2, stroke="#8a94a3", strokeWidth=0.6).encode(
+        color=alt.Color("state:N", scale=scale, legend=key),
         tooltip=["run", "block", "state", alt.Tooltip("score", title="keep score", format="+.2f")],
     )
     here = base.transform_filter(alt.datum.block == block).mark_rect(
-        filled=False, stroke=CHOSEN, strokeWidth=2
+        filled=False, stroke=HERE, strokeWidth=2.5
     )
-    return (cells + here).properties(height=34 * lives["run"].nunique() + 60)
-
-
-def run_scale(names: Sequence[str]) -> alt.Color:
-    """One colour a run, in the order of the panels."""
-    scale = alt.Scale(domain=list(names), range=list(RUN_COLOURS[: len(names)]))
-    letter = "slice(datum.label, 0, 1)"  # the titles of the panels say the rest in the same colours
-    legend = alt.Legend(orient="top", title=None, labelExpr=letter, symbolStrokeWidth=3, offset=2)
-    return alt.Color("run:N", scale=scale, legend=legend, sort=None)
+    height = 30 * lives["run"].nunique() + 84
+    return (cells + here).properties(height=height, padding=PADDING)
 
 
 def run_lines(
     frame: pd.DataFrame, names: Sequence[str], block: int, *, y: str, title: str, dashes: str
 ) -> alt.LayerChart:
     """A line a run over the blocks (columns: run, block, `y`), dashed ones of column `dashes`, and the
-    shown block."""
-    axis = alt.Axis(format="%", tickCount=5)
+    shown block. Later lines are thinner, so that equal ones show side by side."""
     x = alt.X("block:O", title="block", axis=alt.Axis(labelAngle=0))
-    base = alt.Chart(frame).encode(x=x, color=run_scale(names))
-    scale = alt.Scale(domain=[0, 1])
+    scale = alt.Scale(domain=list(names), range=list(RUN_COLOURS[: len(names)]))
+    letter = "slice(datum.label, 0, 1)"  # the titles of the panels say the rest in the same colours
+    key = alt.Legend(orient="top", title=None, labelExpr=letter, symbolType="stroke", offset=2)
+    colour = alt.Color("run:N", scale=scale, legend=key, sort=None)
+    base = alt.Chart(frame).encode(x=x, color=colour)
     tips = ["run", "block", *(alt.Tooltip(name, format=".1%") for name in (y, dashes))]
-    line = base.mark_line(point={"size": 34}, strokeWidth=2).encode(
-        y=alt.Y(f"{y}:Q", title=title, axis=axis, scale=scale), tooltip=tips
+    widths = alt.Scale(domain=list(names), range=WIDTHS[: len(names)])
+    line = base.mark_line(point="transparent").encode(
+        y=alt.Y(
+            f"{y}:Q",
+            title=title,
+            axis=alt.Axis(format="%", tickCount=5),
+            scale=alt.Scale(domain=[0, 1]),
+        ),
+        strokeWidth=alt.StrokeWidth("run:N", scale=widths, legend=None),
+        tooltip=tips,
     )
     dashed = base.mark_line(strokeDash=[4, 3], strokeWidth=1.2, opacity=0.8).encode(y=f"{dashes}:Q")
     here = (
@@ -62,7 +65,7 @@ def run_lines(
         .mark_rule(color="#8a94a3", strokeDash=[2, 2])
         .encode(x=x)
     )
-    return (here + dashed + line).properties(height=260)
+    return (here + dashed + line).properties(height=240, padding=PADDING)
 
 
 MODULE_COLOURS = {
@@ -91,14 +94,19 @@ def cost_bars(frame: pd.DataFrame, names: Sequence[str]) -> alt.Chart:
         .mark_bar()
         .encode(
             x=alt.X("gmacs:Q", title="GMACs", axis=alt.Axis(tickCount=6)),
-            y=alt.Y("run:N", title=None, sort=list(names), axis=alt.Axis(labelLimit=260)),
+            y=alt.Y(
+                "run:N",
+                title=None,
+                sort=list(names),
+                axis=alt.Axis(labelLimit=220, labelOverlap=False),
+            ),
             color=alt.Color(
                 "module:N",
                 scale=scale,
                 legend=alt.Legend(
                     orient="bottom",
                     title=None,
-                    columns=8,
+                    columns=6,
                     labelExpr="replace(datum.label, '_', ' ')",
                 ),
             ),
@@ -110,5 +118,5 @@ def cost_bars(frame: pd.DataFrame, names: Sequence[str]) -> alt.Chart:
                 alt.Tooltip("share", format=".1%", title="of the network"),
             ],
         )
-        .properties(height=40 * len(names) + 100)
+        .properties(height=34 * len(names) + 112, padding=PADDING)
     )

@@ -14,11 +14,23 @@ from svit.store import Run
 from svit.types import ImageId, TokenTrace
 
 HELP = {
+    "image": "Kept: mean over the blocks that prune in any of the runs of kept / all tokens that show "
+    "image pixels. Found: annotated objects with a detection of their class at IoU 0.5 and the chosen "
+    "score. No object: detections from that score on that find none. GMACs: the whole network. "
+    "Changes are to the first run.",
     "costs": "Multiply-accumulates of every module, counted from the recorded masks (one MAC is two "
     "FLOPs). The box head counts the configured number of proposals, the mask head the detections.",
     "all": "Means over the images that all runs hold. Differences are to the first run, with the 95 % "
     "bootstrap interval over images. The keep ratio averages over the blocks that prune in any of the "
     "runs; found / annotated objects at IoU 0.5.",
+}
+WIDE = st.column_config.TextColumn(width="medium")
+SHARE = st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1)
+COLUMNS = {  # measure -> its column and how it is written
+    "keep_ratio": ("kept", SHARE),
+    "found": ("found", st.column_config.NumberColumn(format="%d")),
+    "extra": ("no object", st.column_config.NumberColumn(format="%d")),
+    "gmacs": ("GMACs", st.column_config.NumberColumn(format="%.3f")),
 }
 AT_ONCE = 300  # images of each run that are read without asking
 NAMES = {
@@ -28,6 +40,32 @@ NAMES = {
     "extra": "detections of no object",
     "gmacs": "GMACs",
 }
+
+
+def show_image(view: Comparison) -> None:
+    """A row a run: what it keeps, finds and costs in this image, and the changes to the first."""
+    st.markdown("##### Numbers of this image", help=HELP["image"])
+    layers = tuple(comparison.deciding_layers(view.runs))
+    tables = [
+        image_table(run, key, (view.image_id,), layers, view.score)
+        for run, key in zip(view.runs, view.run_key, strict=True)
+    ]
+    changes = [comparison.change_frame(tables[0], table) for table in tables]
+    values, more = pd.concat(tables, ignore_index=True), pd.concat(changes, ignore_index=True)
+    table = pd.DataFrame({"run": view.names, "differs in": view.facts})
+    for name, (title, _) in COLUMNS.items():
+        table[title], table[f"{title}, change"] = values[name], more[name]
+    table.insert(4, "objects", values["objects"])
+    columns = {title: shown for title, shown in COLUMNS.values()}
+    columns |= {f"{title}, change": _signed(name) for name, (title, _) in COLUMNS.items()}
+    st.dataframe(table, hide_index=True, column_config=columns | {"run": WIDE})
+    shell.downloads(f"compare-numbers-{view.image_id}", table)
+
+
+def _signed(name: str):
+    """How a change of a measure is written."""
+    formats = {"keep_ratio": "percent", "gmacs": "%+.3f"}
+    return st.column_config.NumberColumn("change", format=formats.get(name, "%+d"))
 
 
 def show_costs(view: Comparison, seen: Sequence[TokenTrace]) -> None:
@@ -89,19 +127,17 @@ def show_all(view: Comparison, image_ids: list[ImageId]) -> None:
 
 def show_means(view: Comparison, means: pd.DataFrame) -> None:
     """A row a run: its means, and its differences with their intervals."""
-    table = pd.DataFrame({"run": view.names, "differs in": view.facts})
-    table["kept"] = means["keep_ratio"]
-    table["kept, change"] = [interval(row, "keep_ratio") for row in means.to_dict("records")]
-    table["objects found"] = means["found_share"]
-    table["found an image, change"] = [interval(row, "found") for row in means.to_dict("records")]
-    table["GMACs"] = means["gmacs"]
-    table["GMACs, change"] = [interval(row, "gmacs") for row in means.to_dict("records")]
-    for name in ("kept, change", "found an image, change", "GMACs, change"):
-        table.loc[0, name] = "reference"
-    share = st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1)
-    columns = {"kept": share, "objects found": share}
-    columns["GMACs"] = st.column_config.NumberColumn(format="%.3f")
-    columns["run"] = st.column_config.TextColumn(width="medium")
+    table, rows = (
+        pd.DataFrame({"run": view.names, "differs in": view.facts}),
+        means.to_dict("records"),
+    )
+    parts = {"kept": "keep_ratio", "objects found": "found", "GMACs": "gmacs"}
+    for title, name in parts.items():
+        table[title] = means["found_share" if name == "found" else name]
+        table[f"{title}, change"] = ["reference", *(interval(row, name) for row in rows[1:])]
+    columns = {"kept": SHARE, "objects found": SHARE, "GMACs": COLUMNS["gmacs"][1], "run": WIDE}
+    titles = {"objects found": "change an image"}
+    columns |= {f"{title}, change": titles.get(title, "change") for title in parts}
     st.dataframe(table, hide_index=True, column_config=columns)
     shell.downloads("compare-runs", means.assign(run=view.names))
 

@@ -8,22 +8,24 @@ import pandas as pd
 import streamlit as st
 
 from analysis import comparison
-from analysis.pages import compare_charts, compare_panels, shell
+from analysis.pages import compare_panels, shell
 from analysis.pages.compare_panels import CHANGE_NAMES, Layout, Title
-from analysis.pages.compare_parts import Comparison, picture
+from analysis.pages.compare_parts import RUN_COLOURS, Comparison, picture
 from svit.types import Detections, Target
 
 HELP = (
-    "Annotated objects against the first run, matched as COCO does at IoU 0.5. Dashed boxes are missed "
-    "objects; blue ones are detections that find no object."
+    "Annotated objects against the first run, matched as COCO does at IoU 0.5. new: found here, missed "
+    "by the first run; lost: the other way round. Dashed boxes are missed objects; blue ones are "
+    "detections that find no object. The cursor marks an object in every panel."
 )
 
 
-def show_objects(view: Comparison) -> None:
+def show(view: Comparison) -> None:
     """The objects each run finds, against the first."""
     st.markdown("##### Objects found and lost", help=HELP)
     found = [run.detections(view.image_id) for run in view.runs]
-    target = view.runs[0].target(view.image_id)
+    targets = (run.target(view.image_id) for run in view.runs)
+    target = next((one for one in targets if one is not None), None)
     if target is None or any(one is None for one in found):
         lacking = "annotations" if target is None else "detections"
         shell.empty(
@@ -32,27 +34,26 @@ def show_objects(view: Comparison) -> None:
         )
         return
     outcomes = comparison.outcome_frame(found, target, score=view.score)
-    image_hw = view.runs[0].trace(view.image_id).grid.image_hw
-    layout = Layout(len(view.runs), image_hw)
     classes, titles, parts = view.runs[0].class_names, [], []
     for panel, (name, one) in enumerate(zip(view.names, found, strict=True)):
         mine = outcomes[outcomes["run"] == panel]
-        table = object_boxes(mine, target, one, classes, view.score)
-        parts.append(compare_panels.box_rows(layout, panel, table))
+        boxes = object_boxes(mine, target, one, classes, view.score)
+        parts.append(boxes.assign(panel=panel))
         changes = mine["change"].value_counts()
         gained = f", {changes.get('new', 0)} new, {changes.get('lost', 0)} lost" if panel else ""
         below = f"finds {int(mine['found'].sum())} of {len(mine)}{gained}"
-        titles.append(Title(name, below, compare_charts.RUN_COLOURS[panel]))
-    rows = [compare_panels.panel_rows(layout, titles, picture(view.runs, view.key)), *parts]
-    chart = compare_panels.boxes(layout, shell.dark())
-    st.vega_lite_chart(
-        pd.concat(rows, ignore_index=True), chart.to_dict(), width="stretch", key="objects"
+        titles.append(Title(name, below, RUN_COLOURS[panel]))
+    layout = Layout(len(view.runs), view.runs[0].trace(view.image_id).grid.image_hw)
+    compare_panels.show(
+        compare_panels.object_chart(layout, shell.dark()),
+        layout,
+        "objects",
+        picture=picture(view.runs, view.key),
+        titles=titles,
+        boxes=pd.concat(parts, ignore_index=True),
     )
-    left, right = st.columns([3, 1], vertical_alignment="center")
-    left.caption("The cursor marks the same object in every panel.")
     named = outcomes.assign(run=[view.names[index] for index in outcomes["run"]])
-    with right:
-        shell.downloads(f"compare-objects-{view.image_id}", named)
+    shell.downloads(f"compare-objects-{view.image_id}", named)
 
 
 def object_boxes(
@@ -72,5 +73,5 @@ def object_boxes(
     for index in comparison.extras(found, target, score=score):
         tip = f"{name(found.labels[index])} {found.scores[index]:.2f}: {CHANGE_NAMES['extra']}"
         rows.append([*found.boxes_xyxy[index], -1 - index, CHANGE_NAMES["extra"], tip])
-    names = ["left", "top", "right", "bottom", "object", "value", "tip"]
+    names = ["left", "top", "right", "bottom", "object", "change", "tip"]
     return pd.DataFrame(rows, columns=names).astype({side: float for side in names[:4]})

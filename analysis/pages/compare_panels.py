@@ -1,7 +1,7 @@
 """Panels of one image side by side under one cursor: the tokens, or the objects, of several runs.
 
-A chart takes all they show, pictures and titles included, from one frame, so that moving a slider
-sends rows and leaves the chart in place. Lengths are source pixels; each panel has an offset of its own.
+A chart stays the same while block and token change; only its small tables do. Their rows lie in the
+picture, in source pixels; the chart moves them into the panels.
 """
 
 from __future__ import annotations
@@ -10,42 +10,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import altair as alt
-import matplotlib as mpl
-import numpy as np
 import pandas as pd
-from matplotlib.colors import to_hex
+import streamlit as st
 
-from analysis import figures
-from analysis.insight_figures import DIVERGING
+from analysis import figures, token_maps
+from analysis.pages.image_stage import STATE_NAMES, legend, on_grid
 from svit.types import TokenGrid
 
-GAINED, LOST = "#ffb000", "#dc267f"
-CLEAR = "rgba(255,255,255,0)"
-STATE_LEGEND = {
-    "used": CLEAR,
-    "pruned for good": "rgba(255,255,255,0.88)",
-    "pruned, back later": "rgba(0,200,224,0.85)",
-    "pruned, back in the next block": "rgba(0,119,142,0.9)",
-}
-SIDE_LEGEND = {
-    "used by neither": "rgba(255,255,255,0.88)",
-    "only by the first": "rgba(220,38,127,0.8)",
-    "only by this run": "rgba(255,176,0,0.85)",
-    "used by both": CLEAR,
-}
-CHANGE_COLOURS = {"both": "#2fd08c", "new": GAINED, "lost": LOST, "neither": "#c9d1db"}
+WORDS = ("used", *STATE_NAMES.values())  # of `comparison.STATES`
+CHANGE_COLOURS = {"both": "#2fd08c", "new": "#ffb000", "lost": "#dc267f", "neither": "#c9d1db"}
 CHANGE_NAMES = {
-    "both": "found, as the first run does",
-    "new": "found, missed by the first",
-    "lost": "missed, found by the first",
+    "both": "found by both",
+    "new": "new",
+    "lost": "lost",
     "neither": "missed by both",
-    "extra": "finds no object",
+    "extra": "no object",
 }
 EXTRA = "#648fff"
-GAP, TITLE = 0.03, 0.14  # of a panel's width: between panels, above each
-WIDEST, TALLEST = 1000, 430  # pixels: the room of all panels, and of one
+GAP, TITLE = 0.03, 0.037  # between panels of a panel's width; above each of all panels' width
+WIDEST, TALLEST = 1064, 420  # screen pixels: the room of all panels, and of one
+LEGEND = 36  # screen pixels above the panels
 CANVAS = {"embedOptions": {"renderer": "canvas"}}  # four grids are too many elements for SVG
-LEGEND = 42  # pixels below the panels
 
 
 @dataclass(frozen=True)
@@ -70,12 +55,12 @@ class Layout:
     def step(self) -> tuple[float, float]:
         """From one panel to the next, across and down."""
         height, width = self.image_hw
-        return width * (1 + GAP), height + width * TITLE
+        return width * (1 + GAP), height + self.above
 
-    def corner(self, panel: int) -> tuple[float, float]:
-        """Left and upper end of a panel's picture."""
-        row, column = divmod(panel, self.columns)
-        return column * self.step[0], row * self.step[1] + self.image_hw[1] * TITLE
+    @property
+    def above(self) -> float:
+        """The titles' room above a panel."""
+        return self.columns * self.image_hw[1] * TITLE
 
     @property
     def extent(self) -> tuple[float, float]:
@@ -100,194 +85,154 @@ class Title:
     colour: str = ""
 
 
-def panel_rows(layout: Layout, titles: Sequence[Title], picture: str | None) -> pd.DataFrame:
-    """The rows of pictures and titles; `picture` is a data address."""
-    rows = []
-    height, width = layout.image_hw
-    for panel, title in enumerate(titles):
-        x, y = layout.corner(panel)
-        frame = {"x0": x, "x1": x + width, "y0": y, "y1": y + height}
-        rows.append({"kind": "picture", **frame, "url": picture or ""})
-        words = {"tip": title.text, "below": title.below, "colour": title.colour}
-        rows.append({"kind": "title", **frame, **words})
-    return pd.DataFrame(rows)
+def show(spec: dict, layout: Layout, key: str, *, picture: str, titles: Sequence[Title], **tables):
+    """Draws the panels of `token_chart` or `object_chart` and returns what was selected in them.
 
-
-def token_rows(
-    layout: Layout, panel: int, grid: TokenGrid, values: np.ndarray, tips: np.ndarray
-) -> pd.DataFrame:
-    """The rows of one panel's tokens: values (text or numbers) and tips of the valid tokens."""
-    rows, columns = np.indices(grid.valid_hw).reshape(2, -1)
-    (scale_y, scale_x), (height, width) = grid.scale_yx, grid.image_hw
-    x, y = layout.corner(panel)
-    across, down = grid.patch / scale_x, grid.patch / scale_y
-    return pd.DataFrame(
-        {
-            "kind": "token",
-            "row": rows,
-            "column": columns,
-            "x0": x + columns * across,
-            "x1": x + np.minimum((columns + 1) * across, width),
-            "y0": y + rows * down,
-            "y1": y + np.minimum((rows + 1) * down, height),
-            "value": values.ravel(),
-            "tip": tips.ravel(),
-        }
+    Args:
+        picture: data address of the image, "" without.
+        tables: the others that the chart names.
+    """
+    said = [{"panel": panel, **vars(title)} for panel, title in enumerate(titles)]
+    known = {"picture": pd.DataFrame({"url": [picture]}), "titles": pd.DataFrame(said)}
+    return st.vega_lite_chart(
+        spec=spec | {"datasets": known | tables},
+        key=key,
+        on_select="rerun" if "tokens" in tables else "ignore",
+        selection_mode=["token"] if "tokens" in tables else None,
+        width="stretch",
+        height=layout.height,
     )
 
 
-def states_colour(legend: dict[str, str]) -> alt.Color:
-    scale = alt.Scale(domain=list(legend), range=list(legend.values()))
-    return alt.Color("value:N", scale=scale, legend=_legend(symbolStrokeWidth=1))
+@st.cache_data(max_entries=64, show_spinner=False)
+def token_chart(
+    layout: Layout, grid: TokenGrid, runs: int, layers: int, words: dict[str, str], dark: bool
+) -> dict:
+    """Token panels; the cursor marks the same token in all, a click selects it as `token`.
 
+    Tables beside picture and titles: maps (panel, url); tokens (row, column, and of each run n
+    state_n, a code in `WORDS`, and used_n, its blocks); chosen (row, column).
 
-def count_colour(limits: tuple[int, int]) -> alt.Color:
-    """A step of the style's map for every count from the smallest to the largest."""
-    low, high = limits
-    steps = mpl.colormaps["inferno"].resampled(high - low + 1)
-    scale = alt.Scale(
-        domain=list(range(low, high + 1)), range=[to_hex(steps(i)) for i in range(steps.N)]
+    Args:
+        words: of the legend, each with its colour.
+    """
+    fields = {"fields": ["row", "column"], "empty": False}
+    token = alt.selection_point(name="token", toggle=False, **fields)
+    cursor = alt.selection_point(name="cursor", on="pointerover", clear="pointerout", **fields)
+    tips = {
+        chr(65 + run): f"{list(WORDS)}[datum.state_{run}] + ', used by ' + datum.used_{run} + "
+        f"' of {layers} blocks'"
+        for run in range(runs)
+    }
+    tokens = on_grid(_table("tokens").transform_calculate(**tips), grid)
+    chosen = _placed(_repeated(on_grid(_table("chosen"), grid), layout), layout)
+    rings = [
+        chosen.mark_rect(fillOpacity=0, strokeWidth=width, stroke=colour)
+        for width, colour in ((4.5, "#10151c"), (2.5, token_maps.RING))
+    ]
+    cells = (
+        _placed(_repeated(tokens, layout), layout)
+        .mark_rect(fillOpacity=0, cursor="pointer", strokeWidth=2)
+        .encode(
+            stroke=alt.condition(cursor, alt.value("#ff5cae"), alt.value("transparent")),
+            tooltip=["row:Q", "column:Q", *(f"{name}:N" for name in tips)],
+        )
+        .add_params(token, cursor)
     )
-    return alt.Color("value:O", scale=scale, legend=_legend())
+    maps = _placed(_whole(_table("maps"), layout), layout)
+    shown = maps.mark_image(aspect=False, smooth=False).encode(url="url:N")
+    return _framed(layout, dark, shown, *rings, cells, legend(list(words), list(words.values())))
 
 
-def difference_colour(limit: int) -> alt.Color:
-    """White where equal, red where this run has more, blue where the first has."""
-    colours = [to_hex(mpl.colormaps[DIVERGING](i / 8)) for i in range(9)]
-    scale = alt.Scale(domain=list(np.linspace(-limit, limit, 9)), range=colours)
-    return alt.Color("value:Q", scale=scale, legend=_legend(gradientLength=260))
+@st.cache_data(max_entries=64, show_spinner=False)
+def object_chart(layout: Layout, dark: bool) -> dict:
+    """Box panels; the cursor marks the same object in all.
 
-
-def _legend(**more) -> alt.Legend:
-    look = {"symbolStrokeColor": "#8a94a3", "labelLimit": 260, "columnPadding": 14}
-    return alt.Legend(orient="bottom", title=None, symbolType="square", **look, **more)
-
-
-def panels(layout: Layout, colour: alt.Color, dark: bool, opacity: float = 1) -> alt.LayerChart:
-    """Token panels; the cursor marks the same token in all, a click selects it as `token`."""
-    cursor = alt.selection_point(
-        name="cursor",
-        fields=["row", "column"],
-        on="pointerover",
-        clear="pointerout",
-        empty=False,
-    )
-    token = alt.selection_point(name="token", fields=["row", "column"], toggle=False, empty=False)
-    tokens = (
-        _rects("token")
-        .mark_rect(opacity=opacity, cursor="pointer")
-        .encode(**_place(layout), color=colour, tooltip=_TIP)
-        .add_params(cursor, token)
-    )
-    outline = {"filled": False, "strokeJoin": "round"}
-    chosen = (
-        _rects("token")
-        .transform_filter("datum.chosen")
-        .mark_rect(**outline, stroke=LOST, strokeWidth=2.5)
-        .encode(**_place(layout))
-    )
-    marked = (
-        _rects("token")
-        .transform_filter(cursor)
-        .mark_rect(**outline, stroke="#ff5cae", strokeWidth=2)
-        .encode(**_place(layout))
-    )
-    return _framed(layout, dark, tokens, chosen, marked)
-
-
-def box_rows(layout: Layout, panel: int, boxes: pd.DataFrame) -> pd.DataFrame:
-    """The rows of one panel's boxes: `left`, `top`, `right`, `bottom` in source pixels and the rest."""
-    x, y = layout.corner(panel)
-    places = {"x0": x + boxes["left"], "x1": x + boxes["right"]}
-    places |= {"y0": y + boxes["top"], "y1": y + boxes["bottom"]}
-    return boxes.drop(columns=["left", "top", "right", "bottom"]).assign(kind="box", **places)
-
-
-def boxes(layout: Layout, dark: bool) -> alt.LayerChart:
-    """Box panels; the cursor marks the same object in all."""
+    Table beside picture and titles: boxes (panel, left, top, right, bottom, object, change as in
+    `CHANGE_NAMES`, tip).
+    """
     cursor = alt.selection_point(
         name="cursor", fields=["object"], on="pointerover", clear="pointerout", empty=False
     )
-    legend = {CHANGE_NAMES[name]: colour for name, colour in CHANGE_COLOURS.items()}
-    legend[CHANGE_NAMES["extra"]] = EXTRA
-    scale = alt.Scale(domain=list(legend), range=list(legend.values()))
-    key = alt.Legend(
-        orient="bottom", title=None, symbolType="stroke", symbolStrokeWidth=3, labelLimit=260
+    words = {CHANGE_NAMES[name]: colour for name, colour in CHANGE_COLOURS.items()}
+    words[CHANGE_NAMES["extra"]] = EXTRA
+    scale = alt.Scale(domain=list(words), range=list(words.values()))
+    dashed = " || ".join(f"datum.change == '{CHANGE_NAMES[name]}'" for name in ("lost", "neither"))
+    boxes = _placed(_table("boxes"), layout)
+    shown = boxes.mark_rect(filled=False).encode(
+        stroke=alt.Stroke("change:N", scale=scale, legend=None),
+        strokeWidth=alt.condition(cursor, alt.value(4.5), alt.value(2)),
+        strokeDash=alt.condition(dashed, alt.value([5, 3]), alt.value([1, 0])),
     )
-    hidden = _rects("box").mark_rect(filled=True, opacity=0, cursor="pointer")
-    targets = hidden.encode(**_place(layout), tooltip=_TIP).add_params(cursor)
-    shown = (
-        _rects("box")
-        .mark_rect(filled=False)
-        .encode(
-            **_place(layout),
-            stroke=alt.Stroke("value:N", scale=scale, legend=key),
-            strokeWidth=alt.condition(cursor, alt.value(4.5), alt.value(2)),
-            strokeDash=alt.condition(
-                f"datum.value == '{CHANGE_NAMES['lost']}' || "
-                f"datum.value == '{CHANGE_NAMES['neither']}'",
-                alt.value([5, 3]),
-                alt.value([1, 0]),
-            ),
-        )
-    )
-    return _framed(layout, dark, shown, targets)
+    targets = boxes.mark_rect(filled=True, opacity=0, cursor="pointer")
+    targets = targets.encode(tooltip=alt.Tooltip("tip:N", title=" ")).add_params(cursor)
+    return _framed(layout, dark, shown, targets, legend(list(words), list(words.values())))
 
 
-_TIP = alt.Tooltip("tip:N", title=" ")
+def _table(name: str) -> alt.Chart:
+    return alt.Chart(alt.NamedData(name))
 
 
-def _rects(kind: str) -> alt.Chart:
-    return alt.Chart().transform_filter(f"datum.kind == '{kind}'")
+def _repeated(chart: alt.Chart, layout: Layout) -> alt.Chart:
+    """Every row once a panel."""
+    return chart.transform_calculate(panel=f"sequence({layout.count})").transform_flatten(["panel"])
 
 
-def _place(layout: Layout) -> dict:
-    """Both axes at one scale, so that tokens stay square."""
+def _whole(chart: alt.Chart, layout: Layout) -> alt.Chart:
+    """The sides of the picture."""
+    height, width = layout.image_hw
+    return chart.transform_calculate(left="0", top="0", right=str(width), bottom=str(height))
+
+
+def _placed(chart: alt.Chart, layout: Layout, sized: bool = True) -> alt.Chart:
+    """Rows of left, top, right and bottom in their panels; only the corner unless `sized`. Both axes
+    have one scale, so that tokens stay square and all panels fit whatever room the page gives."""
+    across, down = layout.step
+    left = f"(datum.panel % {layout.columns}) * {across}"
+    upper = f"floor(datum.panel / {layout.columns}) * {down} + {layout.above}"
+    sides = {"x0": f"{left} + datum.left", "x1": f"{left} + datum.right"}
+    sides |= {"y0": f"{upper} + datum.top", "y1": f"{upper} + datum.bottom"}
     pixel = _pixel(layout)
     x = alt.Scale(domainMin=0, domainMax=alt.ExprRef(f"width / {pixel}"), nice=False)
     y = alt.Scale(domainMin=0, domainMax=alt.ExprRef(f"height / {pixel}"), nice=False, reverse=True)
-    return {
-        "x": alt.X("x0:Q", axis=None, scale=x),
-        "y": alt.Y("y0:Q", axis=None, scale=y),
-        "x2": "x1:Q",
-        "y2": "y1:Q",
-    }
+    placed = chart.transform_calculate(**sides).encode(
+        x=alt.X("x0:Q", axis=None, scale=x), y=alt.Y("y0:Q", axis=None, scale=y)
+    )
+    return placed.encode(x2="x1", y2="y1") if sized else placed
 
 
-def _framed(layout: Layout, dark: bool, *layers: alt.Chart) -> alt.LayerChart:
-    """The layers over the pictures, under the titles."""
-    place = _place(layout)
+def _pixel(layout: Layout) -> str:
+    """Screen pixels a source pixel, as an expression."""
+    width, height = layout.extent
+    return f"min(width / {width}, height / {height})"
+
+
+def _framed(layout: Layout, dark: bool, *parts: alt.Chart) -> dict:
+    """The parts over the pictures, under the titles."""
+    picture = _placed(_whole(_repeated(_table("picture"), layout), layout), layout)
     field = {"filled": True, "color": figures.FIELD, "stroke": figures.FRAME, "strokeWidth": 0.5}
-    ground = _rects("picture").mark_rect(**field).encode(**place)
-    pictures = _rects("picture").mark_image(aspect=False).encode(**place, url="url:N")
+    ground = [picture.mark_rect(**field), picture.mark_image(aspect=False).encode(url="url:N")]
     return (
-        alt.layer(ground, pictures, *layers, *_titles(layout, dark))
-        .properties(height=layout.height, usermeta=CANVAS)
+        alt.layer(*ground, *parts, *_titles(layout, dark))
+        .properties(height=layout.height, padding=0, usermeta=CANVAS)
         .configure_view(stroke=None)
+        .to_dict()
     )
 
 
 def _titles(layout: Layout, dark: bool) -> list[alt.Chart]:
     """Both lines above each panel, in a size that goes with the panel's."""
     ink, soft = ("#e6eaf0", "#9aa5b4") if dark else ("#1f2733", "#6b7686")
-    place, room = _place(layout), f"({layout.image_hw[1]} * {_pixel(layout)})"
-    size = f"clamp({room} * 0.044, 9, 14)"
+    room = f"({layout.image_hw[1]} * {_pixel(layout)})"
+    size = f"clamp({layout.above * 0.36} * {_pixel(layout)}, 7, 14)"
     style = {"align": "left", "baseline": "bottom", "limit": alt.ExprRef(room)}
-    base = _rects("title").encode(x=place["x"], y=place["y"])
+    base = _placed(_whole(_table("titles"), layout), layout, sized=False)
     upper = base.mark_text(
         **style,
         dy=alt.ExprRef(f"-{size} * 1.25 - 6"),
         fontSize=alt.ExprRef(size),
         fontWeight=600,
         color=alt.ExprRef(f"datum.colour ? datum.colour : '{ink}'"),
-    ).encode(text="tip:N")
-    lower = base.mark_text(
-        **style, dy=-5, fontSize=alt.ExprRef(f"{size} * 0.9"), color=soft
-    ).encode(text="below:N")
-    return [upper, lower]
-
-
-def _pixel(layout: Layout) -> str:
-    """Screen pixels a source pixel, as an expression: all panels fit whatever room the page gives."""
-    width, height = layout.extent
-    return f"min(width / {width}, height / {height})"
+    )
+    lower = base.mark_text(**style, dy=-5, fontSize=alt.ExprRef(f"{size} * 0.9"), color=soft)
+    return [upper.encode(text="text:N"), lower.encode(text="below:N")]

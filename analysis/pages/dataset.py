@@ -23,11 +23,13 @@ HELP = (
 
 def show(run: Run) -> None:
     """The page of a run that has images."""
-    st.subheader("Data set", anchor=False)
     classes = f" · {len(run.class_names)} classes" if run.class_names else ""
     objects = run.images["objects"].sum()
     annotated = f" · {objects:,} annotated objects" if objects else ""
-    st.caption(f"{len(run):,} images{annotated}{classes} · {run.layers} blocks")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.subheader("Data set", anchor=False, width="content")
+        size = f"{len(run):,} images{annotated}{classes} · {run.layers} blocks"
+        st.caption(size, width="content")
     shell.restore("part", next(iter(PARTS)), PARTS)
     part = st.segmented_control(
         "Part", list(PARTS), key="part", required=True, help=HELP, label_visibility="collapsed"

@@ -9,6 +9,7 @@ import pandas as pd
 
 from analysis import figures
 from analysis.insight_figures import FATE_COLOURS, REGION_COLOURS
+from analysis.pages.compare_charts import PADDING
 
 SHARES = alt.Axis(format="%", tickCount=5)
 TARGET, SOFT, FADED = "#dc267f", "#8a94a3", 0.45
@@ -19,7 +20,7 @@ STATE_COLOURS = {
 }
 FATE_NAMES = {
     "kept": "half kept",
-    "rescued": "lost, back later",
+    "rescued": "back later",
     "lost": "lost for good",
 }
 AXIS_NAMES = {
@@ -71,7 +72,7 @@ def keep_band(spread: pd.DataFrame, targets: Sequence[float]) -> alt.LayerChart:
     target = base.transform_filter("isValid(datum.target)").mark_tick(
         color=TARGET, thickness=2, width=alt.RelativeBandSize(0.8)
     )
-    return (band + target.encode(y="target:Q") + points).properties(height=300)
+    return (band + target.encode(y="target:Q") + points).properties(height=306, padding=PADDING)
 
 
 def reactivation(spread: pd.DataFrame) -> alt.LayerChart:
@@ -110,34 +111,43 @@ def reactivation(spread: pd.DataFrame) -> alt.LayerChart:
         .mark_rule(color=SOFT, strokeWidth=1.5)
         .encode(x=_block(), y="pruned_share_low:Q", y2="pruned_share_high:Q", tooltip=ends)
     )
-    return (bars + whiskers).properties(height=300)
+    return (bars + whiskers).properties(height=300, padding=PADDING)
 
 
-def _above(**more) -> alt.Legend:
-    return alt.Legend(orient="top", title=None, offset=2, labelLimit=260, symbolOpacity=1, **more)
+def _above(offset: int = 2, **more) -> alt.Legend:
+    return alt.Legend(
+        orient="top", title=None, offset=offset, labelLimit=260, symbolOpacity=1, **more
+    )
 
 
 def region_lines(frame: pd.DataFrame, targets: Sequence[float]) -> alt.LayerChart:
     """Use of tokens inside objects, on contours, on the background; bands are 90 % of the images."""
     known = frame.dropna(subset=["share"])
     scale = alt.Scale(domain=list(REGION_COLOURS), range=list(REGION_COLOURS.values()))
-    colour = alt.Color("region:N", scale=scale, legend=_above(symbolStrokeWidth=3))
+    colour = alt.Color(
+        "region:N", scale=scale, legend=_above(symbolType="stroke", symbolStrokeWidth=3)
+    )
     base = alt.Chart(known).encode(x=_block(), color=colour)
     band = base.mark_area(opacity=0.12).encode(
         y=alt.Y("low:Q", title="tokens used", axis=SHARES, scale=alt.Scale(domain=[0, 1])),
         y2="high:Q",
     )
     tips = [alt.Tooltip(name, format=".1%") for name in ("share", "low", "high")]
-    line = base.mark_line(point={"size": 40}, strokeWidth=2.2).encode(
-        y="share:Q", tooltip=["region", "block", "tokens", *tips]
+    line = base.mark_line(strokeWidth=2.2).encode(y="share:Q")
+    points = (
+        base.mark_point(filled=True, size=60, opacity=1, cursor="pointer")
+        .encode(y="share:Q", tooltip=["region", "block", "tokens", *tips])
+        .add_params(_picked("region"))
     )
     wanted = pd.DataFrame({"block": range(1, len(targets) + 1), "target": list(targets)})
     target = alt.Chart(wanted).mark_line(color=SOFT, strokeDash=[4, 3], strokeWidth=1.2)
-    return (band + target.encode(x=_block(), y="target:Q") + line).properties(height=300)
+    return (band + target.encode(x=_block(), y="target:Q") + line + points).properties(
+        height=300, padding=PADDING
+    )
 
 
 def group_bars(groups: pd.DataFrame, by: str, layers: int) -> alt.LayerChart:
-    """Layers that use the tokens of objects, by size or class; lines are 90 % of the objects."""
+    """Blocks that use the tokens of objects, by size or class; lines are 90 % of the objects."""
     picked, order = _picked(by), groups[by].tolist()
     y = alt.Y(f"{by}:N", title=None, sort=order, axis=alt.Axis(labelLimit=160))
     scale = alt.Scale(domain=[0, layers])
@@ -149,7 +159,7 @@ def group_bars(groups: pd.DataFrame, by: str, layers: int) -> alt.LayerChart:
             y=y,
             x=alt.X(
                 "mean:Q",
-                title="layers that use its tokens",
+                title="blocks that use its tokens",
                 scale=scale,
                 axis=alt.Axis(tickCount=6),
             ),
@@ -166,7 +176,7 @@ def group_bars(groups: pd.DataFrame, by: str, layers: int) -> alt.LayerChart:
         .mark_text(align="left", dx=5, color="white", fontSize=11)
         .encode(y=y, x=alt.datum(0), text="objects:Q")
     )
-    return (bars + spread + count).properties(height=26 * len(groups) + 62)
+    return (bars + spread + count).properties(height=25 * len(groups) + 48, padding=PADDING)
 
 
 def budget_points(frame: pd.DataFrame, measure: str) -> alt.Chart:
@@ -183,17 +193,22 @@ def budget_points(frame: pd.DataFrame, measure: str) -> alt.Chart:
         alt.Chart(rows)
         .mark_circle(size=70, color=figures.NEXT, opacity=0.65, cursor="pointer")
         .encode(
-            x=alt.X(f"{measure}:Q", title=AXIS_NAMES[measure], axis=alt.Axis(**shown)),
+            x=alt.X(
+                f"{measure}:Q",
+                title=AXIS_NAMES[measure],
+                axis=alt.Axis(**shown),
+                scale=alt.Scale(padding=12, nice=False),
+            ),
             y=alt.Y(
                 "keep_ratio:Q",
                 title="keep ratio of gated blocks",
                 axis=SHARES,
-                scale=alt.Scale(zero=False),
+                scale=alt.Scale(zero=False, padding=12),
             ),
             tooltip=["image_id:N", *tips],
         )
         .add_params(picked)
-        .properties(height=420)
+        .properties(height=440, padding=PADDING)
     )
 
 
@@ -214,7 +229,7 @@ def fate_bars(fates: pd.DataFrame, other: str) -> alt.LayerChart:
             y=alt.Y(
                 "miss_rate:Q", title="missed objects", axis=SHARES, scale=alt.Scale(domain=[0, 1])
             ),
-            color=alt.Color("what:N", scale=scale, legend=_above()),
+            color=alt.Color("what:N", scale=scale, legend=_above(14)),
             opacity=alt.condition(picked, alt.value(1), alt.value(FADED)),
             tooltip=tips if other else tips[:4],
         )
@@ -227,14 +242,17 @@ def fate_bars(fates: pd.DataFrame, other: str) -> alt.LayerChart:
     ticks = base.transform_filter("isValid(datum.dense_rate)").mark_tick(
         thickness=3, color=SOFT, width=alt.RelativeBandSize(0.95)
     )
-    return (labelled + ticks.encode(y="dense_rate:Q")).properties(height=300)
+    return (labelled + ticks.encode(y="dense_rate:Q")).properties(height=300, padding=PADDING)
 
 
 def share_lines(shares: pd.DataFrame) -> alt.LayerChart:
     """Mean share of an object's tokens used per block, found and missed (`drilldown.share_bands`)."""
     scale = alt.Scale(domain=["found", "missed"], range=[figures.NEXT, TARGET])
     base = alt.Chart(shares).encode(
-        x=_block(), color=alt.Color("outcome:N", scale=scale, legend=_above(symbolStrokeWidth=3))
+        x=_block(),
+        color=alt.Color(
+            "outcome:N", scale=scale, legend=_above(symbolType="stroke", symbolStrokeWidth=3)
+        ),
     )
     y = alt.Y(
         "mean:Q", title="tokens of the object used", axis=SHARES, scale=alt.Scale(domain=[0, 1])
@@ -243,4 +261,4 @@ def share_lines(shares: pd.DataFrame) -> alt.LayerChart:
         y=y, tooltip=["size", "outcome", "block", "objects", alt.Tooltip("mean", format=".1%")]
     )
     band = base.mark_area(opacity=0.15).encode(y="low:Q", y2="high:Q")
-    return (band + line).properties(height=300)
+    return (band + line).properties(height=300, padding=PADDING)

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 import streamlit as st
 from matplotlib.figure import Figure
 
 from analysis import comparison, drilldown, insight_figures, matching
 from analysis.pages import dataset_charts, shell
+from analysis.pages.compare_parts import BETWEEN
 from analysis.pages.dataset_charts import FATE_NAMES
+from analysis.pages.dataset_objects import SIZES
 from analysis.pages.dataset_parts import (
     IMAGE_PAGE,
     NOTHING,
     Survey,
-    address,
     link,
     object_crop,
     picked,
     thumbnail,
     unannotated,
 )
-from svit.store import Run, RunError, open_run
+from analysis.pages.image_stage import address
+from svit.store import Run
 
+COMPARE_PAGE = "analysis/pages/compare.py"
 NOBODY, ALL = "no second run", "all"
 ROWS = 60  # objects with a thumbnail at a time
-SIZES = ("small", "medium", "large")
 HELP = {
     "fates": "Missed / annotated objects by what their tokens did: every block used at least half of "
     "them, a block used less and a later one half again, or none did again. Grey marks: the share of the "
@@ -36,8 +36,9 @@ HELP = {
     "shares": "Mean share of an object's tokens that a block uses, of found and of missed objects; bands "
     "are two standard errors.",
     "score": "Detections below this score find nothing.",
-    "table": "Every missed object whose tokens some block pruned by more than half. dropped: the first "
-    "such block; back: the first later block that uses half of them again.",
+    "table": "Every missed object whose tokens some block pruned by more than half; those that the second "
+    "run finds come first. dropped: the first such block; back: the first later block that uses half of "
+    "them again.",
     "second": "A dense run tells whether the object is hard or its tokens were missing.",
 }
 
@@ -58,8 +59,7 @@ def show(survey: Survey) -> None:
             return
     name, other = choose_second(survey)
     with st.sidebar:
-        shell.restore("score", 0.5)
-        st.session_state["score"] = min(max(st.session_state["score"], 0.0), 1.0)
+        shell.restore("score", 0.5, within=(0.0, 1.0))
         score = st.slider(
             "Detections from score", 0.0, 1.0, step=0.05, key="score", help=HELP["score"]
         )
@@ -77,7 +77,9 @@ def show(survey: Survey) -> None:
             f"{count} of the run's {len(run)} images count: both runs hold their detections."
         )
     show_charts(frame, name if other is not None else "")
-    show_table(survey, other, key, frame)
+    show_table(survey, other, frame)
+    if other is not None:
+        shell.provenance(other)
 
 
 def choose_second(survey: Survey) -> tuple[str, Run | None]:
@@ -87,7 +89,10 @@ def choose_second(survey: Survey) -> tuple[str, Run | None]:
     }
     options = [NOBODY, *known]
     with st.sidebar:
-        shell.restore("second", usual(survey.run, known), options)
+        if st.session_state.get("second") not in options:
+            path = comparison.partner(survey.run, known.values(), "dense")
+            dense = next((name for name in known if known[name] == path), NOBODY)
+            shell.restore("second", dense, options)
         name = st.selectbox("Second run", options, key="second", help=HELP["second"])
         shell.remember(second=name)
     other = None if name == NOBODY else shell.opened(known[name])
@@ -97,24 +102,12 @@ def choose_second(survey: Survey) -> tuple[str, Run | None]:
     return name, other
 
 
-def usual(run: Run, known: dict[str, Path]) -> str:
-    """A dense run with images of this one."""
-    for name, path in known.items():
-        try:
-            other = open_run(path)
-        except RunError:
-            continue
-        if other.provenance.get("method") == "dense" and comparison.common_ids([run, other]):
-            return name
-    return NOBODY
-
-
 def show_charts(frame: pd.DataFrame, other: str) -> None:
     """Miss rates by fate, and shares of found and missed objects of a size."""
     fates = drilldown.reference_rates(matching.fate_frame(frame))
     left, right = st.columns(2, gap="medium")
     with left:
-        st.markdown("##### Missed objects by what their tokens did", help=HELP["fates"])
+        st.markdown("##### Miss rate by what tokens did", help=HELP["fates"])
         st.altair_chart(
             dataset_charts.fate_bars(fates, other),
             width="stretch",
@@ -124,7 +117,7 @@ def show_charts(frame: pd.DataFrame, other: str) -> None:
         )
         shell.downloads("dataset-fates", fates, lambda: fate_figure(frame, other))
     with right:
-        st.markdown("##### Tokens of found and missed objects", help=HELP["shares"])
+        st.markdown("##### Tokens of found and missed", help=HELP["shares"])
         shares = drilldown.share_bands(matching.share_frame(frame))
         sizes = [size for size in SIZES if size in set(shares["size"])]
         if not sizes:
@@ -134,8 +127,9 @@ def show_charts(frame: pd.DataFrame, other: str) -> None:
         size = st.segmented_control(
             "Size", sizes, key="size of objects", required=True, label_visibility="collapsed"
         )
+        shell.remember(**{"size of objects": size})
         chart = dataset_charts.share_lines(shares[shares["size"] == size])
-        st.altair_chart(chart.properties(height=246), width="stretch")
+        st.altair_chart(chart.properties(height=244), width="stretch")
         shell.downloads("dataset-shares", shares)
 
 
@@ -148,7 +142,7 @@ def choose_fate() -> None:
         )
 
 
-def show_table(survey: Survey, other: Run | None, key: tuple, frame: pd.DataFrame) -> None:
+def show_table(survey: Survey, other: Run | None, frame: pd.DataFrame) -> None:
     """The browser of missed objects whose tokens were pruned."""
     missed = drilldown.pruned_misses(frame)
     st.markdown(f"##### {len(missed)} missed objects whose tokens were pruned", help=HELP["table"])
@@ -156,8 +150,9 @@ def show_table(survey: Survey, other: Run | None, key: tuple, frame: pd.DataFram
     if rows.empty:
         st.info("No such object.", icon=":material/task_alt:")
         return
-    pages = -(-len(rows) // ROWS)
-    page = st.number_input("Page", 1, pages, key="error page") if pages > 1 else 1
+    pages, page = -(-len(rows) // ROWS), 1
+    if pages > 1:
+        page = st.columns([1, 5])[0].number_input("Page", 1, pages, key="error page")
     shown = rows.iloc[(page - 1) * ROWS : page * ROWS].reset_index(drop=True)
     event = st.dataframe(
         table_of(survey, shown, other is not None),
@@ -171,10 +166,19 @@ def show_table(survey: Survey, other: Run | None, key: tuple, frame: pd.DataFram
     )
     shell.downloads("dataset-errors", missed, frame)
     picks = event["selection"]["rows"]
-    if picks and picks[0] < len(shown):
-        show_object(survey, shown.iloc[picks[0]], other is not None)
-    else:
+    row = shown.iloc[picks[0]] if picks and picks[0] < len(shown) else linked(rows)
+    if row is None:
         st.caption("Select a row to see the object block by block.")
+    else:
+        shell.remember(missed=f"{row['image_id']}/{row['object']}")
+        show_object(survey, other, row)
+
+
+def linked(rows: pd.DataFrame) -> pd.Series | None:
+    """The object that a link or the last choice names, where the filters leave it."""
+    names = rows["image_id"].astype(str) + "/" + rows["object"].astype(str)
+    found = rows[names == shell.recalled("missed", "")]
+    return None if found.empty else found.iloc[0]
 
 
 def filtered(missed: pd.DataFrame, has_second: bool) -> pd.DataFrame:
@@ -198,6 +202,7 @@ def filtered(missed: pd.DataFrame, has_second: bool) -> pd.DataFrame:
         words = {"found": True, "missed, too": False}
         shell.restore("error second", ALL, [ALL, *words])
         chosen = places[3].selectbox("Second run", [ALL, *words], key="error second")
+        shell.remember(**{"error second": None if chosen == ALL else chosen})
         if chosen != ALL:
             keep &= missed["dense_found"] == words[chosen]
     return missed[keep].reset_index(drop=True)
@@ -206,14 +211,16 @@ def filtered(missed: pd.DataFrame, has_second: bool) -> pd.DataFrame:
 def table_of(survey: Survey, rows: pd.DataFrame, has_second: bool) -> pd.DataFrame:
     """What the table shows of `matching.error_frame`, with a picture of each object at its drop."""
     run = survey.run
-    pictures = [
-        address(object_crop(run, survey.key, row.image_id, row.object, int(row.dropped), 96))
+    crops = (
+        object_crop(run, survey.key, row.image_id, row.object, int(row.dropped), 96)
         for row in rows.itertuples()
-    ]
+    )
+    pictures = [None if jpeg is None else address(jpeg, "jpeg") for jpeg in crops]
     used = [f"used_{block}" for block in range(1, run.layers + 1)]
     table = pd.DataFrame({"object": pictures, "image": rows["image_id"], "class": rows["class"]})
     table["size"], table["tokens"] = rows["size"], rows["fate"].map(FATE_NAMES)
-    table["dropped"], table["back"] = rows["dropped"].astype("Int64"), rows["back"].astype("Int64")
+    table["dropped"] = rows["dropped"].astype("Int64")
+    table["back"] = rows["back"].astype("Int64").astype("string").fillna("never")
     table["tokens used by block"] = rows[used].to_numpy().tolist()
     if has_second:
         table["second run"] = rows["dense_found"].map({True: "finds it", False: "misses it"})
@@ -225,41 +232,56 @@ def columns_of(layers: int) -> dict:
     return {
         "object": st.column_config.ImageColumn("at the drop", width="small"),
         "dropped": st.column_config.NumberColumn(help="first block under half of its tokens"),
-        "back": st.column_config.NumberColumn(help="first later block with half of them again"),
+        "back": st.column_config.TextColumn(help="first later block with half of them again"),
         "tokens used by block": st.column_config.BarChartColumn(
             help=blocks, y_min=0, y_max=1, width="medium"
         ),
     }
 
 
-def show_object(survey: Survey, row: pd.Series, has_second: bool) -> None:
-    """One missed object: its picture, and its tokens at every block from the drop on."""
-    run, image_id, index = survey.run, row["image_id"], int(row["object"])
+def show_object(survey: Survey, other: Run | None, row: pd.Series) -> None:
+    """One missed object: its tokens at every block from the drop on, in both runs."""
+    run, image_id, dropped = survey.run, row["image_id"], int(row["dropped"])
     verdict = ""
-    if has_second:
+    if other is not None:
         verdict = (
-            " The second run finds it." if row["dense_found"] else " The second run misses it, too."
+            " The second run finds it." if row["dense_found"] else " The second misses it, too."
         )
     back = "" if pd.isna(row["back"]) else f", back at block {int(row['back'])}"
     st.markdown(f"##### {shell.plain(row['class'])} in image {shell.plain(str(image_id))}")
-    st.caption(f"Under half of its tokens from block {int(row['dropped'])} on{back}.{verdict}")
-    blocks = range(int(row["dropped"]), run.layers + 1)
-    for start in range(0, len(blocks), 6):
-        for place, block in zip(st.columns(6, gap="small"), blocks[start : start + 6]):
-            jpeg = object_crop(run, survey.key, image_id, index, block, 220)
-            if jpeg is not None:
-                place.image(jpeg, width="stretch")
-            place.caption(f"block {block}: {row[f'used_{block}']:.0%} used")
-    left, right = st.columns([1, 5], vertical_alignment="center")
-    whole = thumbnail(run, survey.key, image_id)
-    if whole is not None:
-        left.image(whole, width="stretch")
-    right.page_link(
-        IMAGE_PAGE,
-        label="Open the image",
-        icon=":material/open_in_new:",
-        query_params=link(run, image_id),
+    st.caption(
+        f"Under half of its tokens at block {dropped}{back}.{verdict} Below each picture: the block, "
+        "and the share of the object's tokens that it uses."
     )
+    for one in filter(None, (run, other)):
+        st.markdown(f"###### {shell.plain(one.path.name)}")
+        show_blocks(survey, one, row)
+    whole, ways = st.columns([1, 5], vertical_alignment="center")
+    jpeg = thumbnail(run, survey.key, image_id)
+    if jpeg is not None:
+        whole.image(jpeg, width="stretch")
+    there = link(run, image_id, block=dropped, score=st.session_state["score"])
+    icon = {"icon": ":material/open_in_new:"}
+    ways.page_link(IMAGE_PAGE, label="Open the image", query_params=there, **icon)
+    if other is not None:
+        there["runs"] = BETWEEN.join((there["run"], st.session_state["second"]))
+        ways.page_link(
+            COMPARE_PAGE, label="Compare both runs on the image", query_params=there, **icon
+        )
+
+
+def show_blocks(survey: Survey, masks: Run, row: pd.Series) -> None:
+    """The object under the masks of a run, block by block from the drop on."""
+    run, image_id, index = survey.run, row["image_id"], int(row["object"])
+    target, trace = run.target(image_id), masks.trace(image_id)
+    used = matching.object_shares(trace, target)[index]
+    key = (survey.key, Survey(masks).key)
+    blocks = range(int(row["dropped"]), trace.layers + 1)
+    for place, block in zip(st.columns(max(len(blocks), 6), gap="xsmall"), blocks):
+        jpeg = object_crop(run, key, image_id, index, block, 160, masks)
+        if jpeg is not None:
+            place.image(jpeg, width="stretch")
+        place.caption(f"{block} · {used[block - 1]:.0%}")
 
 
 def fate_figure(frame: pd.DataFrame, other: str) -> Figure:

@@ -12,13 +12,14 @@ from analysis.pages.dataset_parts import Survey, ends, picked, unannotated
 from svit.store import Run
 
 CLASSES = 12  # bars at most
+SIZES = ("small", "medium", "large")
 HELP = {
     "regions": "Tokens through which an object's outline passes, tokens inside objects, and the rest; "
     "crowd annotations are left out. Lines pool all images, bands are 90 % of the images, dashes are the "
-    "target for all tokens.",
-    "spent": "area: tokens of the region / all tokens. usage: blocks that use one of its tokens on average. "
+    "target for all tokens. A click on a point lists its images below.",
+    "spent": "area: tokens of the region / all tokens. blocks: blocks that use one of its tokens on average. "
     "spent: uses of its tokens / uses of all tokens.",
-    "size": "Layers that use the tokens of an object, each token weighted by the share that the object "
+    "size": "Blocks that use the tokens of an object, each token weighted by the share that the object "
     "covers; COCO's sizes by annotated area. Bars: mean over objects. Lines: 90 % of them. In the bars: "
     "objects.",
     "behind": "Clicks on a bar choose here, too.",
@@ -43,35 +44,44 @@ def show(survey: Survey) -> None:
         return
     with st.spinner(f"Laying the objects of {len(run):,} images over their tokens", show_time=True):
         by_image, frame = regions(run, survey.key), single(run, survey.key)
-    spread = drilldown.region_spread(by_image)
+    by_class, by_size = (objects.group_frame(frame, name) for name in ("class", "size"))
     left, right = st.columns([1.25, 1], gap="medium")
     with left:
-        st.markdown("##### Inside, on the contour, outside", help=HELP["regions"])
-        st.altair_chart(dataset_charts.region_lines(spread, run.targets), width="stretch")
+        show_regions(survey, drilldown.region_spread(by_image))
     with right:
-        st.markdown("##### Where the tokens go", help=HELP["spent"])
-        summary = objects.region_summary(spread).drop(columns="tokens")
-        share = st.column_config.NumberColumn(format="percent")
-        columns = {
-            "area": share,
-            "spent": share,
-            "usage": st.column_config.NumberColumn(format="%.2f"),
-        }
-        st.dataframe(summary, hide_index=True, column_config=columns)
-        st.caption("area: of all tokens · usage: blocks that use a token · spent: of all uses")
-        shell.downloads("dataset-regions", spread, lambda: region_figure(survey, spread))
-    by_class = objects.group_frame(frame, "class")
-    left, right = st.columns([1, 1.25], gap="medium")
-    with left:
         st.markdown("##### By size", help=HELP["size"])
-        bars(objects.group_frame(frame, "size"), "size", run.layers)
-    with right:
-        st.markdown("##### By class", help=HELP["size"])
-        bars(by_class.head(CLASSES), "class", run.layers)
+        order = pd.Categorical(by_size["size"], SIZES)
+        bars(by_size.assign(size=order).sort_values("size"), "size", run.layers)
+        show_summary(drilldown.region_spread(by_image))
+    st.markdown("##### By class", help=HELP["size"])
+    bars(by_class.head(CLASSES), "class", run.layers)
     if len(by_class) > CLASSES:
         st.caption(f"The {CLASSES} classes with most objects of {len(by_class)}; the file has all.")
     shell.downloads("dataset-objects", frame, by_class)
     show_behind(survey, frame, by_image)
+
+
+def show_regions(survey: Survey, spread: pd.DataFrame) -> None:
+    """Use of each region per block; a click on a point chooses the region below."""
+    st.markdown("##### Inside, on the contour, outside", help=HELP["regions"])
+    st.altair_chart(
+        dataset_charts.region_lines(spread, survey.run.targets),
+        width="stretch",
+        key="bars region",
+        on_select=lambda: choose_group("region"),
+        selection_mode=["picked"],
+    )
+    shell.downloads("dataset-regions", spread, lambda: region_figure(survey, spread))
+
+
+def show_summary(spread: pd.DataFrame) -> None:
+    """What the regions take of all tokens and of all uses."""
+    st.markdown("##### Where the tokens go", help=HELP["spent"])
+    summary = objects.region_summary(spread).drop(columns="tokens")
+    share = st.column_config.NumberColumn(format="percent")
+    columns = {"area": share, "spent": share}
+    columns["usage"] = st.column_config.NumberColumn("blocks", format="%.2f")
+    st.dataframe(summary, hide_index=True, column_config=columns)
 
 
 def bars(groups: pd.DataFrame, by: str, layers: int) -> None:
@@ -109,7 +119,7 @@ def show_behind(survey: Survey, frame: pd.DataFrame, by_image: pd.DataFrame) -> 
         ranked = drilldown.region_usage(by_image, group)
     else:
         ranked = drilldown.objects_of(frame, by, group)
-    ends(survey, ranked, "{:.1f} layers", "used")
+    ends(survey, ranked, "{:.1f} blocks", "used")
     shell.downloads("dataset-group", ranked)
 
 

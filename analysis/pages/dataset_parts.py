@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import streamlit as st
-from PIL import Image
 
 from analysis import drilldown
 from analysis.pages import shell
+from svit import shards
 from svit.store import Run
 from svit.types import ImageId
 
@@ -40,10 +37,10 @@ class Survey:
         return bool(self.run.images[name].notna().any())
 
 
-def link(run: Run, image_id: ImageId) -> dict[str, str]:
-    """Query parameters of the Image page that shows an image of a run."""
+def link(run: Run, image_id: ImageId, **more: object) -> dict[str, str]:
+    """Query parameters of the Image page that shows an image of a run, and more, such as a block."""
     names = {path: name for name, path in shell.labels(shell.runs()).items()}
-    return {"run": names[run.path], "image": str(image_id)}
+    return {"run": names[run.path], "image": str(image_id), **{k: str(v) for k, v in more.items()}}
 
 
 def unannotated(what: str) -> None:
@@ -55,68 +52,66 @@ def unannotated(what: str) -> None:
 def thumbnail(_run: Run, key: tuple, image_id: ImageId, side: int = 220) -> bytes | None:
     """A small JPEG of an image; None without a stored picture."""
     picture = _run.picture(image_id)
-    if picture is None:
-        return None
-    small = Image.fromarray(picture)
-    small.thumbnail((side, side))
-    return _jpeg(small)
+    return None if picture is None else shards.jpeg(picture, side)
 
 
 @st.cache_data(max_entries=600, show_spinner=False)
 def object_crop(
-    _run: Run, key: tuple, image_id: ImageId, index: int, block: int = 0, side: int = 128
+    _run: Run,
+    key: tuple,
+    image_id: ImageId,
+    index: int,
+    block: int = 0,
+    side: int = 128,
+    _masks: Run | None = None,
 ) -> bytes | None:
-    """A JPEG around an annotated object; with a block, its pruned tokens are covered."""
+    """A JPEG around an annotated object; with a block, its pruned tokens are covered.
+
+    Args:
+        key: also of the run of the masks.
+        _masks: the run that prunes, where it is another one.
+    """
     picture, target = _run.picture(image_id), _run.target(image_id)
     if picture is None or target is None:
         return None
-    trace = _run.trace(image_id)
+    trace = (_masks or _run).trace(image_id)
     masks = drilldown.states_at(trace, block) if block else (None, None)
     pixels = drilldown.crop(picture, trace.grid, target.boxes_xyxy[index], *masks, side=side)
-    return _jpeg(Image.fromarray(pixels))
+    return shards.jpeg(pixels, side)
 
 
-def _jpeg(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.convert("RGB").save(buffer, "JPEG", quality=86)
-    return buffer.getvalue()
-
-
-def address(jpeg: bytes | None) -> str | None:
-    """A JPEG as a data address, for tables."""
-    return None if jpeg is None else "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
-
-
-def gallery(survey: Survey, rows: Sequence[dict[str, Any]]) -> None:
+def gallery(survey: Survey, rows: Sequence[dict[str, Any]], **more: object) -> None:
     """Thumbnails in rows of `ACROSS`, each with a link to its image.
 
     Args:
-        rows: `image_id`, `text` under the picture, and `object` to cut one out.
+        rows: `image_id`, `text` in front of it, and `object` to cut one out.
+        more: query parameters of the links.
     """
     for start in range(0, len(rows), ACROSS):
         for place, row in zip(st.columns(ACROSS, gap="small"), rows[start : start + ACROSS]):
-            with place:
-                if "object" in row:
-                    jpeg = object_crop(survey.run, survey.key, row["image_id"], row["object"])
-                else:
-                    jpeg = thumbnail(survey.run, survey.key, row["image_id"])
+            image_id = row["image_id"]
+            if "object" in row:
+                jpeg = object_crop(survey.run, survey.key, image_id, row["object"])
+            else:
+                jpeg = thumbnail(survey.run, survey.key, image_id)
+            with place.container(gap="xsmall"):
                 if jpeg is not None:
                     st.image(jpeg, width="stretch")
-                st.caption(shell.plain(row["text"]))
                 st.page_link(
                     IMAGE_PAGE,
-                    label=shell.plain(str(row["image_id"])),
-                    icon=":material/open_in_new:",
-                    query_params=link(survey.run, row["image_id"]),
+                    label=f"**{shell.plain(row['text'])}** · {shell.plain(str(image_id))}",
+                    query_params=link(survey.run, image_id, **more),
+                    help="Opens the image.",
                 )
 
 
-def ends(survey: Survey, ranked: pd.DataFrame, text: str, name: str) -> None:
+def ends(survey: Survey, ranked: pd.DataFrame, text: str, name: str, **more: object) -> None:
     """Both ends of a ranked frame (image_id, value, maybe object) as galleries.
 
     Args:
         text: how `value` is written, such as "{:.0%}".
         name: of the value.
+        more: query parameters of the links.
     """
     if ranked.empty:
         st.caption("No image has such tokens.")
@@ -127,7 +122,7 @@ def ends(survey: Survey, ranked: pd.DataFrame, text: str, name: str) -> None:
         if len(rows):
             st.markdown(f"###### {which} {name}")
             records = rows.to_dict("records")
-            gallery(survey, [row | {"text": text.format(row["value"])} for row in records])
+            gallery(survey, [row | {"text": text.format(row["value"])} for row in records], **more)
 
 
 def picked(key: str, *fields: str) -> dict[str, Any] | None:
@@ -136,8 +131,3 @@ def picked(key: str, *fields: str) -> dict[str, Any] | None:
     if points and all(field in points[0] for field in fields):
         return points[0]
     return None
-
-
-def whole(value: Any) -> Any:
-    """A number out of a frame or a chart as plain int, text as it is."""
-    return int(value) if isinstance(value, (int, float, np.integer)) else value

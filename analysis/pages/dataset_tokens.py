@@ -38,14 +38,14 @@ def counted(_run: Run, key: tuple) -> census.Census:
 
 @st.cache_data(max_entries=4, show_spinner=False)
 def states(_run: Run, key: tuple) -> pd.DataFrame:
-    return drilldown.state_frame(_run.iter_traces())
+    return drilldown.state_frame(_run.iter_traces(scores=False))
 
 
 @st.cache_data(max_entries=8, show_spinner=False)
 def map_png(_run: Run, key: tuple, dark: bool) -> bytes:
     limits = metrics.usage_limits(_run.layers, _run.targets)
     usage = counted(_run, key[:-1]).mean_usage(MAP_SHAPE)
-    return shell.png(lambda ax: averages.mean_map(usage, ax, limits=limits), 3.9, 0.53, dark)
+    return shell.png(lambda ax: averages.mean_map(usage, ax, limits=limits), 3.9, 0.6, dark)
 
 
 def show(survey: Survey) -> None:
@@ -73,6 +73,7 @@ def show(survey: Survey) -> None:
             on_select=choose_kept,
             selection_mode=["picked"],
         )
+        st.caption("Points: all images pooled. Bars: 90 % of the images. Red: the target.")
         shell.downloads("dataset-kept", spread)
     st.markdown("##### What becomes of pruned tokens", help=HELP["reactivation"])
     if not spread["pruned"].any():
@@ -116,7 +117,7 @@ def show_behind(survey: Survey, single: pd.DataFrame) -> None:
     share = right.selectbox("Tokens", list(SHARES), key="share of")
     shell.remember(**{"at block": block, "share of": share})
     ranked = drilldown.images_by(single, block, SHARES[share])
-    ends(survey, ranked, "{:.1%}", f"tokens {share} at block {block}, share of each image")
+    ends(survey, ranked, "{:.1%}", f"tokens {share} at block {block}", block=block)
     shell.downloads("dataset-images", ranked)
 
 

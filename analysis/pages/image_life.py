@@ -15,9 +15,10 @@ STATES = {  # `comparison.STATES` in words, and the colour of each in the strip
     "used": ("used", "#56657a"),
     "never": ("pruned for good", "#ffffff"),
     "later": ("back later", figures.LATER),
-    "next": ("back in the next block", figures.NEXT),
+    "next": ("back next", figures.NEXT),
 }
 KEPT, PRUNED, HERE = "#00a5bd", "#dc267f", "#ffb000"
+GREY = "#8a94a3"  # readable on both grounds
 INDENT = 28  # pixels left of both charts, so that their blocks stand below each other
 MOST = 4  # lines on what lies over the token
 HELP = {
@@ -90,19 +91,19 @@ def show(view: View, token: tuple[int, int], over: pd.DataFrame, layer: int) -> 
     """The panel of one token."""
     rows, columns = view.grid.valid_hw
     st.markdown("##### Token biography", help=HELP["life"])
-    picture, words = st.columns([1, 1.25], gap="small", vertical_alignment="center")
+    row, column = st.columns(2, gap="small")
+    row.number_input("Row", 0, rows - 1, key=TOKEN[0])
+    column.number_input("Column", 0, columns - 1, key=TOKEN[1])
+    picture, words = st.columns([1, 1.4], gap="small", vertical_alignment="center")
     if view.sample.picture is not None:
         picture.image(closeup(view, view.key, token), width="stretch")
-    with words:
-        row, column = st.columns(2)
-        row.number_input("Row", 0, rows - 1, key=TOKEN[0])
-        column.number_input("Column", 0, columns - 1, key=TOKEN[1])
-        st.caption(told(biography.story(view.sample.trace, *token)))
+    words.markdown(told(biography.story(view.sample.trace, *token)))
     frame = biography.token_frame(view.sample.trace, *token, view.sample.limits)
-    st.altair_chart(life_chart(frame, layer), width="stretch", theme=None)
+    rows = {"life": life_rows(frame, layer)}
+    shell.chart(life_chart(), rows, key="token life", theme=None)
     if frame["score"].notna().any():
         st.markdown("Margin at each gate", help=HELP["margin"])
-        st.altair_chart(margin_chart(frame, shell.dark()), width="stretch", theme=None)
+        shell.chart(margin_chart(len(frame), shell.dark()), rows, key="token margins", theme=None)
     else:
         st.caption(
             "No scores are recorded for this token: the method has none, or they were left out."
@@ -131,61 +132,72 @@ def told(life: Story) -> str:
     return " ".join(words)
 
 
-def life_chart(frame: pd.DataFrame, layer: int) -> alt.LayerChart:
+@st.cache_data(show_spinner=False)
+def life_chart() -> dict:
     """A square for each block in the colour of the token's state; the shown block is framed."""
     words, colours = zip(*STATES.values(), strict=True)
-    rows = frame.assign(word=[STATES[state][0] for state in frame["state"]])
     scale = alt.Scale(domain=list(words), range=list(colours))
     legend = alt.Legend(
-        orient="bottom", title=None, symbolType="square", columns=2, labelColor="#8a94a3", offset=4
+        orient="bottom", title=None, symbolType="square", columns=2, labelColor=GREY, offset=4
     )
-    axis = alt.Axis(labelAngle=0, domain=False, ticks=False, labelColor="#8a94a3", orient="top")
+    axis = alt.Axis(labelAngle=0, domain=False, ticks=False, labelColor=GREY, orient="top")
     side = {"labels": False, "ticks": False, "domain": False}
     left = alt.Axis(**side, minExtent=INDENT, maxExtent=INDENT)
-    base = alt.Chart(rows.assign(row="")).encode(
+    base = alt.Chart(alt.NamedData("life")).encode(
         x=alt.X("block:O", title=None, axis=axis), y=alt.Y("row:N", title=None, axis=left)
     )
-    squares = base.mark_rect(stroke="#8a94a3", strokeWidth=0.6, cornerRadius=3).encode(
+    squares = base.mark_rect(stroke=GREY, strokeWidth=0.6, cornerRadius=3).encode(
         color=alt.Color("word:N", scale=scale, legend=legend),
         tooltip=[
-            "block",
-            alt.Tooltip("word", title="state"),
-            alt.Tooltip("score", format="+.2f"),
-            alt.Tooltip("margin", format="+.2f"),
-            alt.Tooltip("rank", format=".0%", title="tokens that score lower"),
+            "block:O",
+            alt.Tooltip("word:N", title="state"),
+            alt.Tooltip("score:Q", format="+.2f"),
+            alt.Tooltip("margin:Q", format="+.2f"),
+            alt.Tooltip("rank:Q", format=".0%", title="tokens that score lower"),
         ],
     )
-    here = base.transform_filter(alt.datum.layer == layer).mark_rect(
+    here = base.transform_filter("datum.here").mark_rect(
         fillOpacity=0, stroke=HERE, strokeWidth=2.5, cornerRadius=3
     )
     return _plain(squares + here, 104)
 
 
-def margin_chart(frame: pd.DataFrame, dark: bool) -> alt.LayerChart:
+@st.cache_data(show_spinner=False)
+def margin_chart(layers: int, dark: bool) -> dict:
     """A bar up for a kept token, down for a pruned one; paler blocks have no limit of their own."""
-    rows = frame.assign(
-        value=frame["margin"].fillna(frame["score"]),
-        kept=frame["state"] == "used",
-        measure=["score" if value else "margin" for value in frame["margin"].isna()],
-    )
-    axis = alt.Axis(labelAngle=0, domain=False, ticks=False, labelColor="#8a94a3")
+    axis = alt.Axis(labelAngle=0, domain=False, ticks=False, labelColor=GREY)
     grid = "#2b333e" if dark else "#e3e7ed"
-    numbers = alt.Axis(tickCount=4, labelColor="#8a94a3", domain=False, gridColor=grid, ticks=False)
-    base = alt.Chart(rows).encode(
-        x=alt.X("block:O", title=None, axis=axis, scale=alt.Scale(domain=rows["block"].tolist())),
-        tooltip=["block", "measure", alt.Tooltip("value", format="+.2f")],
+    numbers = alt.Axis(tickCount=4, labelColor=GREY, domain=False, gridColor=grid, ticks=False)
+    blocks = list(range(1, layers + 1))  # also those without a score
+    base = alt.Chart(alt.NamedData("life")).encode(
+        x=alt.X("block:O", title=None, axis=axis, scale=alt.Scale(domain=blocks)),
+        tooltip=["block:O", "measure:N", alt.Tooltip("value:Q", format="+.2f")],
     )
     bars = base.mark_bar(cornerRadius=2, width=alt.RelativeBandSize(0.62)).encode(
         y=alt.Y("value:Q", title=None, axis=numbers),
-        color=alt.condition("datum.kept", alt.value(KEPT), alt.value(PRUNED)),
+        color=alt.condition("datum.word == 'used'", alt.value(KEPT), alt.value(PRUNED)),
         opacity=alt.condition("datum.measure == 'margin'", alt.value(1), alt.value(0.5)),
     )
-    zero = alt.Chart(pd.DataFrame({"y": [0.0]})).mark_rule(color="#8a94a3").encode(y="y:Q")
+    zero = alt.Chart(alt.InlineData([{"y": 0}])).mark_rule(color=GREY).encode(y="y:Q")
     return _plain(bars + zero, 120)
 
 
-def _plain(chart: alt.LayerChart, height: int) -> alt.LayerChart:
-    return chart.properties(height=height, background="transparent").configure_view(stroke=None)
+def life_rows(frame: pd.DataFrame, layer: int) -> pd.DataFrame:
+    """What both charts show, from `biography.token_frame`."""
+    limitless = frame["margin"].isna()
+    return frame.assign(
+        row="",
+        word=[STATES[state][0] for state in frame["state"]],
+        here=frame["layer"] == layer,
+        value=frame["margin"].fillna(frame["score"]),
+        measure=["score" if each else "margin" for each in limitless],
+    )
+
+
+def _plain(chart: alt.LayerChart, height: int) -> dict:
+    """The specification without ground and frame."""
+    chart = chart.properties(height=height, background="transparent").configure_view(stroke=None)
+    return chart.to_dict()
 
 
 def show_over(over: pd.DataFrame) -> None:

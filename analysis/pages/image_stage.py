@@ -16,6 +16,7 @@ import streamlit as st
 from matplotlib.colors import to_hex
 
 from analysis import figures, metrics, token_maps
+from analysis.pages import shell
 from analysis.pages.image_view import View, token_chart
 from svit import shards
 from svit.types import TokenGrid
@@ -35,22 +36,24 @@ OF_STATES = {"Used": "used", "Pruned": "pruned", "Back later": "later", "Back ne
 STATE_NAMES = {"never": "pruned for good", "later": "back later", "next": "back in the next block"}
 WIDEST, TALLEST, LOWEST = 640, 560, 240  # screen pixels: the room a picture is laid out for
 LEGEND = 34
+CANVAS = {"embedOptions": {"renderer": "canvas"}}  # thousands of tokens are too many for SVG
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
 def picture_address(_view: View, key: tuple) -> str:
     if _view.sample.picture is None:
         return ""
-    return _address(shards.jpeg(_view.sample.picture, 640), "jpeg")
+    return address(shards.jpeg(_view.sample.picture, 640), "jpeg")
 
 
-def _address(data: bytes, kind: str = "png") -> str:
+def address(data: bytes, kind: str = "png") -> str:
+    """An image file as a data address, for charts and tables."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 @st.cache_data(max_entries=300, show_spinner=False)
 def overlay_address(_view: View, key: tuple, mode: str, layer: int, opacity: float) -> str:
-    """The map of a mode over the picture, one pixel a token."""
+    """The map of a mode over the picture."""
     sample = _view.sample
     if mode == "States":
         pixels = token_maps.states(sample.codes[layer], opacity)
@@ -62,7 +65,7 @@ def overlay_address(_view: View, key: tuple, mode: str, layer: int, opacity: flo
     else:
         shown = getattr(metrics.layer_states(sample.trace), OF_STATES[mode])[layer]
         pixels = token_maps.only(shown, opacity)
-    return _address(token_maps.encoded(pixels))
+    return address(token_maps.encoded(token_maps.cut(pixels, _view.grid)))
 
 
 def margins(view: View, layer: int) -> tuple[np.ndarray, float]:
@@ -115,26 +118,21 @@ def show(
     """
     tall, wide = view.grid.image_hw
     place = {"left": [0.0], "top": [0.0], "right": [float(wide)], "bottom": [float(tall)]}
-    # the map reaches beyond the image where the last tokens do; the plot clips it
-    scale_y, scale_x = view.grid.scale_yx
-    rows, columns = view.grid.valid_hw
-    reach = {"right": [columns * view.grid.patch / scale_x]}
-    reach |= {"bottom": [rows * view.grid.patch / scale_y]}
     overlay = overlay_address(view, view.key, mode, layer, opacity)
-    spec = dict(_chart(view.grid, view.sample.picture is not None, *legend_of(view, mode)))
-    spec["datasets"] = {
+    spec = _chart(view.grid, view.sample.picture is not None, *legend_of(view, mode))
+    tables = {
         "picture": pd.DataFrame({**place, "url": picture_address(view, view.key)}),
-        "overlay": pd.DataFrame({**place, **reach, "url": overlay}),
+        "overlay": pd.DataFrame({**place, "url": overlay}),
         "tokens": token_rows(view, view.key),
         "chosen": pd.DataFrame({"row": [token[0]], "column": [token[1]]}),
         "boxes": over[["kind", "class", "left", "top", "right", "bottom"]],
     }
-    st.vega_lite_chart(
-        spec=spec,
+    shell.chart(
+        spec,
+        tables,
         key=token_chart(view),
         on_select="rerun",
         selection_mode=["token"],
-        width="stretch",
         height=height(view.grid),
     )
 
@@ -157,13 +155,12 @@ def _chart(grid: TokenGrid, pictured: bool, words: Sequence[str], colours: Seque
     def layer(name: str) -> alt.Chart:
         return alt.Chart(alt.NamedData(name)).encode(**place)
 
-    tokens = _on_grid(layer("tokens"), grid)
+    tokens = on_grid(layer("tokens"), grid)
     pick = alt.selection_point(name="token", fields=["row", "column"], toggle=False, empty=False)
     over = alt.selection_point(
         name="over", fields=["row", "column"], on="pointerover", clear="pointerout", empty=False
     )
-    cells = tokens.mark_rect(fillOpacity=0, cursor="pointer", strokeWidth=1.5).encode(
-        stroke=alt.condition(over, alt.value("#ff5cae"), alt.value("transparent")),
+    cells = tokens.mark_rect(fillOpacity=0, cursor="pointer").encode(
         tooltip=[
             alt.Tooltip("row:Q"),
             alt.Tooltip("column:Q"),
@@ -176,26 +173,29 @@ def _chart(grid: TokenGrid, pictured: bool, words: Sequence[str], colours: Seque
         .mark_rect(fillOpacity=0, strokeWidth=2, stroke=colour, strokeDash=dash)
         for sign, colour, dash in (("==", token_maps.RING, [1, 0]), ("!=", "#ffffff", [5, 3]))
     ]
-    chosen = _on_grid(layer("chosen"), grid).mark_rect(fillOpacity=0, strokeWidth=4.5)
+    hovered = on_grid(layer("tokens").transform_filter(over), grid)
+    chosen = on_grid(layer("chosen"), grid).mark_rect(fillOpacity=0, strokeWidth=4.5)
     parts = [
         layer("picture").mark_rect(color=figures.FIELD),
         *([layer("picture").mark_image(aspect=False).encode(url="url:N")] if pictured else []),
-        layer("overlay").mark_image(aspect=False, smooth=False, clip=True).encode(url="url:N"),
+        layer("overlay").mark_image(aspect=False, smooth=False).encode(url="url:N"),
         *boxes,
         chosen.encode(stroke=alt.value("#10151c")),
         chosen.mark_rect(fillOpacity=0, strokeWidth=2.5).encode(stroke=alt.value(token_maps.RING)),
+        hovered.mark_rect(fillOpacity=0, strokeWidth=1.5, stroke="#ff5cae"),
         cells.add_params(pick, over),
-        _legend(words, colours),
+        legend(words, colours),
     ]
-    return (
+    spec = (
         alt.layer(*parts)
         .properties(height=height(grid), background="transparent")
         .configure_view(stroke=None)
         .to_dict()
     )
+    return spec | {"usermeta": CANVAS}
 
 
-def _on_grid(chart: alt.Chart, grid: TokenGrid) -> alt.Chart:
+def on_grid(chart: alt.Chart, grid: TokenGrid) -> alt.Chart:
     """Sides of tokens, cut at the image's border, from rows and columns."""
     tall, wide = grid.image_hw
     down, across = (grid.patch / scale for scale in grid.scale_yx)
@@ -207,11 +207,13 @@ def _on_grid(chart: alt.Chart, grid: TokenGrid) -> alt.Chart:
     )
 
 
-def _legend(words: Sequence[str], colours: Sequence[str]) -> alt.Chart:
+def legend(words: Sequence[str], colours: Sequence[str]) -> alt.Chart:
+    """Words and their colours above a chart, without a mark."""
     scale = alt.Scale(domain=list(words), range=list(colours))
-    legend = alt.Legend(
-        orient="bottom",
+    key = alt.Legend(
+        orient="top",
         title=None,
+        offset=6,
         symbolType="square",
         symbolOpacity=1,
         symbolStrokeColor="#8a94a3",
@@ -220,4 +222,4 @@ def _legend(words: Sequence[str], colours: Sequence[str]) -> alt.Chart:
     )
     rows = alt.InlineData([{"word": word} for word in words])
     hidden = alt.Chart(rows).mark_square(opacity=0, size=0)
-    return hidden.encode(fill=alt.Fill("word:N", scale=scale, sort=None, legend=legend))
+    return hidden.encode(fill=alt.Fill("word:N", scale=scale, sort=None, legend=key))

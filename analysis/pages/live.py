@@ -36,7 +36,7 @@ def workplace() -> live.Workplace:
     return live.Workplace()
 
 
-@st.cache_resource(max_entries=24, show_spinner=False)
+@st.cache_resource(max_entries=8, show_spinner=False)  # each holds a mask for every detection
 def outcome(_job: Job, _edits: tuple, key: tuple) -> tuple[live.Outcome, Model]:
     """One forward, and what is to be known of the model; the key names all of it."""
     with workplace().session(_job.path) as session:
@@ -155,16 +155,15 @@ def show(job: Job) -> None:
     before, model = plain
     st.caption(shell.plain(f"{model.about} · {job.picture.origin}"))
     controls.forget_places(job.key)
-    pictures = st.container()
-    left, numbers = st.columns([5, 4], gap="large")
-    score = st.session_state["score from"]
+    pictures, numbers = st.container(), st.container()
+    left, right = st.columns([5, 4], gap="large")
+    score, truth = st.session_state["score"], model.truth
+    lent = lenders(job)
+    first = metrics.gated_layers(before.trace.layers, model.targets)[0]
+    same = changes.change_frame(
+        before.detections, before.detections, truth, model.names, score=score
+    )
     with left:
-        lent = lenders(job)
-        truth = model.truth
-        same = changes.change_frame(
-            before.detections, before.detections, truth, model.names, score=score
-        )
-        first = metrics.gated_layers(before.trace.layers, model.targets)[0]
         wanted = controls.panel(
             before.trace.layers,
             first,
@@ -173,7 +172,7 @@ def show(job: Job) -> None:
             list(lent),
             model.mode in live.SHIFTED,
         )
-    with left:
+    with right:
         st.markdown("##### Edits, in the order they act", help=HELP["page"])
         made = edits_of(wanted, lent)
         done = None if made is None else run(job, made[0])
@@ -186,16 +185,7 @@ def show(job: Job) -> None:
     )
     view = View(job, model, before, done[0], changed, score)
     with pictures:
-        for place, draw in zip(
-            st.columns(3, gap="medium"),
-            (
-                views.show_tokens,
-                *(partial(views.show_side, side=one) for one in ("before", "after")),
-            ),
-            strict=True,
-        ):
-            with place:
-                draw(view)
+        views.show_pictures(view, first)
     with numbers:
         views.show_numbers(view, partial(attempt, race))
     views.show_details(view)
@@ -208,8 +198,9 @@ def main() -> None:
     with st.sidebar:
         path = sources.choose_model(sources.checkpoints(live.checkpoints(shell.folders())))
         picture = attempt(sources.choose_picture, live)
-        shell.restore("score from", 0.5)
-        st.slider("Score from", 0.05, 0.95, step=0.05, key="score from")
+        shell.restore("score", 0.5, within=(0.05, 0.95))
+        st.slider("Score from", 0.05, 0.95, step=0.05, key="score")
+        shell.remember(score=st.session_state["score"])
     if picture is None:
         st.info(sources.WAITING[st.session_state["source"] or "scene"], icon=":material/image:")
         return

@@ -179,11 +179,11 @@ def dial(wanted: Wanted, gates: bool) -> Wanted:
         st.caption("This model compares no score with a threshold.")
     value = 0.0
     if chosen == "shift":
-        shell.restore("shift", 0.0)
+        shell.restore("shift", 0.0, within=(-4.0, 4.0))
         value = st.slider("Threshold", -4.0, 4.0, step=0.05, key="shift", help=HELP["shift"])
         shell.remember(shift=value)
     if chosen == "ratio":
-        shell.restore("ratio", 0.7)
+        shell.restore("ratio", 0.7, within=(0.05, 1.0))
         value = st.slider("Base keep ratio", 0.05, 1.0, step=0.05, key="ratio", help=HELP["ratio"])
         shell.remember(ratio=value)
     return replace(wanted, dial=chosen, value=value)

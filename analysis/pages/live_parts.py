@@ -18,9 +18,9 @@ from analysis import changes, figures
 from analysis.pages import shell
 from svit.types import Detections, TokenGrid
 
-WIDTH = 3.6  # inches of a picture
+WIDTH = 2.7  # inches of a picture; words in it are readable in a third of a page
 SIDE = 640  # pixels of the picture behind the token grid
-GRID = 310  # pixels of the token grid's height for a square picture
+GRID = 320  # pixels of the token grid's height for a square picture
 TALLEST = 1.1  # height / width of the tallest picture shown
 STATES = {
     "used": "rgba(0, 0, 0, 0)",
@@ -51,19 +51,21 @@ def draw_found(
     figures.picture(image, grid, ax)
     figures.detections(found, ax, class_names=names, threshold=score)
     lost, gained = (marked[marked["state"] == state] for state in ("lost", "gained"))
+    changes.outline(marked[marked["state"] == "missed"], ax, changes.MISSED, ":", 1.2)
     changes.outline(lost, ax, changes.LOST, "--" if after else "-")
     if after:
         changes.outline(gained, ax, changes.GAINED)
     return ax
 
 
-def frames_said(changed: pd.DataFrame, side: str) -> str:
-    """What the frames in a picture mean, if there are any."""
+def frames_said(changed: pd.DataFrame) -> str:
+    """What the frames in the pictures mean, if there are any."""
     counts = changed["state"].value_counts()
-    lost, gained = int(counts.get("lost", 0)), int(counts.get("gained", 0))
+    lost, gained, missed = (int(counts.get(state, 0)) for state in ("lost", "gained", "missed"))
     words = [f"red frame: {lost} lost by the edits"] * bool(lost)
-    words += [f"green frame: {gained} gained"] * bool(gained and side == "after")
-    return f"{'; '.join(words)}.".capitalize() if words else ""
+    words += [f"green frame: {gained} gained"] * bool(gained)
+    words += [f"dotted: {missed} missed before and after"] * bool(missed)
+    return f"{', '.join(words)}.".capitalize() if words else ""
 
 
 def shape(grid: TokenGrid) -> float:
@@ -96,11 +98,28 @@ def address(_pixels: np.ndarray, key: tuple) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def token_grid(tokens: pd.DataFrame, grid: TokenGrid, url: str) -> alt.LayerChart:
+def show_grid(
+    tokens: pd.DataFrame, missed: pd.DataFrame, grid: TokenGrid, url: str, key: str
+) -> None:
     """The tokens of one block over the picture: a click picks one (shift adds), dragging a field.
 
-    `tokens` is `changes.token_frame`. The picture keeps its shape at any width of the column.
+    Args:
+        tokens: `changes.token_frame`.
+        missed: left, top, right, bottom of objects to outline.
+        url: of the picture.
+        key: of the chart in the session, where its selection stands.
     """
+    side, across = grid.image_hw
+    ground = pd.DataFrame([{"x0": 0, "y0": 0, "x1": across, "y1": side, "url": url}])
+    boxes = missed[["left", "top", "right", "bottom"]].set_axis(["x0", "y0", "x1", "y1"], axis=1)
+    tables = {"picture": ground, "tokens": tokens, "missed": boxes}
+    events = {"key": key, "on_select": "rerun", "selection_mode": ["token", "field"]}
+    shell.chart(_grid_chart(grid), tables, height=round(GRID * shape(grid)), **events)
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _grid_chart(grid: TokenGrid) -> dict:
+    """The chart without its tables. The picture keeps its shape at any width of the column."""
     side, across = grid.image_hw
     pixel = f"min(width / {across}, height / {side})"  # both axes at one scale: tokens stay square
     x, y = (
@@ -111,8 +130,10 @@ def token_grid(tokens: pd.DataFrame, grid: TokenGrid, url: str) -> alt.LayerChar
     )
     ends = {"x": alt.X("x0:Q", axis=None, scale=x), "y": alt.Y("y0:Q", axis=None, scale=y)}
     ends |= {"x2": "x1", "y2": "y1"}
-    ground = pd.DataFrame([{"x0": 0, "y0": 0, "x1": across, "y1": side, "url": url}])
-    picture = alt.Chart(ground).mark_image(aspect=False).encode(**ends, url="url:N")
+
+    def layer(name: str) -> alt.Chart:
+        return alt.Chart(alt.NamedData(name)).encode(**ends)
+
     point = alt.selection_point(
         name="token", fields=["row", "column"], toggle="event.shiftKey", empty=False
     )
@@ -120,23 +141,22 @@ def token_grid(tokens: pd.DataFrame, grid: TokenGrid, url: str) -> alt.LayerChar
         name="field", mark=alt.BrushConfig(fill="#00778e", fillOpacity=0.15, stroke="#00b4cc")
     )
     colours = alt.Scale(domain=list(STATES), range=list(STATES.values()))
-    shown = alt.Chart(tokens).encode(**ends)
-    cells = shown.mark_rect(
-        opacity=1, stroke="#8a94a3", strokeWidth=0.35, cursor="crosshair"
-    ).encode(
+    line = {"stroke": "#8a94a3", "strokeWidth": 0.35}
+    cells = layer("tokens").mark_rect(opacity=1, cursor="crosshair", **line)
+    cells = cells.encode(
         fill=alt.Fill("state:N", scale=colours, legend=None),
         tooltip=["row:Q", "column:Q", "state:N"],
     )
-    chosen = (
-        shown.transform_filter(point)
-        .mark_rect(filled=False, stroke="#ff3d9a", strokeWidth=2.5)
-        .encode()
-    )
-    return (
-        alt.layer(picture, cells.add_params(point, field), chosen)
-        .properties(height=round(GRID * shape(grid)))
-        .configure_view(strokeWidth=0)
-    )
+    chosen = layer("tokens").transform_filter(point)
+    parts = [
+        layer("picture").mark_image(aspect=False).encode(url="url:N"),
+        cells.add_params(point, field),
+        layer("missed").mark_rect(
+            filled=False, stroke=changes.MISSED, strokeDash=[2, 3], strokeWidth=1.5
+        ),
+        chosen.mark_rect(filled=False, stroke="#ff3d9a", strokeWidth=2.5),
+    ]
+    return alt.layer(*parts, padding=0).configure_view(strokeWidth=0).to_dict()
 
 
 def selected(event: dict, tokens: pd.DataFrame) -> tuple[tuple[int, int], ...]:
@@ -158,8 +178,15 @@ def selected(event: dict, tokens: pd.DataFrame) -> tuple[tuple[int, int], ...]:
     return tuple(sorted(points))
 
 
-def ratio_chart(ratios: pd.DataFrame, block: int) -> alt.LayerChart:
-    """Kept tokens of every block, before and after, with the target as a dashed step."""
+def show_ratios(ratios: pd.DataFrame, block: int) -> None:
+    """Kept tokens of every block, before and after, with the target as a tick; `block` stands out."""
+    shown = ratios.assign(shown=ratios["block"] == block)
+    shell.chart(_ratio_chart(), {"ratios": shown}, height=250)
+
+
+@st.cache_data(max_entries=1, show_spinner=False)
+def _ratio_chart() -> dict:
+    """The chart without its table."""
     x = alt.X("block:O", title="block", axis=alt.Axis(labelAngle=0))
     colour = alt.Color(
         "masks:N",
@@ -167,32 +194,29 @@ def ratio_chart(ratios: pd.DataFrame, block: int) -> alt.LayerChart:
         legend=alt.Legend(orient="top", title=None, offset=2),
     )
     share = alt.Axis(format="%", tickCount=5)
-    bars = (
-        alt.Chart(ratios)
-        .mark_bar()
-        .encode(
-            x=x,
-            xOffset=alt.XOffset("masks:N", sort=list(SIDES)),
-            y=alt.Y("ratio:Q", title="kept tokens", axis=share, scale=alt.Scale(domain=[0, 1])),
-            color=colour,
-            opacity=alt.condition(f"datum.block == {block}", alt.value(1), alt.value(0.72)),
-            tooltip=["block", "masks", alt.Tooltip("ratio", format=".1%")],
-        )
+    ratios = alt.Chart(alt.NamedData("ratios"))
+    bars = ratios.mark_bar().encode(
+        x=x,
+        xOffset=alt.XOffset("masks:N", sort=list(SIDES)),
+        y=alt.Y("ratio:Q", title="kept tokens", axis=share, scale=alt.Scale(domain=[0, 1])),
+        color=colour,
+        opacity=alt.condition("datum.shown", alt.value(1), alt.value(0.72)),
+        tooltip=["block:O", "masks:N", alt.Tooltip("ratio:Q", format=".1%")],
     )
-    known = ratios[ratios["masks"] == "after"].dropna(subset=["target"])
-    target = alt.Chart(known).mark_tick(color="#dc267f", thickness=2).encode(x=x, y="target:Q")
-    return (bars + target).properties(height=250)
+    known = ratios.transform_filter("datum.masks == 'after' && isValid(datum.target)")
+    target = known.mark_tick(color="#dc267f", thickness=2).encode(x=x, y="target:Q")
+    return (bars + target).to_dict()
 
 
 def change_table(frame: pd.DataFrame):
-    """The changes for reading: what happened, class, scores; lost and gained in colour."""
+    """The changes for reading: class, what happened, scores; lost and gained in colour."""
     order = {"lost": 0, "gained": 1, "kept": 2, "missed": 3}
     rows = frame.sort_values("state", key=lambda state: state.map(order), kind="stable")
     shown = pd.DataFrame(
         {
             "object": rows["class"],
             "change": rows["state"].map(STATE_NAMES),
-            **{f"score {side}": rows[side].map(_score) for side in SIDES},
+            **{side: rows[side].map(_score) for side in SIDES},
         }
     )
     ink = {"lost": changes.LOST, "gained": changes.GAINED}

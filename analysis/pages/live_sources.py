@@ -14,6 +14,7 @@ from analysis.pages import shell
 Picture = Any  # a `svit.pictures.Picture`: this half of the house knows no torch
 SHIPPED = "svit-plain-nano"  # chosen first
 FIRST_SCENE = 5_000_000  # from here on no shipped model was trained
+LAST_SCENE = 10**12
 SOURCES = {"scene": "Scene", "upload": "Upload", "recorded": "Run"}
 TYPES = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"]
 WAITING = {
@@ -70,16 +71,16 @@ def choose_picture(live: ModuleType) -> tuple[Picture, tuple] | None:
 
 def _scene(live: ModuleType) -> tuple[Picture, tuple]:
     """A drawn scene by its seed."""
-    shell.restore("scene", FIRST_SCENE)
+    shell.restore("scene", FIRST_SCENE, within=(0, LAST_SCENE))
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     right.button("Next", on_click=_next, width="stretch", help="The scene of the next seed")
-    seed = int(left.number_input("Seed", 0, 10**12, key="scene", step=1))
+    seed = int(left.number_input("Seed", 0, LAST_SCENE, key="scene", step=1))
     shell.remember(scene=seed)
     return _drawn(live, seed), ("scene", seed)
 
 
 def _next() -> None:
-    st.session_state["scene"] = int(st.session_state["scene"]) + 1
+    st.session_state["scene"] = min(int(st.session_state["scene"]) + 1, LAST_SCENE)
 
 
 @st.cache_resource(max_entries=8, show_spinner="Drawing the scene")

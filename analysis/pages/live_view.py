@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from analysis import changes, metrics
 from analysis.pages import live_controls as controls
@@ -21,8 +22,8 @@ SAME = "no change"
 HELP = {
     "page": "The same picture through the same weights twice: as the model decides, and with the edits. "
     "Edits go through the probes of the blocks; nothing of them stays in the model.",
-    "grid": "White: pruned in this block. Green and red: turned on and off by the edits, directly or "
-    "because later gates then decide otherwise.",
+    "grid": "Kept tokens of this block / tokens that show image pixels, after the edits. White: pruned. "
+    "Green and red: turned on and off by the edits, directly or because later gates decide otherwise.",
     "found": "Annotated objects found by a detection of their class with at least the score and a box IoU "
     "of 0.5. Without annotations, the detections before stand for the objects.",
     "tokens": "Kept tokens / tokens that show image pixels, mean over the gated blocks.",
@@ -80,40 +81,48 @@ class View:
         )
 
 
+def show_pictures(view: View, first: int) -> None:
+    """The grid to brush on with its block, and the detections of both sides; `first` is gated."""
+    choose_block(view.before.trace.layers, first)
+    grid, *sides = st.columns(3, gap="medium")
+    with grid:
+        show_tokens(view)
+    for place, side in zip(sides, parts.SIDES, strict=True):
+        with place:
+            show_side(view, side)
+    frames = parts.frames_said(view.changed)
+    st.caption(f"Tokens: white is pruned; green and red turned on and off by the edits. {frames}")
+
+
 def show_side(view: View, side: str) -> None:
     """The detections of one side."""
     st.markdown(f"##### {side.capitalize()}", help=HELP["found"])
     ratio = parts.shape(view.before.trace.grid)
     drawn = parts.found_png(view.draw(side), (*view.key, side), ratio, shell.dark())
     st.image(drawn, width="stretch", alt=f"Detections {side} the edits")
-    st.caption(parts.frames_said(view.changed, side))
 
 
 def show_numbers(view: View, measure: Callable[[View], Any]) -> None:
     """Found objects, kept tokens, operations, time: after, and the difference."""
     before, after = view.before, view.after
     counts = view.changed["state"].value_counts()
-    gained, lost = int(counts.get("gained", 0)), int(counts.get("lost", 0))
-    found = int(counts.get("kept", 0)) + gained
-    total = len(view.changed) if view.model.truth is not None else None
-    kept = [changes.kept_share(one.trace, view.model.targets) for one in (before, after)]
-    upper, lower = (st.columns(2, border=True) for _ in range(2))
-    objects = f"{found} of {total}" if total is not None else str(found)
-    moved = f"+{gained} −{lost}" if gained or lost else SAME
-    _metric(upper[0], "Objects found", objects, moved)
-    points = 100 * (kept[1] - kept[0])
-    _metric(upper[1], "Kept tokens", f"{kept[1]:.1%}", f"{points:+.1f} points" if points else SAME)
+    gained, lost, stayed = (int(counts.get(state, 0)) for state in ("gained", "lost", "kept"))
+    objects = str(stayed + gained)
+    if view.model.truth is not None:
+        objects += f" of {len(view.changed)}"
+    row = st.container(horizontal=True)
+    _metric(row, "Objects found", objects, f"+{gained} −{lost}" if gained or lost else SAME)
+    kept, points = changes.kept_change(before.trace, after.trace, view.model.targets)
+    _metric(row, "Kept tokens", f"{kept:.1%}", f"{points:+.1f} points" if points else SAME)
     if after.macs is None or before.macs is None:
-        _metric(lower[0], "Network", "–", "no cost formula")
+        _metric(row, "Network", "–", "no cost formula")
     else:
-        change = after.macs.sum() / before.macs.sum() - 1
-        moved = f"{change:+.1%}" if change else SAME
-        _metric(lower[0], "Network", f"{after.macs.sum() / 1e9:.2f} GMACs", moved)
-    with lower[1]:
-        show_latency(view, measure)
+        macs, change = changes.macs_change(before.macs, after.macs)
+        _metric(row, "Network", f"{macs / 1e9:.2f} GMACs", f"{change:+.1%}" if change else SAME)
+    show_latency(view, measure, row)
 
 
-def _metric(place: Any, name: str, value: str, change: str) -> None:
+def _metric(place: DeltaGenerator, name: str, value: str, change: str) -> None:
     """A number and how it differs from before; no colour says whether that is good."""
     place.metric(
         name,
@@ -121,31 +130,27 @@ def _metric(place: Any, name: str, value: str, change: str) -> None:
         change,
         delta_color="off",
         delta_arrow="off",
+        border=True,
         help=HELP[name.split()[-1].lower()],
     )
 
 
 def show_tokens(view: View) -> None:
-    """The grid to brush on, with its block."""
-    trace = view.after.trace
-    first = metrics.gated_layers(trace.layers, view.model.targets)[0]
-    block = shown_block(trace.layers, first)
+    """The grid to brush on."""
+    trace, block = view.after.trace, st.session_state["block"]
     tokens = changes.token_frame(view.before.trace, trace, block - 1)
     kept = metrics.keep_ratios(trace)[block - 1]
-    st.markdown(f"##### Block {block} keeps {kept:.0%}", help=HELP["grid"])
+    st.markdown(f"##### Block {block}: {kept:.0%}", help=HELP["grid"])
     url = parts.address(view.job.picture.pixels, view.job.key)
-    chart = parts.token_grid(tokens, trace.grid, url)
-    st.altair_chart(chart, width="stretch", key=grid_key(), on_select="rerun")
-    shell.restore("block", first + 1, range(1, trace.layers + 1))
-    st.slider("Block", 1, trace.layers, key="block", label_visibility="collapsed")
-    shell.remember(block=block)
-    st.caption("White: pruned. Green, red: turned on, off by the edits.")
+    missed = view.changed[view.changed["state"] == "missed"]
+    parts.show_grid(tokens, missed, trace.grid, url, grid_key())
 
 
-def shown_block(depth: int, first: int) -> int:
-    """The block of the slider, which is drawn below the picture it moves."""
+def choose_block(depth: int, first: int) -> None:
+    """The block whose tokens are shown; the first gated one to begin with."""
     shell.restore("block", first + 1, range(1, depth + 1))
-    return int(st.session_state["block"])
+    st.slider("Block", 1, depth, key="block", label_visibility="collapsed")
+    shell.remember(block=st.session_state["block"])
 
 
 def grid_key() -> str:
@@ -167,25 +172,32 @@ def show_details(view: View) -> None:
     with right:
         st.markdown("##### Kept tokens per block", help=HELP["tokens"])
         ratios = changes.ratio_frame(view.before.trace, view.after.trace, view.model.targets)
-        st.altair_chart(parts.ratio_chart(ratios, st.session_state["block"]), width="stretch")
+        parts.show_ratios(ratios, st.session_state["block"])
     ratio = parts.shape(view.before.trace.grid)
     figure = partial(parts.both_figure, view.draw("before"), view.draw("after"), ratio)
     shell.downloads("live", view.changed, ratios, figure)
 
 
-def show_latency(view: View, measure: Callable[[View], Any]) -> None:
-    """Times on request, kept until something changes."""
+def show_latency(view: View, measure: Callable[[View], Any], row: DeltaGenerator) -> None:
+    """Times on request, kept until something changes.
+
+    Args:
+        row: takes the number; button and interval go below.
+    """
     stored = st.session_state.get("latency")
-    if stored is not None and stored[0] == view.key[:-1]:
-        low, middle, high = (1000 * value for value in stored[1].seconds("after"))
-        before = 1000 * stored[1].seconds("before")[1]
-        _metric(st, "Time", f"{middle:.0f} ms", f"before {before:.0f} ms")
-        st.caption(f"Half of the calls {low:.0f} to {high:.0f} ms. {stored[1].verdict}")
-        return
-    _metric(st, "Time", "–", "not measured")
-    help_text = "Runs both sides ten times in turn"
-    if st.button("Measure", icon=":material/timer:", type="tertiary", help=help_text):
-        measured = measure(view)
-        if measured is not None:
-            st.session_state["latency"] = (view.key[:-1], measured)
-            st.rerun()
+    times = stored[1] if stored is not None and stored[0] == view.key[:-1] else None
+    told = "Runs both sides ten times in turn."
+    if times is None:
+        _metric(row, "Time", "–", "not measured")
+    else:
+        quartiles = [f"{1000 * value:.0f}" for value in times.seconds("after")]
+        before = f"{1000 * times.seconds('before')[1]:.0f}"
+        _metric(row, "Time", f"{quartiles[1]} ms", f"before {before} ms")
+        told = f"Half of the calls {quartiles[0]} to {quartiles[2]} ms. {times.verdict}"
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if st.button("Measure", icon=":material/timer:"):
+            measured = measure(view)
+            if measured is not None:
+                st.session_state["latency"] = (view.key[:-1], measured)
+                st.rerun()
+        st.caption(told)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import streamlit as st
 
-from analysis import claims, paper, rates, tables
-from analysis.measurements import Recording, Sources
+from analysis import claims, evaluations, paper, rates, speeds, tables
+from analysis.measurements import Sources
 from analysis.pages import rates_charts as charts
 from analysis.pages import shell
 from analysis.rates import Collected
@@ -23,6 +23,9 @@ HELP = {
     "measured": "AP of COCO's evaluation over the complete list of images shown; vertical lines are 95 % "
     "bootstrap intervals over images. A line joins one kind of model at several keep ratios. Only "
     "evaluations of the same images share a chart.",
+    "speed": "Images a second of `svit benchmark`, median over rounds; horizontal lines are quartiles. A "
+    "speed is of an evaluation if both are of the same preset with the same keep ratios. Only what one "
+    "benchmark timed in turn, on one machine at one size, shares an axis.",
     "printed": "What Table 5 of the paper prints, for COCO and one A100. Another data set, other models "
     "and another machine: the two charts share no axis on purpose.",
     "ledger": "A measurement confirms or contradicts a claim only if it is of the same kind: model, size, "
@@ -40,13 +43,14 @@ def looked_in() -> list[Path]:
 
 
 def stamp(folders: list[Path], runs: list[Path]) -> tuple:
-    """Changes whenever a summary or a run changes."""
-    files = [file for folder in folders for file in folder.rglob("summary.json")]
+    """Changes whenever a result or a run changes."""
+    names = (evaluations.SUMMARY, speeds.BENCHMARK)
+    files = [file for name in names for file in rates.files(folders, name)]
     files += [file for run in runs for file in run.glob("*.json")]
     return tuple(sorted((str(file), file.stat().st_mtime_ns) for file in files))
 
 
-@st.cache_resource(max_entries=2, show_spinner="Reading evaluations and runs")
+@st.cache_resource(max_entries=2, show_spinner="Reading evaluations, benchmarks and runs")
 def collected(_folders: list[Path], _runs: list[Path], key: tuple) -> Collected:
     """What is there; another `key` reads it anew."""
     return rates.collect(_folders, _runs)
@@ -55,8 +59,7 @@ def collected(_folders: list[Path], _runs: list[Path], key: tuple) -> Collected:
 @st.cache_data(max_entries=2, show_spinner="Comparing with the paper's claims")
 def ledger(_found: Collected, key: tuple) -> pd.DataFrame:
     """The claim ledger over everything found."""
-    recordings = [Recording(run) for run in _found.runs if len(run)]
-    return claims.ledger(Sources(_found.results, recordings))
+    return claims.ledger(_found.sources)
 
 
 def choose(label: str, name: str, options: Sequence[str], labels=None, **look) -> str:
@@ -69,74 +72,110 @@ def choose(label: str, name: str, options: Sequence[str], labels=None, **look) -
     return chosen
 
 
-def show_tradeoff(found: Collected) -> None:
-    """Measured and printed trade-off side by side."""
-    groups = rates.data_groups(found.results)
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
-        kind = choose("AP of", "ap", KINDS, lambda one: {"box": "boxes", "mask": "masks"}[one])
-        cost = choose("Against", "against", list(charts.COSTS), lambda one: charts.COSTS[one].label)
-        group = choose_group(list(groups)) if len(groups) > 1 else next(iter(groups), None)
-    left, right = st.columns([3, 2], gap="large", border=True)
-    with left:
-        st.markdown("##### Measured here", help=shell.definition(HELP["measured"]))
-        if group is None:
-            shell.empty(
-                "No evaluation found below "
-                + ", ".join(map(str, looked_in()))
-                + ". This makes some:",
-                "svit demo --out runs/demo",
-            )
-        else:
-            frame = rates.rate_frame(groups[group], found.runs)
-            show_measured(frame, group, kind, cost)
-            figure = partial(tradeoff_figure, groups[group], kind)
-            shell.downloads(f"tradeoff-{kind}", frame, figure)
-    with right:
-        st.markdown("##### Printed in the paper", help=shell.definition(HELP["printed"]))
-        printed = rates.printed_frame()
-        st.altair_chart(charts.printed(printed, kind, cost), width="stretch")
-        note = (
-            "" if cost in charts.PRINTED else "The paper prints no such costs; its speeds instead. "
-        )
-        st.caption(
-            f"{note}COCO val2017, Table 5; speeds at batch 1 on an A100. Never drawn as one curve."
-        )
-        shell.downloads("paper-table-5", printed)
-    if group is not None:
-        with st.expander(f"All {len(frame)} evaluations behind the chart"):
-            shown = frame[list(charts.COLUMNS)].rename(columns=charts.COLUMNS)
-            st.dataframe(shown, hide_index=True, column_config=charts.FORMATS)
+def choose_several(place: Callable, label: str, name: str, options: Sequence[str]) -> list[str]:
+    """Any number of options, remembered in the link; `place` draws the widget."""
+    if name not in st.session_state:
+        linked = [part for part in shell.recalled(name, "").split(",") if part]
+        st.session_state[name] = [part for part in linked if part in options]
+        if len(st.session_state[name]) < len(linked):
+            st.warning(f"The link asks for {name} that is not here.")
+    chosen = place(label, options, key=name)
+    shell.remember(**{name: ",".join(chosen) or None})
+    return list(chosen)
 
 
-def choose_group(names: list[str]) -> str:
-    """Which images; AP is comparable on the same only."""
-    shell.restore("data", names[0], names)
-    chosen = st.selectbox("Images", names, key="data")
-    shell.remember(data=chosen)
+def choose_one(label: str, name: str, options: list[str]) -> str:
+    """One of several long names; no widget where there is no choice."""
+    if len(options) == 1:
+        return options[0]
+    shell.restore(name, options[0], options)
+    chosen = st.selectbox(label, options, key=name)
+    shell.remember(**{name: chosen})
     return chosen
 
 
-def show_measured(frame: pd.DataFrame, group: str, kind: str, cost: str) -> None:
+def show_tradeoff(found: Collected) -> None:
+    """Measured and printed trade-off side by side."""
+    groups = rates.data_groups(found.results)
+    results, timed = [], {}
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
+        kind = choose("AP of", "ap", KINDS, lambda one: {"box": "boxes", "mask": "masks"}[one])
+        cost = choose("Against", "against", list(charts.COSTS), lambda one: charts.COSTS[one].label)
+        if groups:
+            group = choose_one("Images", "data", list(groups))
+            results = groups[group]
+            timed = rates.speed_frames(results, found.speeds)
+        if cost == "speed" and timed:
+            condition = choose_one("Measured as", "timing", list(timed))
+    left, right = st.columns([3, 2], gap="medium", border=True)
+    with left:
+        help_text = HELP["measured"] + (f" {HELP['speed']}" if cost == "speed" else "")
+        st.markdown("##### Measured here", help=shell.definition(help_text))
+        if not results:
+            show_nothing()
+        elif cost != "speed":
+            show_measured(rates.rate_frame(results), group, kind, cost)
+        elif timed:
+            show_measured(timed[condition], f"{group}. Timed in {condition}", kind, cost)
+        else:
+            message = "No benchmark here timed a model that was evaluated. This measures one:"
+            shell.empty(message, "svit benchmark --models PRESET --keep paper --out results/NAME")
+        if results and (timed or cost != "speed"):
+            figure = partial(tradeoff_figure, found, results, kind, cost)
+            frame = timed[condition] if cost == "speed" else rates.rate_frame(results)
+            shell.downloads(f"tradeoff-{kind}", frame, figure)
+    with right:
+        show_printed(kind, cost)
+    if results:
+        show_rows(rates.rate_frame(results), speeds.frame(found.speeds))
+
+
+def show_nothing() -> None:
+    """The empty state of the chart."""
+    looked = ", ".join(map(str, looked_in())) or "no folder that exists"
+    message = f"No evaluation found below {looked}. This makes some:"
+    shell.empty(shell.plain(message), "svit demo --out runs/demo")
+
+
+def show_measured(frame: pd.DataFrame, about: str, kind: str, cost: str) -> None:
     """The chart of one group of evaluations."""
-    column = charts.COSTS[cost].column
-    known = frame.dropna(subset=[column])
+    known = frame.dropna(subset=[charts.COSTS[cost].column])
     if not len(known):
-        shell.empty(
-            "No evaluation here has a recording of the same model and choices, so no speed is known. "
-            "An evaluation records on the way with:",
-            "svit evaluate --record runs/NAME ...",
-        )
+        st.info(f"No evaluation here knows its {charts.COSTS[cost].label}.")
         return
     st.altair_chart(charts.measured(known, kind, cost), width="stretch")
-    machines = sorted(set(known["machine"]) - {""})
-    where = f" Times of one image at the recording's batch, on {', '.join(machines)}; a busy machine is slow."
-    st.caption(shell.plain(f"{group}.{where if cost == 'speed' else ''}"))
+    st.caption(shell.plain(f"{about}."))
 
 
-def tradeoff_figure(results: list, kind: str):
+def show_printed(kind: str, cost: str) -> None:
+    """The paper's Table 5 as a chart of its own."""
+    st.markdown("##### Printed in the paper", help=shell.definition(HELP["printed"]))
+    printed = rates.printed_frame()
+    st.altair_chart(charts.printed(printed, kind, cost), width="stretch")
+    note = "" if cost in charts.PRINTED else "The paper prints no such costs; its speeds instead. "
+    st.caption(
+        f"{note}COCO val2017, Table 5; speeds at batch 1 on an A100. Never drawn as one curve."
+    )
+    shell.downloads("paper-table-5", printed)
+
+
+def show_rows(evaluated: pd.DataFrame, timed: pd.DataFrame) -> None:
+    """What the charts are made of."""
+    with st.expander(f"All {len(evaluated)} evaluations behind the chart"):
+        shown = evaluated[list(charts.COLUMNS)].rename(columns=charts.COLUMNS)
+        st.dataframe(shown, hide_index=True, column_config=charts.FORMATS)
+    if len(timed):
+        with st.expander(f"All {len(timed)} measured speeds", icon=":material/timer:"):
+            st.dataframe(timed.round(3), hide_index=True)
+            st.caption(shell.plain(tables.SPEED_CAPTION))
+            shell.downloads("speeds", timed)
+
+
+def tradeoff_figure(found: Collected, results: list, kind: str, cost: str):
     """The paper's figure of these results."""
-    products = paper.tradeoff(results, argparse.Namespace())
-    return next(one.figure for one in products if one.name.endswith(kind))
+    products = paper.tradeoff(Sources(results, speeds=found.speeds), argparse.Namespace())
+    name = f"tradeoff-speed-{kind}" if cost == "speed" else f"tradeoff-{kind}"
+    return next(one.figure for one in products if one.name == name)
 
 
 def show_claims(found: Collected, key: tuple) -> None:
@@ -144,12 +183,16 @@ def show_claims(found: Collected, key: tuple) -> None:
     table = ledger(found, key)
     st.markdown(f"##### {tables.counts(table)}", help=shell.definition(HELP["ledger"]))
     with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
-        verdicts = st.pills(
-            "Verdict", list(charts.VERDICTS), selection_mode="multi", key="verdict", default=[]
+        pills = partial(st.pills, selection_mode="multi")
+        verdicts = choose_several(pills, "Verdict", "verdict", list(charts.VERDICTS))
+        places = choose_several(
+            st.multiselect, "Where in the paper", "where", sorted(table["where"].unique())
         )
-        places = st.multiselect("Where in the paper", sorted(table["where"].unique()), key="where")
-        words = st.text_input("Claim contains", key="claim words", placeholder="reactivat")
-        measured = st.toggle("Only with a measurement", key="measured only")
+        shell.restore("words", "")
+        words = st.text_input("Claim contains", key="words", placeholder="reactivat")
+        shell.restore("measured", False)
+        measured = st.toggle("Only with a measurement", key="measured")
+        shell.remember(words=words or None, measured=measured or None)
     kept = filtered(table, verdicts, places, words, measured)
     st.dataframe(
         charts.coloured(tables.shown_ledger(kept)),
@@ -211,8 +254,9 @@ def main() -> None:
     if found.problems:
         with st.expander(f"Left out, because it cannot be read: {len(found.problems)}"):
             st.code("\n".join(found.problems), language=None, wrap_lines=True)
-    read = f"{len(found.results)} evaluations and {len(found.runs)} runs below {', '.join(map(str, folders))}"
-    st.caption(shell.plain(f"Read: {read}."))
+    kinds = {"evaluations": found.results, "measured speeds": found.speeds, "runs": found.runs}
+    counts = ", ".join(f"{len(some)} {kind}" for kind, some in kinds.items())
+    st.caption(shell.plain(f"Read: {counts} below {', '.join(map(str, folders))}."))
 
 
 main()

@@ -9,7 +9,7 @@ import argparse
 import io
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -61,7 +61,11 @@ def labels(paths: Iterable[Path]) -> dict[str, Path]:
 
 @st.cache_resource(max_entries=8, show_spinner="Opening the run")
 def _load(path: Path, stamp: float, undamaged: bool) -> Run:
-    """An open run; another `stamp` opens it anew."""
+    """An open run; another `stamp` opens it anew. Its files lie in the chosen folders, links or not."""
+    roots = [folder.resolve() for folder in folders()]
+    for file in path.iterdir():
+        if not any(file.resolve().is_relative_to(root) for root in roots):
+            raise RunError(f"{file} leads out of the chosen folders: name its folder, too (--runs)")
     return open_run(path, skip_corrupt=undamaged)
 
 
@@ -121,6 +125,18 @@ def png(draw: Callable[[Axes], object], width: float, ratio: float, dark: bool) 
         draw(figure.subplots())
         figure.savefig(buffer, dpi=220, facecolor="none", pil_kwargs={"compress_level": 2})
     return buffer.getvalue()
+
+
+def chart(spec: dict, tables: Mapping[str, pd.DataFrame], **options: object) -> None:
+    """A chart whose specification stays the same while its tables change: the browser then draws only
+    what differs.
+
+    Args:
+        spec: Vega-Lite, made once (`to_dict` of an Altair chart takes longer than a page may).
+        tables: by the names that the specification calls them (`alt.NamedData`).
+        options: of `st.vega_lite_chart`.
+    """
+    st.vega_lite_chart(spec={**spec, "datasets": dict(tables)}, width="stretch", **options)
 
 
 def downloads(name: str, *things: pd.DataFrame | Callable[[], Figure]) -> None:
@@ -186,20 +202,29 @@ def remember(**values: object) -> None:
             st.query_params[name] = memory[name]
 
 
-def recalled(name: str, default: Option, among: Iterable[Option] | None = None) -> Option:
+def recalled(
+    name: str,
+    default: Option,
+    among: Iterable[Option] | None = None,
+    within: tuple[float, float] | None = None,
+) -> Option:
     """What the address says of `name`, or else the session, or else `default`.
 
     Args:
         default: gives the type, too: int, float, bool or text.
         among: the values allowed; the address names one by its `str`. Wrong ones are ignored with a
             note on the page.
+        within: smallest and largest number allowed, likewise.
     """
     linked = st.query_params.get(name)
     text = st.session_state.get(MEMORY, {}).get(name) if linked is None else linked
     if text is None:
         return default
     try:
-        return _read(text, default, among)
+        value = _read(text, default, among)
+        if within is not None and not within[0] <= value <= within[1]:
+            raise ValueError(text)
+        return value
     except ValueError:
         if linked is not None:
             st.warning(f"The link asks for {name} “{plain(text[:80])}”, which is not here.")
@@ -224,7 +249,12 @@ def _read(text: str, default: Option, among: Iterable[Option] | None) -> Option:
     return type(default)(text)
 
 
-def restore(name: str, default: Option, among: Iterable[Option] | None = None) -> None:
+def restore(
+    name: str,
+    default: Option,
+    among: Iterable[Option] | None = None,
+    within: tuple[float, float] | None = None,
+) -> None:
     """Gives the widget of key `name` its recalled value, unless it has a possible one already.
 
     Call it before the widget, and `remember` after it. Arguments as `recalled`.
@@ -232,7 +262,7 @@ def restore(name: str, default: Option, among: Iterable[Option] | None = None) -
     among = None if among is None else list(among)
     known = name in st.session_state
     if not known or (among is not None and st.session_state[name] not in among):
-        st.session_state[name] = recalled(name, default, among)
+        st.session_state[name] = recalled(name, default, among, within)
 
 
 def choose_run(label: str, key: str, default: Path | None = None) -> Path:

@@ -50,8 +50,10 @@ def resize_image(
     """Bilinear without antialiasing, in 8-bit arithmetic: cv2's INTER_LINEAR to one grey level."""
     if image.shape[:2] == tuple(new_hw):
         return image
+    # torch shares no read-only memory, such as that of a stored picture: it is copied
+    pixels = torch.from_numpy(np.require(image, requirements=["C", "W"]))
     # batch axis first: torch then sees channels-last strides, for which it has a vectorised 8-bit kernel
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).unsqueeze(0).permute(0, 3, 1, 2)
+    pixels = pixels.unsqueeze(0).permute(0, 3, 1, 2)
     resized = F.interpolate(pixels, size=new_hw, mode="bilinear", align_corners=False)
     return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
 
@@ -98,8 +100,8 @@ def normalise(
     image: UInt8[np.ndarray, "height width 3"], config: DataConfig
 ) -> Float[Tensor, "3 height width"]:
     """(value - mean) / std of every RGB channel, float32, contiguous; values 0..255 go in."""
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-    normalised = pixels.to(torch.float32, memory_format=torch.contiguous_format)
+    # always a new array, so that it may be written and `image` may be read-only
+    normalised = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), np.float32))
     mean = normalised.new_tensor(config.mean_rgb).view(3, 1, 1)
     std = normalised.new_tensor(config.std_rgb).view(3, 1, 1)
     return normalised.sub_(mean).div_(std)

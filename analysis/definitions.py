@@ -1,0 +1,102 @@
+"""Writes `docs/analysis.md`: what every figure shows, from the docstrings of what draws it.
+
+python -m analysis.definitions             the page
+python -m analysis.definitions --pictures  also its pictures, from the run that ships in `demo/`
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+
+from matplotlib.style import context
+
+from analysis import claims, figures, render, sheet
+from analysis.given import gather
+from analysis.products import Entry
+from svit.markdown import table
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE, PICTURES = ROOT / "docs" / "analysis.md", ROOT / "docs" / "img"
+SHIPPED = ROOT / "demo" / "runs" / "svit-plain-nano"
+SHOWN = ("reactivation", "usage-map", "regions", "objectness", "keep")  # with a picture
+DPI = 110
+READS = {  # what an entry takes -> in words, and as arguments of the command
+    "run": ("each recorded run", "RUN"),
+    "runs": ("one recorded run or several, beside each other", "RUN..."),
+    "pair": ("two recorded runs of the same images", "FIRST SECOND"),
+    "results": ("results of `svit evaluate`, with those of `svit benchmark`", "RESULTS..."),
+    "trainings": ("folders of `svit train`", "TRAINING..."),
+}
+HEAD = """# Figures, tables and claims
+
+Written by `python -m analysis.definitions` from the docstrings of the code that draws; edit those.
+
+```sh
+python -m analysis.render NAME FOLDER... --out DIR   # one figure: pdf, svg, png and csv
+python -m analysis.render all FOLDER... --out DIR    # all that the folders hold, and an index.html
+python -m analysis.render --help                     # names and options
+make figures                                         # `all` for the demo runs
+```
+
+A folder is a recorded run, a result or a training, or holds some at any depth. Recordings are read without
+torch. Files are the same bytes on every run, carry the provenance of what they show, and have their numbers
+as CSV beside them. Only *valid* tokens count, those that show image pixels; "pooled" means that counts are
+summed over images before they are divided. Several runs in one figure have panels of their own with their
+names, method and way of deciding; they are never averaged. Runs on other images, grids, depths or categories
+are refused where a difference would mix causes. A damaged shard is named; `--skip-corrupt` uses the rest, and
+says so in the files."""
+
+
+def page() -> str:
+    """The whole page."""
+    rows = [
+        (f"[{name}](#{name})", entry.summary, "one run, or " * entry.alone + READS[entry.takes][0])
+        for name, entry in render.FIGURES.items()
+    ]
+    rows += [(f"`{name}`", summary, "all of these") for name, summary in render.PAGES.items()]
+    parts = [HEAD, table(["name", "shows", "reads"], rows)]
+    for name, entry in render.FIGURES.items():
+        parts += _section(name, entry)
+    parts += ["## claims", inspect.getdoc(claims) or ""]
+    parts.append("```sh\npython -m analysis.render claims RUN... RESULTS...\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+def _section(name: str, entry: Entry) -> Iterator[str]:
+    yield f"## {name}"
+    yield sheet.definition(entry)
+    yield f"```sh\npython -m analysis.render {name} {READS[entry.takes][1]}\n```"
+    if name in SHOWN:
+        yield f"![{name} of the shipped run](img/analysis-{name}.png)"
+
+
+def draw_pictures(folder: Path) -> Iterator[Path]:
+    """The page's pictures; yields their paths."""
+    given = gather([SHIPPED])
+    options = render.parser().parse_args(["all", str(SHIPPED)])
+    with context(figures.STYLE):
+        for name in SHOWN:
+            entry = render.FIGURES[name]
+            for subject, _ in given.subjects(entry):
+                for product in entry.draw(subject, options):
+                    path = folder / f"analysis-{name}.png"
+                    product.figure.savefig(path, dpi=DPI, metadata={"Software": None})
+                    yield path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--pictures", action="store_true", help="draw the pictures too")
+    options = parser.parse_args()
+    PAGE.write_text(page(), encoding="utf-8")
+    print(PAGE)
+    if options.pictures:
+        for path in draw_pictures(PICTURES):
+            print(path)
+
+
+if __name__ == "__main__":
+    main()
