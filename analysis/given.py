@@ -61,7 +61,7 @@ class Given:
         if self.runs:
             first, *others = zip(self.runs, names(self.runs), strict=True)
             for run, name in others:
-                yield [first[0], run], f"{first[1]}-{name}"
+                yield [first[0], run], f"{first[1]}-and-{name}"
 
     @cached_property
     def sources(self) -> Sources:

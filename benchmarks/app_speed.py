@@ -49,7 +49,7 @@ PAGES = {  # name -> path and query
 }
 TARGETS = {"opening": 2.0, "interaction": 0.4}  # seconds
 INTERACTIONS = 200
-WARM = 20  # interactions before memory counts
+WARM = 60  # interactions before memory counts: bounded caches fill
 FLAT = 0.02  # MB an interaction: what memory may grow by and still be called flat
 
 WATCH = """([content, ready]) => {
@@ -64,10 +64,12 @@ WATCH = """([content, ready]) => {
   look();
 }"""
 # waits until the text of all that changes differs and the script has ended, then for a painted frame
-ANSWER = """([kind, seen, ready]) => new Promise(done => {
+ANSWER = """([kind, seen, ready]) => new Promise((done, fail) => {
+  setTimeout(() => fail(new Error(`no answer to ${kind}: ${window.begun} ${seen}`)), 30000);
   const look = () => {
     const rested = document.querySelector(ready) && !document.querySelector('[data-stale=true]');
-    if (window.begun && rested && window.shown(kind) !== seen)
+    const shown = window.shown(kind);
+    if (window.begun && rested && shown && shown !== seen)
       return requestAnimationFrame(() => done(performance.now() - window.begun));
     requestAnimationFrame(look);
   };
@@ -77,8 +79,11 @@ LISTEN = """() => {
   for (const kind of ['keydown', 'pointerdown'])
     addEventListener(kind, () => { window.begun = performance.now(); }, true);
   const main = document.querySelector('[data-testid=stMain]');
-  const crop = () => [...main.querySelectorAll('[data-testid=stImage] img')][0]?.src;
-  const heading = () => [...main.querySelectorAll('h5')][0]?.innerText;
+  const crop = () => {  // the token's pixels: the last picture of the page
+    const shown = [...main.querySelectorAll('[data-testid=stImage] img')].at(-1);
+    return shown?.complete && shown.src;
+  };
+  const heading = () => main.querySelector('h5')?.innerText;
   window.shown = kind => kind === 'slider' ? heading() : crop();
 }"""
 

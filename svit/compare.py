@@ -7,7 +7,7 @@ Each row (and seed) has a folder of its own:
     OUT/table.md                       the finished rows of this call
     OUT/ROW-seedK/plan.json            settings; what goes on there must have the same
     OUT/ROW-seedK/training/            of `svit train`; its checkpoints go once the row is trained
-    OUT/ROW-seedK/model.safetensors    the trained row, ATS with calibrated levels
+    OUT/ROW-seedK/ROW-seedK.safetensors    the trained row, ATS with calibrated levels
     OUT/ROW-seedK/run/                 the learned masks, recorded
     OUT/ROW-seedK/LINE/summary.json    an evaluation; lines are learned, random, shuffle, oracle, off
     OUT/ROW-seedK/row.json             written last: what it was, and its numbers
@@ -98,6 +98,8 @@ def run(args: argparse.Namespace) -> int:
         if (value := getattr(args, name)) is not None and value < 1:
             option = name.replace("_", "-")
             raise CompareError(f"--{option}: expected at least 1, found {value}")
+    if args.init is not None and not args.init.is_file():
+        raise CompareError(f"--init: no file {args.init}")
     rows = chosen([name for name in args.rows.split(",") if name])
     planned = jobs(rows, _seeds(args.seeds), args.neck, args.size, args.overrides, args.steps)
     setting = _setting(args)
@@ -160,8 +162,6 @@ def _setting(args: argparse.Namespace) -> Setting:
 def _prepare_start(args: argparse.Namespace, seed: int = 0) -> None:
     """Without --init: random dense weights, the same for all rows."""
     if args.init is not None:
-        if not args.init.is_file():
-            raise CompareError(f"--init: no file {args.init}")
         return
     path = args.out / START
     if not path.exists():
@@ -247,7 +247,9 @@ def _side_by_side(planned: Sequence[Job], args: argparse.Namespace) -> int:
         while waiting or running:
             while waiting and len(running) < args.jobs:
                 words = command(waiting.pop(0), args)
-                running.append(subprocess.Popen(words, env=environment))
+                # what it says of its progress stays; its table is a part of the one printed here
+                quiet = {"stdout": subprocess.DEVNULL, "env": environment}
+                running.append(subprocess.Popen(words, **quiet))
             time.sleep(0.2)
             codes += [process.returncode for process in running if process.poll() is not None]
             running[:] = [process for process in running if process.returncode is None]

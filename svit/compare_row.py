@@ -32,7 +32,7 @@ from svit.summary import SUMMARY, write_text
 from svit.train import train
 from svit.trainer import FINAL
 
-PLAN, ROW, FAILED, MODEL = "plan.json", "row.json", "failed.txt", "model.safetensors"
+PLAN, ROW, FAILED = "plan.json", "row.json", "failed.txt"
 CALIBRATED = "calibrated-start.safetensors"
 log = logging.getLogger("svit.train")
 
@@ -103,13 +103,17 @@ class _Making:
     def training(self) -> Path:
         return self.folder / "training"
 
+    @property
+    def model(self) -> Path:
+        return weights_of(self.job, self.setting.out)
+
     def make(self) -> bool:
         begin, start = time.time(), checkpoint.read_foreign(self.setting.start).state
         facts = self._facts(start)
         self._on_first(lambda: _claim(self.folder, facts))
-        if not (self.folder / MODEL).exists() and not self._train():
+        if not self.model.exists() and not self._train():
             return False
-        detector = load_detector(self.folder / MODEL, self.job.config.framework)
+        detector = load_detector(self.model, self.job.config.framework)
         detector.to(self.ranks.device).eval()
         for line in self.job.lines:
             self._measure(line, detector)
@@ -164,7 +168,7 @@ class _Making:
         )
         if ending != "finished":
             return False
-        trained, model = self.training / FINAL, self.folder / MODEL
+        trained, model = self.training / FINAL, self.model
         settle = self._calibrated if leveled else os.replace
         self._on_first(lambda: settle(trained, model))
         return True
@@ -202,7 +206,7 @@ class _Making:
             record=self.folder / "run" if line == Line() else None,
             limit=self.setting.images,
             ranks=self.ranks,
-            weights=f"{self.job.name}/{MODEL}",
+            weights=f"{self.job.name}/{self.model.name}",
             row=self.job.row.name,
             line=line.name,
             trained_steps=self.job.steps(len(self.train_set)),
@@ -243,6 +247,11 @@ def _numbers(path: Path) -> dict[str, float | None]:
     return {"box_AP": summary["box"]["AP"], "mask_AP": summary["mask"]["AP"], **means}
 
 
+def weights_of(job: Job, out: Path) -> Path:
+    """The trained row; its file is named after it, so that a benchmark of several tells them apart."""
+    return out / job.name / f"{job.name}.safetensors"
+
+
 def state_of(job: Job, out: Path) -> str:
     """How far a row is, in words."""
     folder = out / job.name
@@ -250,7 +259,7 @@ def state_of(job: Job, out: Path) -> str:
         return "finished"
     if (folder / FAILED).exists():
         return f"failed, see {folder / FAILED}; it is tried again"
-    if (folder / MODEL).exists():
+    if weights_of(job, out).exists():
         done = sum((folder / line.name / SUMMARY).exists() for line in job.lines)
         return f"trained, {done} of {len(job.lines)} lines evaluated"
     saved = snapshots.paths(folder / "training")

@@ -124,3 +124,18 @@ def write_dense(path: Path, image_ids=(1, 2, 3), **changes) -> Run:
                 made["detections"] = made["detections"][:0]
             writer.add(**{**made, **changes})
     return open_run(path)
+
+
+def write_misses(path: Path, method: str = "svit", find: bool = False) -> None:
+    """Runs whose second disc loses its tokens from block 5 on and, unless `find`, is missed."""
+    with RunWriter(path, {**PROVENANCE, "method": method}) as writer:
+        for image_id in (1, 2, 3):
+            made = parts(image_id)
+            trace, target = made["trace"], made["target"]
+            keep = np.ones_like(trace.keep)
+            left, top, right, bottom = (int(side) // 16 for side in target.boxes_xyxy[1])
+            keep[4:, top : bottom + 1, left : right + 1] = method == "dense"
+            made["trace"] = TokenTrace(image_id, trace.grid, keep)
+            if not find:
+                made["detections"] = made["detections"][:1]
+            writer.add(**made)

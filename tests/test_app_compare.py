@@ -14,6 +14,7 @@ from analysis import comparison
 from svit.store import RunWriter, open_run
 from svit.types import Detections
 
+
 @pytest.fixture
 def compare(monkeypatch, tmp_path):
     return lambda **query: open_page(monkeypatch, "compare", tmp_path, **query)

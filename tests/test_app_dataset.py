@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 from driven import charts, open_page, texts
-from runs import PROVENANCE, parts, write_run
+from runs import PROVENANCE, parts, write_misses, write_run
 
 from svit.store import RunWriter
-from svit.types import TokenTrace
 
 PARTS = ("Tokens", "Objects", "Budget", "Errors")
 LABELS = {"Tokens": "Usage, averaged", "Objects": "Inside, on the contour", "Budget": "complexity"}
@@ -20,21 +16,6 @@ LABELS["Errors"] = "missed objects whose tokens were pruned"
 @pytest.fixture
 def dataset(monkeypatch, tmp_path):
     return lambda **query: open_page(monkeypatch, "dataset", tmp_path, **query)
-
-
-def write_misses(path: Path, method: str = "svit", find: bool = False) -> None:
-    """Runs whose second disc loses its tokens from block 5 on and, unless `find`, is missed."""
-    with RunWriter(path, {**PROVENANCE, "method": method}) as writer:
-        for image_id in (1, 2, 3):
-            made = parts(image_id)
-            trace, target = made["trace"], made["target"]
-            keep = np.ones_like(trace.keep)
-            left, top, right, bottom = (int(side) // 16 for side in target.boxes_xyxy[1])
-            keep[4:, top : bottom + 1, left : right + 1] = method == "dense"
-            made["trace"] = TokenTrace(image_id, trace.grid, keep)
-            if not find:
-                made["detections"] = made["detections"][:1]
-            writer.add(**made)
 
 
 def test_without_runs_the_page_tells_the_command(dataset):

@@ -86,7 +86,7 @@ def test_the_difference_of_two_runs_is_shown_and_another_view_can_be_chosen(comp
     page = compare(view="Difference", block="12")
     heading(page, "Against the first run at block 12").wait_for()
     pink = [(np.abs(one - [220, 38, 127]).sum(axis=2) < 120).mean() for one in panels(page)]
-    assert pink[0] < 0.01 and pink[1] > 0.05  # tokens that only the first run uses
+    assert pink[1] > pink[0] + 0.2  # tokens that only the first run uses
     page.get_by_text("Agreement", exact=True).click()
     heading(page, "Agreement at block 12").wait_for()
 

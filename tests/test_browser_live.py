@@ -15,7 +15,7 @@ from svit.store import open_run
 
 pytestmark = pytest.mark.browser
 SEED = 5_000_000
-GRID = "[data-testid=stVegaLiteChart] canvas"
+GRID = "[data-testid=stVegaLiteChart] .marks"  # a canvas for many tokens, else an SVG
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -18,8 +19,8 @@ def runs_folder(tmp_path_factory) -> Path:
     """A dense model and one at three keep ratios."""
     folder = tmp_path_factory.mktemp("home")
     write_result(folder / "results" / "dense", 41, 37, macs=120e9, method="dense")
-    for base in (0.5, 0.7, 0.9):
-        write_result(folder / "results" / f"svit-{base}", 37 + 4 * base, base=base)
+    for base, box in ((0.5, 44.1), (0.7, 45.4), (0.9, 46.0)):  # at 0.7 the paper has 45.5
+        write_result(folder / "results" / f"svit-{base}", box, base=base)
     (folder / "runs").mkdir()
     return folder / "runs"
 
@@ -41,7 +42,7 @@ def test_choices_change_chart_and_address_and_a_link_restores_them(tab, workbenc
 def test_the_ledger_is_filtered_by_clicks_and_the_rest_is_downloaded(tab, workbench, tmp_path):
     tab.goto(f"{workbench}/rates?view=Claims")
     tab.get_by_role("button", name="confirmed", exact=True).click()
-    tab.get_by_text("of 184 claims shown").wait_for()
+    tab.get_by_text(re.compile(r"^\d{1,2} of \d{3} claims shown")).wait_for()
     tab.wait_for_url("**verdict=confirmed**")
     settle(tab)
     with tab.expect_download() as waiting:

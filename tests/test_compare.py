@@ -19,7 +19,7 @@ from analysis import evaluations, render
 from svit import checkpoint, cli, compare
 from svit.compare_pace import Pace, in_words
 from svit.compare_plan import ALL_ROWS, CompareError, Job, Line, chosen, jobs, plan_text
-from svit.compare_row import Setting, run_row, state_of
+from svit.compare_row import Setting, run_row, state_of, weights_of
 from svit.config import PRESETS, load_config
 from svit.data.shapes import write_dataset
 from svit.detectors import build_detector
@@ -254,7 +254,7 @@ def test_a_broken_row_goes_on_where_it_was(
     assert run_row(one, setting, ALONE) and state_of(one, tmp_path) == "finished"
     assert learned.stat().st_mtime_ns == before
     weights = [
-        checkpoint.fingerprint(checkpoint.read(folder / "dense-seed0" / "model.safetensors").state)
+        checkpoint.fingerprint(checkpoint.read(weights_of(job("dense"), folder)).state)
         for folder in (tmp_path, made)
     ]
     assert weights[0] == weights[1]  # broken and unbroken, bit for bit

@@ -117,3 +117,13 @@ def test_every_preset_prunes_its_body_down_to_the_paper_s_last_ratio(preset: str
     targets = method.target_ratios()
     assert targets[:3] == [1.0] * 3 and targets == sorted(targets, reverse=True)
     assert targets[-1] == pytest.approx(1.0 if pruning.method == "dense" else 0.343)
+
+
+@pytest.mark.parametrize("eps", [1e-5, 1e-6])
+def test_the_eps_of_the_settings_reaches_the_norms_of_the_blocks(eps: float) -> None:
+    """The official sparse blocks have torch's 1e-5, dense ones 1e-6 (methods.md §6.6)."""
+    body = replace(PRESETS["vit-plain-nano"].backbone, embed_dim=24, norm_eps=eps)
+    model = build_backbone(body, PruningConfig())
+    assert {norm.eps for block in model.blocks for norm in (block.norm1, block.norm2)} == {eps}
+    of = {name: PRESETS[f"{name}-adapter-s"].backbone.norm_eps for name in ("svit", "vit", "evovit")}
+    assert of == {"svit": 1e-5, "vit": 1e-6, "evovit": 1e-6}

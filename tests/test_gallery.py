@@ -58,6 +58,15 @@ def test_rows_are_models_and_columns_pictures_on_one_scale(runs: list[Run]) -> N
     assert scales == {(2.5, 12.5)}  # the paper's nine gates: 3 to 12 layers
 
 
+def test_rows_that_look_alike_say_what_sets_them_apart(runs: list[Run], tmp_path: Path) -> None:
+    sampled = write_run(tmp_path / "s", (3,), {**PROVENANCE, "row": "svit", "inference": "sample"})
+    copy = write_run(tmp_path / "copy", (3,), {**PROVENANCE, "row": "svit", "inference": "sample"})
+    assert gallery.row_names([*runs, sampled]) == [
+        *("svit\nthreshold", "dense\nseed 4", "svit\nsample")
+    ]
+    assert gallery.row_names([sampled, copy]) == ["svit\ns", "svit\ncopy"]
+
+
 def test_the_table_holds_the_mean_usage_under_each_map(runs: list[Run]) -> None:
     table = drawn(runs).table
     assert len(table) == 12 and list(table["run"].unique()) == ["svit", "dense\nseed 4"]

@@ -32,12 +32,12 @@ def test_pairs_are_the_first_run_with_each_other_one(run, tmp_path):
     others = [write_run(tmp_path / name) for name in ("b", "c")]
     given = gather([run.path, tmp_path])
     assert [(pair[1].path.name, name) for pair, name in given.pairs()] == [
-        ("b", "discs-b"),
-        ("c", "discs-c"),
+        ("b", "discs-and-b"),
+        ("c", "discs-and-c"),
     ]
     out = ["--out", str(tmp_path / "out")]
     assert render.main(["deltas", str(run.path), *(str(other.path) for other in others), *out]) == 0
-    for name in ("discs-b", "discs-c"):
+    for name in ("discs-and-b", "discs-and-c"):
         assert (tmp_path / "out" / name / "deltas.png").is_file()
 
 

@@ -6,6 +6,7 @@ import io
 import math
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -281,16 +282,8 @@ def test_two_sessions_at_once_do_not_mix(session: Session, plain: Outcome) -> No
     other = Session(detector(seed=1))
     jobs = [(session, ()), (session, (Brush((5,), None, on=False),)), (other, ())] * 4
     expected = [plain, session.run(PICTURE, jobs[1][1]), other.run(PICTURE)] * 4
-    found: list[Outcome | None] = [None] * len(jobs)
-
-    def work(place: int) -> None:
-        found[place] = jobs[place][0].run(PICTURE, jobs[place][1])
-
-    threads = [threading.Thread(target=work, args=(place,)) for place in range(len(jobs))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        found = list(pool.map(lambda job: job[0].run(PICTURE, job[1]), jobs))
     assert all(same(a, b) for a, b in zip(found, expected, strict=True))
 
 
@@ -401,6 +394,21 @@ def test_a_workplace_holds_one_model(shelf: Path) -> None:
         assert again is one
     with place.session(second):
         assert place.holds(second) and not place.holds(first)
+
+
+def test_viewers_who_share_a_workplace_get_their_own_model_and_edits(shelf: Path) -> None:
+    place, off = Workplace(wait_s=60), (Brush((5,), None, on=False),)
+    jobs = [(path, edits) for path in sorted(shelf.glob("*")) for edits in ((), off)] * 3
+    expected = {job: Session.load(job[0]).run(PICTURE, job[1]) for job in jobs}
+
+    def work(job: tuple[Path, tuple[Edit, ...]]) -> Outcome:
+        with place.session(job[0]) as one:
+            return one.run(PICTURE, job[1])
+
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        found = list(pool.map(work, jobs))
+    assert all(same(one, expected[job]) for job, one in zip(jobs, found, strict=True))
+    assert not same(expected[jobs[0]], expected[jobs[2]])  # another model finds something else
 
 
 def test_a_second_job_waits_then_hears_why(shelf: Path) -> None:

@@ -10,6 +10,8 @@ import pytest
 from svit import cli
 from svit.data.statistics import describe, object_table
 
+ROOT = Path(__file__).resolve().parents[1]
+
 
 def found(image_id: int, category_id: int, bbox: list[float], area: float, crowd: int = 0) -> dict:
     place = {"image_id": image_id, "category_id": category_id, "bbox": bbox, "area": area}
@@ -66,3 +68,18 @@ def test_the_command_counts_what_is_left_after_repairs(
     (tmp_path / "data.json").write_text(json.dumps({**DATA, "annotations": annotations}))
     assert cli.main(["dataset", "statistics", f"{tmp_path}/data.json"]) == 0
     assert "3 images, 3 objects" in capsys.readouterr().out
+
+
+def test_the_page_on_shapes_shows_what_the_command_counted() -> None:
+    """`svit dataset statistics` wrote results/shapes-world/*.md; the page repeats them."""
+    page = (ROOT / "docs" / "shapes.md").read_text(encoding="utf-8")
+    counted = ROOT / "results" / "shapes-world"
+    for tables in (counted / "train.md").read_text(encoding="utf-8").strip().split("\n\n")[1:]:
+        assert tables in page
+    middle = [_middle((counted / f"{kind}-64.md").read_text()) for kind in ("uniform", "biased")]
+    assert f"mean distance from the middle is {middle[0]} instead of {middle[1]}" in page
+
+
+def _middle(text: str) -> str:
+    (line,) = [line for line in text.splitlines() if line.startswith("| middle of an object")]
+    return line.split(" | ")[1]

@@ -27,9 +27,10 @@ CHANGE_NAMES = {
     "extra": "no object",
 }
 EXTRA = "#648fff"
-GAP, TITLE = 0.03, 0.037  # between panels of a panel's width; above each of all panels' width
-WIDEST, TALLEST = 1064, 420  # screen pixels: the room of all panels, and of one
-LEGEND = 36  # screen pixels above the panels
+GAP = 0.03  # of a panel's width: between panels
+TITLE, LEGEND = 38, 36  # screen pixels: above each panel, above all
+WIDEST, TALLEST = 1064, (420, 560)  # screen pixels: all panels; the pictures of one row, of two
+SCREEN = ("width", "height")  # Vega's names of the chart's sides
 CANVAS = {"embedOptions": {"renderer": "canvas"}}  # four grids are too many elements for SVG
 
 
@@ -52,28 +53,25 @@ class Layout:
         return 2 if self.count == 4 and width > 1.2 * height else self.count
 
     @property
-    def step(self) -> tuple[float, float]:
-        """From one panel to the next, across and down."""
-        height, width = self.image_hw
-        return width * (1 + GAP), height + self.above
+    def rows(self) -> int:
+        return -(-self.count // self.columns)
 
     @property
-    def above(self) -> float:
-        """The titles' room above a panel."""
-        return self.columns * self.image_hw[1] * TITLE
-
-    @property
-    def extent(self) -> tuple[float, float]:
-        """Width and height of all panels with their titles."""
-        rows = -(-self.count // self.columns)
-        return self.columns * self.step[0] - self.image_hw[1] * GAP, rows * self.step[1]
+    def width(self) -> float:
+        """Source pixels of a row of panels."""
+        return self.image_hw[1] * (self.columns * (1 + GAP) - GAP)
 
     @property
     def height(self) -> int:
         """Of the chart, in screen pixels."""
-        width, height = self.extent
-        rows = -(-self.count // self.columns)
-        return int(min(WIDEST / width * height, TALLEST * rows)) + LEGEND
+        pictures = WIDEST / self.width * self.image_hw[0] * self.rows
+        return int(min(pictures, TALLEST[self.rows - 1])) + self.rows * TITLE + LEGEND
+
+    @property
+    def pixel(self) -> str:
+        """Screen pixels a source pixel, as an expression: all fits whatever room the page gives."""
+        room = f"(height - {self.rows * TITLE}) / {self.rows * self.image_hw[0]}"
+        return f"min(width / {self.width}, {room})"
 
 
 @dataclass(frozen=True)
@@ -187,24 +185,20 @@ def _whole(chart: alt.Chart, layout: Layout) -> alt.Chart:
 def _placed(chart: alt.Chart, layout: Layout, sized: bool = True) -> alt.Chart:
     """Rows of left, top, right and bottom in their panels; only the corner unless `sized`. Both axes
     have one scale, so that tokens stay square and all panels fit whatever room the page gives."""
-    across, down = layout.step
-    left = f"(datum.panel % {layout.columns}) * {across}"
-    upper = f"floor(datum.panel / {layout.columns}) * {down} + {layout.above}"
+    height, width = layout.image_hw
+    above = f"{TITLE} / {layout.pixel}"
+    left = f"(datum.panel % {layout.columns}) * {width * (1 + GAP)}"
+    upper = f"floor(datum.panel / {layout.columns}) * ({height} + {above}) + {above}"
     sides = {"x0": f"{left} + datum.left", "x1": f"{left} + datum.right"}
     sides |= {"y0": f"{upper} + datum.top", "y1": f"{upper} + datum.bottom"}
-    pixel = _pixel(layout)
-    x = alt.Scale(domainMin=0, domainMax=alt.ExprRef(f"width / {pixel}"), nice=False)
-    y = alt.Scale(domainMin=0, domainMax=alt.ExprRef(f"height / {pixel}"), nice=False, reverse=True)
+    ends = [
+        {"domainMin": 0, "domainMax": alt.ExprRef(f"{side} / {layout.pixel}")} for side in SCREEN
+    ]
+    x, y = alt.Scale(**ends[0], nice=False), alt.Scale(**ends[1], nice=False, reverse=True)
     placed = chart.transform_calculate(**sides).encode(
         x=alt.X("x0:Q", axis=None, scale=x), y=alt.Y("y0:Q", axis=None, scale=y)
     )
     return placed.encode(x2="x1", y2="y1") if sized else placed
-
-
-def _pixel(layout: Layout) -> str:
-    """Screen pixels a source pixel, as an expression."""
-    width, height = layout.extent
-    return f"min(width / {width}, height / {height})"
 
 
 def _framed(layout: Layout, dark: bool, *parts: alt.Chart) -> dict:
@@ -223,8 +217,8 @@ def _framed(layout: Layout, dark: bool, *parts: alt.Chart) -> dict:
 def _titles(layout: Layout, dark: bool) -> list[alt.Chart]:
     """Both lines above each panel, in a size that goes with the panel's."""
     ink, soft = ("#e6eaf0", "#9aa5b4") if dark else ("#1f2733", "#6b7686")
-    room = f"({layout.image_hw[1]} * {_pixel(layout)})"
-    size = f"clamp({layout.above * 0.36} * {_pixel(layout)}, 7, 14)"
+    room = f"({layout.image_hw[1]} * {layout.pixel})"
+    size = f"clamp({room} * 0.044, 9, 14)"
     style = {"align": "left", "baseline": "bottom", "limit": alt.ExprRef(room)}
     base = _placed(_whole(_table("titles"), layout), layout, sized=False)
     upper = base.mark_text(

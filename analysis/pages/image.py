@@ -33,7 +33,7 @@ HELP = {
 }
 
 
-@st.cache_data(max_entries=100, show_spinner=False)
+@st.cache_data(max_entries=24, show_spinner=False)
 def found_png(_view: View, key: tuple, score: float, shown: str, dark: bool) -> bytes:
     """The picture with boxes and masks."""
     sample, names = _view.sample, _view.run.class_names

@@ -112,7 +112,7 @@ def show(view: View, token: tuple[int, int], over: pd.DataFrame, layer: int) -> 
     shell.downloads(f"token-{view.image_id}-{token[0]}-{token[1]}", frame)
 
 
-@st.cache_data(max_entries=200, show_spinner=False)
+@st.cache_data(max_entries=24, show_spinner=False)
 def closeup(_view: View, key: tuple, token: tuple[int, int]) -> bytes:
     return token_maps.closeup(_view.sample.picture, _view.grid, token)
 

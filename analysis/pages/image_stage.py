@@ -51,7 +51,7 @@ def address(data: bytes, kind: str = "png") -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
-@st.cache_data(max_entries=300, show_spinner=False)
+@st.cache_data(max_entries=64, show_spinner=False)
 def overlay_address(_view: View, key: tuple, mode: str, layer: int, opacity: float) -> str:
     """The map of a mode over the picture."""
     sample = _view.sample
