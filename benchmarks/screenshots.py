@@ -40,7 +40,7 @@ class Shot:
 
 
 SHOTS = [
-    Shot("image", ""),
+    Shot("image", "?block=9"),
 ]
 
 

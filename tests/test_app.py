@@ -105,12 +105,12 @@ def test_opacity_changes_the_map_and_score_the_boxes_below(app, tmp_path):
     pictures = shown_pictures(page)
     page.slider(key="score").set_value(0.3).run()
     assert not page.exception
-    assert shown_pictures(page)[0] == pictures[0]  # the closeup of the token
-    assert shown_pictures(page)[1] != pictures[1]
+    assert shown_pictures(page)[0] != pictures[0]
+    assert shown_pictures(page)[1] == pictures[1]  # the closeup of the token
 
 
 def shown_pictures(page: AppTest) -> list[str]:
-    """Addresses of the pictures, by content: the token's closeup, the detections."""
+    """Addresses of the pictures, by content: the detections, the token's closeup."""
     shown = page.get("image") or page.get("imgs")  # Streamlit before it knew them in tests
     return [item.proto.imgs[0].url for item in shown]
 
@@ -329,6 +329,7 @@ def test_the_server_stays_on_this_machine():
         "enableXsrfProtection = true",
         'allowedHosts = ["localhost", "127.0.0.1"]',
         "gatherUsageStats = false",
+        "postScriptGC = false",
         'showErrorDetails = "none"',
     ):
         assert wanted in settings, wanted

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from driven import open_page, texts
+from driven import linked, open_page, texts
 from PIL import Image
 from runs import PROVENANCE
 from streamlit.testing.v1 import AppTest
@@ -165,6 +165,24 @@ def test_the_image_of_a_run_takes_the_masks_of_a_run(page, plain, tmp_path):
     assert not app.exception and "as run stripes stores it" in about(app)
     app.selectbox(key="lender").select("run stripes").run()
     assert not app.exception and metric(app, "Kept tokens")[0] == "50.0%"
+    again = page(source="recorded", lender="run stripes")  # as the address says it now
+    assert linked(app, "lender") == "run stripes" and metric(again, "Kept tokens")[0] == "50.0%"
+
+
+def test_a_damaged_checkpoint_is_named_and_the_others_work(page, tmp_path):
+    (tmp_path / "runs" / "torn.safetensors").write_bytes(b"no weights")
+    app = page(model="torn")
+    assert not app.exception and "torn.safetensors" in texts(app)
+    app.selectbox(key="model").select(NAME).run()
+    assert not app.exception and not app.error and about(app).startswith(NAME)
+
+
+def test_a_damaged_run_lends_nothing_and_the_page_says_why(page, plain, tmp_path):
+    write_recorded(tmp_path / "runs" / "torn", plain)
+    shard = next((tmp_path / "runs" / "torn").glob("*.tokens.parquet"))
+    shard.write_bytes(shard.read_bytes()[:-9])
+    app = page(source="recorded", lender="run torn")
+    assert not app.exception and shard.name in texts(app)
 
 
 def test_a_result_is_kept_as_a_run_and_its_name_is_checked(page, tmp_path):
@@ -219,7 +237,9 @@ def test_a_link_restores_picture_and_rules(page):
 def test_latency_is_measured_on_request_and_forgotten_with_the_edits(page, monkeypatch):
     times = {"variant": ["before", "after"] * 6, "round": np.repeat(range(6), 2)}
     race = Latency(pd.DataFrame({**times, "wall_s": [0.2, 0.1] * 6}), "cpu")
-    monkeypatch.setattr(Session, "race", lambda *wanted, **limits: race)  # `test_live` has real ones
+    monkeypatch.setattr(
+        Session, "race", lambda *wanted, **limits: race
+    )  # `test_live` has real ones
     app = page()
     assert metric(app, "Time") == ("–", "not measured")
     button(app, "Measure").click().run()

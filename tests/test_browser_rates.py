@@ -46,7 +46,7 @@ def test_the_ledger_is_filtered_by_clicks_and_the_rest_is_downloaded(tab, workbe
     tab.wait_for_url("**verdict=confirmed**")
     settle(tab)
     with tab.expect_download() as waiting:
-        tab.get_by_role("button", name="CSV").first.click()
+        tab.locator("[data-testid=stDownloadButton] button").first.click()
     waiting.value.save_as(tmp_path / "claims.csv")
     table = pd.read_csv(tmp_path / "claims.csv")
     assert waiting.value.suggested_filename == "claims.csv"

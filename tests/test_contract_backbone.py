@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from dataclasses import replace
 
@@ -23,12 +24,17 @@ NECKS = ("pyramid", "adapter")
 IMAGES = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))  # 4 x 6 tokens
 
 
-def backbone(name: str, neck: str = "pyramid", **options) -> Backbone:
-    """A row on a small body in which selections have something to choose and injectors do something."""
+@functools.cache
+def backbone(name: str, neck: str) -> Backbone:
+    """A row on a small body in which selections have something to choose and injectors do something.
+
+    Tests share it, and leave it as it was.
+    """
     torch.manual_seed(2)
     body = replace(PRESETS["vit-adapter-nano"].backbone, neck=neck, embed_dim=24, prior_dim=4)
     row = ROW[name]
-    model = build_backbone(body, PruningConfig(row.method, {**row.options, **options})).eval()
+    options = {**row.options, **({"inference": "topk"} if row.method == "svit" else {})}
+    model = build_backbone(body, PruningConfig(row.method, options)).eval()
     for block in model.blocks:
         torch.nn.init.normal_(block.attn.qkv.weight, std=0.4)
     for interaction in getattr(model, "interactions", ()):
@@ -85,11 +91,14 @@ def test_an_edit_is_what_is_used_and_recorded_and_leaves_nothing_behind(
 @pytest.mark.parametrize("name", [*REMOVING, *PRESERVING])
 def test_extractors_read_zeros_at_removed_tokens_and_features_at_preserved_ones(name: str) -> None:
     """Injectors write into all rows, also removed ones; what they wrote there must be gone again."""
-    options = {"inference": "topk"} if ROW[name].method == "svit" else {}
-    model, read = backbone(name, "adapter", **options), []
-    for interaction in model.interactions:
+    model, read = backbone(name, "adapter"), []
+    hooks = [
         interaction.extractor.register_forward_pre_hook(lambda _, inputs: read.append(inputs[1]))
+        for interaction in model.interactions
+    ]
     _, masks = look(model, IMAGES, [5, 6])
+    for hook in hooks:
+        hook.remove()
     for group, tokens in enumerate(read):
         dropped = tokens[~masks[3 * group + 2]]
         assert group == 0 or len(dropped)
@@ -125,5 +134,7 @@ def test_the_eps_of_the_settings_reaches_the_norms_of_the_blocks(eps: float) -> 
     body = replace(PRESETS["vit-plain-nano"].backbone, embed_dim=24, norm_eps=eps)
     model = build_backbone(body, PruningConfig())
     assert {norm.eps for block in model.blocks for norm in (block.norm1, block.norm2)} == {eps}
-    of = {name: PRESETS[f"{name}-adapter-s"].backbone.norm_eps for name in ("svit", "vit", "evovit")}
+    of = {
+        name: PRESETS[f"{name}-adapter-s"].backbone.norm_eps for name in ("svit", "vit", "evovit")
+    }
     assert of == {"svit": 1e-5, "vit": 1e-6, "evovit": 1e-6}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import altair as alt
 import pandas as pd
+import streamlit as st
 
 from analysis.pages.compare_panels import WORDS
 from analysis.pages.compare_parts import RUN_COLOURS
@@ -36,18 +37,25 @@ def life_strip(lives: pd.DataFrame, block: int) -> alt.LayerChart:
     return (cells + here).properties(height=height, padding=PADDING)
 
 
-def run_lines(
-    frame: pd.DataFrame, names: Sequence[str], block: int, *, y: str, title: str, dashes: str
-) -> alt.LayerChart:
-    """A line a run over the blocks (columns: run, block, `y`), dashed ones of column `dashes`, and the
-    shown block. Later lines are thinner, so that equal ones show side by side."""
+def show_lines(frame: pd.DataFrame, names: Sequence[str], block: int, **how: str) -> None:
+    """Draws `line_chart`, which stays the same while the block changes."""
+    tables = {"lines": frame, "here": pd.DataFrame({"block": [block]})}
+    spec = line_chart(tuple(names), **how) | {"datasets": tables}
+    st.vega_lite_chart(spec=spec, width="stretch", height=240)
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def line_chart(names: tuple[str, ...], y: str, title: str, dashes: str) -> dict:
+    """A line a run over the blocks, dashed ones of column `dashes`, and the shown block. Later lines are
+    thinner, so that equal ones show side by side. Tables: lines (run, block, `y`), here (block)."""
     x = alt.X("block:O", title="block", axis=alt.Axis(labelAngle=0))
     scale = alt.Scale(domain=list(names), range=list(RUN_COLOURS[: len(names)]))
     letter = "slice(datum.label, 0, 1)"  # the titles of the panels say the rest in the same colours
     key = alt.Legend(orient="top", title=None, labelExpr=letter, symbolType="stroke", offset=2)
     colour = alt.Color("run:N", scale=scale, legend=key, sort=None)
-    base = alt.Chart(frame).encode(x=x, color=colour)
-    tips = ["run", "block", *(alt.Tooltip(name, format=".1%") for name in (y, dashes))]
+    base = alt.Chart(alt.NamedData("lines")).encode(x=x, color=colour)
+    tips = [alt.Tooltip("run:N"), alt.Tooltip("block:O")]
+    tips += [alt.Tooltip(f"{name}:Q", format=".1%") for name in (y, dashes)]
     widths = alt.Scale(domain=list(names), range=WIDTHS[: len(names)])
     line = base.mark_line(point="transparent").encode(
         y=alt.Y(
@@ -60,12 +68,9 @@ def run_lines(
         tooltip=tips,
     )
     dashed = base.mark_line(strokeDash=[4, 3], strokeWidth=1.2, opacity=0.8).encode(y=f"{dashes}:Q")
-    here = (
-        alt.Chart(pd.DataFrame({"block": [block]}))
-        .mark_rule(color="#8a94a3", strokeDash=[2, 2])
-        .encode(x=x)
-    )
-    return (here + dashed + line).properties(height=240, padding=PADDING)
+    here = alt.Chart(alt.NamedData("here")).mark_rule(color="#8a94a3", strokeDash=[2, 2])
+    chart = here.encode(x=x) + dashed + line
+    return chart.properties(height=240, padding=PADDING).to_dict()
 
 
 MODULE_COLOURS = {

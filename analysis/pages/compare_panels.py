@@ -28,7 +28,7 @@ CHANGE_NAMES = {
 }
 EXTRA = "#648fff"
 GAP = 0.03  # of a panel's width: between panels
-TITLE, LEGEND = 38, 36  # screen pixels: above each panel, above all
+TITLE, LEGEND = 44, 36  # screen pixels: above each panel, above all
 WIDEST, TALLEST = 1064, (420, 560)  # screen pixels: all panels; the pictures of one row, of two
 SCREEN = ("width", "height")  # Vega's names of the chart's sides
 CANVAS = {"embedOptions": {"renderer": "canvas"}}  # four grids are too many elements for SVG

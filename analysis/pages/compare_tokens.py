@@ -271,14 +271,13 @@ def show_lines(view: Comparison, seen: Sequence[TokenTrace], block: int) -> None
     left, right = st.columns(2, gap="medium")
     with left:
         st.markdown("##### Kept tokens per block", help=HELP["kept"])
-        style = {"y": "ratio", "title": "kept tokens", "dashes": "target"}
-        st.altair_chart(compare_charts.run_lines(kept, view.names, block, **style), width="stretch")
+        how = {"y": "ratio", "title": "kept tokens", "dashes": "target"}
+        compare_charts.show_lines(kept, view.names, block, **how)
         shell.downloads(f"compare-kept-{view.image_id}", kept)
     with right:
         st.markdown("##### Same tokens as the first run", help=HELP["iou"])
-        style = {"y": "iou", "title": "IoU of the used tokens", "dashes": "chance"}
-        chart = compare_charts.run_lines(overlap, view.names, block, **style)
-        st.altair_chart(chart, width="stretch")
+        how = {"y": "iou", "title": "IoU of the used tokens", "dashes": "chance"}
+        compare_charts.show_lines(overlap, view.names, block, **how)
         shell.downloads(f"compare-overlap-{view.image_id}", overlap)
 
 

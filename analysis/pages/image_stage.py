@@ -160,7 +160,7 @@ def _chart(grid: TokenGrid, pictured: bool, words: Sequence[str], colours: Seque
     over = alt.selection_point(
         name="over", fields=["row", "column"], on="pointerover", clear="pointerout", empty=False
     )
-    cells = tokens.mark_rect(fillOpacity=0, cursor="pointer").encode(
+    cells = tokens.mark_rect(fillOpacity=0, cursor="pointer", aria=False).encode(
         tooltip=[
             alt.Tooltip("row:Q"),
             alt.Tooltip("column:Q"),

@@ -80,10 +80,11 @@ def lenders(job: Job) -> dict[str, Callable[[], TokenTrace | None]]:
     for name, path in shell.labels(shell.runs()).items() if job.key[2] == "run" else ():
         try:
             recording = open_run(path)
+            known = job.picture.image_id in recording.image_ids
         except RunError:  # its own page says what is wrong with it
             continue
-        if job.picture.image_id in recording.image_ids:
-            found[f"run {name}"] = partial(recording.trace, job.picture.image_id)
+        if known:
+            found[f"run {name}"] = partial(attempt, recording.trace, job.picture.image_id)
     return found
 
 

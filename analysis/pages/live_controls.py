@@ -76,11 +76,13 @@ def start_over() -> None:
 
 
 def forget_places(key: tuple) -> None:
-    """Brushed tokens belong to one picture and model: another `key` drops them."""
-    if st.session_state.get("places of") != key:
+    """Brushed tokens and lent masks belong to one picture and model: another `key` drops them."""
+    before = st.session_state.get("places of")
+    if before != key:
         st.session_state["places of"] = key
         st.session_state[MARKS] = []
-        st.session_state["lender"] = ""
+        if before is not None:  # else a link may name the lender
+            st.session_state["lender"] = ""
 
 
 def turn() -> int:
@@ -225,8 +227,7 @@ def rescuing(layers: tuple[int, ...], objects: pd.DataFrame | None) -> None:
 def borrowing(wanted: Wanted, lenders: Sequence[str]) -> Wanted:
     """Masks of others, and masks by chance."""
     options = ["", *lenders]
-    if st.session_state.get("lender", "") not in options:
-        st.session_state["lender"] = ""
+    shell.restore("lender", "", options)
     lender = st.selectbox(
         "Transplant the masks of",
         options,
@@ -234,6 +235,7 @@ def borrowing(wanted: Wanted, lenders: Sequence[str]) -> Wanted:
         key="lender",
         help=HELP["lender"],
     )
+    shell.remember(lender=lender or None)
     shell.restore("control", "none", CONTROLS)
     left, right = st.columns([3, 1], vertical_alignment="bottom")
     control = left.segmented_control(

@@ -21,7 +21,8 @@ from svit.types import Target, TokenTrace
 SAME = "no change"
 HELP = {
     "page": "The same picture through the same weights twice: as the model decides, and with the edits. "
-    "Edits go through the probes of the blocks; nothing of them stays in the model.",
+    "Edits go through the probes of the blocks; nothing of them stays in the model. A link restores all but "
+    "brushed tokens and uploads; to keep those, keep the result as a run.",
     "grid": "Kept tokens of this block / tokens that show image pixels, after the edits. White: pruned. "
     "Green and red: turned on and off by the edits, directly or because later gates decide otherwise.",
     "found": "Annotated objects found by a detection of their class with at least the score and a box IoU "
