@@ -41,6 +41,10 @@ class Shot:
 
 SHOTS = [
     Shot("image", "?block=9"),
+    Shot("compare", "compare?block=8"),
+    Shot("dataset", "dataset"),
+    Shot("rates", "rates?view=Claims"),
+    Shot("live", "live?forbid=True"),
 ]
 
 

@@ -39,7 +39,8 @@ def prepare_folder(folder: Path, snapshot_bytes: int) -> None:
     """Makes the output folder and proves that checkpoints will fit, before any time is spent.
 
     Args:
-        snapshot_bytes: expected size of a checkpoint; there must be room for one more than are kept.
+        snapshot_bytes: expected size of a checkpoint; there must be room for one more than are kept,
+            those that are there already included.
 
     Raises:
         SnapshotError: the folder cannot be made or written, or the disk is too full.
@@ -55,7 +56,8 @@ def prepare_folder(folder: Path, snapshot_bytes: int) -> None:
         raise SnapshotError(
             f"cannot write into {folder} ({error.strerror}); choose another --out folder"
         ) from error
-    needed = (KEPT + 1) * snapshot_bytes
+    held = len(paths(folder))  # of a training to be resumed: each makes room for a newer one
+    needed = max(1, KEPT + 1 - held) * snapshot_bytes
     if free < needed:
         raise SnapshotError(
             f"{folder}: checkpoints need {needed / 2**20:.0f} MiB and {free / 2**20:.0f} MiB are free; "

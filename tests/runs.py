@@ -126,7 +126,7 @@ def write_dense(path: Path, image_ids=(1, 2, 3), **changes) -> Run:
     return open_run(path)
 
 
-def write_misses(path: Path, method: str = "svit", find: bool = False) -> None:
+def write_misses(path: Path, method: str = "svit", find: bool = False) -> Run:
     """Runs whose second disc loses its tokens from block 5 on and, unless `find`, is missed."""
     with RunWriter(path, {**PROVENANCE, "method": method}) as writer:
         for image_id in (1, 2, 3):
@@ -139,3 +139,4 @@ def write_misses(path: Path, method: str = "svit", find: bool = False) -> None:
             if not find:
                 made["detections"] = made["detections"][:1]
             writer.add(**made)
+    return open_run(path)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from driven import charts, open_page, texts
-from runs import PROVENANCE, TARGETS, parts, trace_of, write_dense, write_run
+from runs import PROVENANCE, TARGETS, grid_for, parts, trace_of, write_dense, write_run
 from streamlit.testing.v1 import AppTest
 
 from analysis import comparison
@@ -154,6 +154,16 @@ def test_runs_of_other_depth_are_refused_with_the_reason(compare, tmp_path):
         writer.add(**{**made, "trace": short})
     page = compare(runs="a|b")
     assert not page.exception and "12 and 6 layers" in texts(page)
+
+
+def test_runs_with_another_grid_are_refused_with_the_reason(compare, tmp_path):
+    write_run(tmp_path / "a", (1,))
+    large = grid_for((120, 150), scale=2)
+    with RunWriter(tmp_path / "b", PROVENANCE) as writer:
+        writer.add(**{**parts(1), "trace": trace_of(1, large, np.zeros(large.grid_hw))})
+    page = compare(runs="a|b")
+    assert not page.exception and "cannot be laid over each other" in page.error[0].value
+    assert "record both with the same sizes" in texts(page)
 
 
 def test_without_annotations_the_rest_is_shown(compare, tmp_path):

@@ -117,6 +117,25 @@ def test_the_error_table_is_filtered(dataset, tmp_path):
     assert not page.exception and "No such object" in texts(page)
 
 
+def test_a_link_restores_a_missed_object_and_leads_to_both_runs(dataset, tmp_path):
+    write_misses(tmp_path / "sparse")
+    write_misses(tmp_path / "dense", "dense", find=True)
+    page = dataset(run="sparse", part="Errors", score="0.2", missed="2/1")
+    assert not page.exception and "ball in image 2" in texts(page)
+    assert "###### dense" in texts(page) and "The second run finds it" in texts(page)
+    links = {item.proto.label: item.proto.query_string for item in page.get("page_link")}
+    assert "block=5" in links["Open the image"] and "image=2" in links["Open the image"]
+    assert "runs=sparse%7Cdense" in links["Compare both runs on the image"]
+    assert texts(page).count("framework torchvision") == 2  # provenance of both
+
+
+def test_a_link_to_a_region_lists_its_images(dataset, tmp_path):
+    write_run(tmp_path / "discs", (1, 2, 3))
+    page = dataset(**{"part": "Objects", "group by": "region", "group": "inside"})
+    assert not page.exception and "Most used: inside" in texts(page)
+    assert len(page.get("page_link")) == 3
+
+
 def test_a_second_run_on_other_images_is_left_out_with_a_note(dataset, tmp_path):
     write_misses(tmp_path / "sparse")
     write_run(tmp_path / "strange", (8, 9))

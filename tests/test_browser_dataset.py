@@ -53,6 +53,8 @@ def test_a_link_restores_part_group_and_run(dataset):
     page = dataset("Objects", **{"group by": "class", "group": "ball"})
     page.get_by_text("Most used: ball").wait_for()
     assert page.locator("[data-testid=stPageLink]").count() == 5  # one ball an image
+    page.locator("path[aria-roledescription=point]").last.click()
+    page.get_by_text("Most used: background").wait_for()
 
 
 def test_a_click_on_a_point_opens_its_image(dataset):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import resource
 from collections.abc import Iterator
@@ -11,15 +10,15 @@ from pathlib import Path
 import pytest
 
 nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed (dev extra)")
-nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed (dev extra)")
+pytest.importorskip("nbclient", reason="nbclient is not installed (dev extra)")
 pytest.importorskip("ipykernel", reason="ipykernel is not installed (dev extra)")
 
+from notebooks import execute  # noqa: E402
+
 PROJECT = Path(__file__).resolve().parents[1]
-FOLDER = PROJECT / "notebooks"
+FOLDER = execute.FOLDER
 PATHS = sorted(FOLDER.glob("*.ipynb"))
-SECONDS = (
-    120  # of one processor; they take about a quarter of it, and a busy machine may stretch that
-)
+SECONDS = 120  # of one processor; about a quarter of it is used, and a busy machine stretches that
 BYTES = 1_200_000
 
 each = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
@@ -98,18 +97,10 @@ def test_a_fresh_kernel_shows_what_is_committed_and_leaves_nothing_behind(
 ) -> None:
     elsewhere, temporary = tmp_path / "elsewhere", tmp_path / "temporary"
     elsewhere.mkdir(), temporary.mkdir()
-    # the suite draws on no screen; a notebook draws into itself
-    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
-    environment |= {"PYTHONPATH": str(PROJECT), "TMPDIR": str(temporary)}
-    notebook = read(path)
-    for cell in code_cells(notebook):
-        cell.outputs, cell.execution_count = [], None
     before = files(FOLDER) | files(PROJECT / "demo") | files(PROJECT / "results")
     start = processor_seconds()
-    client = nbclient.NotebookClient(
-        notebook, timeout=600, resources={"metadata": {"path": str(elsewhere)}}
-    )
-    client.execute(env=environment)
+    environment = {"PYTHONPATH": str(PROJECT), "TMPDIR": str(temporary)}
+    notebook = execute.executed(path, elsewhere, **environment)
     assert processor_seconds() - start < SECONDS
     check_outputs(notebook)
     assert kinds(notebook) == kinds(read(path)), "execute it again, as notebooks/README.md says"
@@ -123,8 +114,9 @@ def test_what_is_committed_was_run_from_the_top_and_is_clean(path: Path) -> None
     assert path.stat().st_size < BYTES
     cells = code_cells(notebook)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
-    assert not any("execution" in cell.metadata for cell in cells)  # times of a run
-    assert set(notebook.metadata) <= {"kernelspec", "language_info"}
+    assert not any(cell.metadata for cell in notebook.cells)  # such as times of a run
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    assert notebook.metadata["language_info"] == {"name": "python"}
     check_outputs(notebook)
 
 

@@ -64,3 +64,10 @@ def test_the_closeup_shows_the_token_in_its_ring():
     assert shown[105, 80].tolist() == [0, 0, 0, 255]  # its neighbour
     assert shown[5, 105, 3] == 0  # above the picture
     assert shown[91, 105, :3].tolist() == levels(token_maps.RING)
+
+
+def test_painted_codes_have_their_colours_and_differences_are_white_at_zero():
+    pixels = token_maps.painted(np.array([[0, 1, 2]]), [None, "#ffffff", "#102030"], 0.5)
+    assert pixels[0, :, 3].tolist() == [0, 128, 128] and pixels[0, 2, :3].tolist() == [16, 32, 48]
+    blue, white, red = token_maps.differences(np.array([[-9, 0, 9]]), 9, 1.0)[0, :, :3].astype(int)
+    assert blue[2] > blue[0] and red[0] > red[2] and white.min() > 240

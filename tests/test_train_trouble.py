@@ -129,6 +129,19 @@ def test_a_full_disk_is_noticed_before_the_training(
         train(TINY, Pictures(), tmp_path)
 
 
+def test_checkpoints_that_are_there_need_no_room_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    for held, largest in ((0, 333), (1, 500), (2, 1000), (3, 1000)):
+        if held:
+            (tmp_path / f"model_000000{held}.pth").touch()
+        snapshots.prepare_folder(tmp_path, largest)
+        with pytest.raises(snapshots.SnapshotError, match="MiB are free"):
+            snapshots.prepare_folder(tmp_path, largest + 1)
+
+
 def test_an_output_that_cannot_be_written_is_noticed_before_the_training(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(TrainError, match="cannot write into .*file"):

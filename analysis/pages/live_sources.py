@@ -46,7 +46,7 @@ def choose_model(known: dict[str, Path]) -> Path:
         "Model",
         list(known),
         key="model",
-        help="Checkpoints (.safetensors) found below the chosen folders, and the shipped ones; `svit convert` "
+        help="Checkpoints (.safetensors) below the chosen folders, and the shipped ones; `svit convert` "
         "makes some of released weights. One is in memory at a time.",
     )
     shell.remember(model=name)
