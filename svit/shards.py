@@ -283,7 +283,9 @@ def check_shard(folder: Path, shard: dict[str, Any], thorough: bool) -> None:
     for kind, size in shard["bytes"].items():
         path = shard_path(folder, shard["name"], kind)
         if path.parent != folder:
-            raise RunError(f"{folder}: its manifest names {path}, outside of the run; do not trust it")
+            raise RunError(
+                f"{folder}: its manifest names {path}, outside of the run; do not trust it"
+            )
         if not path.is_file():
             raise _damaged(path, "the file is missing")
         if path.stat().st_size != size:

@@ -90,19 +90,18 @@ def write(folder: Path, snapshot: Snapshot) -> Path:
     try:
         for left_by_a_kill in folder.glob(".model_*.tmp"):
             left_by_a_kill.unlink()
-        with replacing(path) as temporary:
-            torch.save({"format": FORMAT, **snapshot}, temporary)
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            torch.save({"format": FORMAT, **snapshot}, file)
         with replacing(folder / MARKER) as temporary:
             temporary.write_text(path.name)
         for old in paths(folder)[KEPT:]:
             old.unlink()
-    except (
-        OSError,
-        RuntimeError,
-    ) as error:  # torch's own writer turns a full disk into RuntimeError
+    except (OSError, RuntimeError) as error:
+        # torch's writer makes a RuntimeError about positions of what the system said of the disk
+        reason = error.__context__ if isinstance(error.__context__, OSError) else error
         kept = ", ".join(old.name for old in paths(folder)) or "none"
         raise SnapshotError(
-            f"cannot write {path} ({error}); checkpoints still there: {kept}"
+            f"cannot write {path} ({reason}); checkpoints still there: {kept}. Make room and resume"
         ) from error
     return path
 

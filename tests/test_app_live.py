@@ -107,7 +107,7 @@ def test_selected_tokens_are_turned_off_in_the_chosen_blocks(page, plain):
     button(app, "All off").click().run()
     assert "all tokens off in blocks 5–6" in edits(app)[1]
     app.slider(key="block").set_value(5).run()
-    assert "Block 5: 0%" in texts(app)
+    assert "Block 5 keeps 0%" in texts(app)
     app.button(key="drop 1").click().run()
     assert len(edits(app)) == 1
 
@@ -230,7 +230,7 @@ def _busy(self, path):
 def test_a_link_restores_picture_and_rules(page):
     app = page(scene="42", block="7", remove="True", control="shuffle")
     assert not app.exception and not app.warning
-    assert "scene 42" in about(app) and "Block 7: " in texts(app)
+    assert "scene 42" in about(app) and "Block 7 keeps" in texts(app)
     assert len(edits(app)) == 2
 
 

@@ -43,7 +43,7 @@ def test_without_evaluations_the_page_tells_the_command_and_shows_the_paper(page
     app = page()
     assert not app.exception
     assert "No evaluation found" in texts(app) and "svit demo" in texts(app)
-    assert len(charts(app)) == 1 and "Printed in the paper" in texts(app)
+    assert len(charts(app)) == 1 and "In the paper" in texts(app)
 
 
 def test_results_beside_the_chosen_folder_make_a_curve(page, tmp_path):

@@ -174,7 +174,7 @@ def show(job: Job) -> None:
             model.mode in live.SHIFTED,
         )
     with right:
-        st.markdown("##### Edits, in the order they act", help=HELP["page"])
+        st.markdown("##### Edits in their order", help=HELP["page"])
         made = edits_of(wanted, lent)
         done = None if made is None else run(job, made[0])
         if made is not None:

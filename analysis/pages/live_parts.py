@@ -20,7 +20,7 @@ from svit.types import Detections, TokenGrid
 
 WIDTH = 2.7  # inches of a picture; words in it are readable in a third of a page
 SIDE = 640  # pixels of the picture behind the token grid
-GRID = 320  # pixels of the token grid's height for a square picture
+GRID = 342  # pixels of the token grid's height for a square picture, and of the margin below
 TALLEST = 1.1  # height / width of the tallest picture shown
 STATES = {
     "used": "rgba(0, 0, 0, 0)",
@@ -30,10 +30,10 @@ STATES = {
 }
 SIDES = {"before": "#9aa8b8", "after": "#00a0b8"}
 STATE_NAMES = {
-    "kept": "found before and after",
+    "kept": "found both times",
     "lost": "lost",
     "gained": "gained",
-    "missed": "missed before and after",
+    "missed": "missed both times",
 }
 
 
@@ -64,7 +64,7 @@ def frames_said(changed: pd.DataFrame) -> str:
     lost, gained, missed = (int(counts.get(state, 0)) for state in ("lost", "gained", "missed"))
     words = [f"red frame: {lost} lost by the edits"] * bool(lost)
     words += [f"green frame: {gained} gained"] * bool(gained)
-    words += [f"dotted: {missed} missed before and after"] * bool(missed)
+    words += [f"dotted: {missed} missed both times"] * bool(missed)
     return f"{', '.join(words)}.".capitalize() if words else ""
 
 
@@ -156,7 +156,7 @@ def _grid_chart(grid: TokenGrid) -> dict:
         ),
         chosen.mark_rect(filled=False, stroke="#ff3d9a", strokeWidth=2.5),
     ]
-    return alt.layer(*parts, padding=0).configure_view(strokeWidth=0).to_dict()
+    return alt.layer(*parts).configure_view(strokeWidth=0).to_dict()
 
 
 def selected(event: dict, tokens: pd.DataFrame) -> tuple[tuple[int, int], ...]:

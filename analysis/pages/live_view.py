@@ -92,7 +92,8 @@ def show_pictures(view: View, first: int) -> None:
         with place:
             show_side(view, side)
     frames = parts.frames_said(view.changed)
-    st.caption(f"Tokens: white is pruned; green and red turned on and off by the edits. {frames}")
+    said = "Tokens: white is pruned; green and red turned on and off by the edits."
+    st.caption(f"{said} {frames}", help=HELP["grid"])
 
 
 def show_side(view: View, side: str) -> None:
@@ -141,7 +142,7 @@ def show_tokens(view: View) -> None:
     trace, block = view.after.trace, st.session_state["block"]
     tokens = changes.token_frame(view.before.trace, trace, block - 1)
     kept = metrics.keep_ratios(trace)[block - 1]
-    st.markdown(f"##### Block {block}: {kept:.0%}", help=HELP["grid"])
+    st.markdown(f"##### Block {block} keeps {kept:.0%}")
     url = parts.address(view.job.picture.pixels, view.job.key)
     missed = view.changed[view.changed["state"] == "missed"]
     parts.show_grid(tokens, missed, trace.grid, url, grid_key())

@@ -98,7 +98,7 @@ def show_tradeoff(found: Collected) -> None:
     """Measured and printed trade-off side by side."""
     groups = rates.data_groups(found.results)
     results, timed = [], {}
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         kind = choose("AP of", "ap", KINDS, lambda one: {"box": "boxes", "mask": "masks"}[one])
         cost = choose("Against", "against", list(charts.COSTS), lambda one: charts.COSTS[one].label)
         if groups:
@@ -149,7 +149,7 @@ def show_measured(frame: pd.DataFrame, about: str, kind: str, cost: str) -> None
 
 def show_printed(kind: str, cost: str) -> None:
     """The paper's Table 5 as a chart of its own."""
-    st.markdown("##### Printed in the paper", help=shell.definition(HELP["printed"]))
+    st.markdown("##### In the paper", help=shell.definition(HELP["printed"]))
     printed = rates.printed_frame()
     st.altair_chart(charts.printed(printed, kind, cost), width="stretch")
     note = "" if cost in charts.PRINTED else "The paper prints no such costs; its speeds instead. "
@@ -182,7 +182,7 @@ def show_claims(found: Collected, key: tuple) -> None:
     """The ledger with filters."""
     table = ledger(found, key)
     st.markdown(f"##### {tables.counts(table)}", help=shell.definition(HELP["ledger"]))
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         pills = partial(st.pills, selection_mode="multi")
         verdicts = choose_several(pills, "Verdict", "verdict", list(charts.VERDICTS))
         places = choose_several(
@@ -230,7 +230,9 @@ def show_tables(found: Collected, key: tuple) -> None:
     made = tables.paper_tables(ledger(found, key))
     name = choose("Table of the paper", "table", TABLES)
     st.markdown(f"##### {tables.CAPTIONS[name]}", help=shell.definition(HELP["tables"]))
-    st.dataframe(charts.paired(made[name]), hide_index=True, height="content")
+    pinned = {"model": st.column_config.TextColumn(width="medium", pinned=True)}
+    shown = charts.paired(made[name])
+    st.dataframe(shown, hide_index=True, height="content", column_config=pinned)
     shell.downloads(name.lower(), made[name])
     others = tables.elsewhere(found.results)
     if len(others):

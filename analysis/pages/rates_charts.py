@@ -113,7 +113,8 @@ STAR = (
 
 def _x(cost: Cost) -> alt.X:
     if not cost.shares:
-        return alt.X("cost:Q", title=cost.title, scale=alt.Scale(zero=False, padding=24))
+        scale, axis = alt.Scale(zero=False, padding=24), alt.Axis(tickCount=6)
+        return alt.X("cost:Q", title=cost.title, scale=scale, axis=axis)
     axis = alt.Axis(format="%", values=[tenth / 10 for tenth in range(11)])  # none above 100 %
     return alt.X(
         "cost:Q", title=cost.title, axis=axis, scale=alt.Scale(zero=False, nice=False, padding=30)
