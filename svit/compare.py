@@ -36,12 +36,10 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from svit import checkpoint, launch
 from svit.compare_pace import in_words, measure
 from svit.compare_plan import CHANGED, NAMES, CompareError, Job, chosen, jobs, plan_text
-from svit.compare_row import FAILED, ROW, Setting, run_row, state_of
+from svit.compare_row import FAILED, ROW, Setting, check, run_row, state_of
 from svit.config import load_config
 from svit.detectors import build_detector
-from svit.feed import check_data
 from svit.launch import LaunchError
-from svit.loading import check_objects
 from svit.method_table import ROWS
 from svit.summary import write_text
 from svit.train import INTERRUPTED, TrainError
@@ -103,10 +101,10 @@ def run(args: argparse.Namespace) -> int:
     rows = chosen([name for name in args.rows.split(",") if name])
     planned = jobs(rows, _seeds(args.seeds), args.neck, args.size, args.overrides, args.steps)
     setting = _setting(args)
+    check(planned, setting)
     if args.dry_run:
         _tell(planned, setting, args)
         return 0
-    _check_data(planned[0], setting)
     _prepare_start(args)
     left = [job for job in planned if not (args.out / job.name / ROW).exists()]
     print(f"{len(planned) - len(left)} of {len(planned)} rows are finished already")
@@ -115,23 +113,6 @@ def run(args: argparse.Namespace) -> int:
     print(text, end="")
     write_text(args.out / TABLE, text)
     return code
-
-
-def _check_data(job: Job, setting: Setting) -> None:
-    """Refuses data that no row could be trained or measured on, before anything is written.
-
-    Raises:
-        CocoError, DataMismatch, ValueError: what is wrong, and the fix.
-    """
-    train_set, val_set = setting.data(job.config)
-    classes = job.config.detector.classes
-    check_data(train_set, classes, job.config.train.batch, world=1)
-    if len(val_set.class_names) != classes:
-        raise CompareError(
-            f"the validation images have {len(val_set.class_names)} classes, the training images "
-            f"{classes}; both need the same"
-        )
-    check_objects(val_set, setting.images)
 
 
 def _tell(planned: Sequence[Job], setting: Setting, args: argparse.Namespace) -> None:

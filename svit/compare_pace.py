@@ -14,7 +14,7 @@ from svit.data.coco import CocoDataset
 from svit.data.samples import to_device
 from svit.detectors import build_detector
 from svit.detectors.base import Detector
-from svit.feed import check_data, feed
+from svit.feed import feed
 from svit.inference import How, deciding, look
 from svit.optimise import Precision, build_optimizer
 
@@ -53,10 +53,9 @@ def measure(job: Job, setting: Setting, device: str) -> Pace:
     here is an upper bound: random weights find as many objects as a detector may return.
 
     Raises:
-        DataMismatch, CocoError, ValueError, ConfigError: as a training with these settings would.
+        CocoError, ConfigError: as a training with these settings would.
     """
     train_set, val_set = setting.data(job.config)
-    check_data(train_set, job.config.detector.classes, job.config.train.batch, world=1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.seed)
         detector = build_detector(job.config).to(device)

@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,10 @@ from svit.data.coco import CocoDataset, find_coco
 from svit.detectors import build_detector
 from svit.detectors.base import Detector
 from svit.evaluate import evaluate
-from svit.feed import fingerprint
+from svit.feed import check_data, fingerprint
+from svit.inference import ALONE
 from svit.launch import Ranks
-from svit.loading import load_detector
+from svit.loading import check_objects, load_detector
 from svit.method_table import stages
 from svit.summary import SUMMARY, write_text
 from svit.train import train
@@ -75,6 +76,28 @@ class Setting:
         return min(self.images or len(val_set), len(val_set))
 
 
+def check(planned: Sequence[Job], setting: Setting) -> None:
+    """Refuses, before anything is written, what no row could use and folders of another comparison.
+
+    Raises:
+        CompareError: a row's folder was begun with other settings, or the two splits differ.
+        CocoError, DataMismatch, ValueError: wrong annotations, too few images, no objects.
+    """
+    config = planned[0].config  # data and classes are those of all rows
+    train_set, val_set = setting.data(config)
+    check_data(train_set, config.detector.classes, config.train.batch, world=1)
+    if val_set.class_names != train_set.class_names:
+        raise CompareError(
+            f"the training images have the classes {', '.join(train_set.class_names)}, the "
+            f"validation images {', '.join(val_set.class_names)}; both need the same"
+        )
+    check_objects(val_set, setting.images)
+    begun = [job for job in planned if (setting.out / job.name / PLAN).exists()]
+    start = checkpoint.read_foreign(setting.start).state if begun else {}
+    for job in begun:
+        _check_same(_Making(job, setting, ALONE, train_set, val_set), start)
+
+
 def run_row(job: Job, setting: Setting, ranks: Ranks) -> bool:
     """Trains and evaluates one row, or goes on with it. Returns: False if a signal ended it.
 
@@ -109,8 +132,8 @@ class _Making:
 
     def make(self) -> bool:
         begin, start = time.time(), checkpoint.read_foreign(self.setting.start).state
-        facts = self._facts(start)
-        self._on_first(lambda: _claim(self.folder, facts))
+        facts = self.facts(start)
+        self._on_first(lambda: self._claim(start))
         if not self.model.exists() and not self._train():
             return False
         detector = load_detector(self.model, self.job.config.framework)
@@ -123,7 +146,7 @@ class _Making:
         self._on_first(lambda: self._finish({**facts, "seconds_of_this_call": seconds}))
         return True
 
-    def _facts(self, start: dict[str, torch.Tensor]) -> dict[str, Any]:
+    def facts(self, start: dict[str, torch.Tensor]) -> dict[str, Any]:
         """What the row follows from, beside the code."""
         steps = self.job.steps(len(self.train_set))
         return {
@@ -138,6 +161,13 @@ class _Making:
             "val_sha256": provenance.data_hash(self.val_set),
             "config": to_dict(self.job.config),
         }
+
+    def _claim(self, start: dict[str, torch.Tensor]) -> None:
+        """Writes down what the folder is for, or proves that it is for the same."""
+        _check_same(self, start)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / FAILED).unlink(missing_ok=True)
+        write_text(self.folder / PLAN, json.dumps(self.facts(start), indent=1))
 
     def _on_first(self, action: Callable[[], object]) -> None:
         """Lets the first process act; the others wait, and end with the same words after a failure."""
@@ -225,20 +255,23 @@ class _Making:
             path.unlink(missing_ok=True)
 
 
-def _claim(folder: Path, facts: dict[str, Any]) -> None:
-    """Writes down what the folder is for, or proves that it is for the same."""
-    plan, path = json.loads(json.dumps(facts)), folder / PLAN
-    if path.exists():
-        lines = snapshots.differences(json.loads(path.read_text(encoding="utf-8")), plan)
-        if lines:
-            found = "\n  ".join(line.replace("in the checkpoint", "there") for line in lines)
-            raise CompareError(
-                f"{folder} belongs to another comparison:\n  {found}\n"
-                "give the same settings again, or choose another --out folder"
-            )
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / FAILED).unlink(missing_ok=True)
-    write_text(path, json.dumps(plan, indent=1))
+def _check_same(making: _Making, start: dict[str, torch.Tensor]) -> None:
+    """Proves that the plan in a row's folder, if there is one, is the one that is to be made.
+
+    Raises:
+        CompareError: what differs.
+    """
+    path = making.folder / PLAN
+    if not path.exists():
+        return
+    plan = json.loads(json.dumps(making.facts(start)))
+    lines = snapshots.differences(json.loads(path.read_text(encoding="utf-8")), plan)
+    if lines:
+        found = "\n  ".join(line.replace("in the checkpoint", "there") for line in lines)
+        raise CompareError(
+            f"{making.folder} belongs to another comparison:\n  {found}\n"
+            "give the same settings again, or choose another --out folder"
+        )
 
 
 def _numbers(path: Path) -> dict[str, float | None]:

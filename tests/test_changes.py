@@ -92,6 +92,15 @@ def test_ratios_stand_beside_each_other_and_their_mean_is_over_gated_blocks():
     assert changes.kept_share(before, TARGETS) == pytest.approx(own)
 
 
+def test_costs_are_told_with_their_change():
+    before, after = two_traces()
+    share, points = changes.kept_change(before, after, TARGETS)
+    shares = [changes.kept_share(one, TARGETS) for one in (before, after)]
+    assert share == shares[1] and points == pytest.approx(100 * (shares[1] - shares[0]))
+    total, change = changes.macs_change(pd.Series([3.0, 1.0]), pd.Series([2.0, 1.0]))
+    assert (total, change) == (3.0, -0.25)
+
+
 def test_frames_lie_just_outside_of_their_boxes():
     ax = Figure().subplots()
     ax.set(xlim=(0, 100), ylim=(100, 0))

@@ -18,7 +18,7 @@ import svit.compare_row
 from analysis import evaluations, render
 from svit import checkpoint, cli, compare
 from svit.compare_pace import Pace, in_words
-from svit.compare_plan import ALL_ROWS, CompareError, Job, Line, chosen, jobs, plan_text
+from svit.compare_plan import ALL_ROWS, Job, Line, chosen, jobs, plan_text
 from svit.compare_row import Setting, run_row, state_of, weights_of
 from svit.config import PRESETS, load_config
 from svit.data.shapes import write_dataset
@@ -147,7 +147,7 @@ def test_wrong_options_are_refused_in_a_sentence(
     ("change", "sentence"),
     [
         (lambda data: data.update(annotations=[]), "has an object to find"),
-        (lambda data: data["categories"].append({"id": 99, "name": "more"}), "have 9 classes"),
+        (lambda data: data["categories"].append({"id": 99, "name": "more"}), "both need the same"),
     ],
 )
 def test_data_that_no_row_could_use_is_refused_before_anything_is_written(
@@ -260,12 +260,19 @@ def test_a_broken_row_goes_on_where_it_was(
     assert weights[0] == weights[1]  # broken and unbroken, bit for bit
 
 
-def test_a_folder_of_another_comparison_is_refused(made: Path, data: Path, start: Path) -> None:
-    setting = Setting(made, str(data), start, images=1, calibration=1)
-    with pytest.raises(
-        CompareError, match="belongs to another comparison:\n  images: 2 there, 1 now"
-    ):
-        run_row(job("dense"), setting, ALONE)
+def test_a_folder_of_another_comparison_is_refused_also_where_its_rows_are_finished(
+    made: Path, data: Path, start: Path, capsys: pytest.CaptureFixture
+) -> None:
+    command = words(data, made, start, "ats-preserve,dense")
+    before = {path: path.stat().st_mtime_ns for path in made.rglob("*")}
+    for changed in (["--dry-run"], []):
+        others = [*command[: -len(SMALL)], "--images", "1", *changed, *SMALL, "train.rate=0.5"]
+        assert cli.main(others) == 2
+        found = capsys.readouterr().err
+        assert "dense-seed0 belongs to another comparison:" in found
+        assert "images: 2 there, 1 now" in found
+        assert "config.train.rate: 0.0003 there, 0.5 now" in found
+    assert before == {path: path.stat().st_mtime_ns for path in made.rglob("*")}
 
 
 def test_a_failed_row_is_noted_and_the_next_one_begins(

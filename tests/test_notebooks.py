@@ -97,7 +97,7 @@ def test_a_fresh_kernel_shows_what_is_committed_and_leaves_nothing_behind(
 ) -> None:
     elsewhere, temporary = tmp_path / "elsewhere", tmp_path / "temporary"
     elsewhere.mkdir(), temporary.mkdir()
-    before = files(FOLDER) | files(PROJECT / "demo") | files(PROJECT / "results")
+    before = files(FOLDER) | files(PROJECT / "demo")
     start = processor_seconds()
     environment = {"PYTHONPATH": str(PROJECT), "TMPDIR": str(temporary)}
     notebook = execute.executed(path, elsewhere, **environment)
@@ -105,7 +105,7 @@ def test_a_fresh_kernel_shows_what_is_committed_and_leaves_nothing_behind(
     check_outputs(notebook)
     assert kinds(notebook) == kinds(read(path)), "execute it again, as notebooks/README.md says"
     assert not list(elsewhere.iterdir())
-    assert files(FOLDER) | files(PROJECT / "demo") | files(PROJECT / "results") == before
+    assert files(FOLDER) | files(PROJECT / "demo") == before
 
 
 @each

@@ -33,7 +33,7 @@ def life_strip(lives: pd.DataFrame, block: int) -> alt.LayerChart:
     here = base.transform_filter(alt.datum.block == block).mark_rect(
         filled=False, stroke=HERE, strokeWidth=2.5
     )
-    height = 30 * lives["run"].nunique() + 84
+    height = 32 * lives["run"].nunique() + 92
     return (cells + here).properties(height=height, padding=PADDING)
 
 
@@ -123,5 +123,5 @@ def cost_bars(frame: pd.DataFrame, names: Sequence[str]) -> alt.Chart:
                 alt.Tooltip("share", format=".1%", title="of the network"),
             ],
         )
-        .properties(height=34 * len(names) + 112, padding=PADDING)
+        .properties(height=34 * len(names) + 136, padding=PADDING)
     )

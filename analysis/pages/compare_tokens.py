@@ -25,6 +25,7 @@ SIDES = {  # `comparison.SIDES` in words
     "only by this run": "#ffb000",
     "used by both": None,
 }
+SHARES = {"none": 0.0, "a quarter": 0.25, "half": 0.5, "three quarters": 0.75, "all": 1.0}
 HELP = {
     "States": "Tokens used by the block show the picture. A pruned token stays in the feature map, and "
     "a later block may use it again. Blocks without a gate use all tokens.",
@@ -112,7 +113,7 @@ def show_panels(
     """The chart, and what can be downloaded of it."""
     grid, titles = seen[0].grid, panel_titles(view, seen, shown, layer)
     layout = Layout(len(titles), grid.image_hw)
-    words = legend(view, seen, shown)
+    words = legend(view, shown)
     spec = compare_panels.token_chart(layout, grid, len(seen), seen[0].layers, words, shell.dark())
     urls = map_addresses(view, view.key, seen, shown, layer, opacity)
     chosen = [] if token is None else [token]
@@ -151,7 +152,7 @@ def usage_limits(view: Comparison) -> tuple[int, int]:
     return layers - len(comparison.deciding_layers(view.runs)), layers
 
 
-def legend(view: Comparison, seen: Sequence[TokenTrace], shown: str) -> dict[str, str]:
+def legend(view: Comparison, shown: str) -> dict[str, str]:
     """Words and colours above the panels."""
     if shown == "States":
         return dict(zip(WORDS[1:], token_maps.STATE_COLOURS.values(), strict=True))
@@ -164,7 +165,10 @@ def legend(view: Comparison, seen: Sequence[TokenTrace], shown: str) -> dict[str
         return {
             f"{step:+d}".replace("+0", "0"): to_hex(scale(0.5 + step / 2 / reach)) for step in steps
         }
-    low, high = usage_limits(view) if shown == "Usage" else (0, seen[0].layers)
+    if shown == "Agreement":
+        scale = colormaps["inferno"]
+        return {word: to_hex(scale(share)) for word, share in SHARES.items()}
+    low, high = usage_limits(view)
     scale = colormaps["inferno"].resampled(high - low + 1)
     return {str(low + step): to_hex(scale(step)) for step in range(scale.N)}
 
@@ -194,9 +198,9 @@ def map_addresses(
         limits = usage_limits(_view)
         maps = [token_maps.usage(metrics.usage(trace), limits, opacity) for trace in _seen]
     else:
-        counts = comparison.users(_seen)[layer], comparison.unanimous(_seen)
-        limits = (0, first.layers)
-        maps = [token_maps.usage(values, limits, opacity) for values in counts]
+        users, alike = comparison.users(_seen)[layer], comparison.unanimous(_seen)
+        parts = (users, len(_seen)), (alike, first.layers)
+        maps = [token_maps.usage(counts, (0, most), opacity) for counts, most in parts]
     cut = (token_maps.cut(pixels, first.grid) for pixels in maps)
     return [address(token_maps.encoded(pixels)) for pixels in cut]
 

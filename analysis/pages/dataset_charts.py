@@ -149,7 +149,7 @@ def region_lines(frame: pd.DataFrame, targets: Sequence[float]) -> alt.LayerChar
 def group_bars(groups: pd.DataFrame, by: str, layers: int) -> alt.LayerChart:
     """Blocks that use the tokens of objects, by size or class; lines are 90 % of the objects."""
     picked, order = _picked(by), groups[by].tolist()
-    y = alt.Y(f"{by}:N", title=None, sort=order, axis=alt.Axis(labelLimit=160))
+    y = alt.Y(f"{by}:N", title=None, sort=order, axis=alt.Axis(labelLimit=160, labelOverlap=False))
     scale = alt.Scale(domain=[0, layers])
     ends = [alt.Tooltip(name, format=".2f") for name in ("mean", "low", "high", "excess")]
     bars = (
@@ -176,7 +176,7 @@ def group_bars(groups: pd.DataFrame, by: str, layers: int) -> alt.LayerChart:
         .mark_text(align="left", dx=5, color="white", fontSize=11)
         .encode(y=y, x=alt.datum(0), text="objects:Q")
     )
-    return (bars + spread + count).properties(height=25 * len(groups) + 48, padding=PADDING)
+    return (bars + spread + count).properties(height=25 * len(groups) + 60, padding=PADDING)
 
 
 def budget_points(frame: pd.DataFrame, measure: str) -> alt.Chart:

@@ -119,7 +119,7 @@ def show_behind(survey: Survey, frame: pd.DataFrame, by_image: pd.DataFrame) -> 
         ranked = drilldown.region_usage(by_image, group)
     else:
         ranked = drilldown.objects_of(frame, by, group)
-    ends(survey, ranked, "{:.1f} blocks", f"used: {shell.plain(group)}")
+    ends(survey, ranked, "{:.1f}", f"used: {shell.plain(group)}, blocks")
     shell.downloads("dataset-group", ranked)
 
 

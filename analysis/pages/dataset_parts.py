@@ -101,7 +101,7 @@ def gallery(survey: Survey, rows: Sequence[dict[str, Any]], **more: object) -> N
                     IMAGE_PAGE,
                     label=f"**{shell.plain(row['text'])}** · {shell.plain(str(image_id))}",
                     query_params=link(survey.run, image_id, **more),
-                    help="Opens the image.",
+                    help=f"Opens image {shell.plain(str(image_id))}.",
                 )
 
 

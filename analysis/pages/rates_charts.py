@@ -139,7 +139,7 @@ def printed(frame: pd.DataFrame, kind: str, cost: str) -> alt.LayerChart:
     column = PRINTED.get(cost, PRINTED["speed"])
     rows = frame.assign(ap=frame[f"{kind}_ap"], cost=frame[column]).dropna(subset=["ap", "cost"])
     shares = column == "base_ratio"
-    title = "base keep ratio (paper)" if shares else "images a second, A100 (paper)"
+    title = "base keep ratio (paper)" if shares else "images/s, A100 (paper)"
     chart = alt.Chart(rows).encode(
         x=_x(Cost("", column, title, shares)),
         y=alt.Y(
