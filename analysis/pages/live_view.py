@@ -100,7 +100,8 @@ def show_side(view: View, side: str) -> None:
     """The detections of one side."""
     st.markdown(f"##### {side.capitalize()}", help=HELP["found"])
     ratio = parts.shape(view.before.trace.grid)
-    drawn = parts.found_png(view.draw(side), (*view.key, side), ratio, shell.dark())
+    shown = side if view.after.edits else "before"  # without edits both are one picture
+    drawn = parts.found_png(view.draw(shown), (*view.key, shown), ratio, shell.dark())
     st.image(drawn, width="stretch", alt=f"Detections {side} the edits")
 
 
