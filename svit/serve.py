@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -22,8 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=8501, help="of the local address (8501)")
 
 
-def run(args: argparse.Namespace) -> int:
-    return subprocess.run(command(args.port, args.runs or ()), cwd=ROOT).returncode
+def run(args: argparse.Namespace) -> NoReturn:
+    """`svit app`: this process becomes the server, so that a signal to it ends the server."""
+    words = command(args.port, args.runs or ())
+    os.chdir(ROOT)
+    os.execv(words[0], words)
 
 
 def command(port: int, runs: Sequence[Path] = ()) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -192,6 +193,14 @@ def test_the_app_is_started_with_streamlit_and_the_folders_of_runs(tmp_path: Pat
     assert words[1:4] == ["-m", "streamlit", "run"] and Path(words[4]).is_file()
     assert words[5:] == ["--server.port", "8600", "--", "--runs", str(tmp_path)]
     assert "--" not in serve.command(8600)
+
+
+def test_the_process_of_svit_app_becomes_the_server(monkeypatch):
+    begun = []
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(os, "execv", lambda path, words: begun.append((path, words)))
+    serve.run(argparse.Namespace(port=8600, runs=None))
+    assert begun == [(sys.executable, serve.command(8600))]
 
 
 def test_a_folder_of_runs_that_is_not_there_is_named(

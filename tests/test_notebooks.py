@@ -18,7 +18,7 @@ from notebooks import execute  # noqa: E402
 PROJECT = Path(__file__).resolve().parents[1]
 FOLDER = execute.FOLDER
 PATHS = sorted(FOLDER.glob("*.ipynb"))
-SECONDS = 120  # of one processor; about a quarter of it is used, and a busy machine stretches that
+SECONDS = 120  # of one processor; they take up to a third of it, more on a busy machine
 BYTES = 1_200_000
 
 each = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
