@@ -31,7 +31,8 @@ def run(args: argparse.Namespace) -> NoReturn:
 
 
 def command(port: int, runs: Sequence[Path] = ()) -> list[str]:
-    """Streamlit's command line. It runs in the checkout, whose `.streamlit/config.toml` it reads.
+    """Streamlit's command line. It runs in the checkout, whose `.streamlit/config.toml` it reads; folders
+    in the checkout are named from there, as pages show them.
 
     Raises:
         FileNotFoundError: this installation is not a checkout.
@@ -46,4 +47,9 @@ def command(port: int, runs: Sequence[Path] = ()) -> list[str]:
             f"no {app}: the app runs from a checkout; clone it, then `make app`"
         )
     words = [sys.executable, "-m", "streamlit", "run", str(app), "--server.port", str(port)]
-    return [*words, "--", "--runs", *map(str, map(Path.resolve, runs))] if runs else words
+    return [*words, "--", "--runs", *map(_from_checkout, runs)] if runs else words
+
+
+def _from_checkout(folder: Path) -> str:
+    whole = folder.resolve()
+    return str(whole.relative_to(ROOT) if whole.is_relative_to(ROOT) else whole)

@@ -193,6 +193,7 @@ def test_the_app_is_started_with_streamlit_and_the_folders_of_runs(tmp_path: Pat
     assert words[1:4] == ["-m", "streamlit", "run"] and Path(words[4]).is_file()
     assert words[5:] == ["--server.port", "8600", "--", "--runs", str(tmp_path)]
     assert "--" not in serve.command(8600)
+    assert serve.command(8600, [ROOT / "demo" / "runs"])[-1] == str(Path("demo", "runs"))
 
 
 def test_the_process_of_svit_app_becomes_the_server(monkeypatch):
