@@ -6,8 +6,9 @@
 On two generated runs of 50 x 84 tokens, 12 blocks, scores, pictures and detections, it measures
 
 - opening: from the start of the navigation until the page's own content is painted (the picture or the
-  first chart), and until all of it stands. Each repeat is a new visitor: a browser without cache, a
-  server that knows the run. The first visit of all, which loads the program, is reported apart;
+  first chart), and until all of it stands. Each repeat is a new visitor, a browser without cache before
+  a server that knows the run, who then opens the page again. The first visit of all, which loads the
+  program, is reported apart;
 - the block slider (an arrow key) and a click on a token: from the input event until the server has
   answered, everything new is in the page, and a frame is painted;
 - memory of the server over 200 interactions.
@@ -89,19 +90,21 @@ LISTEN = """() => {
 
 
 def openings(browser: Browser, url: str, repeats: int) -> Iterator[dict[str, Any]]:
-    """Times to open each page, in turn, so that a drift of the machine meets them alike."""
+    """Times to open each page as a new visitor and once more, in turn, so that a drift of the machine
+    meets them alike."""
     for turn in range(repeats):
         for name, path in PAGES.items():
-            yield {"measure": f"open {name}", "turn": turn, **opening(browser, f"{url}/{path}")}
+            with opened(browser) as page:
+                for measure in (f"open {name}", f"open {name} again"):
+                    yield {"measure": measure, "turn": turn, **opening(page, f"{url}/{path}")}
 
 
-def opening(browser: Browser, address: str) -> dict[str, float]:
+def opening(page: Page, address: str) -> dict[str, float]:
     """Seconds until content is painted (`seconds`) and until all stands (`whole`)."""
-    with opened(browser) as page:
-        page.add_init_script(f"({WATCH})({json.dumps([CONTENT, READY])})")
-        page.goto(address, wait_until="commit")
-        page.wait_for_function("window.whole")
-        useful, whole = page.evaluate("[window.useful, window.whole]")
+    page.add_init_script(f"({WATCH})({json.dumps([CONTENT, READY])})")
+    page.goto(address, wait_until="commit")
+    page.wait_for_function("window.whole")
+    useful, whole = page.evaluate("[window.useful, window.whole]")
     return {"seconds": useful / 1000, "whole": whole / 1000}
 
 
@@ -213,15 +216,12 @@ def measured(repeats: int) -> tuple[pd.DataFrame, dict[str, Any]]:
         for seed, name in enumerate(("first", "second")):
             write_everything(Path(folder) / name, IMAGES, seed, scored=True)
         with chromium() as browser, served(Path(folder)) as server:
-            rows = [
-                {
-                    "measure": "first open",
-                    "turn": 0,
-                    **opening(browser, f"{server.url}/{PAGES['Image']}"),
-                }
-            ]
+            with opened(browser) as page:
+                first = opening(page, f"{server.url}/{PAGES['Image']}")
+            rows = [{"measure": "first open", "turn": 0, **first}]
             for path in PAGES.values():
-                opening(browser, f"{server.url}/{path}")
+                with opened(browser) as page:
+                    opening(page, f"{server.url}/{path}")
             rows += openings(browser, server.url, repeats)
             rows += explored(browser, server, repeats)
     load.append(os.getloadavg()[0])
