@@ -7,7 +7,7 @@ frame(results)
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -194,6 +194,30 @@ def frame(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
         for one in evaluations
     ]
     return pd.DataFrame(rows)
+
+
+def rate_frame(results: Sequence[Evaluation]) -> pd.DataFrame:
+    """`frame` with two columns more, for AP against cost; empty without a result.
+
+    dense: prunes nothing; series: what a line joins (`series`).
+    """
+    table = frame(results)
+    if not len(table):
+        return table
+    dense = [one.facts.method == "dense" for one in results]
+    return table.assign(dense=dense, series=series(results))
+
+
+def series(results: Sequence[Evaluation]) -> list[str]:
+    """One line a model kind, size and way of deciding; presets differ within a line by their ratio."""
+    names = []
+    for one in results:
+        facts = one.facts
+        framework, inference, intervention = facts.source
+        special = "" if intervention == "learned" else intervention
+        parts = [f"{facts.model} {facts.size} {facts.neck}", framework, inference, special]
+        names.append(", ".join(filter(None, parts)))
+    return names
 
 
 def same_data(evaluations: Iterable[Evaluation]) -> None:

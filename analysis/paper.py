@@ -18,7 +18,6 @@ from matplotlib.figure import Figure
 
 from analysis import averages, claims, evaluations, figures, labels, metrics, speeds
 from analysis.census import Census, census
-from analysis.evaluations import Evaluation
 from analysis.measurements import Sources
 from analysis.products import (
     LEGEND,
@@ -34,8 +33,6 @@ from analysis.products import (
 )
 from svit.store import Run
 from svit.types import ImageId, TokenGrid
-
-NOTE = 0.5  # inches: what stands above a panel of bars
 
 
 def heatmap(run: Run, options: argparse.Namespace) -> Iterator[Product]:
@@ -184,12 +181,10 @@ def tradeoff(sources: Sources, options: argparse.Namespace) -> Iterator[Product]
     """
     results = sources.evaluations
     evaluations.same_data(results)
-    frame = evaluations.frame(results)
-    frame["dense"] = [one.facts.method == "dense" for one in results]
-    frame["series"] = series(results)
+    frame = evaluations.rate_frame(results)
     published = all(one.facts.data.startswith("COCO") for one in results)
     costs = {"base_ratio": "base keep ratio", "gmacs_backbone": "GMACs of the backbone"}
-    timed = speeds.of_results(results, sources.speeds)
+    timed = speeds.speed_frames(results, sources.speeds)
     for kind in ("box", "mask"):
         figure, axes = _tradeoff_axes(3 if published else 2)
         for ax, (x, label) in zip(axes, costs.items(), strict=False):
@@ -201,7 +196,7 @@ def tradeoff(sources: Sources, options: argparse.Namespace) -> Iterator[Product]
         _legend_below(figure, axes)
         yield Product(f"tradeoff-{kind}", figure, frame)
         if timed:
-            yield _timed(frame, timed, kind)
+            yield _timed(timed, kind)
 
 
 def _tradeoff_axes(columns: int, rows: int = 1) -> tuple[Figure, list[Axes]]:
@@ -224,15 +219,12 @@ def _tradeoff(frame: pd.DataFrame, ax: Axes, kind: str, x: str, label: str, **st
     averages.tradeoff(frame, ax, x=x, y=f"{kind}_ap", labels=names, half=f"{kind}_half", **style)
 
 
-def _timed(frame: pd.DataFrame, timed: dict[str, list], kind: str) -> Product:
+def _timed(timed: dict[str, pd.DataFrame], kind: str) -> Product:
     """AP against measured speed, a panel a condition; dense models keep their star."""
-    by_path = frame.set_index("path", drop=False)
-    parts = []
-    for condition, pairs in timed.items():
-        rows = by_path.loc[[one.path.as_posix() for one, _ in pairs]].reset_index(drop=True)
-        measured = speeds.frame(speed for _, speed in pairs)
-        columns = ["variant", "images_per_second", "low", "high"]
-        parts.append(rows.join(measured[columns]).assign(condition=condition))
+    ends = {"slow": "low", "fast": "high"}
+    parts = [
+        frame.rename(columns=ends).assign(condition=condition) for condition, frame in timed.items()
+    ]
     columns = min(len(parts), 2)
     figure, axes = _tradeoff_axes(columns, math.ceil(len(parts) / columns))
     for ax, part in zip(axes, parts, strict=False):
@@ -243,18 +235,6 @@ def _timed(frame: pd.DataFrame, timed: dict[str, list], kind: str) -> Product:
         empty.set_axis_off()
     _legend_below(figure, axes)
     return Product(f"tradeoff-speed-{kind}", figure, pd.concat(parts, ignore_index=True))
-
-
-def series(results: Sequence[Evaluation]) -> list[str]:
-    """One line a model kind, size and way of deciding; presets differ within a line by their ratio."""
-    names = []
-    for one in results:
-        facts = one.facts
-        framework, inference, intervention = facts.source
-        special = "" if intervention == "learned" else intervention
-        parts = [f"{facts.model} {facts.size} {facts.neck}", framework, inference, special]
-        names.append(", ".join(filter(None, parts)))
-    return names
 
 
 def colour_limits(run: Run, options: argparse.Namespace) -> tuple[int, int]:

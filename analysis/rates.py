@@ -1,7 +1,7 @@
 """Accuracy against cost: everything evaluated below some folders, and what the paper prints.
 
     found = collect([Path("runs"), Path("results")])
-    frame = rate_frame(found.results)
+    frame = evaluations.rate_frame(found.results)
 
 Measured rows and printed ones are frames of their own and stay apart. `collect` leaves out what
 cannot be read and says so, where `analysis.render` would stop.
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import claims, evaluations, paper, speeds
+from analysis import claims, evaluations, speeds
 from analysis.evaluations import Evaluation, EvaluationError
 from analysis.measurements import Recording, Sources
 from analysis.speeds import Speed, SpeedError
@@ -99,38 +99,6 @@ def _run(folder: Path) -> list[Run]:
     run = open_run(folder)
     run.images, run.keep_counts()  # noqa: B018
     return [run]
-
-
-def rate_frame(results: Sequence[Evaluation]) -> pd.DataFrame:
-    """`evaluations.frame` with two columns more, a row an evaluation.
-
-    series: model kind, size and way of deciding, as `paper.tradeoff` joins them; dense: prunes
-    nothing.
-    """
-    frame = evaluations.frame(results)
-    if not len(frame):
-        return frame
-    return frame.assign(
-        series=paper.series(results), dense=[one.facts.method == "dense" for one in results]
-    )
-
-
-def speed_frames(results: Sequence[Evaluation], timed: Sequence[Speed]) -> dict[str, pd.DataFrame]:
-    """Benchmark and condition -> `rate_frame` of the evaluations whose model was timed there.
-
-    More columns: images_per_second = batch / median seconds of a call, with the quartiles slow and
-    fast over rounds; variant, as the benchmark calls it. Frames share no axis (`speeds.of_results`).
-    """
-    frames = {}
-    for condition, pairs in speeds.of_results(results, timed).items():
-        of = [speed for _, speed in pairs]
-        frames[condition] = rate_frame([one for one, _ in pairs]).assign(
-            images_per_second=[speed.images_per_second for speed in of],
-            slow=[speed.quartiles[0] for speed in of],
-            fast=[speed.quartiles[1] for speed in of],
-            variant=[speed.variant for speed in of],
-        )
-    return frames
 
 
 def data_groups(results: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.evaluations import Evaluation, Facts, facts_of
+from analysis.evaluations import Evaluation, Facts, facts_of, rate_frame
 from svit.config import PAPER_KEEP_RATIOS, PRESETS, to_dict
 
 BENCHMARK = "benchmark.json"
@@ -228,3 +228,21 @@ def _same_model(one: Evaluation, speed: Speed) -> bool:
     facts = one.facts
     ratio = abs(speed.base_ratio - facts.base_ratio) < 1e-9
     return speed.model == facts.preset and ratio and (facts.method == "dense") == (speed.keep == "")
+
+
+def speed_frames(results: Sequence[Evaluation], timed: Sequence[Speed]) -> dict[str, pd.DataFrame]:
+    """Benchmark and condition -> `evaluations.rate_frame` of the results whose model was timed there.
+
+    More columns: variant, as the benchmark calls it; images_per_second = batch / median seconds of a
+    call, with the quartiles slow and fast over rounds. Frames share no axis (`of_results`).
+    """
+    frames = {}
+    for condition, pairs in of_results(results, timed).items():
+        of = [speed for _, speed in pairs]
+        frames[condition] = rate_frame([one for one, _ in pairs]).assign(
+            variant=[speed.variant for speed in of],
+            images_per_second=[speed.images_per_second for speed in of],
+            slow=[speed.quartiles[0] for speed in of],
+            fast=[speed.quartiles[1] for speed in of],
+        )
+    return frames

@@ -11,7 +11,7 @@ from runs import write_run
 from streamlit.testing.v1 import AppTest
 from summaries import SHAPES, write_benchmark, write_result
 
-from analysis import rates
+from analysis import evaluations, rates, speeds
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_speeds_of_two_benchmarks_never_share_a_chart(page, tmp_path):
     for size in ("640x640", "800x1088"):
         write_timed(tmp_path / "results" / size, size)
     found = rates.collect([tmp_path / "results"])
-    small, large = rates.speed_frames(found.results, found.speeds).values()
+    small, large = speeds.speed_frames(found.results, found.speeds).values()
     assert small["images_per_second"].tolist() == [5.0] and len(large) == 1
     assert small["slow"].tolist() == pytest.approx([1 / 0.3])
     app = page(against="speed")
@@ -231,6 +231,6 @@ def test_every_result_is_read_once_and_by_itself(tmp_path):
     write_result(tmp_path / "table" / "svit-0.5" / "nested", seed=1)
     found = rates.collect([tmp_path, tmp_path / "table"])
     assert len(found.results) == 5 and not found.problems
-    frame = rates.rate_frame(found.results)
+    frame = evaluations.rate_frame(found.results)
     assert frame["dense"].sum() == 1 and frame["series"].nunique() == 2
     assert len(json.dumps(frame["path"].tolist())) and frame["path"].is_unique

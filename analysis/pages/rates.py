@@ -104,7 +104,7 @@ def show_tradeoff(found: Collected) -> None:
         if groups:
             group = choose_one("Images", "data", list(groups))
             results = groups[group]
-            timed = rates.speed_frames(results, found.speeds)
+            timed = speeds.speed_frames(results, found.speeds)
         if cost == "speed" and timed:
             condition = choose_one("Measured as", "timing", list(timed))
     left, right = st.columns([3, 2], gap="medium", border=True)
@@ -114,7 +114,7 @@ def show_tradeoff(found: Collected) -> None:
         if not results:
             show_nothing()
         elif cost != "speed":
-            show_measured(rates.rate_frame(results), group, kind, cost)
+            show_measured(evaluations.rate_frame(results), group, kind, cost)
         elif timed:
             show_measured(timed[condition], f"{group}. Timed in {condition}", kind, cost)
         else:
@@ -122,12 +122,12 @@ def show_tradeoff(found: Collected) -> None:
             shell.empty(message, "svit benchmark --models PRESET --keep paper --out results/NAME")
         if results and (timed or cost != "speed"):
             figure = partial(tradeoff_figure, found, results, kind, cost)
-            frame = timed[condition] if cost == "speed" else rates.rate_frame(results)
+            frame = timed[condition] if cost == "speed" else evaluations.rate_frame(results)
             shell.downloads(f"tradeoff-{kind}", frame, figure)
     with right:
         show_printed(kind, cost)
     if results:
-        show_rows(rates.rate_frame(results), speeds.frame(found.speeds))
+        show_rows(evaluations.rate_frame(results), speeds.frame(found.speeds))
 
 
 def show_nothing() -> None:
