@@ -6,7 +6,7 @@ import streamlit as st
 
 from analysis.pages import dataset_budget, dataset_errors, dataset_objects, dataset_tokens, shell
 from analysis.pages.dataset_parts import Survey
-from svit.store import Run, RunError
+from svit.store import Run
 
 PARTS = {
     "Tokens": dataset_tokens.show,
@@ -38,23 +38,4 @@ def show(run: Run) -> None:
     PARTS[part](Survey(run))
 
 
-def main() -> None:
-    """The page."""
-    with st.sidebar:
-        path = shell.choose_run("Run", "run")
-    run = shell.opened(path)
-    if run is None:
-        return
-    if not len(run):
-        shell.empty(
-            "This run holds no images yet. Record into it with:", f"svit record --out {run.path}"
-        )
-    else:
-        try:
-            show(run)
-        except RunError as error:
-            shell.complain(str(error), run.path)
-    shell.provenance(run)
-
-
-main()
+shell.one_run(show)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from analysis import biography, figures, metrics, products
 from analysis.pages import image_gallery, image_life, image_play, image_stage, shell
 from analysis.pages.image_view import View, blocks, first_block, run_key, view_of
-from svit.store import Run, RunError
+from svit.store import Run
 from svit.types import ImageId
 
 WIDTH = 3.8  # inches: the picture with its boxes
@@ -235,22 +235,4 @@ def show_record(run: Run) -> None:
     shell.provenance(run)
 
 
-def main() -> None:
-    """The page."""
-    with st.sidebar:
-        path = shell.choose_run("Run", "run")
-    run = shell.opened(path)
-    if run is None:
-        return
-    if not len(run):
-        command = f"svit record --out {run.path}"
-        shell.empty("This run holds no images yet. Record into it with:", command)
-    else:
-        try:
-            show(run)
-        except RunError as error:
-            shell.complain(str(error), run.path)
-    show_record(run)
-
-
-main()
+shell.one_run(show, show_record)

@@ -312,6 +312,24 @@ def empty(message: str, command: str) -> None:
     st.code(command, language="shell")
 
 
+def one_run(show: Callable[[Run], None], about: Callable[[Run], None] = provenance) -> None:
+    """A page of one run: the choice of it, `show` where it holds images and is sound, and `about` it."""
+    with st.sidebar:
+        path = choose_run("Run", "run")
+    run = opened(path)
+    if run is None:
+        return
+    if not len(run):
+        message = "This run holds no images yet. Record into it with:"
+        empty(message, f"svit record --out {run.path}")
+    else:
+        try:
+            show(run)
+        except RunError as error:
+            complain(str(error), run.path)
+    about(run)
+
+
 def no_run() -> None:
     """The empty state of an app without runs."""
     looked = " and ".join(str(folder) for folder in folders())
