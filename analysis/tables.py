@@ -8,6 +8,7 @@ import pandas as pd
 
 from analysis import claims, evaluations
 from analysis.evaluations import Evaluation
+from svit.markdown import table as markdown_table
 
 CAPTIONS = {
     "Table 1": "Four dimensions of token pruning. Measured: what recorded masks show of them.",
@@ -181,12 +182,12 @@ def _remarks() -> list[str]:
     return ["## Remarks", "\n".join(f"- {remark}" for remark in REMARKS)]
 
 
-def markdown(table: pd.DataFrame) -> str:
+def markdown(frame: pd.DataFrame) -> str:
     """A frame as a Markdown table."""
-    lines = [_line(table.columns), _line(["---"] * len(table.columns))]
-    lines += [_line(row) for row in table.itertuples(index=False)]
-    return "\n".join(lines)
+    return markdown_table(
+        _texts(frame.columns), [_texts(row) for row in frame.itertuples(index=False)]
+    )
 
 
-def _line(cells: Iterable[object]) -> str:
-    return f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |"
+def _texts(cells: Iterable[object]) -> list[str]:
+    return [str(cell).replace("|", "\\|") for cell in cells]

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from svit import runfiles
+from svit.markdown import table as markdown_table
 
 # stages -> what they are together; of the rest (gates, gathering) each stands for itself
 ADAPTER = ("spatial prior", "injectors", "extractors", "fusion")
@@ -101,21 +102,17 @@ def write(out: Path, result: dict[str, Any], tables: dict[str, pd.DataFrame]) ->
         tables: file name without suffix -> rows.
     """
     out.mkdir(parents=True, exist_ok=True)
-    for name, table in tables.items():
-        _write_text(out / f"{name}.csv", table.to_csv(index=False))
+    for name, frame in tables.items():
+        runfiles.write_text(out / f"{name}.csv", frame.to_csv(index=False))
     rows = {name: table.to_dict(orient="records") for name, table in tables.items()}
     everything = runfiles.plain_json({**result, **{name: _plain(rows[name]) for name in rows}})
     runfiles.write_json(out / "benchmark.json", everything, rank=0, indent=1)
-    _write_text(out / "benchmark.md", markdown(result, tables))
+    runfiles.write_text(out / "benchmark.md", markdown(result, tables))
 
 
 def _plain(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """JSON has no NaN."""
     return [{key: None if value != value else value for key, value in row.items()} for row in rows]
-
-
-def _write_text(path: Path, text: str) -> None:
-    runfiles.write_atomic(path, lambda file: file.write(text.encode()))
 
 
 def markdown(result: dict[str, Any], tables: dict[str, pd.DataFrame]) -> str:
@@ -124,10 +121,10 @@ def markdown(result: dict[str, Any], tables: dict[str, pd.DataFrame]) -> str:
     del shown["times"]
     lines = ["# Benchmark", "", *_bullets(result["environment"])]
     lines += ["", "Verdicts:", "", *_bullets(result["verdicts"])]
-    for name, table in shown.items():
-        lines += ["", f"## {name.capitalize()}", "", *_table(table)]
+    for name, rows in shown.items():
+        lines += ["", f"## {name.capitalize()}", "", _table(rows)]
         if name == "crossover":
-            lines += ["", *_crossings(table)]
+            lines += ["", *_crossings(rows)]
     return "\n".join([*lines, ""])
 
 
@@ -158,10 +155,9 @@ def _bullets(values: dict[str, Any]) -> list[str]:
     return [f"- {key}: {_cell(value)}" for key, value in values.items() if value is not None]
 
 
-def _table(table: pd.DataFrame) -> list[str]:
-    rows = [list(table.columns), ["---"] * len(table.columns)]
-    rows += [[_cell(value) for value in row] for row in table.itertuples(index=False)]
-    return ["| " + " | ".join(row) + " |" for row in rows]
+def _table(frame: pd.DataFrame) -> str:
+    rows = [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
+    return markdown_table(list(frame.columns), rows)
 
 
 def _cell(value: Any) -> str:

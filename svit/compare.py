@@ -33,7 +33,7 @@ from typing import Any
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from svit import checkpoint, launch
+from svit import checkpoint, launch, markdown
 from svit.compare_pace import in_words, measure
 from svit.compare_plan import CHANGED, NAMES, CompareError, Job, chosen, jobs, plan_text
 from svit.compare_row import FAILED, ROW, Setting, check, run_row, state_of
@@ -41,7 +41,7 @@ from svit.config import load_config
 from svit.detectors import build_detector
 from svit.launch import LaunchError
 from svit.method_table import ROWS
-from svit.summary import write_text
+from svit.runfiles import write_text
 from svit.train import INTERRUPTED, TrainError
 
 START, TABLE = "start.safetensors", "table.md"
@@ -158,9 +158,8 @@ def overview(planned: Sequence[Job], out: Path) -> str:
     learned masks are worth over other masks of the same trained row (box AP points)."""
     done = {job.name: out / job.name / ROW for job in planned}
     found = {name: json.loads(path.read_text()) for name, path in done.items() if path.exists()}
-    lines = [_line(HEADINGS), _line(["---"] * len(HEADINGS))]
-    lines += [_line(_cells(row, found.get(f"dense-seed{row['seed']}"))) for row in found.values()]
-    return "\n".join(lines) + "\n"
+    rows = [_cells(row, found.get(f"dense-seed{row['seed']}")) for row in found.values()]
+    return markdown.table(HEADINGS, rows) + "\n"
 
 
 def _cells(row: dict[str, Any], dense: dict[str, Any] | None) -> list[str]:
@@ -173,10 +172,6 @@ def _cells(row: dict[str, Any], dense: dict[str, Any] | None) -> list[str]:
     worth = [f"{box - others[name]['box_AP']:+.1f}" if name in others else "–" for name in CHANGED]
     compute = [f"{learned['keep_ratio']:.3f}", f"{learned['macs_backbone'] / 1e9:.3f}"]
     return [row["row"], str(row["seed"]), f"{box:.1f}", f"{mask:.1f}", *gaps, *worth, *compute]
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _seeds(text: str) -> list[int]:
@@ -193,9 +188,7 @@ def _one_by_one(planned: Sequence[Job], args: argparse.Namespace) -> int:
             code = launch.launch(_run, argparse.Namespace(**vars(args), job=job))
         except (TrainError, LaunchError) as error:
             folder = args.out / job.name
-            folder.mkdir(
-                parents=True, exist_ok=True
-            )  # it may have failed before its folder was made
+            folder.mkdir(parents=True, exist_ok=True)  # the row may have failed before it made it
             write_text(folder / FAILED, f"{error}\n")
             print(f"{job.name} failed: {error}", file=sys.stderr)
             failed += 1

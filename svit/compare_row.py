@@ -29,7 +29,8 @@ from svit.inference import ALONE
 from svit.launch import Ranks
 from svit.loading import check_objects, load_detector
 from svit.method_table import stages
-from svit.summary import SUMMARY, write_text
+from svit.runfiles import write_text
+from svit.summary import SUMMARY
 from svit.train import train
 from svit.trainer import FINAL
 

@@ -15,7 +15,8 @@ from svit.data.coco import CocoDataset
 from svit.data.shapes import write_dataset
 from svit.evaluate import evaluate
 from svit.loading import load_detector
-from svit.summary import result_table, write_text
+from svit.runfiles import write_text
+from svit.summary import result_table
 
 SHIPPED = Path(__file__).resolve().parents[1] / "demo"
 MODELS = ("vit-plain-nano", "svit-plain-nano")

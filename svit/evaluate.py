@@ -38,9 +38,10 @@ from svit.loading import (
     weights_name,
 )
 from svit.recording import missing, run_provenance, write
+from svit.runfiles import write_text
 from svit.series import Choice, choices, report
 from svit.store import RunWriter, open_run
-from svit.summary import Model, Outcome, Summary, outcome_of, prepare_folder, summarise, write_text
+from svit.summary import Model, Outcome, Summary, outcome_of, prepare_folder, summarise
 
 TABLE = "table.md"
 

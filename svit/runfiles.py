@@ -80,10 +80,14 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def write_text(path: Path, text: str, rank: int = 0) -> None:
+    """Writes a text file whole or not at all."""
+    write_atomic(path, lambda file: file.write(text.encode()), rank)
+
+
 def write_json(path: Path, value: dict[str, Any], rank: int, indent: int | None = None) -> None:
     """Writes a JSON object atomically."""
-    text = json.dumps(value, indent=indent, ensure_ascii=False)
-    write_atomic(path, lambda file: file.write(text.encode()), rank)
+    write_text(path, json.dumps(value, indent=indent, ensure_ascii=False), rank)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from svit.average_precision import (
     result_rows,
 )
 from svit.config import Config
-from svit.runfiles import write_atomic
+from svit.runfiles import write_text
 from svit.types import Detections, ImageId, TokenTrace
 
 RESULTS, SUMMARY, PER_IMAGE = "coco_instances_results.json", "summary.json", "images.csv"
@@ -175,11 +175,6 @@ def _explained(output: Path) -> Iterator[None]:
             "another folder, then run the same command again (with --record RUN, images that are "
             "already in RUN are read from there)"
         ) from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
-    write_atomic(path, lambda file: file.write(text.encode()))
 
 
 def summarise(

@@ -39,12 +39,12 @@ def test_a_folder_that_cannot_be_written_is_noticed_before_the_first_image(
 def test_a_disk_that_is_full_in_the_end_costs_no_recorded_image(
     dataset: CocoDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, write: object) -> None:
+    def full(path: Path, text: str) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch, pytest.raises(ResultsError, match="No space left"):
         patch.setattr("svit.evaluate.prepare_folder", lambda output: None)
-        patch.setattr("svit.summary.write_atomic", full)
+        patch.setattr("svit.summary.write_text", full)
         quiet(detector(), dataset, tmp_path / "out", record=tmp_path / "run")
     monkeypatch.setattr(Detector, "predict", None)  # nothing is looked at again
     summary = quiet(detector(), dataset, tmp_path / "out", record=tmp_path / "run")
