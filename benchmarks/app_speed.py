@@ -24,6 +24,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,14 +95,21 @@ def openings(browser: Browser, url: str, repeats: int) -> Iterator[dict[str, Any
     meets them alike."""
     for turn in range(repeats):
         for name, path in PAGES.items():
-            with opened(browser) as page:
+            with visitor(browser) as page:
                 for measure in (f"open {name}", f"open {name} again"):
                     yield {"measure": measure, "turn": turn, **opening(page, f"{url}/{path}")}
 
 
+@contextmanager
+def visitor(browser: Browser) -> Iterator[Page]:
+    """A browser without cache whose pages note when they are painted."""
+    with opened(browser) as page:
+        page.add_init_script(f"({WATCH})({json.dumps([CONTENT, READY])})")
+        yield page
+
+
 def opening(page: Page, address: str) -> dict[str, float]:
-    """Seconds until content is painted (`seconds`) and until all stands (`whole`)."""
-    page.add_init_script(f"({WATCH})({json.dumps([CONTENT, READY])})")
+    """Seconds until content is painted (`seconds`) and until all stands (`whole`), for a `visitor`."""
     page.goto(address, wait_until="commit")
     page.wait_for_function("window.whole")
     useful, whole = page.evaluate("[window.useful, window.whole]")
@@ -216,11 +224,11 @@ def measured(repeats: int) -> tuple[pd.DataFrame, dict[str, Any]]:
         for seed, name in enumerate(("first", "second")):
             write_everything(Path(folder) / name, IMAGES, seed, scored=True)
         with chromium() as browser, served(Path(folder)) as server:
-            with opened(browser) as page:
+            with visitor(browser) as page:
                 first = opening(page, f"{server.url}/{PAGES['Image']}")
             rows = [{"measure": "first open", "turn": 0, **first}]
             for path in PAGES.values():
-                with opened(browser) as page:
+                with visitor(browser) as page:
                     opening(page, f"{server.url}/{path}")
             rows += openings(browser, server.url, repeats)
             rows += explored(browser, server, repeats)
