@@ -253,7 +253,8 @@ def complexity_scatter(frame: pd.DataFrame, ax: Axes, *, name: str, interval: In
     size = float(np.clip(600 / max(len(rows), 1), 1, 9))
     ax.scatter(rows[name], rows["keep_ratio"], s=size, color=NEXT, alpha=0.6, lw=0)
     ax.set(xlabel=labels[name])
-    ax.set_title(f"ρ = {interval.value:+.2f}  [{interval.low:+.2f}, {interval.high:+.2f}]")
+    known = f"ρ = {interval.value:+.2f}  [{interval.low:+.2f}, {interval.high:+.2f}]"
+    ax.set_title("ρ undefined: nothing varies" if np.isnan(interval.value) else known)
     return ax
 
 

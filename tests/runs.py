@@ -126,6 +126,18 @@ def write_dense(path: Path, image_ids=(1, 2, 3), **changes) -> Run:
     return open_run(path)
 
 
+def write_one_found(path: Path, provenance=PROVENANCE) -> Run:
+    """A dense run of the images 3, 1, 2 that finds one object each."""
+    with RunWriter(path, {**provenance, "method": "dense"}) as writer:
+        for image_id in (3, 1, 2):
+            made = parts(image_id)
+            trace = made["trace"]
+            made["trace"] = TokenTrace(image_id, trace.grid, np.ones_like(trace.keep))
+            made["detections"] = made["detections"][:1]
+            writer.add(**made)
+    return open_run(path)
+
+
 def write_misses(path: Path, method: str = "svit", find: bool = False) -> Run:
     """Runs whose second disc loses its tokens from block 5 on and, unless `find`, is missed."""
     with RunWriter(path, {**PROVENANCE, "method": method}) as writer:

@@ -13,7 +13,7 @@ import pytest
 from matplotlib import pyplot
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from runs import PROVENANCE, TARGETS, parts, trace_of, write_run
+from runs import PROVENANCE, TARGETS, parts, trace_of, write_one_found, write_run
 
 from analysis import (
     agreement,
@@ -32,7 +32,6 @@ from analysis import layer_figures as over
 from analysis.products import RenderError
 from svit.average_precision import Interval
 from svit.store import RunWriter, open_run
-from svit.types import TokenTrace
 
 ONE = parts(1)
 TRACE, GRID, TARGET = ONE["trace"], ONE["trace"].grid, ONE["target"]
@@ -207,6 +206,13 @@ def test_a_scatter_leaves_out_images_without_the_measure(ax):
     assert ax.get_title(loc="left").startswith("ρ = +1.00")
 
 
+def test_a_scatter_where_nothing_varies_says_so(ax):
+    frame = pd.DataFrame({"objects": [1, 2, 3], "keep_ratio": [1.0, 1.0, 1.0]})
+    interval = budget.spearman(frame["objects"], frame["keep_ratio"])
+    draw.complexity_scatter(frame, ax, name="objects", interval=interval)
+    assert ax.get_title(loc="left") == "ρ undefined: nothing varies"
+
+
 def test_modules_stand_largest_first(ax):
     table = pd.DataFrame({"module": ["blocks", "fpn"], "mean": [1e9, 3e9], "share": [0.25, 0.75]})
     table = table.assign(low=table["mean"], high=table["mean"])
@@ -236,14 +242,7 @@ def run(folder):
 @pytest.fixture(scope="module")
 def other(folder):
     """A dense run on the same images that finds one object each."""
-    with RunWriter(folder / "dense", {**WITH_MODEL, "method": "dense"}) as writer:
-        for image_id in (3, 1, 2):
-            values = parts(image_id)
-            old = values["trace"]
-            values["trace"] = TokenTrace(image_id, old.grid, np.ones_like(old.keep))
-            values["detections"] = values["detections"][:1]
-            writer.add(**values)
-    return open_run(folder / "dense")
+    return write_one_found(folder / "dense", WITH_MODEL)
 
 
 def products(name: str, *runs):

@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from runs import PROVENANCE, TARGETS, grid_for, parts, trace_of, write_run
+from runs import PROVENANCE, TARGETS, grid_for, parts, trace_of, write_one_found, write_run
 
 from analysis import figures, pairs
 from analysis.products import RenderError
@@ -32,14 +32,7 @@ def run(folder):
 @pytest.fixture(scope="module")
 def other(folder):
     """A dense run on the same images that finds one object each."""
-    with RunWriter(folder / "dense", {**PROVENANCE, "method": "dense"}) as writer:
-        for image_id in (3, 1, 2):
-            values = parts(image_id)
-            old = values["trace"]
-            values["trace"] = TokenTrace(image_id, old.grid, np.ones_like(old.keep))
-            values["detections"] = values["detections"][:1]
-            writer.add(**values)
-    return open_run(folder / "dense")
+    return write_one_found(folder / "dense", PROVENANCE)
 
 
 @pytest.fixture(scope="module")
