@@ -9,9 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchvision.ops import roi_align
 
 from svit.detectors.pasting import paste_masks
-from svit.detectors.pooling import PyramidRoIAlign, crop_masks
+from svit.detectors.pooling import PyramidRoIAlign, crop_masks, pool_by_matrices
 
 
 def test_region_features_equal_averages_of_bilinear_samples() -> None:
@@ -33,6 +34,31 @@ def test_region_features_equal_averages_of_bilinear_samples() -> None:
             ]
             average = torch.stack(points).mean(dim=0)
             assert torch.allclose(pooled[:, row, column], average, atol=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 1), *[st.floats(-90, 200, width=32)] * 2, *[st.floats(0, 260)] * 2
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    st.sampled_from([1, 7, 14]),
+    st.sampled_from([0.25, 1 / 32]),
+)
+def test_pooling_by_matrices_and_its_gradient_equal_torchvisions(
+    boxes: list[tuple[float, ...]], cells: int, scale: float
+) -> None:
+    regions = torch.tensor([[i, x, y, x + w, y + h] for i, x, y, w, h in sorted(boxes)])
+    values = torch.randn(2, 3, 24, 31, requires_grad=True)
+    wanted = roi_align(values, regions, cells, scale, sampling_ratio=0, aligned=True)
+    direction = torch.randn_like(wanted)
+    (gradient,) = torch.autograd.grad(wanted, values, direction)
+    found = pool_by_matrices(values, regions, cells, scale)
+    assert torch.allclose(found, wanted, atol=1e-4)
+    assert torch.allclose(torch.autograd.grad(found, values, direction)[0], gradient, atol=1e-3)
 
 
 def test_each_region_reads_the_level_of_its_size() -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 CANONICAL_LEVEL = 4  # stride 16
+CELLS_FOR_MATRICES = 64 * 64  # up to here pooling is a cheap pair of matrix products on a CPU
 
 
 class PyramidRoIAlign(nn.Module):
@@ -54,10 +55,69 @@ class PyramidRoIAlign(nn.Module):
         for index, (values, stride) in enumerate(zip(maps, self.strides, strict=True)):
             chosen = (levels == index).nonzero().squeeze(1)
             if len(chosen):
-                pooled[chosen] = roi_align(
-                    values, regions[chosen], self.cells, 1 / stride, sampling_ratio=0, aligned=True
-                )
+                pooled[chosen] = _pool(values, regions[chosen], self.cells, 1 / stride)
         return pooled
+
+
+def _pool(values: Tensor, regions: Tensor, cells: int, scale: float) -> Tensor:
+    """RoIAlign of regions ordered by image: torchvision's kernel, or its equal where that trains faster.
+
+    The backward of torchvision's CPU kernel adds sample by sample on one core and took a seventh of
+    a nano training; on large maps the matrices would multiply mostly zeros.
+    """
+    small = values.shape[2] * values.shape[3] <= CELLS_FOR_MATRICES
+    if small and values.requires_grad and values.device.type == "cpu":
+        return pool_by_matrices(values, regions, cells, scale)
+    return roi_align(values, regions, cells, scale, sampling_ratio=0, aligned=True)
+
+
+def pool_by_matrices(
+    values: Float[Tensor, "batch channels height width"],
+    regions: Float[Tensor, "boxes 5"],
+    cells: int,
+    scale: float,
+) -> Float[Tensor, "boxes channels cells cells"]:
+    """RoIAlign as rows · map · columns: an average over a grid of bilinear samples is separable.
+
+    Fastest where the map's channels lie together in memory (`torch.channels_last`).
+
+    Args:
+        values: the map.
+        regions: (image, x0, y0, x1, y1) in pixels, images ascending.
+        cells: side of the pooled region.
+        scale: cells of the map per pixel.
+    """
+    height, width = values.shape[-2:]
+    counts = regions[:, 0].long().bincount(minlength=len(values)).tolist()
+    start, end = (regions[:, 1:] * scale - 0.5).split(2, dim=1)
+    across = sample_weights(start[:, 0], end[:, 0], cells, width).unsqueeze(1)
+    down = sample_weights(start[:, 1], end[:, 1], cells, height)
+    pooled = []
+    for image, rows, columns in zip(
+        values.permute(0, 2, 3, 1), down.split(counts), across.split(counts), strict=True
+    ):
+        strips = rows.flatten(0, 1) @ image.flatten(1)  # (boxes · cells, width · C)
+        pooled.append(columns @ strips.view(len(rows), cells, *image.shape[1:]))
+    return torch.cat(pooled).permute(0, 3, 1, 2)
+
+
+def sample_weights(
+    start: Float[Tensor, " boxes"], end: Float[Tensor, " boxes"], cells: int, length: int
+) -> Float[Tensor, "boxes cells length"]:
+    """How much each of `length` cells of a map's axis counts in each pooled cell of each box.
+
+    A pooled cell is the mean of as many evenly spaced samples as it is map cells wide, rounded up;
+    a sample reads linearly between its neighbours, repeats the border and is 0 beyond one cell from it.
+    """
+    step = ((end - start) / cells).view(-1, 1, 1)
+    samples = step.ceil().clamp(min=1)
+    number = torch.arange(int(samples.max()), device=start.device)
+    cell = torch.arange(cells, device=start.device).view(1, -1, 1)
+    place = start.view(-1, 1, 1) + (cell + (number + 0.5) / samples) * step
+    counts = (number < samples) & (step > 0) & (place >= -1) & (place <= length)
+    place = place.clamp(0, length - 1).unsqueeze(3)
+    nearness = (1 - (place - torch.arange(length, device=start.device)).abs()).clamp(min=0)
+    return (nearness * (counts / samples).unsqueeze(3)).sum(dim=2)
 
 
 def with_image_index(boxes: Sequence[Float[Tensor, "_ 4"]]) -> Float[Tensor, "boxes 5"]:

@@ -41,6 +41,7 @@ from svit.detectors.pasting import to_source
 from svit.detectors.pooling import PyramidRoIAlign, crop_masks
 from svit.models import build_backbone
 from svit.models.backbone import Backbone
+from svit.models.doubling import Doubling
 from svit.types import Detections, Target
 
 
@@ -228,6 +229,24 @@ class BoxPredictor(nn.Module):
         return self.cls_score(features), self.bbox_pred(features).unflatten(1, (-1, 4))
 
 
+class MaskPredictor(MaskRCNNPredictor):
+    """torchvision's mask predictor, asked for one class a box: the others' logits are never made."""
+
+    def __init__(self, inputs: int, width: int, classes: int) -> None:
+        super().__init__(inputs, width, classes)
+        general, self.conv5_mask = self.conv5_mask, Doubling(inputs, width)
+        self.conv5_mask.load_state_dict(general.state_dict())  # torchvision's start
+
+    def of_classes(
+        self, features: Float[Tensor, "boxes inputs _ _"], labels: Int[Tensor, " boxes"]
+    ) -> Float[Tensor, "boxes side side"]:
+        """Logits of each box's own class 0..K-1."""
+        doubled = self.relu(self.conv5_mask(features))
+        last = self.mask_fcn_logits
+        logits = last.weight[labels].flatten(2).transpose(1, 2) @ doubled.flatten(2)
+        return logits.squeeze(1).unflatten(1, doubled.shape[2:]) + last.bias[labels].view(-1, 1, 1)
+
+
 class RegionHeads(RoIHeads):
     """torchvision's matching, sampling and coding of regions; losses and classes as in mmdet."""
 
@@ -251,7 +270,7 @@ class RegionHeads(RoIHeads):
             mask_head=MaskRCNNHeads(
                 settings.fpn_dim, [width] * settings.mask_head_convs, dilation=1
             ),
-            mask_predictor=MaskRCNNPredictor(width, width, classes),
+            mask_predictor=MaskPredictor(width, width, classes),
         )
         self.classes = classes
         _initialise(self)
@@ -282,8 +301,8 @@ class RegionHeads(RoIHeads):
         labels: Int[Tensor, " boxes"],
     ) -> Float[Tensor, "boxes side side"]:
         """Mask logits of each box for its class 0..K-1."""
-        logits = self.mask_predictor(self.mask_head(self.mask_roi_pool(maps, boxes)))
-        return logits[torch.arange(len(labels), device=labels.device), labels]
+        features = self.mask_head(self.mask_roi_pool(maps, boxes))
+        return self.mask_predictor.of_classes(features, labels)
 
     def _losses(
         self, maps: list[Tensor], proposals: list[Tensor], targets: list[dict[str, Tensor]]

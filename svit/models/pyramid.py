@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from svit.config import BackboneConfig
 from svit.models.backbone import STRIDES
+from svit.models.doubling import Doubling
 from svit.models.vit import ViT
 from svit.pruning.base import Method
 
@@ -42,7 +43,7 @@ def _resample(dim: int, patch: int, stride: int) -> nn.Module:
     """From the token map of stride `patch` to a map of `stride`, layer-normalised over channels."""
     steps: list[nn.Module] = []
     while patch > stride:
-        steps += [nn.ConvTranspose2d(dim, dim, 2, stride=2), LayerNorm2d(dim), nn.GELU()]
+        steps += [Doubling(dim, dim), LayerNorm2d(dim), nn.GELU()]
         patch //= 2
     if patch < stride:
         steps.append(nn.MaxPool2d(stride // patch))
