@@ -8,7 +8,8 @@ On two generated runs of 50 x 84 tokens, 12 blocks, scores, pictures and detecti
 - opening: from the start of the navigation until the page's own content is painted (the picture or the
   first chart), and until all of it stands. Each repeat is a new visitor, a browser without cache before
   a server that knows the run, who then opens the page again. The first visit of all, which loads the
-  program, is reported apart;
+  program, is reported apart. In the same turns it opens `bare_page.py`, one chart and nothing else, from
+  a server of its own: what is left above that is the app's;
 - the block slider (an arrow key) and a click on a token: from the input event until the server has
   answered, everything new is in the page, and a frame is painted;
 - memory of the server over 200 interactions.
@@ -32,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.browser import READY, Server, chromium, opened, served, settle
+from benchmarks.browser import READY, Server, chromium, opened, running, served, settle
 from benchmarks.generated_runs import write_everything
 from svit import markdown
 from svit.serve import ROOT
@@ -49,6 +50,8 @@ PAGES = {  # name -> path and query
     "Dataset": "dataset",
     "Rates": "rates",
 }
+BARE = Path(__file__).with_name("bare_page.py")
+BARE_NAME = "bare Streamlit"
 TARGETS = {"opening": 2.0, "interaction": 0.4}  # seconds
 INTERACTIONS = 200
 WARM = 60  # interactions before memory counts: bounded caches fill
@@ -90,14 +93,14 @@ LISTEN = """() => {
 }"""
 
 
-def openings(browser: Browser, url: str, repeats: int) -> Iterator[dict[str, Any]]:
+def openings(browser: Browser, addresses: dict[str, str], repeats: int) -> Iterator[dict[str, Any]]:
     """Times to open each page as a new visitor and once more, in turn, so that a drift of the machine
     meets them alike."""
     for turn in range(repeats):
-        for name, path in PAGES.items():
+        for name, address in addresses.items():
             with visitor(browser) as page:
                 for measure in (f"open {name}", f"open {name} again"):
-                    yield {"measure": measure, "turn": turn, **opening(page, f"{url}/{path}")}
+                    yield {"measure": measure, "turn": turn, **opening(page, address)}
 
 
 @contextmanager
@@ -168,8 +171,14 @@ def memory(process: int) -> float:
     return int(line.split()[1]) / 1024
 
 
+def bare() -> tuple[str, ...]:
+    """The words that serve the bare page, but for the port."""
+    return ("streamlit", "run", str(BARE), "--server.port")
+
+
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """Median and quartiles in seconds of every measure, beside its target."""
+    """Median and quartiles in seconds of every measure, beside its target and, for openings, what the
+    median has beyond that of a bare Streamlit page."""
     times = rows[rows["measure"] != "memory"].groupby("measure", sort=False)
     quartiles = times["seconds"].quantile([0.25, 0.5, 0.75]).unstack()
     quartiles.columns = ["q25", "median", "q75"]
@@ -177,6 +186,11 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     quartiles["repeats"] = times.size()
     opening = quartiles.index.str.contains("open")
     quartiles["target"] = np.where(opening, TARGETS["opening"], TARGETS["interaction"])
+    again = quartiles.index.str.endswith(" again")
+    bare = np.where(
+        again, *(quartiles["median"].get(f"open {BARE_NAME}{end}") for end in (" again", ""))
+    )
+    quartiles["beyond"] = np.where(opening, quartiles["median"] - bare.astype(float), np.nan)
     return quartiles.reset_index()
 
 
@@ -199,13 +213,32 @@ def machine() -> dict[str, Any]:
 
 def text(facts: dict[str, Any], table: pd.DataFrame, grown: dict[str, float]) -> str:
     """The report in Markdown."""
-    head = ["measure", "median s", "quartiles", "all stands s", "target s", "repeats", "met"]
+    head = [
+        "measure",
+        "median s",
+        "quartiles",
+        "beyond bare s",
+        "all stands s",
+        "target s",
+        "repeats",
+        "met",
+    ]
     lines = []
     for row in table.itertuples():
-        whole = "" if np.isnan(row.whole) else f"{row.whole:.2f}"
+        beyond, whole = (
+            "" if np.isnan(part) else f"{part:.2f}" for part in (row.beyond, row.whole)
+        )
         met = "yes" if row.median < row.target else "no"
         quartiles = f"{row.q25:.2f}–{row.q75:.2f}"
-        cells = [f"{row.median:.2f}", quartiles, whole, f"{row.target:g}", str(row.repeats), met]
+        cells = [
+            f"{row.median:.2f}",
+            quartiles,
+            beyond,
+            whole,
+            f"{row.target:g}",
+            str(row.repeats),
+            met,
+        ]
         lines.append([row.measure, *cells])
     flat = "flat" if grown["slope_mb"] < FLAT else "growing"
     notes = [
@@ -223,14 +256,16 @@ def measured(repeats: int) -> tuple[pd.DataFrame, dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         for seed, name in enumerate(("first", "second")):
             write_everything(Path(folder) / name, IMAGES, seed, scored=True)
-        with chromium() as browser, served(Path(folder)) as server:
+        with chromium() as browser, served(Path(folder)) as server, running(*bare()) as other:
+            addresses = {name: f"{server.url}/{path}" for name, path in PAGES.items()}
             with visitor(browser) as page:
-                first = opening(page, f"{server.url}/{PAGES['Image']}")
+                first = opening(page, addresses["Image"])
             rows = [{"measure": "first open", "turn": 0, **first}]
-            for path in PAGES.values():
+            addresses[BARE_NAME] = other.url
+            for address in addresses.values():
                 with visitor(browser) as page:
-                    opening(page, f"{server.url}/{path}")
-            rows += openings(browser, server.url, repeats)
+                    opening(page, address)
+            rows += openings(browser, addresses, repeats)
             rows += explored(browser, server, repeats)
     load.append(os.getloadavg()[0])
     return pd.DataFrame(rows), {**machine(), "load": [round(one, 2) for one in load]}

@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from svit.serve import ROOT, command
+from svit.serve import ROOT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -53,18 +54,31 @@ def served(*folders: Path) -> Iterator[Server]:
     Raises:
         RuntimeError: the server did not start; the message holds what it printed.
     """
+    with running("svit", "app", "--runs", *map(str, folders), "--port") as server:
+        yield server
+
+
+@contextmanager
+def running(*module: str) -> Iterator[Server]:
+    """A server started as `python -m MODULE ... PORT` in the checkout, until the `with` ends.
+
+    Raises:
+        RuntimeError: as `served`.
+    """
     port = _free_port()
-    with tempfile.TemporaryFile() as log:
-        words = command(port, folders)
-        with subprocess.Popen(words, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT) as process:
-            try:
-                url = f"http://127.0.0.1:{port}"
-                if not _answers(process, f"{url}/_stcore/health"):
-                    log.seek(0)
-                    raise RuntimeError(f"the app did not start:\n{log.read().decode()}")
-                yield Server(url, process.pid)
-            finally:
-                process.terminate()
+    words = [sys.executable, "-m", *module, str(port)]
+    with (
+        tempfile.TemporaryFile() as log,
+        subprocess.Popen(words, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT) as process,
+    ):
+        try:
+            url = f"http://127.0.0.1:{port}"
+            if not _answers(process, f"{url}/_stcore/health"):
+                log.seek(0)
+                raise RuntimeError(f"the app did not start:\n{log.read().decode()}")
+            yield Server(url, process.pid)
+        finally:
+            process.terminate()
 
 
 def _free_port() -> int:

@@ -166,6 +166,9 @@ class TrainConfig:
     noise_end: float = (
         0.0  # deviation: share of training over which the gates' noise falls to 0; 0: kept
     )
+    average: float = (
+        0.0  # deviation: decay a step of averaged weights, kept instead; 0: not averaged
+    )
     channels_last: bool = False  # memory layout of convolutions; no gain on CPU (training.md)
     seed: int = 0
     checkpoint_period: int = 5000
@@ -180,6 +183,7 @@ class TrainConfig:
             value = getattr(self, name)
             _expect(value > 0, f"train.{name}", "a positive number", value)
         _expect(0 <= self.noise_end <= 1, "train.noise_end", "a share in [0, 1]", self.noise_end)
+        _expect(0 <= self.average < 1, "train.average", "a decay in [0, 1)", self.average)
 
 
 @dataclass(frozen=True)

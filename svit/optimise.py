@@ -1,4 +1,4 @@
-"""How a training's numbers change: parameter groups, schedules of rate and gate noise, precision.
+"""How a training's numbers change: parameter groups, schedules of rate and gate noise, averages, precision.
 
 Sources: methods.md §4 (the paper's recipe as its code runs it); training.md (cosine and noise schedules
 of the small models, half precision around the backbone alone on CPU).
@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from svit.config import ConfigError, TrainConfig
 from svit.data.samples import Sample
@@ -88,6 +89,24 @@ def build_optimizer(detector: Detector, settings: TrainConfig) -> torch.optim.Ad
     """AdamW over `parameter_groups`."""
     betas = (settings.betas[0], settings.betas[1])
     return torch.optim.AdamW(parameter_groups(detector, settings), betas=betas, fused=True)
+
+
+def averaged(detector: Detector, decay: float) -> AveragedModel | None:
+    """A copy to follow the weights, step by step: average += (1 - decay) (weights - average); None for 0.
+
+    The decay of the first steps is (1 + n) / (10 + n), so that little is left of the start. Buffers
+    (statistics of batch norms) are taken over as they are.
+    """
+    if decay == 0:
+        return None
+
+    def follow(averages: Sequence[Tensor], weights: Sequence[Tensor], count: Tensor | int) -> None:
+        number = int(count)
+        share = 1 - min(decay, (1 + number) / (10 + number))
+        for average, weight in zip(averages, weights, strict=True):
+            average.lerp_(weight, share)
+
+    return AveragedModel(detector, multi_avg_fn=follow)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

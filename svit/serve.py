@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
+# what the pages need and what takes long to load; the first viewer need not wait for it
+SLOW_TO_LOAD = ("pandas", "altair", "matplotlib.figure", "pyarrow.parquet")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,11 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=8501, help="of the local address (8501)")
 
 
-def run(args: argparse.Namespace) -> NoReturn:
+def run(args: argparse.Namespace) -> None:
     """`svit app`: this process becomes the server, so that a signal to it ends the server."""
-    words = command(args.port, args.runs or ())
+    from streamlit.web import cli
+
+    sys.argv = command(args.port, args.runs or ())
     os.chdir(ROOT)
-    os.execv(words[0], words)
+    threading.Thread(target=_load, args=(SLOW_TO_LOAD,), daemon=True).start()
+    cli.main()
 
 
 def command(port: int, runs: Sequence[Path] = ()) -> list[str]:
@@ -46,8 +52,14 @@ def command(port: int, runs: Sequence[Path] = ()) -> list[str]:
         raise FileNotFoundError(
             f"no {app}: the app runs from a checkout; clone it, then `make app`"
         )
-    words = [sys.executable, "-m", "streamlit", "run", str(app), "--server.port", str(port)]
+    words = ["streamlit", "run", str(app), "--server.port", str(port)]
     return [*words, "--", "--runs", *map(_from_checkout, runs)] if runs else words
+
+
+def _load(modules: Sequence[str]) -> None:
+    """Imports while the server starts and the browser opens."""
+    for module in modules:
+        importlib.import_module(module)
 
 
 def _from_checkout(folder: Path) -> str:

@@ -34,6 +34,7 @@ from svit.journal import Journal, logged
 from svit.launch import Ranks
 from svit.optimise import (
     Precision,
+    averaged,
     build_optimizer,
     noise_scale,
     rate_factor,
@@ -45,6 +46,7 @@ from svit.recorder import Tape, record
 
 FINAL = "model_final.safetensors"
 SNAPSHOT_BYTES = 12  # a parameter and AdamW's two moments, float32
+AVERAGED_BYTES = 4  # ... and its average
 
 Evaluate = Callable[[Detector, int], dict[str, float]]
 log = logging.getLogger("svit.train")
@@ -75,7 +77,8 @@ class Trainer:
         Raises:
             TrainError: it cannot be written, is in use, or holds a training not to be resumed.
         """
-        size = sum(parameter.numel() for parameter in self.detector.parameters()) * SNAPSHOT_BYTES
+        bytes_each = SNAPSHOT_BYTES + (AVERAGED_BYTES if self.settings.average else 0)
+        size = sum(parameter.numel() for parameter in self.detector.parameters()) * bytes_each
 
         def claim() -> None:
             snapshots.prepare_folder(self.output, size)
@@ -94,7 +97,7 @@ class Trainer:
         found = snapshots.newest(self.output) if resume else None
         if found is not None:
             self._check_same(*found)
-            self.detector.load_canonical(found[1]["model"])
+            self.detector.load_canonical(found[1].get("unaveraged", found[1]["model"]))
         elif init is not None:
             for line in checkpoint.load_weights(self.detector, init, complete=False).lines():
                 self._say(line)
@@ -103,6 +106,9 @@ class Trainer:
             self._say(f"starting from {init or 'random weights'}: {self.total} steps")
             return
         path, snapshot = found
+        if self.average is not None:
+            self.average.module.load_canonical(snapshot["model"])
+            self.average.n_averaged.fill_(snapshot["iteration"] + 1)
         self.optimizer.load_state_dict(snapshot["optimizer"])
         self.precision.scaler.load_state_dict(snapshot["scaler"])
         self.step = snapshot["iteration"] + 1
@@ -128,6 +134,7 @@ class Trainer:
             self.detector = nn.SyncBatchNorm.convert_sync_batchnorm(self.detector)
         if self.settings.channels_last:
             self.detector.to(memory_format=torch.channels_last)
+        self.average = averaged(self.detector, self.settings.average)
         self.optimizer = build_optimizer(self.detector, self.settings)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.precision = Precision(self.settings.precision, self.ranks.device)
@@ -234,6 +241,8 @@ class Trainer:
         means, asked = self._share({"total_loss": total.detach(), **losses}, norm, tape, bool(stop))
         self._check_finite(means)
         self.precision.update(self.optimizer)
+        if self.average is not None:
+            self.average.update_parameters(self.detector)
         self.step += 1
         seconds = {"data_seconds": loaded - begin, "compute_seconds": time.perf_counter() - loaded}
         if self.journal is not None:
@@ -292,10 +301,17 @@ class Trainer:
             self.journal.flush()
         self._on_first(lambda: snapshots.write(self.output, self._snapshot()))
 
+    @property
+    def _result(self) -> Detector:
+        """What the training is for: the averaged weights where they are kept."""
+        return self.detector if self.average is None else self.average.module
+
     def _snapshot(self) -> snapshots.Snapshot:
+        averaging = self.average is not None
         return {
             "iteration": self.step - 1,
-            "model": self.detector.canonical_state_dict(),
+            "model": self._result.canonical_state_dict(),
+            **({"unaveraged": self.detector.canonical_state_dict()} if averaging else {}),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.precision.scaler.state_dict(),
             "config": to_dict(self.config),
@@ -307,10 +323,10 @@ class Trainer:
         """Lets the caller measure; the other processes wait at their next step."""
         if evaluate is None or self.journal is None:
             return
-        self.detector.eval()
+        self._result.eval()
         with torch.no_grad():
-            numbers = evaluate(self.detector, self.step)
-        self.detector.train()
+            numbers = evaluate(self._result, self.step)
+        self._result.train()
         if numbers:
             self.journal.note({"step": self.step, **numbers})
 
@@ -322,5 +338,5 @@ class Trainer:
             "dataset": self.data_hash,
             "class_names": list(self.data.class_names),
         }
-        self._on_first(lambda: path.exists() or checkpoint.save(path, self.detector, extra))
+        self._on_first(lambda: path.exists() or checkpoint.save(path, self._result, extra))
         self._say(f"finished: {path}")

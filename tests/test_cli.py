@@ -190,8 +190,8 @@ def test_an_unknown_preset_is_answered_with_near_names(capsys: pytest.CaptureFix
 
 def test_the_app_is_started_with_streamlit_and_the_folders_of_runs(tmp_path: Path) -> None:
     words = serve.command(8600, [tmp_path])
-    assert words[1:4] == ["-m", "streamlit", "run"] and Path(words[4]).is_file()
-    assert words[5:] == ["--server.port", "8600", "--", "--runs", str(tmp_path)]
+    assert words[:2] == ["streamlit", "run"] and Path(words[2]).is_file()
+    assert words[3:] == ["--server.port", "8600", "--", "--runs", str(tmp_path)]
     assert "--" not in serve.command(8600)
     assert serve.command(8600, [ROOT / "demo" / "runs"])[-1] == str(Path("demo", "runs"))
 
@@ -199,9 +199,10 @@ def test_the_app_is_started_with_streamlit_and_the_folders_of_runs(tmp_path: Pat
 def test_the_process_of_svit_app_becomes_the_server(monkeypatch):
     begun = []
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(os, "execv", lambda path, words: begun.append((path, words)))
+    monkeypatch.setattr(sys, "argv", ["svit"])
+    monkeypatch.setattr("streamlit.web.cli.main", lambda: begun.append(list(sys.argv)))
     serve.run(argparse.Namespace(port=8600, runs=None))
-    assert begun == [(sys.executable, serve.command(8600))]
+    assert begun == [serve.command(8600)]
 
 
 def test_a_folder_of_runs_that_is_not_there_is_named(

@@ -86,7 +86,7 @@ DOORS = {"analysis.pages.live": "svit.live"}
 NAMED_ONCE = {  # package -> the only files that may name it
     "detectron2": ("svit.detectors.detectron2_rcnn",),
     "torchvision.models.detection": ("svit.detectors.torchvision_rcnn",),
-    "streamlit": ("app", "analysis.pages.*"),
+    "streamlit": ("app", "analysis.pages.*", "svit.serve"),
 }
 
 

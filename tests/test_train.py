@@ -49,6 +49,30 @@ def test_a_training_in_two_pieces_equals_an_unbroken_one_bit_for_bit(
     assert_same_training(tmp_path, whole)
 
 
+def test_averaged_weights_follow_the_trained_ones_and_are_what_is_kept(tmp_path: Path) -> None:
+    plain, averaged = settings(checkpoint_period=1), settings(checkpoint_period=1, average=0.3)
+    seen = []
+
+    def note(detector: Detector, step: int) -> dict[str, float]:
+        seen.append({name: value.clone() for name, value in detector.canonical_state_dict().items()})
+        return {}
+
+    train(plain, Pictures(), tmp_path / "plain", evaluate=note)
+    average = dict(seen[0])
+    for number, state in enumerate(seen):
+        decay = min(0.3, (1 + number) / (10 + number)) if number else 0.0
+        average = {name: decay * average[name] + (1 - decay) * state[name] for name in state}
+    train(averaged, Pictures(), tmp_path / "averaged", max_steps_this_run=5)
+    train(averaged, Pictures(), tmp_path / "averaged", resume=True)
+    kept, last = weights(tmp_path / "averaged"), seen[-1]
+    assert all(torch.allclose(kept[name], average[name], atol=1e-6) for name in average)
+    assert any(not torch.allclose(kept[name], last[name], atol=1e-4) for name in average)
+    snapshot = snapshots.read(snapshots.paths(tmp_path / "averaged")[0])
+    assert all(torch.equal(snapshot["unaveraged"][name], last[name]) for name in last)
+    final = checkpoint.read(tmp_path / "averaged" / "model_final.safetensors").state
+    assert all(torch.equal(value, kept[name]) for name, value in final.items())
+
+
 def test_a_killed_training_goes_on_from_its_last_checkpoint_bit_for_bit(
     tmp_path: Path, whole: Path
 ) -> None:

@@ -72,9 +72,9 @@ def show_costs(view: Comparison, seen: Sequence[TokenTrace]) -> None:
     """Where the multiply-accumulates of this image go in each run."""
     st.markdown("##### Compute for this image", help=HELP["costs"])
     ledgers = {}
-    for name, run, trace in zip(view.names, view.runs, seen, strict=True):
+    for name, run, key, trace in zip(view.names, view.runs, view.run_key, seen, strict=True):
         try:
-            ledgers[name] = comparison.cost_frame(run, [trace])
+            ledgers[name] = ledger(run, trace, (*key, view.image_id))
         except comparison.CostError as error:
             st.caption(f"{shell.plain(name)}: {shell.plain(str(error))}")
     if not ledgers:
@@ -90,6 +90,12 @@ def show_costs(view: Comparison, seen: Sequence[TokenTrace]) -> None:
     left.caption("Whole network in GMACs: " + " · ".join(said))
     with right:
         shell.downloads(f"compare-compute-{view.image_id}", costs)
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def ledger(_run: Run, _trace: TokenTrace, key: tuple) -> pd.DataFrame:
+    """`comparison.cost_frame` of one image."""
+    return comparison.cost_frame(_run, [_trace])
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
