@@ -96,7 +96,7 @@ def test_rules_and_the_dial_change_the_forward_and_are_listed_in_order(page, ses
 def test_selected_tokens_are_turned_off_in_the_chosen_blocks(page, plain):
     app = page()
     assert button(app, "Turn off").disabled
-    app.session_state["grid 0"] = {
+    app.session_state["grid-0"] = {
         "selection": {"token": [{"row": 2, "column": 3}], "field": {"x0": [1, 30], "y0": [20, 1]}}
     }
     app.run()

@@ -14,6 +14,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis import figures, token_maps
+from analysis.pages import shell
 from analysis.pages.image_stage import STATE_NAMES, legend, on_grid
 from svit.types import TokenGrid
 
@@ -29,7 +30,8 @@ CHANGE_NAMES = {
 EXTRA = "#648fff"
 GAP = 0.03  # of a panel's width: between panels
 TITLE, LEGEND = 44, 36  # screen pixels: above each panel, above all
-WIDEST, TALLEST = 1064, (420, 560)  # screen pixels: all panels; the pictures of one row, of two
+WIDEST, NARROW = 1064, 560  # screen pixels: all panels in a wide window, in the narrowest one
+TALLEST = 420, 560  # screen pixels: the pictures of one row, of two
 SCREEN = ("width", "height")  # Vega's names of the chart's sides
 CANVAS = {"embedOptions": {"renderer": "canvas"}}  # four grids are too many elements for SVG
 
@@ -64,7 +66,11 @@ class Layout:
     @property
     def height(self) -> int:
         """Of the chart, in screen pixels."""
-        pictures = WIDEST / self.width * self.image_hw[0] * self.rows
+        return self.room(WIDEST)
+
+    def room(self, across: int) -> int:
+        """Height that all needs in a chart so many screen pixels wide."""
+        pictures = across / self.width * self.image_hw[0] * self.rows
         return int(min(pictures, TALLEST[self.rows - 1])) + self.rows * TITLE + LEGEND
 
     @property
@@ -92,6 +98,7 @@ def show(spec: dict, layout: Layout, key: str, *, picture: str, titles: Sequence
     """
     said = [{"panel": panel, **vars(title)} for panel, title in enumerate(titles)]
     known = {"picture": pd.DataFrame({"url": [picture]}), "titles": pd.DataFrame(said)}
+    shell.cut_below(key, NARROW / layout.room(NARROW))
     return st.vega_lite_chart(
         spec=spec | {"datasets": known | tables},
         key=key,

@@ -107,9 +107,10 @@ def show_grid(
         tokens: `changes.token_frame`.
         missed: left, top, right, bottom of objects to outline.
         url: of the picture.
-        key: of the chart in the session, where its selection stands.
+        key: of the chart in the session, where its selection stands; a name in CSS.
     """
     side, across = grid.image_hw
+    shell.cut_below(key, across / side)
     ground = pd.DataFrame([{"x0": 0, "y0": 0, "x1": across, "y1": side, "url": url}])
     boxes = missed[["left", "top", "right", "bottom"]].set_axis(["x0", "y0", "x1", "y1"], axis=1)
     tables = {"picture": ground, "tokens": tokens, "missed": boxes}

@@ -157,7 +157,7 @@ def choose_block(depth: int, first: int) -> None:
 
 
 def grid_key() -> str:
-    return f"grid {controls.turn()}"
+    return f"grid-{controls.turn()}"
 
 
 def chosen_tokens(before: TokenTrace) -> tuple[tuple[int, int], ...]:
