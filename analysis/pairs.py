@@ -81,7 +81,7 @@ def overlap(runs: Sequence[Run], options: argparse.Namespace) -> Iterator[Produc
     first, second = _two(runs)
     with _explained():
         frame = agreement.agreement_frame(agreement.pairs(first, second))
-        mean = agreement.mean_difference(agreement.pairs(first, second))
+        mean = agreement.mean_difference(agreement.pairs(first, second), options.shape)
     figure = Figure(figsize=(WIDTH, 2.2))
     left, right = figure.subplots(1, 2)
     draw.agreement_lines(frame, left)

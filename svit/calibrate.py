@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from svit import checkpoint
+from svit import checkpoint, snapshots
 from svit.data.samples import Sample, pad_batch, to_device
 from svit.detectors.base import Detector
 from svit.intervene import valid_tokens
@@ -184,6 +184,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     detector = load_model(args, torch.device(args.device))
     dataset = load_coco(args.dataset, args.image_root, detector)
+    size = sum(tensor.nbytes for tensor in detector.state_dict().values())
+    snapshots.prepare_folder(args.out.parent, size)  # a refusal now, not after the fitting
     table = calibrate(detector, dataset, args.images)
     facts = {"calibrated_on": args.dataset.name, "calibration_images": args.images}
     checkpoint.save(args.out, detector, {**notes(args.weights), **facts})

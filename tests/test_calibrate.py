@@ -12,11 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scenes import detector, shapes
 
+import svit.calibrate
 from svit import checkpoint
 from svit.calibrate import add_arguments, calibrate, run, threshold_for
 from svit.data.coco import CocoDataset
 from svit.detectors.base import Detector
 from svit.inference import How, batches_of, deciding, look
+from svit.snapshots import SnapshotError
 
 TARGETS = [0.7, 0.7, 0.7, 0.5, 0.5, 0.5, 0.35, 0.35, 0.35]
 
@@ -105,6 +107,21 @@ def test_the_command_writes_a_checkpoint_that_keeps_its_notes(
     assert found.extra["steps"] == 7 and found.extra["calibration_images"] == 2
     name = next(name for name in found.state if name.endswith("method.thresholds"))
     assert found.state[name].all()
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_fitted(
+    dataset: CocoDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(svit.calibrate, "calibrate", lambda *_: pytest.fail("fitted all the same"))
+    checkpoint.save(tmp_path / "before.safetensors", detector(), {})
+    json = dataset.image_root.parent / "annotations" / "instances_val2017.json"
+    words = ["--weights", str(tmp_path / "before.safetensors"), "--framework", "torchvision"]
+    words += ["--dataset", str(json), "--image-root", str(dataset.image_root)]
+    out = tmp_path / "before.safetensors" / "after.safetensors"  # a file, where a folder should be
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    with pytest.raises(SnapshotError, match=r"before\.safetensors.*choose another"):
+        run(parser.parse_args([*words, "--out", str(out)]))
 
 
 @given(
