@@ -3,7 +3,8 @@
 What is compared runs in turn in one process. Keep ratios are forced through `recorder.edit`, so times
 depend neither on training nor on pictures; each table says how much of what arithmetic allows (the
 ratio of MACs, `svit.compute`) was reached, and at which share of this machine's own matmul rate.
-Stages and memory are measured in passes of their own.
+Stages and memory are measured in passes of their own, and each stage stands beside the time that this
+machine's matmul and memory rates allow its operators (`svit.roofline`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from svit.models.adapter import Extractor, Injector, SpatialPrior
 from svit.models.vit import Block
 from svit.pruning.attention import Attention
 from svit.recorder import record
+from svit.roofline import Roofline
 from svit.variants import DTYPES, PARTS, RECORDED, Settings, Variant, noise_samples, variants
 
 # modules of the adapter and the blocks -> stage; a method's own time is choosing, gathering, scattering
@@ -93,9 +95,10 @@ def _case(
     counts = pd.DataFrame(_counted(part, variant, samples, images) for variant in compared)
     summary = pd.concat([summary, counts], axis=1)
     summary["peak_mb"] = [timing.peak_memory(work, device) / 2**20 for work in works.values()]
-    stages = [_staged(part, variant, works[variant.label], device) for variant in compared]
+    rates = float(environment["matmul_gflops"]), float(environment["copy_gbs"])
+    stages = [_staged(part, variant, works[variant.label], device, rates) for variant in compared]
     tables = {
-        "summary": _derived(summary, float(environment["matmul_gflops"])),
+        "summary": _derived(summary, rates[0]),
         "stages": pd.concat(stages, ignore_index=True),
         "times": times,
     }
@@ -158,17 +161,33 @@ def _derived(summary: pd.DataFrame, matmul_gflops: float) -> pd.DataFrame:
     )
 
 
-def _staged(part: str, variant: Variant, work: timing.Work, device: torch.device) -> pd.DataFrame:
-    """Seconds a call and share of each stage, in a pass of its own."""
+def _staged(
+    part: str,
+    variant: Variant,
+    work: timing.Work,
+    device: torch.device,
+    rates: tuple[float, float],
+) -> pd.DataFrame:
+    """Seconds a call and share of each stage, in a pass of its own; the least seconds the machine's
+    ceilings (matmul GFLOP/s, copy GB/s) allow its operators, in another; and the one over the other."""
     rest = "post-processing" if part == "network" else "other"  # what no watched module does
+
+    def run(stages: timing.Stages) -> None:
+        stages.enter(rest)
+        work()
+        stages.leave()
+
     with timing.watched(_parts(variant.detector), device) as stages:
         for _ in range(STAGE_PASSES):
-            stages.enter(rest)
-            work()
-            stages.leave()
-    seconds = pd.Series(stages.seconds, name="seconds") / STAGE_PASSES
+            run(stages)
+        seconds = pd.Series(stages.seconds, name="seconds") / STAGE_PASSES
+        with Roofline(lambda: stages.current, *rates) as roofline:
+            run(stages)
     table = seconds.rename_axis("stage").reset_index()
-    return table.assign(share=table["seconds"] / seconds.sum(), variant=variant.label)
+    least = table["stage"].map(roofline.seconds)
+    share = table["seconds"] / seconds.sum()
+    of_ceiling = least / table["seconds"]
+    return table.assign(share=share, least_s=least, of_ceiling=of_ceiling, variant=variant.label)
 
 
 def _parts(detector: Detector) -> list[tuple[nn.Module, str]]:

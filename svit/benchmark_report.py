@@ -17,6 +17,11 @@ ADAPTER = ("spatial prior", "injectors", "extractors", "fusion")
 HEADS = ("fpn", "rpn", "roi heads", "post-processing")
 MOSTLY = 0.5  # share of the time from which one part dominates
 IDLE = 0.1  # share of the matmul rate below which a GPU waits for launches
+CEILINGS = (
+    "The least time of each stage's operators (the longer of their arithmetic at the matmul rate and their "
+    "bytes at the copy rate) over the measured time. Small products that stay in cache can beat the rate "
+    "of the large one."
+)
 BUSY = 0.4  # share of the matmul rate above which arithmetic is the limit
 
 
@@ -117,21 +122,33 @@ def _plain(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def markdown(result: dict[str, Any], tables: dict[str, pd.DataFrame]) -> str:
     """The report for reading: stages as shares side by side; raw times stay in the CSV."""
-    shown = {**tables, "stages": _side_by_side(tables["stages"])}
-    del shown["times"]
+    stages = tables["stages"]
+    shown = {"summary": tables["summary"], "stages": _side_by_side(stages, "share")}
+    shown["ceilings"] = _side_by_side(stages, "of_ceiling").assign(all=_of_ceilings(stages))
+    shown |= {name: rows for name, rows in tables.items() if name not in (*shown, "times")}
     lines = ["# Benchmark", "", *_bullets(result["environment"])]
     lines += ["", "Verdicts:", "", *_bullets(result["verdicts"])]
     for name, rows in shown.items():
         lines += ["", f"## {name.capitalize()}", "", _table(rows)]
+        if name == "ceilings":
+            lines += ["", CEILINGS]
         if name == "crossover":
             lines += ["", *_crossings(rows)]
     return "\n".join([*lines, ""])
 
 
-def _side_by_side(stages: pd.DataFrame) -> pd.DataFrame:
-    keys = ["part", "size", "variant"]
-    table = stages.pivot_table(index=keys, columns="stage", values="share", sort=False)
+CASE = ["part", "size", "variant"]
+
+
+def _side_by_side(stages: pd.DataFrame, values: str) -> pd.DataFrame:
+    table = stages.pivot_table(index=CASE, columns="stage", values=values, sort=False)
     return table.reset_index().rename_axis(columns=None)
+
+
+def _of_ceilings(stages: pd.DataFrame) -> list[float]:
+    """Least over measured seconds of all stages of each case."""
+    sums = stages.groupby(CASE, sort=False)[["least_s", "seconds"]].sum()
+    return (sums["least_s"] / sums["seconds"]).tolist()
 
 
 def _crossings(table: pd.DataFrame) -> list[str]:

@@ -104,6 +104,11 @@ class Stages:
         self.calls[stage] += 1
         self._open.append((stage, time.perf_counter()))
 
+    @property
+    def current(self) -> str:
+        """The innermost open stage."""
+        return self._open[-1][0]
+
     def leave(self) -> None:
         self._credit()
         self._open.pop()

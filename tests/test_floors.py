@@ -35,7 +35,14 @@ FLOORS: dict[float, tuple[str, ...]] = {
     2: ("analysis.metrics", "svit.models", "svit.models.*", "svit.data", "svit.data.*"),
     2.3: (
         *("analysis.census", "analysis.lifetimes", "analysis.matching", "analysis.objects"),
-        *("svit.conversion", "svit.recorder", "svit.feed", "svit.timing", "svit.pictures"),
+        *(
+            "svit.conversion",
+            "svit.recorder",
+            "svit.feed",
+            "svit.timing",
+            "svit.roofline",
+            "svit.pictures",
+        ),
     ),
     2.6: ("analysis.agreement", "analysis.budget", "analysis.measurements", "svit.checkpoint"),
     2.8: ("analysis.image_list",),

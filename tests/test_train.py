@@ -54,7 +54,9 @@ def test_averaged_weights_follow_the_trained_ones_and_are_what_is_kept(tmp_path:
     seen = []
 
     def note(detector: Detector, step: int) -> dict[str, float]:
-        seen.append({name: value.clone() for name, value in detector.canonical_state_dict().items()})
+        seen.append(
+            {name: value.clone() for name, value in detector.canonical_state_dict().items()}
+        )
         return {}
 
     train(plain, Pictures(), tmp_path / "plain", evaluate=note)
