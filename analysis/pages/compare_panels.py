@@ -130,6 +130,8 @@ def token_chart(
         for run in range(runs)
     }
     tokens = on_grid(_table("tokens").transform_calculate(**tips), grid)
+    hovered = on_grid(_table("tokens").transform_filter(cursor), grid)  # first: one row is left
+    hovered = _placed(_repeated(hovered, layout), layout)
     chosen = _placed(_repeated(on_grid(_table("chosen"), grid), layout), layout)
     rings = [
         chosen.mark_rect(fillOpacity=0, strokeWidth=width, stroke=colour)
@@ -137,16 +139,15 @@ def token_chart(
     ]
     cells = (
         _placed(_repeated(tokens, layout), layout)
-        .mark_rect(fillOpacity=0, cursor="pointer", strokeWidth=2)
-        .encode(
-            stroke=alt.condition(cursor, alt.value("#ff5cae"), alt.value("transparent")),
-            tooltip=["row:Q", "column:Q", *(f"{name}:N" for name in tips)],
-        )
+        .mark_rect(fillOpacity=0, cursor="pointer", aria=False)
+        .encode(tooltip=["row:Q", "column:Q", *(f"{name}:N" for name in tips)])
         .add_params(token, cursor)
     )
     maps = _placed(_whole(_table("maps"), layout), layout)
     shown = maps.mark_image(aspect=False, smooth=False).encode(url="url:N")
-    return _framed(layout, dark, shown, *rings, cells, legend(list(words), list(words.values())))
+    mark = hovered.mark_rect(fillOpacity=0, stroke="#ff5cae", strokeWidth=2)
+    named = legend(list(words), list(words.values()))
+    return _framed(layout, dark, shown, *rings, mark, cells, named)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
