@@ -235,7 +235,9 @@ def parser() -> argparse.ArgumentParser:
     add("--alpha", type=float, default=0.75, help="opacity of the heatmap, 0 to 1 (default 0.75)")
     crop = {"nargs": 2, "type": int, "metavar": ("LOW", "HIGH")}
     add("--crop", **crop, help="ends of the usage colours (default: what is possible; paper 7 12)")
-    add("--shape", type=_pair, default=(50, 80), help="rows x columns of usage-map, overlap (50x80)")
+    add(
+        "--shape", type=_pair, default=(50, 80), help="rows x columns of usage-map, overlap (50x80)"
+    )
     add("--block", type=int, metavar="N", help="block of overlay, from 1 (default: a middle one)")
     add("--skip-corrupt", action="store_true", help="use the rest of a run with damaged shards")
     return command

@@ -38,19 +38,21 @@ def crossover(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def overhead(times: pd.DataFrame, suffix: str = " recorded") -> pd.DataFrame:
-    """What recording adds to a call: the share of the same round's time without, median and quartiles."""
+    """What recording adds to a call: the share of the same round's time without, median and quartiles, by
+    the clock on the wall and by the processor's, which does not count what other programs take."""
     keys = ["part", "size", "round"]
     recorded = times[times["variant"].str.endswith(suffix)]
     plain = recorded.assign(variant=recorded["variant"].str.removesuffix(suffix))
     pairs = plain.merge(times, on=[*keys, "variant"], suffixes=("_recorded", "_plain"))
-    pairs["overhead"] = pairs["wall_s_recorded"] / pairs["wall_s_plain"] - 1
-    shares = pairs.groupby(["part", "size", "variant"], sort=False)["overhead"]
-    return (
-        shares.quantile([0.25, 0.5, 0.75])
-        .unstack()
-        .set_axis(["q25", "median", "q75"], axis=1)
-        .reset_index()
-    )
+    tables = []
+    for clock, column in (("wall", "wall_s"), ("cpu", "cpu_s")):
+        added = pairs.assign(share=pairs[f"{column}_recorded"] / pairs[f"{column}_plain"] - 1)
+        shares = added.groupby(["part", "size", "variant"], sort=False)["share"]
+        table = shares.quantile([0.25, 0.5, 0.75]).unstack()
+        table = table.set_axis(["q25", "median", "q75"], axis=1).reset_index()
+        table.insert(3, "clock", clock)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
 
 
 def crossing(tokens: Sequence[float], speedups: Sequence[float]) -> float | None:

@@ -51,12 +51,26 @@ def test_two_runs_are_shown_on_an_image_of_both(compare, tmp_path):
     assert "one of 3 images that all 2 runs hold" in texts(page)
     assert page.selectbox(key="image").options == ["1  1.jpg", "2  2.jpg", "3  3.jpg"]
     assert "differ in inference" in texts(page)
-    assert len(charts(page)) == 5  # tokens, kept, overlap, objects, compute
+    assert len(charts(page)) == 3  # tokens, kept, overlap
+
+
+@pytest.mark.parametrize(
+    ("part", "count", "heading"),
+    [("Objects", 1, "Objects found and lost"), ("Numbers", 1, "Compute for this image")],
+)
+def test_the_other_parts_are_made_when_they_are_chosen(compare, tmp_path, part, count, heading):
+    two(tmp_path)
+    page = compare()
+    assert heading not in texts(page)
+    page.segmented_control(key="compare_part").set_value(part).run()
+    assert not page.exception and heading in texts(page) and len(charts(page)) == count
+    linked = compare(compare_part=part)
+    assert heading in texts(linked) and "Tokens at block" not in texts(linked)
 
 
 def test_the_first_run_chosen_is_the_reference(compare, tmp_path):
     two(tmp_path)
-    page = compare(runs="sparse|dense", image="2")
+    page = compare(runs="sparse|dense", image="2", compare_part="Numbers")
     assert page.multiselect(key="compared").value == ["sparse", "dense"]
     table = page.dataframe[1].value
     assert table["run"].tolist() == ["A · sparse", "B · dense"]
@@ -96,7 +110,7 @@ def test_a_clicked_token_shows_its_life_in_every_run(compare, tmp_path):
     page.session_state["panels"] = {"selection": {"token": [{"row": 2, "column": 5}]}}
     page.run()
     assert not page.exception and "Token in row 2, column 5" in texts(page)
-    assert len(charts(page)) == 6
+    assert len(charts(page)) == 4
 
 
 @pytest.mark.parametrize("token", ["2,5", "0,0"])
@@ -128,7 +142,7 @@ def test_four_runs_are_named_apart(compare, tmp_path):
     two(tmp_path)
     for name, changes in (("other", {"seed": 5}), ("sampled", {"inference": "sample"})):
         write_run(tmp_path / name, (1, 2, 3), {**PROVENANCE, **changes})
-    page = compare(runs="dense|sparse|other|sampled")
+    page = compare(runs="dense|sparse|other|sampled", compare_part="Numbers")
     assert not page.exception and "all 4 runs" in texts(page)
     table = page.dataframe[1].value
     assert table["differs in"].tolist()[2:] == ["svit, threshold, seed 5", "svit, sample, seed 0"]
@@ -170,9 +184,10 @@ def test_without_annotations_the_rest_is_shown(compare, tmp_path):
     for name in "ab":
         with RunWriter(tmp_path / name, PROVENANCE) as writer:
             writer.add(parts(1)["trace"])
-    page = compare()
+    assert not compare().exception
+    page = compare(compare_part="Objects")
     assert not page.exception and not page.error
-    assert "holds no annotations" in texts(page) and "no configuration" not in charts(page)[0]
+    assert "holds no annotations" in texts(page) and not charts(page)
 
 
 def test_a_damaged_run_says_so_and_the_others_are_compared(compare, tmp_path):
@@ -222,6 +237,6 @@ def test_no_detection_at_all_loses_every_object(compare, tmp_path):
     write_run(tmp_path / "a", (1,))
     nothing = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0))
     write_dense(tmp_path / "b", (1,), detections=nothing)
-    page = compare(runs="a|b")
+    page = compare(runs="a|b", compare_part="Numbers")
     table = page.dataframe[1].value
     assert not page.exception and table["objects found"].tolist() == [0.5, 0.0]

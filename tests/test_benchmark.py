@@ -197,9 +197,12 @@ def test_the_verdict_follows_from_shares_and_rate(stages, share, gpu, words) -> 
 def test_overhead_compares_calls_of_one_round() -> None:
     rows = [("a", 0, 1.0), ("a recorded", 0, 1.1), ("a", 1, 2.0), ("a recorded", 1, 2.2)]
     times = pd.DataFrame(rows, columns=["variant", "round", "wall_s"]).assign(part="x", size="y")
-    table = benchmark_report.overhead(times)
-    assert table["variant"].tolist() == ["a"]
-    assert table[["q25", "median", "q75"]].iloc[0].tolist() == pytest.approx([0.1] * 3)
+    times["cpu_s"] = [1.0, 1.2, 2.0, 2.4]
+    table = benchmark_report.overhead(times).set_index("clock")
+    assert table["variant"].tolist() == ["a", "a"]
+    for clock, added in (("wall", 0.1), ("cpu", 0.2)):
+        shares = table.loc[clock, ["q25", "median", "q75"]]
+        assert shares.tolist() == pytest.approx([added] * 3)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,11 @@ from svit.store import Run, RunError, open_run
 from svit.types import ImageId, TokenGrid
 
 MOST, LETTERS = 4, "ABCD"  # runs shown, and their names
+PARTS = ("Tokens", "Objects", "Numbers")
+HELP = (
+    "Tokens: which ones each run uses, block by block. Objects: which ones each run finds. Numbers: kept "
+    "tokens, objects and compute of this image and of all common ones."
+)
 
 
 def usual(known: dict[str, Path]) -> list[str]:
@@ -95,11 +100,25 @@ def show(chosen: list[str], runs: list[Run]) -> None:
         st.code(str(error), language=None, wrap_lines=True)
         return
     show_heading(view, traces[0].grid, len(image_ids))
-    compare_tokens.show(view, traces)
-    compare_numbers.show_image(view)
-    compare_objects.show(view)
-    compare_numbers.show_costs(view, traces)
-    compare_numbers.show_all(view, image_ids)
+    part = choose_part()
+    if part == "Tokens":
+        compare_tokens.show(view, traces)
+    elif part == "Objects":
+        compare_objects.show(view)
+    else:
+        compare_numbers.show_image(view)
+        compare_numbers.show_costs(view, traces)
+        compare_numbers.show_all(view, image_ids)
+
+
+def choose_part() -> str:
+    """Which part of the page is made: all of it at once would keep the first panel waiting."""
+    shell.restore("compare_part", PARTS[0], PARTS)
+    part = st.segmented_control(
+        "Part", PARTS, key="compare_part", required=True, help=HELP, label_visibility="collapsed"
+    )
+    shell.remember(compare_part=part)
+    return part
 
 
 def show_heading(view: Comparison, grid: TokenGrid, common: int) -> None:

@@ -15,6 +15,7 @@ from torchvision.ops import roi_align
 
 CANONICAL_LEVEL = 4  # stride 16
 CELLS_FOR_MATRICES = 64 * 64  # up to here pooling is a cheap pair of matrix products on a CPU
+MOST_AT_ONCE = 2**23  # numbers between the two products, of one image
 
 
 class PyramidRoIAlign(nn.Module):
@@ -60,13 +61,15 @@ class PyramidRoIAlign(nn.Module):
 
 
 def _pool(values: Tensor, regions: Tensor, cells: int, scale: float) -> Tensor:
-    """RoIAlign of regions ordered by image: torchvision's kernel, or its equal where that trains faster.
+    """RoIAlign of regions ordered by image: torchvision's kernel, or its equal where that is faster.
 
-    The backward of torchvision's CPU kernel adds sample by sample on one core and took a seventh of
-    a nano training; on large maps the matrices would multiply mostly zeros.
+    torchvision's CPU kernel takes sample by sample, and one core adds up its backward: a seventh of a nano
+    training. On large maps the matrices would multiply mostly zeros.
     """
-    small = values.shape[2] * values.shape[3] <= CELLS_FOR_MATRICES
-    if small and values.requires_grad and values.device.type == "cpu":
+    _, channels, height, width = values.shape
+    small = height * width <= CELLS_FOR_MATRICES
+    between = len(regions) * cells * width * channels
+    if small and between <= MOST_AT_ONCE * len(values) and values.device.type == "cpu":
         return pool_by_matrices(values, regions, cells, scale)
     return roi_align(values, regions, cells, scale, sampling_ratio=0, aligned=True)
 
