@@ -1,0 +1,137 @@
+"""The benchmarks of a folder side by side: speed-up against its limit, stages against the machine's ceilings.
+
+    python -m benchmarks.speed_table                     reads results/benchmark, writes results/speed.md
+    python -m benchmarks.speed_table FOLDER --out FILE
+
+Each row is a variant of one `svit benchmark`; the first variant of each is what the others are compared to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from svit import markdown, runfiles
+from svit.serve import ROOT
+
+RECORDED = " recorded"
+
+
+def read(folder: Path) -> dict[str, dict[str, Any]]:
+    """Name of a benchmark -> its file.
+
+    Raises:
+        FileNotFoundError: there is none below the folder.
+    """
+    paths = sorted(folder.glob("*/benchmark.json"))
+    if not paths:
+        raise FileNotFoundError(f"no benchmark below {folder}; make one with `svit benchmark`")
+    return {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+
+
+def speedups(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """Every variant but recorded ones: times, speed-up, what the MACs allow, and memory."""
+    rows = []
+    for name, one in found.items():
+        for row in one["summary"]:
+            if row["variant"].endswith(RECORDED):
+                continue
+            rows.append(
+                {
+                    "benchmark": name,
+                    "part": row["part"],
+                    "size": row["size"],
+                    "variant": row["variant"],
+                    "wall s": f"{row['wall_s_median']:.3f}",
+                    "CPU s": f"{row['cpu_s_median']:.3f}",
+                    "speed-up": f"{row['speedup_median']:.2f} "
+                    f"[{row['speedup_q25']:.2f}, {row['speedup_q75']:.2f}]",
+                    "MAC limit": f"{row['mac_limit']:.2f}",
+                    "of the limit": f"{row['share_of_limit']:.0%}",
+                    "peak MB": f"{row['peak_mb']:.0f}",
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def ceilings(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """A stage a row: share of the time, and least over measured time, of every variant."""
+    rows = []
+    for name, one in found.items():
+        stages = pd.DataFrame(one["stages"])
+        stages = stages[~stages["variant"].str.endswith(RECORDED)]
+        for (part, size, variant), group in stages.groupby(["part", "size", "variant"], sort=False):
+            shares = {
+                row.stage: f"{row.share:.0%} at {row.of_ceiling:.0%}" for row in group.itertuples()
+            }
+            whole = group["least_s"].sum() / group["seconds"].sum()
+            where = {"benchmark": name, "part": part, "size": size, "variant": variant}
+            rows.append({**where, "all": f"{whole:.0%}", **shares})
+    return pd.DataFrame(rows).fillna("")
+
+
+def recording(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """What recording adds: median and quartiles of the share of the same round's time without."""
+    rows = []
+    for name, one in found.items():
+        for row in one.get("recording", []):
+            added = f"{row['median']:+.1%} [{row['q25']:+.1%}, {row['q75']:+.1%}]"
+            where = {"benchmark": name, "part": row["part"], "size": row["size"]}
+            clock = row.get("clock", "wall")
+            rows.append({**where, "variant": row["variant"], "clock": clock, "added": added})
+    return pd.DataFrame(rows)
+
+
+def machines(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """What each benchmark ran on, and the rates measured just before it."""
+    rows = []
+    for name, one in found.items():
+        about = one["environment"]
+        rows.append(
+            {
+                "benchmark": name,
+                "processor": about["gpu"] or about["cpu"],
+                "threads": str(about["threads"]),
+                "matmul GFLOP/s": f"{about['matmul_gflops']:.0f}",
+                "copy GB/s": f"{about['copy_gbs']:.1f}",
+                "rounds": str(one["settings"]["rounds"]),
+                "commit": (about["commit"] or "")[:8],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def report(found: dict[str, dict[str, Any]]) -> str:
+    """The tables in Markdown."""
+    titles = {
+        "Speed-up": speedups(found),
+        "Stages: share of the time, at which share of the machine's ceilings": ceilings(found),
+        "Recording": recording(found),
+        "Machines": machines(found),
+    }
+    lines = ["# Speed, measured", "", "`python -m benchmarks.speed_table`; docs/speed.md explains."]
+    for title, table in titles.items():
+        if len(table):
+            body = markdown.table(list(table.columns), table.to_numpy().tolist())
+            lines += ["", f"## {title}", "", body]
+    return "\n".join([*lines, ""])
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    where = {"nargs": "?", "type": Path, "default": ROOT / "results" / "benchmark"}
+    parser.add_argument("folder", **where, help="of benchmarks (results/benchmark)")
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "speed.md")
+    options = parser.parse_args(words)
+    text = report(read(options.folder))
+    runfiles.write_text(options.out, text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
