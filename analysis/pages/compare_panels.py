@@ -98,7 +98,7 @@ def show(spec: dict, layout: Layout, key: str, *, picture: str, titles: Sequence
     """
     said = [{"panel": panel, **vars(title)} for panel, title in enumerate(titles)]
     known = {"picture": pd.DataFrame({"url": [picture]}), "titles": pd.DataFrame(said)}
-    shell.cut_below(key, NARROW / layout.room(NARROW))
+    shell.cut_below(key, NARROW / layout.room(NARROW), layout.height)
     return st.vega_lite_chart(
         spec=spec | {"datasets": known | tables},
         key=key,

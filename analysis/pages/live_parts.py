@@ -110,12 +110,13 @@ def show_grid(
         key: of the chart in the session, where its selection stands; a name in CSS.
     """
     side, across = grid.image_hw
-    shell.cut_below(key, across / side)
+    height = round(GRID * shape(grid))
+    shell.cut_below(key, across / side, height)
     ground = pd.DataFrame([{"x0": 0, "y0": 0, "x1": across, "y1": side, "url": url}])
     boxes = missed[["left", "top", "right", "bottom"]].set_axis(["x0", "y0", "x1", "y1"], axis=1)
     tables = {"picture": ground, "tokens": tokens, "missed": boxes}
     events = {"key": key, "on_select": "rerun", "selection_mode": ["token", "field"]}
-    shell.chart(_grid_chart(grid), tables, height=round(GRID * shape(grid)), **events)
+    shell.chart(_grid_chart(grid), tables, height=height, **events)
 
 
 @st.cache_data(max_entries=16, show_spinner=False)

@@ -139,16 +139,18 @@ def chart(spec: dict, tables: Mapping[str, pd.DataFrame], **options: object) -> 
     st.vega_lite_chart(spec={**spec, "datasets": dict(tables)}, width="stretch", **options)
 
 
-def cut_below(key: str, shape: float) -> None:
+def cut_below(key: str, shape: float, height: int) -> None:
     """Cuts off what a chart leaves empty below: its height is fixed, and in a narrow window its picture
     shrinks.
 
     Args:
         key: of the chart; letters, digits, hyphens.
         shape: width / height of what is drawn at least.
+        height: of the chart, in screen pixels.
     """
-    rules = f"aspect-ratio: {shape:.4f}; flex: 0 0 auto !important; overflow: hidden"
-    st.html(f"<style>.st-key-{key} {{height: auto !important; {rules}}}</style>")
+    rules = f"aspect-ratio: {shape:.4f}; max-height: {height}px; flex: 0 0 auto !important"
+    rules += "; height: auto !important; overflow: hidden"
+    st.html(f"<style>.st-key-{key} {{{rules}}}</style>")
 
 
 def downloads(name: str, *things: pd.DataFrame | Callable[[], Figure]) -> None:
