@@ -35,7 +35,7 @@ from svit.store import RunWriter, open_run
 
 ONE = parts(1)
 TRACE, GRID, TARGET = ONE["trace"], ONE["trace"].grid, ONE["target"]
-OPTIONS = Namespace(image=None, limit=2, score=0.5, alpha=0.75)
+OPTIONS = Namespace(image=None, limit=2, score=0.5, alpha=0.75, shape=(50, 80))
 WITH_MODEL = {
     **PROVENANCE,
     "config": {"name": "nano", "pruning": {"method": "svit"}, "backbone": {"depth": 12}},

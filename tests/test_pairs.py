@@ -15,7 +15,7 @@ from analysis.products import RenderError
 from svit.store import RunWriter, open_run
 from svit.types import TokenTrace
 
-OPTIONS = Namespace(image=None, limit=2, score=0.5, alpha=0.75)
+OPTIONS = Namespace(image=None, limit=2, score=0.5, alpha=0.75, shape=(50, 80))
 COMPARISONS = ["overlap", "difference", "deltas"]
 
 

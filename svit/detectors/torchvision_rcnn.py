@@ -230,7 +230,7 @@ class BoxPredictor(nn.Module):
 
 
 class MaskPredictor(MaskRCNNPredictor):
-    """torchvision's mask predictor, asked for one class a box: the others' logits are never made."""
+    """torchvision's mask predictor; in training asked for one class a box, since no other has a loss."""
 
     def __init__(self, inputs: int, width: int, classes: int) -> None:
         super().__init__(inputs, width, classes)
@@ -302,7 +302,10 @@ class RegionHeads(RoIHeads):
     ) -> Float[Tensor, "boxes side side"]:
         """Mask logits of each box for its class 0..K-1."""
         features = self.mask_head(self.mask_roi_pool(maps, boxes))
-        return self.mask_predictor.of_classes(features, labels)
+        if self.training:
+            return self.mask_predictor.of_classes(features, labels)
+        logits = self.mask_predictor(features)
+        return logits[torch.arange(len(labels), device=labels.device), labels]
 
     def _losses(
         self, maps: list[Tensor], proposals: list[Tensor], targets: list[dict[str, Tensor]]
