@@ -50,7 +50,7 @@ PAGES = {  # name -> path and query
     "Dataset": "dataset",
     "Rates": "rates",
 }
-BARE = Path(__file__).with_name("bare_page.py")
+BARE = ("streamlit", "run", str(Path(__file__).with_name("bare_page.py")), "--server.port")
 BARE_NAME = "bare Streamlit"
 TARGETS = {"opening": 2.0, "interaction": 0.4}  # seconds
 INTERACTIONS = 200
@@ -171,11 +171,6 @@ def memory(process: int) -> float:
     return int(line.split()[1]) / 1024
 
 
-def bare() -> tuple[str, ...]:
-    """The words that serve the bare page, but for the port."""
-    return ("streamlit", "run", str(BARE), "--server.port")
-
-
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """Median and quartiles in seconds of every measure, beside its target and, for openings, what the
     median has beyond that of a bare Streamlit page."""
@@ -256,7 +251,7 @@ def measured(repeats: int) -> tuple[pd.DataFrame, dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         for seed, name in enumerate(("first", "second")):
             write_everything(Path(folder) / name, IMAGES, seed, scored=True)
-        with chromium() as browser, served(Path(folder)) as server, running(*bare()) as other:
+        with chromium() as browser, served(Path(folder)) as server, running(*BARE) as other:
             addresses = {name: f"{server.url}/{path}" for name, path in PAGES.items()}
             with visitor(browser) as page:
                 first = opening(page, addresses["Image"])

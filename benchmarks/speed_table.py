@@ -18,8 +18,7 @@ import pandas as pd
 
 from svit import markdown, runfiles
 from svit.serve import ROOT
-
-RECORDED = " recorded"
+from svit.variants import RECORDED
 
 
 def read(folder: Path) -> dict[str, dict[str, Any]]:

@@ -17,12 +17,13 @@ ADAPTER = ("spatial prior", "injectors", "extractors", "fusion")
 HEADS = ("fpn", "rpn", "roi heads", "post-processing")
 MOSTLY = 0.5  # share of the time from which one part dominates
 IDLE = 0.1  # share of the matmul rate below which a GPU waits for launches
+BUSY = 0.4  # share of the matmul rate above which arithmetic is the limit
+CASE = ["part", "size", "variant"]
 CEILINGS = (
     "The least time of each stage's operators (the longer of their arithmetic at the matmul rate and their "
     "bytes at the copy rate) over the measured time. Small products that stay in cache can beat the rate "
     "of the large one."
 )
-BUSY = 0.4  # share of the matmul rate above which arithmetic is the limit
 
 
 def crossover(summary: pd.DataFrame) -> pd.DataFrame:
@@ -47,7 +48,7 @@ def overhead(times: pd.DataFrame, suffix: str = " recorded") -> pd.DataFrame:
     tables = []
     for clock, column in (("wall", "wall_s"), ("cpu", "cpu_s")):
         added = pairs.assign(share=pairs[f"{column}_recorded"] / pairs[f"{column}_plain"] - 1)
-        shares = added.groupby(["part", "size", "variant"], sort=False)["share"]
+        shares = added.groupby(CASE, sort=False)["share"]
         table = shares.quantile([0.25, 0.5, 0.75]).unstack()
         table = table.set_axis(["q25", "median", "q75"], axis=1).reset_index()
         table.insert(3, "clock", clock)
@@ -137,9 +138,6 @@ def markdown(result: dict[str, Any], tables: dict[str, pd.DataFrame]) -> str:
         if name == "crossover":
             lines += ["", *_crossings(rows)]
     return "\n".join([*lines, ""])
-
-
-CASE = ["part", "size", "variant"]
 
 
 def _side_by_side(stages: pd.DataFrame, values: str) -> pd.DataFrame:

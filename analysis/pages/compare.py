@@ -100,7 +100,7 @@ def show(chosen: list[str], runs: list[Run]) -> None:
         st.code(str(error), language=None, wrap_lines=True)
         return
     show_heading(view, traces[0].grid, len(image_ids))
-    part = choose_part()
+    part = shell.choose_part("compare_part", PARTS, HELP)
     if part == "Tokens":
         compare_tokens.show(view, traces)
     elif part == "Objects":
@@ -109,16 +109,6 @@ def show(chosen: list[str], runs: list[Run]) -> None:
         compare_numbers.show_image(view)
         compare_numbers.show_costs(view, traces)
         compare_numbers.show_all(view, image_ids)
-
-
-def choose_part() -> str:
-    """Which part of the page is made: all of it at once would keep the first panel waiting."""
-    shell.restore("compare_part", PARTS[0], PARTS)
-    part = st.segmented_control(
-        "Part", PARTS, key="compare_part", required=True, help=HELP, label_visibility="collapsed"
-    )
-    shell.remember(compare_part=part)
-    return part
 
 
 def show_heading(view: Comparison, grid: TokenGrid, common: int) -> None:

@@ -30,12 +30,7 @@ def show(run: Run) -> None:
         st.subheader("Data set", anchor=False, width="content")
         size = f"{len(run):,} images{annotated}{classes} · {run.layers} blocks"
         st.caption(size, width="content")
-    shell.restore("part", next(iter(PARTS)), PARTS)
-    part = st.segmented_control(
-        "Part", list(PARTS), key="part", required=True, help=HELP, label_visibility="collapsed"
-    )
-    shell.remember(part=part)
-    PARTS[part](Survey(run))
+    PARTS[shell.choose_part("part", PARTS, HELP)](Survey(run))
 
 
 shell.one_run(show)

@@ -314,6 +314,17 @@ def choose_image(run: Run, key: str) -> ImageId:
     return chosen
 
 
+def choose_part(key: str, parts: Iterable[str], about: str) -> str:
+    """Which part of a page is made, the first to begin with, remembered under `key`."""
+    parts = list(parts)
+    restore(key, parts[0], parts)
+    part = st.segmented_control(
+        "Part", parts, key=key, required=True, help=about, label_visibility="collapsed"
+    )
+    remember(**{key: part})
+    return part
+
+
 def provenance(run: Run) -> None:
     """One line on where the numbers above come from."""
     unfinished = "" if run.finished else "unfinished · "

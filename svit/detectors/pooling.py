@@ -15,7 +15,7 @@ from torchvision.ops import roi_align
 
 CANONICAL_LEVEL = 4  # stride 16
 CELLS_FOR_MATRICES = 64 * 64  # up to here pooling is a cheap pair of matrix products on a CPU
-MOST_AT_ONCE = 2**23  # numbers between the two products, of one image
+MOST_AT_ONCE = 2**23  # numbers between the two products, an image on average
 
 
 class PyramidRoIAlign(nn.Module):
@@ -63,8 +63,8 @@ class PyramidRoIAlign(nn.Module):
 def _pool(values: Tensor, regions: Tensor, cells: int, scale: float) -> Tensor:
     """RoIAlign of regions ordered by image: torchvision's kernel, or its equal where that is faster.
 
-    torchvision's CPU kernel takes sample by sample, and one core adds up its backward: a seventh of a nano
-    training. On large maps the matrices would multiply mostly zeros.
+    torchvision's CPU kernel takes sample by sample, and one core adds up its backward. On large maps the
+    matrices would multiply mostly zeros.
     """
     _, channels, height, width = values.shape
     small = height * width <= CELLS_FOR_MATRICES

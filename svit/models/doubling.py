@@ -9,8 +9,7 @@ from torch import Tensor, nn
 class Doubling(nn.ConvTranspose2d):
     """`nn.ConvTranspose2d(inputs, outputs, 2, stride=2)`, parameters and all, by another route.
 
-    At stride 2 the 2x2 cells that each input writes do not overlap, so no sums are left; a CPU takes a
-    third of the time of the general kernel, forward and backward.
+    At stride 2 the 2x2 cells that each input writes do not overlap, so no sums are left.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
