@@ -5,11 +5,12 @@
 
 On two generated runs of 50 x 84 tokens, 12 blocks, scores, pictures and detections, it measures
 
-- opening: from the start of the navigation until the page's own content is painted (the picture or the
-  first chart), and until all of it stands. Each repeat is a new visitor, a browser without cache before
-  a server that knows the run, who then opens the page again. The first visit of all, which loads the
-  program, is reported apart. In the same turns it opens `bare_page.py`, one chart and nothing else, from
-  a server of its own: what is left above that is the app's;
+- opening: from the start of the navigation until the page's own content is painted (the picture with its
+  tokens, or the first chart), and until all of it stands and answers clicks. Each repeat is a new
+  visitor, a browser without cache before a server that knows the run, who then opens the page again.
+  The first visit of all, which loads the program, is reported apart. In the same turns it opens
+  `bare_page.py`, one chart and nothing else, from a server of its own: what is left above that is the
+  app's;
 - the block slider (an arrow key) and a click on a token: from the input event until the server has
   answered, everything new is in the page, and a frame is painted;
 - memory of the server over 200 interactions.
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 CONTENT = ".vega-embed canvas, .vega-embed svg, [data-testid=stImage] img"
+AHEAD = ".st-key-stage, .st-key-panels"  # where `analysis.pages.stand_in` paints pictures
 IMAGES = 36
 WIDE = "image=2"  # the generated image with 50 x 84 tokens
 PAGES = {  # name -> path and query
@@ -57,11 +59,13 @@ INTERACTIONS = 200
 WARM = 60  # interactions before memory counts: bounded caches fill
 FLAT = 0.02  # MB an interaction: what memory may grow by and still be called flat
 
-WATCH = """([content, ready]) => {
+WATCH = """([content, ahead, ready]) => {
   const main = () => document.querySelector('[data-testid=stMain]');
   const paint = name => requestAnimationFrame(() => { window[name] ??= performance.now(); });
+  const painted = box => getComputedStyle(box, '::before').backgroundImage.includes('url(');
   const look = () => {
-    if (main()?.querySelector(content)) paint('useful');
+    const standing = main()?.querySelector(ahead);
+    if (main()?.querySelector(content) || (standing && painted(standing))) paint('useful');
     const stale = document.querySelector('[data-stale=true], [data-testid=stSkeleton]');
     if (window.useful && document.querySelector(ready) && !stale) return paint('whole');
     requestAnimationFrame(look);
@@ -107,7 +111,7 @@ def openings(browser: Browser, addresses: dict[str, str], repeats: int) -> Itera
 def visitor(browser: Browser) -> Iterator[Page]:
     """A browser without cache whose pages note when they are painted."""
     with opened(browser) as page:
-        page.add_init_script(f"({WATCH})({json.dumps([CONTENT, READY])})")
+        page.add_init_script(f"({WATCH})({json.dumps([CONTENT, AHEAD, READY])})")
         yield page
 
 

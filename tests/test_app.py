@@ -73,6 +73,24 @@ def test_one_run_shows_its_first_image(app, tmp_path):
     assert chosen(page) == biography.eventful(trace)
 
 
+def sent_ahead(page: AppTest) -> list[str]:
+    """Styles that paint pictures in the place of a chart."""
+    return [item.proto.body for item in page.get("html") if "::before" in item.proto.body]
+
+
+def test_picture_and_map_are_sent_ahead_of_an_images_first_chart(app, tmp_path):
+    write_run(tmp_path / "discs")
+    page = app(tmp_path)
+    for image_id in (1, 2):
+        if image_id == 2:
+            page.selectbox(key="image").set_value(2).run()
+        [style], tables = sent_ahead(page), grid_chart(page)
+        places = [style.index(tables[name]["url"].item()) for name in ("overlay", "picture")]
+        assert places == sorted(places)  # the map lies above
+        page.slider(key="block").set_value(10 + image_id).run()
+        assert not sent_ahead(page)  # the chart stands
+
+
 def test_the_slider_moves_the_shown_block(app, tmp_path):
     run = write_run(tmp_path / "discs")
     page = app(tmp_path)

@@ -54,6 +54,13 @@ def test_two_runs_are_shown_on_an_image_of_both(compare, tmp_path):
     assert len(charts(page)) == 3  # tokens, kept, overlap
 
 
+def test_the_maps_of_all_panels_are_sent_ahead_of_their_chart(compare, tmp_path):
+    two(tmp_path)
+    [style] = [item.proto.body for item in compare().get("html") if "::before" in item.proto.body]
+    assert style.count("url(data:image/png") == style.count("url(data:image/jpeg") == 2
+    assert ") 0.000% 0 / 49.261% 100%" in style and ") 100.000% 0 / 49.261% 100%" in style
+
+
 @pytest.mark.parametrize(
     ("part", "count", "heading"),
     [("Objects", 1, "Objects found and lost"), ("Numbers", 1, "Compute for this image")],

@@ -44,7 +44,7 @@ def panels(page) -> list[np.ndarray]:
     page.mouse.move(5, 5)  # no cursor over a token
     page.wait_for_timeout(800)  # a chart takes its new tables in a moment
     shot = Image.open(io.BytesIO(page.locator(PANELS).first.screenshot())).convert("RGB")
-    within = [(0.02, 0.42), (0.49, 0.89)]  # of the chart's width, for this shape of images
+    within = [(0.02, 0.42), (0.53, 0.89)]  # of the chart's width, for this shape of images
     width, height = shot.size
     boxes = [(int(a * width), height // 3, int(b * width), height - 30) for a, b in within]
     return [np.asarray(shot.crop(box)).astype(int) for box in boxes]

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from runs import write_run
 
 from analysis import biography, metrics
+from analysis.pages import image_stage
 from analysis.pages.image_life import told
 from benchmarks.browser import opened, settle
 from svit.store import Run, open_run
 
 pytestmark = pytest.mark.browser
+PAINTED = (
+    "(box => box && getComputedStyle(box, '::before').backgroundImage.includes('data:'))("
+    "document.querySelector('.st-key-stage'))"
+)
 GRID = "[data-testid=stMain] .vega-embed canvas"
 
 
@@ -64,6 +72,31 @@ def test_a_click_on_a_token_tells_its_life(tab, workbench, run):
     life = biography.story(run.trace(1), row, column)
     see(tab, re.compile(re.escape(told(life).replace("**", ""))))
     assert entered(tab) == (row, column) != before
+
+
+def test_the_picture_is_painted_before_charts_can_be_and_where_its_chart_will_stand(tab, workbench):
+    held = []
+    tab.route("**/embed*.js", lambda route: held.append(route))  # what draws charts
+    tab.goto(workbench)
+    tab.wait_for_function(PAINTED)
+    tab.wait_for_timeout(500)
+    ahead = grey(tab)
+    assert held and not tab.locator(GRID).count()
+    for route in held:
+        route.continue_()
+    tab.unroute("**/embed*.js")
+    tab.wait_for_selector(GRID)
+    settle(tab)
+    tab.wait_for_timeout(1000)
+    box = tab.locator(GRID).bounding_box()
+    left, top = int(box["x"]), int(box["y"]) + image_stage.LEGEND
+    there = np.s_[top : top + 300, left : left + int(box["width"])]
+    assert np.corrcoef(ahead[there].ravel(), grey(tab)[there].ravel())[0, 1] > 0.9
+
+
+def grey(tab) -> np.ndarray:
+    """The window's pixels."""
+    return np.asarray(Image.open(io.BytesIO(tab.screenshot())).convert("L")).astype(float)
 
 
 def test_an_arrow_key_moves_the_block(tab, workbench, run):

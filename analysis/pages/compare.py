@@ -9,11 +9,11 @@ import streamlit as st
 from analysis import comparison
 from analysis.agreement import MismatchError
 from analysis.pages import compare_numbers, compare_objects, compare_parts, compare_tokens, shell
+from analysis.pages.compare_panels import LETTERS
 from analysis.pages.compare_parts import BETWEEN, Comparison
 from svit.store import Run, RunError, open_run
 from svit.types import ImageId, TokenGrid
 
-MOST, LETTERS = 4, "ABCD"  # runs shown, and their names
 PARTS = ("Tokens", "Objects", "Numbers")
 HELP = (
     "Tokens: which ones each run uses, block by block. Objects: which ones each run finds. Numbers: kept "
@@ -41,7 +41,7 @@ def choose_runs(known: dict[str, Path]) -> list[str]:
                 st.warning(
                     f"The link asks for the run “{shell.plain(name[:80])}”, which is not here."
                 )
-        linked = list(dict.fromkeys(name for name in names if name in known))[:MOST]
+        linked = list(dict.fromkeys(name for name in names if name in known))[: len(LETTERS)]
         st.session_state["compared"] = linked if len(linked) > 1 else usual(known)
     gone = [name for name in st.session_state["compared"] if name not in known]
     if gone:
@@ -49,7 +49,7 @@ def choose_runs(known: dict[str, Path]) -> list[str]:
         st.session_state["compared"] = kept
     help_text = "Two to four runs. The first is the reference that differences refer to."
     chosen = st.multiselect(
-        "Runs", list(known), max_selections=MOST, key="compared", help=help_text
+        "Runs", list(known), max_selections=len(LETTERS), key="compared", help=help_text
     )
     shell.remember(runs=BETWEEN.join(chosen) or None)
     return chosen

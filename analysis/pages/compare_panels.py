@@ -14,8 +14,8 @@ import pandas as pd
 import streamlit as st
 
 from analysis import figures, token_maps
-from analysis.pages import shell
-from analysis.pages.image_stage import STATE_NAMES, legend, on_grid
+from analysis.pages import shell, stand_in
+from analysis.pages.image_stage import CANVAS, NO_PADDING, STATE_NAMES, legend, on_grid
 from svit.types import TokenGrid
 
 WORDS = ("used", *STATE_NAMES.values())  # of `comparison.STATES`
@@ -32,8 +32,7 @@ GAP = 0.03  # of a panel's width: between panels
 TITLE, LEGEND = 44, 36  # screen pixels: above each panel, above all
 WIDEST, NARROW = 1064, 560  # screen pixels: all panels in a wide window, in the narrowest one
 TALLEST = 420, 560  # screen pixels: the pictures of one row, of two
-SCREEN = ("width", "height")  # Vega's names of the chart's sides
-CANVAS = {"embedOptions": {"renderer": "canvas"}}  # four grids are too many elements for SVG
+LETTERS = "ABCD"  # the runs' names
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,23 @@ class Layout:
         return int(min(pictures, TALLEST[self.rows - 1])) + self.rows * TITLE + LEGEND
 
     @property
+    def widest(self) -> float:
+        """Of a panel, in screen pixels, in a window as wide as one likes."""
+        height, width = self.image_hw
+        return (self.height - LEGEND - self.rows * TITLE) / self.rows * width / height
+
+    @property
+    def corner(self) -> tuple[str, str]:
+        """Where the panel of a row begins, as expressions: source pixels right of and below the first."""
+        height, width = self.image_hw
+        left = f"(datum.panel % {self.columns}) * {width * (1 + GAP)}"
+        lower = f"floor(datum.panel / {self.columns}) * ({height} + {TITLE} / pixel)"
+        return left, lower if self.rows > 1 else "0"
+
+    @property
     def pixel(self) -> str:
-        """Screen pixels a source pixel, as an expression: all fits whatever room the page gives."""
+        """Screen pixels a source pixel, as an expression: all fits whatever room the page gives. A chart
+        works it out once, as its parameter `pixel`, not for each of its thousands of tokens."""
         room = f"(height - {self.rows * TITLE}) / {self.rows * self.image_hw[0]}"
         return f"min(width / {self.width}, {room})"
 
@@ -98,6 +112,16 @@ def show(spec: dict, layout: Layout, key: str, *, picture: str, titles: Sequence
     """
     said = [{"panel": panel, **vars(title)} for panel, title in enumerate(titles)]
     known = {"picture": pd.DataFrame({"url": [picture]}), "titles": pd.DataFrame(said)}
+    if key not in st.session_state:
+        maps = tables["maps"]["url"] if "maps" in tables else [""] * layout.count
+        stand_in.show(
+            key,
+            [(url, picture) for url in maps[: layout.columns]],
+            shape=layout.image_hw[1] / layout.image_hw[0],
+            widest=layout.widest,
+            top=LEGEND + TITLE,
+            gap=GAP,
+        )
     shell.cut_below(key, NARROW / layout.room(NARROW), layout.height)
     return st.vega_lite_chart(
         spec=spec | {"datasets": known | tables},
@@ -111,12 +135,12 @@ def show(spec: dict, layout: Layout, key: str, *, picture: str, titles: Sequence
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def token_chart(
-    layout: Layout, grid: TokenGrid, runs: int, layers: int, words: dict[str, str], dark: bool
+    layout: Layout, grid: TokenGrid, runs: int, words: dict[str, str], dark: bool
 ) -> dict:
     """Token panels; the cursor marks the same token in all, a click selects it as `token`.
 
-    Tables beside picture and titles: maps (panel, url); tokens (row, column, and of each run n
-    state_n, a code in `WORDS`, and used_n, its blocks); chosen (row, column).
+    Tables beside picture and titles: maps (panel, url); tokens (row, column, and for each of so many
+    `runs`, in the column of its letter, what it does with the token); chosen (row, column).
 
     Args:
         words: of the legend, each with its colour.
@@ -124,12 +148,6 @@ def token_chart(
     fields = {"fields": ["row", "column"], "empty": False}
     token = alt.selection_point(name="token", toggle=False, **fields)
     cursor = alt.selection_point(name="cursor", on="pointerover", clear="pointerout", **fields)
-    tips = {
-        chr(65 + run): f"{list(WORDS)}[datum.state_{run}] + ', used by ' + datum.used_{run} + "
-        f"' of {layers} blocks'"
-        for run in range(runs)
-    }
-    tokens = on_grid(_table("tokens").transform_calculate(**tips), grid)
     hovered = on_grid(_table("tokens").transform_filter(cursor), grid)  # first: one row is left
     hovered = _placed(_repeated(hovered, layout), layout)
     chosen = _placed(_repeated(on_grid(_table("chosen"), grid), layout), layout)
@@ -137,12 +155,11 @@ def token_chart(
         chosen.mark_rect(fillOpacity=0, strokeWidth=width, stroke=colour)
         for width, colour in ((4.5, "#10151c"), (2.5, token_maps.RING))
     ]
-    cells = (
-        _placed(_repeated(tokens, layout), layout)
-        .mark_rect(fillOpacity=0, cursor="pointer", aria=False)
-        .encode(tooltip=["row:Q", "column:Q", *(f"{name}:N" for name in tips)])
-        .add_params(token, cursor)
-    )
+    tips = ", ".join(f"{name}: datum.{name}" for name in ("row", "column", *LETTERS[:runs]))
+    tokens = _table("tokens").transform_calculate(tip=f"{{{tips}}}")
+    tokens = _placed(_repeated(on_grid(tokens, grid), layout), layout)
+    tip = {"tooltip": alt.ExprRef("datum.tip"), "cursor": "pointer"}
+    cells = tokens.mark_rect(fillOpacity=0, aria=False, **tip).add_params(token, cursor)
     maps = _placed(_whole(_table("maps"), layout), layout)
     shown = maps.mark_image(aspect=False, smooth=False).encode(url="url:N")
     mark = hovered.mark_rect(fillOpacity=0, stroke="#ff5cae", strokeWidth=2)
@@ -192,17 +209,14 @@ def _whole(chart: alt.Chart, layout: Layout) -> alt.Chart:
 
 def _placed(chart: alt.Chart, layout: Layout, sized: bool = True) -> alt.Chart:
     """Rows of left, top, right and bottom in their panels; only the corner unless `sized`. Both axes
-    have one scale, so that tokens stay square and all panels fit whatever room the page gives."""
-    height, width = layout.image_hw
-    above = f"{TITLE} / {layout.pixel}"
-    left = f"(datum.panel % {layout.columns}) * {width * (1 + GAP)}"
-    upper = f"floor(datum.panel / {layout.columns}) * ({height} + {above}) + {above}"
+    have one scale, so that tokens stay square and all panels fit whatever room the page gives, and
+    begin with the first panel."""
+    left, upper = layout.corner
     sides = {"x0": f"{left} + datum.left", "x1": f"{left} + datum.right"}
     sides |= {"y0": f"{upper} + datum.top", "y1": f"{upper} + datum.bottom"}
-    ends = [
-        {"domainMin": 0, "domainMax": alt.ExprRef(f"{side} / {layout.pixel}")} for side in SCREEN
-    ]
-    x, y = alt.Scale(**ends[0], nice=False), alt.Scale(**ends[1], nice=False, reverse=True)
+    x = alt.Scale(domain=[0, alt.ExprRef("width / pixel")], nice=False, zero=False)
+    ends = [alt.ExprRef(f"{side} / pixel") for side in (f"(height - {TITLE})", -TITLE)]
+    y = alt.Scale(domain=ends, nice=False, zero=False)
     placed = chart.transform_calculate(**sides).encode(
         x=alt.X("x0:Q", axis=None, scale=x), y=alt.Y("y0:Q", axis=None, scale=y)
     )
@@ -216,7 +230,8 @@ def _framed(layout: Layout, dark: bool, *parts: alt.Chart) -> dict:
     ground = [picture.mark_rect(**field), picture.mark_image(aspect=False).encode(url="url:N")]
     return (
         alt.layer(*ground, *parts, *_titles(layout, dark))
-        .properties(height=layout.height, padding=0, usermeta=CANVAS)
+        .properties(height=layout.height, padding=NO_PADDING, usermeta=CANVAS)
+        .add_params(alt.param(name="pixel", expr=layout.pixel))
         .configure_view(stroke=None)
         .to_dict()
     )
@@ -225,7 +240,7 @@ def _framed(layout: Layout, dark: bool, *parts: alt.Chart) -> dict:
 def _titles(layout: Layout, dark: bool) -> list[alt.Chart]:
     """Both lines above each panel, in a size that goes with the panel's."""
     ink, soft = ("#e6eaf0", "#9aa5b4") if dark else ("#1f2733", "#6b7686")
-    room = f"({layout.image_hw[1]} * {layout.pixel})"
+    room = f"({layout.image_hw[1]} * pixel)"
     size = f"clamp({room} * 0.044, 9, 14)"
     style = {"align": "left", "baseline": "bottom", "limit": alt.ExprRef(room)}
     base = _placed(_whole(_table("titles"), layout), layout, sized=False)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from analysis import agreement, comparison, figures, insight_figures, metrics, token_maps
 from analysis.pages import compare_charts, compare_panels, shell
-from analysis.pages.compare_panels import WORDS, Layout, Title
+from analysis.pages.compare_panels import LETTERS, WORDS, Layout, Title
 from analysis.pages.compare_parts import RUN_COLOURS, Comparison, picture
 from analysis.pages.image_stage import address
 from svit.types import TokenTrace
@@ -114,7 +114,7 @@ def show_panels(
     grid, titles = seen[0].grid, panel_titles(view, seen, shown, layer)
     layout = Layout(len(titles), grid.image_hw)
     words = legend(view, shown)
-    spec = compare_panels.token_chart(layout, grid, len(seen), seen[0].layers, words, shell.dark())
+    spec = compare_panels.token_chart(layout, grid, len(seen), words, shell.dark())
     urls = map_addresses(view, view.key, seen, shown, layer, opacity)
     chosen = [] if token is None else [token]
     compare_panels.show(
@@ -207,12 +207,15 @@ def map_addresses(
 
 @st.cache_data(max_entries=50, show_spinner=False)
 def token_rows(key: tuple, _seen: Sequence[TokenTrace], layer: int) -> pd.DataFrame:
-    """One row a valid token, small numbers: where it is, and what every run does with it."""
+    """One row a valid token: where it is, and in words what every run does with it."""
     row, column = np.indices(_seen[0].grid.valid_hw).reshape(2, -1).astype(np.int16)
     columns = {"row": row, "column": column}
-    for run, trace in enumerate(_seen):
-        columns[f"state_{run}"] = comparison.lives(trace)[layer].ravel()
-        columns[f"used_{run}"] = metrics.usage(trace).ravel().astype(np.int8)
+    for letter, trace in zip(LETTERS, _seen):
+        blocks = range(trace.layers + 1)
+        ends = [f", used by {count} of {trace.layers} blocks" for count in blocks]
+        codes = comparison.lives(trace)[layer].astype(int) * len(blocks) + metrics.usage(trace)
+        words = [state + end for state in WORDS for end in ends]
+        columns[letter] = pd.Categorical.from_codes(codes.ravel(), words)  # each text is sent once
     return pd.DataFrame(columns)
 
 

@@ -16,7 +16,7 @@ import streamlit as st
 from matplotlib.colors import to_hex
 
 from analysis import figures, metrics, token_maps
-from analysis.pages import shell
+from analysis.pages import shell, stand_in
 from analysis.pages.image_view import View, token_chart
 from svit import shards
 from svit.types import TokenGrid
@@ -36,6 +36,8 @@ OF_STATES = {"Used": "used", "Pruned": "pruned", "Back later": "later", "Back ne
 STATE_NAMES = {"never": "pruned for good", "later": "back later", "next": "back in the next block"}
 WIDEST, TALLEST, LOWEST = 640, 560, 240  # screen pixels: the room a picture is laid out for
 LEGEND = 34
+STAGE = "stage"  # key of the chart's container
+NO_PADDING = dict.fromkeys(("left", "top", "right", "bottom"), 0)  # 0 alone gets Streamlit's own
 CANVAS = {"embedOptions": {"renderer": "canvas"}}  # thousands of tokens are too many for SVG
 
 
@@ -120,21 +122,26 @@ def show(
     place = {"left": [0.0], "top": [0.0], "right": [float(wide)], "bottom": [float(tall)]}
     overlay = overlay_address(view, view.key, mode, layer, opacity)
     spec = _chart(view.grid, view.sample.picture is not None, *legend_of(view, mode))
+    picture = picture_address(view, view.key)
     tables = {
-        "picture": pd.DataFrame({**place, "url": picture_address(view, view.key)}),
+        "picture": pd.DataFrame({**place, "url": picture}),
         "overlay": pd.DataFrame({**place, "url": overlay}),
         "tokens": token_rows(view, view.key),
         "chosen": pd.DataFrame({"row": [token[0]], "column": [token[1]]}),
         "boxes": over[["kind", "class", "left", "top", "right", "bottom"]],
     }
-    shell.chart(
-        spec,
-        tables,
-        key=token_chart(view),
-        on_select="rerun",
-        selection_mode=["token"],
-        height=height(view.grid),
-    )
+    with st.container(key=STAGE):
+        if token_chart(view) not in st.session_state:
+            room = {"shape": wide / tall, "widest": (height(view.grid) - LEGEND) * wide / tall}
+            stand_in.show(STAGE, [(overlay, picture)], **room, top=LEGEND, centred=True)
+        shell.chart(
+            spec,
+            tables,
+            key=token_chart(view),
+            on_select="rerun",
+            selection_mode=["token"],
+            height=height(view.grid),
+        )
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -188,7 +195,7 @@ def _chart(grid: TokenGrid, pictured: bool, words: Sequence[str], colours: Seque
     ]
     spec = (
         alt.layer(*parts)
-        .properties(height=height(grid), background="transparent")
+        .properties(height=height(grid), background="transparent", padding=NO_PADDING)
         .configure_view(stroke=None)
         .to_dict()
     )

@@ -1,0 +1,62 @@
+"""Pictures where a chart will stand, painted before the browser has loaded and run what draws charts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+
+def show(
+    key: str,
+    panels: Sequence[Sequence[str]],
+    *,
+    shape: float,
+    widest: float,
+    top: int,
+    gap: float = 0.0,
+    centred: bool = False,
+) -> None:
+    """Paints panels in a row over the container of `key` for as long as it holds no canvas.
+
+    Args:
+        key: of a container or chart; letters, digits, hyphens.
+        panels: data addresses of the pictures that lie over each other in each, the uppermost first; ""
+            for none.
+        shape: width / height of a panel.
+        widest: a panel's width at most, in screen pixels.
+        top: screen pixels above the panels.
+        gap: between two panels, of a panel's width.
+        centred: in the middle of the container's width, else at its left.
+    """
+    whole = len(panels) * (1 + gap) - gap
+    layers = [
+        f"url({url}) {place:.3%} 0 / {1 / whole:.3%} 100% no-repeat"
+        for place, urls in zip(_places(len(panels), gap), panels, strict=True)
+        for url in filter(None, urls)
+    ]
+    if not layers:
+        return
+    rules = {
+        "content": '""',
+        "position": "absolute",
+        "z-index": "2",
+        "top": f"{top}px",
+        "left": "50%" if centred else "0",
+        "transform": "translateX(-50%)" if centred else "none",
+        "width": f"min(100%, {whole * widest:.0f}px)",
+        "aspect-ratio": f"{whole * shape:.4f}",
+        "background": ", ".join(layers),
+        "image-rendering": "pixelated",  # maps have a pixel a token
+    }
+    text = "; ".join(f"{name}: {value}" for name, value in rules.items())
+    box = f".st-key-{key}"
+    st.html(
+        f"<style>{box} {{position: relative}} {box}:not(:has(canvas))::before {{{text}}}</style>"
+    )
+
+
+def _places(count: int, gap: float) -> list[float]:
+    """Where the panels of a row begin as CSS counts it: of the room that one panel leaves free."""
+    free = (count - 1) * (1 + gap)
+    return [index * (1 + gap) / free if free else 0.0 for index in range(count)]
