@@ -28,6 +28,7 @@ READS = {  # what an entry takes -> in words, and as arguments of the command
     "runs": ("one recorded run or several, beside each other", "RUN..."),
     "pair": ("two recorded runs of the same images", "FIRST SECOND"),
     "results": ("results of `svit evaluate`, with those of `svit benchmark`", "RESULTS..."),
+    "speeds": ("results of `svit benchmark`", "BENCHMARK..."),
     "trainings": ("folders of `svit train`", "TRAINING..."),
 }
 HEAD = """# Figures, tables and claims

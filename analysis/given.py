@@ -21,6 +21,7 @@ NEEDED = {  # what an entry takes -> what the folders lack when there is none
     "runs": "a recorded run",
     "pair": "two recorded runs of the same images",
     "results": "results of `svit evaluate`",
+    "speeds": "results of `svit benchmark`",
     "trainings": "training folders of `svit train`",
 }
 
@@ -53,6 +54,8 @@ class Given:
             yield self.runs, ""
         elif entry.takes == "results" and self.results:
             yield self.sources, ""
+        elif entry.takes == "speeds" and self.speeds:
+            yield self.speeds, ""
         elif entry.takes == "trainings" and self.trainings:
             yield self.trainings, ""
 

@@ -47,7 +47,8 @@ class Entry:
         draw: (subject, options) -> products; its docstring is the definition in the sheet.
         takes: what the subject is: "run" (drawn for each run on its own), "runs" (all of them in
             one figure), "pair" (the first run with each other one), "results" (evaluations and
-            speeds, `analysis.measurements.Sources`) or "trainings" (all of them, `analysis.curves`).
+            speeds, `analysis.measurements.Sources`), "speeds" (all that was timed, `analysis.speeds`)
+            or "trainings" (all of them, `analysis.curves`).
         alone: whether an entry for a pair draws a single run too.
     """
 

@@ -17,13 +17,24 @@ from typing import Any
 import pandas as pd
 from matplotlib.style import context
 
-from analysis import claims, curve_figures, figures, gallery, insights, pairs, paper, sheet, tables
+from analysis import (
+    claims,
+    curve_figures,
+    figures,
+    gallery,
+    insights,
+    pairs,
+    paper,
+    sheet,
+    speed_figures,
+    tables,
+)
 from analysis.curves import Training, TrainingError
 from analysis.evaluations import Evaluation, EvaluationError
 from analysis.given import NEEDED, Given, gather, names
 from analysis.measurements import Sources
 from analysis.products import Entry, RenderError, save
-from analysis.speeds import SpeedError, frame
+from analysis.speeds import Speed, SpeedError, frame
 from svit.store import Run, RunError
 
 FIGURES: dict[str, Entry] = {
@@ -38,6 +49,7 @@ FIGURES: dict[str, Entry] = {
     "tradeoff": Entry("AP against keep ratio, compute and speed", paper.tradeoff, "results"),
     **insights.FIGURES,
     **pairs.FIGURES,
+    **speed_figures.FIGURES,
     **curve_figures.FIGURES,
 }
 PAGES = {
@@ -82,20 +94,22 @@ def _check_images(subject: Any) -> None:
 def _metadata(name: str, subject: Any) -> tuple[str, str]:
     """Title and provenance of what was drawn."""
     parts = _parts(subject)
-    title = f"{name} of {', '.join(one.path.name for one in parts)}"
-    return title, "; ".join(map(_about, parts))
+    title = f"{name} of {', '.join(dict.fromkeys(one.path.name for one in parts))}"
+    return title, "; ".join(dict.fromkeys(map(_about, parts)))
 
 
-def _parts(subject: Any) -> list[Run | Evaluation | Training]:
+def _parts(subject: Any) -> list[Run | Evaluation | Speed | Training]:
     if isinstance(subject, Sources):
         return list(subject.evaluations)
     return subject if isinstance(subject, list) else [subject]
 
 
-def _about(one: Run | Evaluation | Training) -> str:
+def _about(one: Run | Evaluation | Speed | Training) -> str:
     if isinstance(one, Run):
         states = ([] if one.finished else ["unfinished"]) + list(one.skipped)
         return " · ".join([one.describe(), *states])
+    if isinstance(one, Speed):
+        return f"{one.path.as_posix()}, {one.condition}"
     if isinstance(one, Training):
         return f"{one.path.as_posix()}, {len(one.lines)} lines"
     return f"{one.facts.label} on {one.facts.data}, {one.images} images ({one.path.as_posix()})"
@@ -143,6 +157,8 @@ def write_all(given: Given, folder: Path, options: argparse.Namespace) -> list[P
         sections.append(_together(name, "pair", pair, folder, options))
     if given.results:
         sections.append(_together("results", "results", given.sources, folder, options))
+    if given.speeds:
+        sections.append(_together("speed", "speeds", given.speeds, folder, options))
     if given.trainings:
         sections.append(_together("trainings", "trainings", given.trainings, folder, options))
     written = [path for section in sections for item in section.items for path in item.paths]

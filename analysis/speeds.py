@@ -21,11 +21,21 @@ from analysis.evaluations import Evaluation, Facts, facts_of, rate_frame
 from svit.config import PAPER_KEEP_RATIOS, PRESETS, to_dict
 
 BENCHMARK = "benchmark.json"
+CASE = ["part", "size", "variant"]  # what names a row of a benchmark
 RECORDED = " recorded"  # ends the name of a variant that ran with the recorder (`svit.variants`)
 
 
 class SpeedError(ValueError):
     """A benchmark cannot be used; the message names the file and says why."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a call: its share of the time, and of that the share that the machine's rates demand."""
+
+    name: str
+    share: float
+    of_ceiling: float
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,8 @@ class Speed:
         settings: what else must agree: number type, framework, folded normalisation, attention.
         seconds: a call in every round, in order.
         gmacs: billion multiply-accumulates a call.
+        tokens: of a picture.
+        stages: of one profiled call; empty in benchmarks without a profile.
     """
 
     path: Path
@@ -60,6 +72,8 @@ class Speed:
     settings: tuple[str, ...]
     seconds: tuple[float, ...]
     gmacs: float
+    tokens: int
+    stages: tuple[Stage, ...] = ()
 
     @property
     def images_per_second(self) -> float:
@@ -103,8 +117,12 @@ class Speed:
     @property
     def condition(self) -> str:
         """What two speeds must share to be on one axis, in words."""
-        parts = [self.part, self.size, f"batch {self.batch}", *self.settings, self.device]
-        return ", ".join(parts)
+        return ", ".join([self.part, self.size, self.how])
+
+    @property
+    def how(self) -> str:
+        """Batch, settings and machine in words."""
+        return ", ".join([f"batch {self.batch}", *self.settings, self.device])
 
     def faster_than(self, other: Speed) -> np.ndarray:
         """How much faster than another variant of the same benchmark, in percent, round by round:
@@ -124,9 +142,9 @@ def find_speeds(folder: str | Path) -> list[Speed]:
 def _read(path: Path) -> list[Speed]:
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
-        times = pd.DataFrame(result["times"]).groupby(["part", "size", "variant"])["wall_s"]
+        times = pd.DataFrame(result["times"]).groupby(CASE)["wall_s"]
         return [
-            _speed(path, result, row, times.get_group((row["part"], row["size"], row["variant"])))
+            _speed(path, result, row, times.get_group(tuple(row[name] for name in CASE)))
             for row in result["summary"]
         ]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
@@ -155,6 +173,12 @@ def _speed(path: Path, result: dict[str, Any], row: dict[str, Any], seconds: pd.
         settings=tuple(word for word in words if word not in ("", "auto")),
         seconds=tuple(seconds),
         gmacs=float(row["gmacs"]),
+        tokens=int(row["tokens"]),
+        stages=tuple(
+            Stage(stage["stage"], stage["share"], stage["of_ceiling"])
+            for stage in result.get("stages", ())
+            if all(stage[name] == row[name] for name in CASE)
+        ),
     )
 
 
@@ -194,6 +218,29 @@ def frame(speeds: Iterable[Speed]) -> pd.DataFrame:
                 "path": one.path.as_posix(),
             }
         )
+    return pd.DataFrame(rows)
+
+
+def speedups(speeds: Sequence[Speed]) -> pd.DataFrame:
+    """How much faster pruning made each model than all its tokens, in the same benchmark.
+
+    Returns: a row a pruned variant and size: benchmark, condition (without the size), variant, size,
+        tokens; speedup = seconds of the dense variant / its own, the median over rounds with quartiles low
+        and high; limit = the same ratio of multiply-accumulates; of_limit = speedup / limit.
+    """
+    rows = []
+    for group in conditions(speeds).values():
+        dense = {one.model: one for one in reversed(group) if one.dense}
+        for one in group:
+            if one.dense or one.model not in dense:
+                continue
+            ratios = np.array(dense[one.model].seconds) / np.array(one.seconds)
+            low, median, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+            limit = dense[one.model].gmacs / one.gmacs
+            place = {"benchmark": one.path.name, "condition": f"{one.part}, {one.how}"}
+            place |= {"variant": one.variant, "size": one.size, "tokens": one.tokens}
+            times = {"speedup": median, "low": low, "high": high}
+            rows.append({**place, **times, "limit": limit, "of_limit": median / limit})
     return pd.DataFrame(rows)
 
 

@@ -77,6 +77,8 @@ def write_benchmark(
     part: str = "network",
     gpu: str | None = None,
     batch: int = 1,
+    tokens: int = 3400,
+    gmacs: dict[str, float] | None = None,
 ) -> Path:
     """A folder with `benchmark.json` as `svit benchmark` writes it: variant -> seconds a round."""
     same = {"part": part, "size": size, "batch": batch}
@@ -90,7 +92,20 @@ def write_benchmark(
         "settings": {**settings, "framework": "auto", "fused": False},
         "environment": {"cpu": "a CPU", "gpu": gpu, "threads": 2},
         "times": times,
-        "summary": [{**same, "variant": variant, "gmacs": 10.0} for variant in seconds],
+        "summary": [
+            {
+                **same,
+                "variant": variant,
+                "gmacs": (gmacs or {}).get(variant, 10.0),
+                "tokens": tokens,
+            }
+            for variant in seconds
+        ],
+        "stages": [
+            {**same, "variant": variant, "stage": stage, "share": share, "of_ceiling": 0.5}
+            for variant in seconds
+            for stage, share in (("blocks", 0.75), ("gates", 0.25))
+        ],
     }
     folder.mkdir(parents=True)
     (folder / "benchmark.json").write_text(json.dumps(result))

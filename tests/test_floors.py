@@ -63,6 +63,7 @@ FLOORS: dict[float, tuple[str, ...]] = {
         *("analysis.curve_figures", "analysis.given", "analysis.pairs"),
         *("svit.calibrate", "svit.inference"),
     ),
+    3.7: ("analysis.speed_figures",),
     4: ("analysis.render", "analysis.rates", "svit.recording", "svit.edits"),
     4.2: ("analysis.definitions",),
     4.3: (
