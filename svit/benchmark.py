@@ -24,12 +24,13 @@ from torch import Tensor, nn
 from svit import benchmark_report, compute, provenance, timing
 from svit.data.samples import Sample, pad_batch
 from svit.detectors.base import Detector
+from svit.inference import add_dtype
 from svit.models.adapter import Extractor, Injector, SpatialPrior
 from svit.models.vit import Block
 from svit.pruning.attention import Attention
 from svit.recorder import record
 from svit.roofline import Roofline
-from svit.variants import DTYPES, PARTS, RECORDED, Settings, Variant, noise_samples, variants
+from svit.variants import PARTS, RECORDED, Settings, Variant, noise_samples, variants
 
 # modules of the adapter and the blocks -> stage; a method's own time is choosing, gathering, scattering
 STAGES: tuple[tuple[tuple[type[nn.Module], ...], str], ...] = (
@@ -234,7 +235,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rounds", type=int, default=10, help="calls of each variant (default 10)")
     add("--device", default="cpu", help="cpu, cuda or cuda:N (default cpu)")
     add("--threads", type=int, help="threads (default: torch's choice)")
-    add("--dtype", choices=DTYPES, default="float32", help="of the backbone, by autocast")
+    add_dtype(parser)
     add("--framework", default="auto", help="auto, torchvision or detectron2")
     add("--fuse", action="store_true", help="fold batch normalisation into convolutions")
     add("--recording", action="store_true", help="measure every variant with recording as well")

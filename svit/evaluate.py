@@ -25,7 +25,7 @@ from svit.average_precision import EVALUATORS
 from svit.calibrate import calibrate
 from svit.data.coco import CocoDataset, find_coco
 from svit.detectors.base import Detector
-from svit.inference import ALONE, How, Seen, Unreadable, batches_of, deciding, look
+from svit.inference import ALONE, How, Seen, Unreadable, add_dtype, batches_of, deciding, look
 from svit.intervene import INTERVENTIONS, gated_layers
 from svit.launch import Ranks, joined, launch
 from svit.launch import add_arguments as add_process_arguments
@@ -60,6 +60,7 @@ def evaluate(
     masks_from: Detector | None = None,
     record: Path | None = None,
     limit: int | None = None,
+    dtype: str = "float32",
     evaluator: str = "pycocotools",
     draws: int = 1000,
     ranks: Ranks = ALONE,
@@ -78,6 +79,7 @@ def evaluate(
         masks_from: another model that decides the masks.
         record: also records a run there; an interrupted one is gone on with.
         limit: only the first images.
+        dtype: number type of the backbone, one of `svit.inference.DTYPES`.
         evaluator: one of `svit.average_precision.EVALUATORS`.
         draws: of the bootstrap.
         ranks: this process among those that share the images; all of them have to call.
@@ -102,6 +104,7 @@ def evaluate(
         intervention=intervene or "learned",
         layers=None if layers is None else tuple(layers),
         masks_from=masks_from,
+        dtype=dtype,
     )
     indices = range(len(dataset) if limit is None else min(limit, len(dataset)))
     with deciding(detector, inference, seed):
@@ -233,6 +236,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--record", type=Path, metavar="RUN", help="also record a run, resumable")
     parser.add_argument("--batch", type=int, default=1, help="images a forward (default 1)")
     parser.add_argument("--workers", type=int, default=0, help="processes that read images ahead")
+    add_dtype(parser)
     parser.add_argument("--evaluator", default="pycocotools", choices=EVALUATORS)
     parser.add_argument("--draws", type=int, default=1000, help="of the bootstrap (default 1000)")
     add_process_arguments(parser)
@@ -310,6 +314,7 @@ def _evaluate(
         masks_from=lender,
         record=None if args.record is None else args.record / below,
         limit=args.limit,
+        dtype=args.dtype,
         evaluator=args.evaluator,
         draws=args.draws,
         ranks=ranks,

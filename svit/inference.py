@@ -7,6 +7,7 @@ a change in what it sees.
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from svit.recorder import record
 from svit.types import Detections, ImageId, Target, TokenTrace
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Images(Protocol):
@@ -84,6 +86,7 @@ class How:
         intervention: one of `svit.intervene.INTERVENTIONS`.
         layers: blocks it changes; None is the gated ones.
         masks_from: another model that decides the masks it starts from.
+        dtype: number type of the backbone, one of `DTYPES`; gates and heads stay in float32.
     """
 
     batch: int = 1
@@ -93,6 +96,18 @@ class How:
     intervention: str = "learned"
     layers: tuple[int, ...] | None = None
     masks_from: Detector | None = None
+    dtype: str = "float32"
+
+
+def computing(device: torch.device, dtype: str) -> torch.autocast:
+    """Autocast of the backbone to one of `DTYPES`; nothing for float32."""
+    return torch.autocast(device.type, DTYPES[dtype], enabled=dtype != "float32")
+
+
+def add_dtype(parser: argparse.ArgumentParser) -> None:
+    """The option that `computing` takes."""
+    about = "number type of the backbone, by autocast (default float32); gates and heads stay in float32"
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help=about)
 
 
 def batches_of(
@@ -182,7 +197,8 @@ def _predict(detector: Detector, read: Sequence[_Read], how: How) -> Iterator[Se
     )
     with changed, record(detector, scores=how.scores) as tape:
         begin = time.perf_counter()
-        found = detector.predict(samples)
+        with computing(device, how.dtype):
+            found = detector.predict(samples)
         seconds = (time.perf_counter() - begin) / len(samples)
     for item, trace, detections in zip(read, tape.traces(samples), found, strict=True):
         yield Seen(item.index, trace, detections, item.image, seconds)

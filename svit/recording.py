@@ -22,6 +22,7 @@ from svit.inference import (
     Images,
     Seen,
     Unreadable,
+    add_dtype,
     batches_of,
     deciding,
     look,
@@ -85,6 +86,8 @@ def run_provenance(detector: Detector, dataset: Images, how: How, **facts: Any) 
         if lender is None
         else checkpoint.fingerprint(lender.canonical_state_dict()),
     }
+    if how.dtype != "float32":  # runs without a word about it are of float32
+        choices["dtype"] = how.dtype
     return provenance.of_run(detector, dataset, **choices, **facts)
 
 
@@ -124,6 +127,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of sampled masks (default 0)")
     parser.add_argument("--batch", type=int, default=1, help="images a forward (default 1)")
     parser.add_argument("--workers", type=int, default=0, help="processes that read images ahead")
+    add_dtype(parser)
     parser.add_argument("--no-scores", action="store_true", help="leave the gates' scores out")
     parser.add_argument(
         "--thumbnail", type=int, default=640, metavar="SIDE", help="stored pictures; 0 for none"
@@ -145,7 +149,9 @@ def _record(args: argparse.Namespace) -> int:
             inference=args.inference,
             seed=args.seed,
             limit=args.limit,
-            how=How(args.batch, not args.no_scores, args.thumbnail > 0, args.workers),
+            how=How(
+                args.batch, not args.no_scores, args.thumbnail > 0, args.workers, dtype=args.dtype
+            ),
             picture_side=args.thumbnail,
             ranks=ranks,
             progress=ranks.is_first,

@@ -17,12 +17,12 @@ from svit.config import load_config
 from svit.data.samples import Sample
 from svit.detectors import build_detector
 from svit.detectors.base import Detector
+from svit.inference import computing
 from svit.loading import load_detector
 from svit.models.fuse import fuse
 from svit.recorder import MaskEdit, edit, record
 
 GROUPS = 4  # quarters of the blocks; a base ratio r keeps 1, r, r^2, r^3 in them
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PARTS = ("backbone", "network")
 RECORDED = " recorded"  # ends the label of a variant measured with the recorder
 CHECKPOINTS = (".pth", ".pt", ".safetensors")
@@ -65,16 +65,14 @@ class Variant:
     detector: Detector
     attention: str
     recording: bool
-    dtype: torch.dtype
+    dtype: str
 
     def run(self, part: str, samples: Sequence[Sample], images: Tensor) -> None:
         """One inference of the backbone or of the whole network."""
-        device, precision = images.device.type, self.dtype
         with ExitStack() as around:
             around.enter_context(torch.no_grad())
             around.enter_context(timing.attention_kernel(self.attention))
-            if precision != torch.float32:
-                around.enter_context(torch.autocast(device, precision))
+            around.enter_context(computing(images.device, self.dtype))
             tape = around.enter_context(record(self.detector)) if self.recording else None
             if part == "backbone":
                 self.detector.backbone(images)
@@ -148,7 +146,7 @@ def variants(settings: Settings, device: torch.device, edits: ExitStack) -> list
             _force(twin, keep, settings.seed, edits)
             words = filter(None, [Path(name).stem, "" if dense else keep, attention])
             label = " ".join(words) + RECORDED * recording
-            found.append(Variant(label, twin, attention, recording, DTYPES[settings.dtype]))
+            found.append(Variant(label, twin, attention, recording, settings.dtype))
     return found
 
 

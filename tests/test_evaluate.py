@@ -293,3 +293,13 @@ def test_numbers_for_a_training_curve_are_plain_floats(
     numbers = quiet(detector(), dataset, tmp_path).numbers()
     assert {"box_AP", "mask_AP", "keep_ratio", "macs_backbone"} <= numbers.keys()
     assert json.loads(json.dumps(numbers)) == numbers
+
+
+def test_in_bfloat16_the_backbone_computes_otherwise_and_the_results_say_so(
+    dataset: CocoDataset, tmp_path: Path
+) -> None:
+    plain = quiet(detector(), dataset, tmp_path / "float32", limit=2)
+    half = quiet(detector(), dataset, tmp_path / "bfloat16", limit=2, dtype="bfloat16")
+    assert half.provenance["dtype"] == "bfloat16" and "dtype" not in plain.provenance
+    pairs = [(one["score"], two["score"]) for one, two in zip(plain.rows, half.rows, strict=False)]
+    assert max(abs(one - two) for one, two in pairs) > 1e-6  # not the same numbers
