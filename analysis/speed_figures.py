@@ -10,6 +10,7 @@ import math
 import textwrap
 from collections.abc import Iterator, Sequence
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -18,7 +19,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
 from analysis.averages import MARKERS
-from analysis.curve_figures import COLOURS, INK
+from analysis.curve_figures import COLOURS
 from analysis.products import WIDTH, Entry, Product, RenderError
 from analysis.speeds import Speed, speedups
 
@@ -69,7 +70,7 @@ def speed(speeds: Sequence[Speed], options: argparse.Namespace) -> Iterator[Prod
 
 def speedup_lines(frame: pd.DataFrame, ax: Axes) -> Axes:
     """Lines of `speedups`, a benchmark and variant each, over their MAC limits."""
-    several = frame["benchmark"].nunique() > 1
+    several, ink = frame["benchmark"].nunique() > 1, mpl.rcParams["text.color"]
     lines = frame.groupby(["benchmark", "variant"], sort=False)
     for index, ((benchmark, variant), rows) in enumerate(lines):
         rows = rows.sort_values("tokens")
@@ -86,8 +87,8 @@ def speedup_lines(frame: pd.DataFrame, ax: Axes) -> Axes:
             label=f"{benchmark}: {variant}" if several else variant,
         )
         ax.plot(rows["tokens"], rows["limit"], "--_", color=colour, lw=0.8)
-    ax.plot([], [], "--_", color=INK, lw=0.8, label="limit by MACs")
-    ax.axhline(1, color=INK, lw=0.6)
+    ax.plot([], [], "--_", color=ink, lw=0.8, label="limit by MACs")
+    ax.axhline(1, color=ink, lw=0.6)
     ax.set_xscale("log")
     ticks = sorted(frame["tokens"].unique())
     apart = [tick for at, tick in enumerate(ticks) if not at or tick > 1.15 * ticks[at - 1]]
@@ -111,24 +112,37 @@ def stages(speeds: Sequence[Speed], options: argparse.Namespace) -> Iterator[Pro
     timed = [one for one in speeds if one.stages and not one.recorded]
     if not timed:
         raise RenderError("no benchmark holds stages: svit benchmark --out DIR makes one")
-    panels: dict[str, list[Speed]] = {}
-    for one in timed:
-        panels.setdefault(f"{one.path.name}: {one.condition}", []).append(one)
-    heights = [ROW * len(group) + AROUND for group in panels.values()]
+    groups = panels(timed)
+    heights = [ROW * len(group) + AROUND for group in groups.values()]
     figure = Figure(figsize=(WIDTH, sum(heights) + 0.45))
     body, foot = figure.subfigures(2, 1, height_ratios=[sum(heights), 0.45])
-    axes = body.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for ax, (title, group) in zip(axes, panels.items(), strict=True):
+    axes = body.subplots(len(groups), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for ax, (title, group) in zip(axes, groups.items(), strict=True):
         stage_bars(group, ax)
         ax.set_title(title)
-    known = {part.name for one in timed for part in one.stages}
-    keys = [Patch(color=colour, label=name) for name, colour in STAGES.items() if name in known]
-    foot.legend(handles=keys, loc="center", ncols=7)
+    foot.legend(handles=_keys(timed), loc="center", ncols=7)
     yield Product("stages", figure, stage_frame(timed))
 
 
-def stage_bars(group: Sequence[Speed], ax: Axes) -> Axes:
-    """A stacked bar of milliseconds for each variant, the first one on top."""
+def panels(timed: Sequence[Speed]) -> dict[str, list[Speed]]:
+    """What may stand in one panel of stages: name of the benchmark and condition -> its variants."""
+    groups: dict[str, list[Speed]] = {}
+    for one in timed:
+        groups.setdefault(f"{one.path.name}: {one.condition}", []).append(one)
+    return groups
+
+
+def _keys(timed: Sequence[Speed]) -> list[Patch]:
+    known = {part.name for one in timed for part in one.stages}
+    return [Patch(color=colour, label=name) for name, colour in STAGES.items() if name in known]
+
+
+def stage_bars(group: Sequence[Speed], ax: Axes, keys: bool = False) -> Axes:
+    """A stacked bar of milliseconds for each variant, the first one on top.
+
+    Args:
+        keys: a legend below.
+    """
     for row, one in enumerate(group):
         order = sorted(one.stages, key=lambda part: list(STAGES).index(part.name))
         left = 0.0
@@ -143,6 +157,9 @@ def stage_bars(group: Sequence[Speed], ax: Axes) -> Axes:
     ax.set_ylim(len(group) - 0.5, -0.5)
     ax.set_xlabel("milliseconds a call")
     ax.grid(axis="x")
+    if keys:
+        place = {"loc": "upper left", "bbox_to_anchor": (0, -0.35)}
+        ax.legend(handles=_keys(group), ncols=4, **place)
     return ax
 
 

@@ -94,7 +94,6 @@ def test_speed_needs_a_benchmark_of_an_evaluated_model(page, tmp_path):
     app = page(against="speed")
     assert not app.exception and "images a second" in charts(app)[0]
     assert "Timed in timed: network, 800x1088, batch 1" in texts(app).replace("\\", "")
-    assert any("2 measured speeds" in one.label for one in app.expander)
 
 
 def write_timed(folder: Path, size: str = "800x1088") -> None:
@@ -234,3 +233,30 @@ def test_every_result_is_read_once_and_by_itself(tmp_path):
     frame = evaluations.rate_frame(found.results)
     assert frame["dense"].sum() == 1 and frame["series"].nunique() == 2
     assert len(json.dumps(frame["path"].tolist())) and frame["path"].is_unique
+
+
+def test_speeds_have_a_view_of_what_pruning_gains_and_where_the_time_goes(page, tmp_path):
+    names = ["svit-adapter-s dense fused", "svit-adapter-s paper fused"]
+    times = {names[0]: [3.0, 3.0], names[1]: [2.0, 2.0]}
+    keep = {"keep": ("dense", "paper"), "models": ["svit-adapter-s"]}
+    write_benchmark(tmp_path / "results" / "first", times, **keep)
+    times[names[1]] = [1.0, 1.0]
+    write_benchmark(tmp_path / "results" / "second", times, **keep, size="640x640", part="backbone")
+    app = page(view="Speed")
+    assert not app.exception
+    assert "What pruning gains" in texts(app) and "Where the time goes" in texts(app)
+    assert "All 4 measured speeds" in texts(app)
+    before = pictures(app)
+    app.selectbox(key="stages_of").select_index(1).run()
+    after = pictures(app)
+    assert len(before) == 2 and after[0] == before[0] and after[1] != before[1]
+
+
+def pictures(app: AppTest) -> list[str]:
+    """Addresses of the pictures, by content."""
+    return [item.proto.imgs[0].url for item in app.get("image") or app.get("imgs")]
+
+
+def test_without_benchmarks_the_view_of_speeds_tells_the_command(page):
+    app = page(view="Speed")
+    assert not app.exception and "svit benchmark" in texts(app)

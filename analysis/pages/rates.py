@@ -1,4 +1,4 @@
-"""Accuracy against cost of everything evaluated, the paper's numbers apart, the claim ledger, tables."""
+"""Accuracy against cost of all that was evaluated, measured speed, the claim ledger, the paper's tables."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import streamlit as st
 from analysis import claims, evaluations, paper, rates, speeds, tables
 from analysis.measurements import Sources
 from analysis.pages import rates_charts as charts
-from analysis.pages import shell
+from analysis.pages import rates_speed, shell
 from analysis.rates import Collected
 
-VIEWS = ("Trade-off", "Claims", "Tables")
+VIEWS = ("Trade-off", "Speed", "Claims", "Tables")
 KINDS = ("box", "mask")
 TABLES = ("Table 2", "Table 3", "Table 4", "Table 5")
 HELP = {
@@ -127,7 +127,7 @@ def show_tradeoff(found: Collected) -> None:
     with right:
         show_printed(kind, cost)
     if results:
-        show_rows(evaluations.rate_frame(results), speeds.frame(found.speeds))
+        show_rows(evaluations.rate_frame(results))
 
 
 def show_nothing() -> None:
@@ -159,16 +159,11 @@ def show_printed(kind: str, cost: str) -> None:
     shell.downloads("paper-table-5", printed)
 
 
-def show_rows(evaluated: pd.DataFrame, timed: pd.DataFrame) -> None:
-    """What the charts are made of."""
+def show_rows(evaluated: pd.DataFrame) -> None:
+    """What the chart is made of."""
     with st.expander(f"All {len(evaluated)} evaluations behind the chart"):
         shown = evaluated[list(charts.COLUMNS)].rename(columns=charts.COLUMNS)
         st.dataframe(shown, hide_index=True, column_config=charts.FORMATS)
-    if len(timed):
-        with st.expander(f"All {len(timed)} measured speeds", icon=":material/timer:"):
-            st.dataframe(timed.round(3), hide_index=True)
-            st.caption(shell.plain(tables.SPEED_CAPTION))
-            shell.downloads("speeds", timed)
 
 
 def tradeoff_figure(found: Collected, results: list, kind: str, cost: str):
@@ -249,6 +244,8 @@ def main() -> None:
     view = choose("View", "view", VIEWS, label_visibility="collapsed")
     if view == "Trade-off":
         show_tradeoff(found)
+    elif view == "Speed":
+        rates_speed.show(found.speeds, key)
     elif view == "Claims":
         show_claims(found, key)
     else:

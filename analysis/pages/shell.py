@@ -29,7 +29,7 @@ MEMORY = "remembered"  # session state: what `remember` was told, also on other 
 DARK_INK = dict.fromkeys(
     ("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.labelcolor", "ytick.labelcolor"),
     "#cfd6e0",
-)
+) | {"grid.color": "#3a4453"}
 
 
 def folders() -> list[Path]:
@@ -120,7 +120,8 @@ def png(draw: Callable[[Axes], object], width: float, ratio: float, dark: bool) 
         dark: light ink, for a dark page.
     """
     buffer = io.BytesIO()
-    with drawing(), context([figures.STYLE, DARK_INK if dark else {}]):
+    clear = {"axes.facecolor": "none"} | (DARK_INK if dark else {})
+    with drawing(), context([figures.STYLE, clear]):
         figure = Figure(figsize=(width, width * ratio), facecolor="none")
         draw(figure.subplots())
         figure.savefig(buffer, dpi=220, facecolor="none", pil_kwargs={"compress_level": 2})

@@ -1,0 +1,87 @@
+"""The Rates page's speeds: what pruning gained in time, where the time goes, and every measurement."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import pandas as pd
+import streamlit as st
+from matplotlib.axes import Axes
+
+from analysis import speed_figures, speeds, tables
+from analysis.pages import shell
+from analysis.speeds import Speed
+
+WIDTH = 6.0  # inches
+
+
+def show(timed: Sequence[Speed], key: tuple) -> None:
+    """Both figures, a condition and a benchmark at a time, over all measured speeds."""
+    if not timed:
+        command = "svit benchmark --models PRESET --keep dense,paper --out results/NAME"
+        shell.empty(
+            "No benchmark here yet. This measures a model with and without pruning:", command
+        )
+        return
+    with st.container(border=True):
+        show_gain(speeds.speedups(timed), timed, key)
+    with st.container(border=True):
+        show_stages([one for one in timed if one.stages and not one.recorded], key)
+    table = speeds.frame(timed)
+    st.markdown(f"##### All {len(table)} measured speeds")
+    st.dataframe(table.round(3), hide_index=True)
+    st.caption(shell.plain(tables.SPEED_CAPTION))
+    shell.downloads("speeds", table)
+
+
+def show_gain(table: pd.DataFrame, timed: Sequence[Speed], key: tuple) -> None:
+    """Speed-up against tokens, under its limit."""
+    about = speed_figures.speed.__doc__
+    st.markdown("##### What pruning gains", help=shell.definition(about))
+    if not len(table):
+        command = "svit benchmark --models PRESET --keep dense,paper --out results/NAME"
+        shell.empty("No benchmark here timed a model both with all tokens and pruned:", command)
+        return
+    chosen = choose("Timed as", "speed_of", table["condition"].value_counts().index.tolist())
+    rows = table[table["condition"] == chosen]
+    draw = partial(speed_figures.speedup_lines, rows)
+    st.image(picture(draw, 0.52, (key, "speed", chosen), shell.dark()), width="stretch")
+    shell.downloads("speed-up", table, lambda: drawn(speed_figures.speed, timed))
+
+
+def show_stages(timed: Sequence[Speed], key: tuple) -> None:
+    """Stages of the variants of one benchmark at one size."""
+    about = speed_figures.stages.__doc__
+    st.markdown("##### Where the time goes", help=shell.definition(about))
+    if not timed:
+        st.info("No benchmark here holds a profile.", icon=":material/info:")
+        return
+    groups = speed_figures.panels(timed)
+    chosen = choose("Benchmark", "stages_of", list(groups))
+    draw = partial(speed_figures.stage_bars, groups[chosen], keys=True)
+    ratio = 0.2 + 0.055 * len(groups[chosen])
+    st.image(picture(draw, ratio, (key, "stages", chosen), shell.dark()), width="stretch")
+    table = speed_figures.stage_frame(groups[chosen])
+    shell.downloads("stages", table, lambda: drawn(speed_figures.stages, groups[chosen]))
+
+
+def choose(label: str, name: str, options: list[str]) -> str:
+    """One of several long names, remembered in the link."""
+    shell.restore(name, options[0], options)
+    chosen = st.selectbox(label, options, key=name)
+    shell.remember(**{name: chosen})
+    return chosen
+
+
+@st.cache_data(max_entries=24, show_spinner=False)
+def picture(_draw: Callable[[Axes], object], ratio: float, key: tuple, dark: bool) -> bytes:
+    """A drawn panel; `key` says which."""
+    return shell.png(_draw, WIDTH, ratio, dark)
+
+
+def drawn(figure: Callable, timed: Sequence[Speed]):
+    """The figure for a paper."""
+    (product,) = figure(timed, argparse.Namespace())
+    return product.figure
