@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from benchmarks import speed_table
@@ -21,6 +22,22 @@ def test_the_committed_report_is_what_the_committed_benchmarks_say(tmp_path):
     speed_table.main(["--out", str(tmp_path / "speed.md")])
     committed = (ROOT / "results" / "speed.md").read_text(encoding="utf-8")
     assert (tmp_path / "speed.md").read_text(encoding="utf-8") == committed
+
+
+def test_the_limit_by_stages_is_below_that_by_macs_where_the_rest_costs_more_a_mac():
+    """Blocks halve; the adapter has a third of the MACs and half of the time."""
+    least = {"all": {"blocks": 2.0, "adapter": 1.0}, "pruned": {"blocks": 1.0, "adapter": 1.0}}
+    seconds = {"blocks": 4.0, "adapter": 4.0, "gathering": 0.01}
+    rows = [
+        {"variant": name, "stage": stage, "seconds": whole, "least_s": part}
+        for name, parts in least.items()
+        for stage, part, whole in (
+            *((stage, parts[stage], seconds[stage]) for stage in ("blocks", "adapter")),
+            ("gathering", 0.0, seconds["gathering"]),
+        )
+    ]
+    found = speed_table.stage_limit(pd.DataFrame(rows), "all", "pruned")
+    assert found == pytest.approx(8.01 / 6.01) and found < 3 / 2
 
 
 def test_rows_hold_the_medians_and_the_recorded_variants_stand_apart(tmp_path):
