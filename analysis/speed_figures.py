@@ -9,6 +9,7 @@ import argparse
 import math
 import textwrap
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -21,7 +22,7 @@ from matplotlib.ticker import NullLocator
 from analysis.averages import MARKERS
 from analysis.curve_figures import COLOURS
 from analysis.products import WIDTH, Entry, Product, RenderError
-from analysis.speeds import Speed, speedups
+from analysis.speeds import Speed, conditions, speedups
 
 STAGES = {  # in the order of the network: the adapter warm, blocks and gates blue, heads grey
     "embedding": "#b5c7d9",
@@ -126,10 +127,8 @@ def stages(speeds: Sequence[Speed], options: argparse.Namespace) -> Iterator[Pro
 
 def panels(timed: Sequence[Speed]) -> dict[str, list[Speed]]:
     """What may stand in one panel of stages: name of the benchmark and condition -> its variants."""
-    groups: dict[str, list[Speed]] = {}
-    for one in timed:
-        groups.setdefault(f"{one.path.name}: {one.condition}", []).append(one)
-    return groups
+    groups = conditions(timed).items()
+    return {f"{Path(path).name}: {condition}": group for (path, condition), group in groups}
 
 
 def _keys(timed: Sequence[Speed]) -> list[Patch]:

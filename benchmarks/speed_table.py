@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from svit import markdown, runfiles
+from svit.benchmark_report import CASE
 from svit.serve import ROOT
 from svit.variants import RECORDED
 
@@ -83,7 +84,7 @@ def ceilings(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
     for name, one in found.items():
         stages = pd.DataFrame(one["stages"])
         stages = stages[~stages["variant"].str.endswith(RECORDED)]
-        for (part, size, variant), group in stages.groupby(["part", "size", "variant"], sort=False):
+        for (part, size, variant), group in stages.groupby(CASE, sort=False):
             shares = {
                 row.stage: f"{row.share:.0%} at {row.of_ceiling:.0%}" for row in group.itertuples()
             }

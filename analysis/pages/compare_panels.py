@@ -112,11 +112,11 @@ def show(spec: dict, layout: Layout, key: str, *, picture: str, titles: Sequence
     """
     said = [{"panel": panel, **vars(title)} for panel, title in enumerate(titles)]
     known = {"picture": pd.DataFrame({"url": [picture]}), "titles": pd.DataFrame(said)}
-    if key not in st.session_state:
-        maps = tables["maps"]["url"] if "maps" in tables else [""] * layout.count
+    selects = "tokens" in tables
+    if selects and key not in st.session_state:  # a chart that selects is known once it was drawn
         stand_in.show(
             key,
-            [(url, picture) for url in maps[: layout.columns]],
+            [(url, picture) for url in tables["maps"]["url"][: layout.columns]],
             shape=layout.image_hw[1] / layout.image_hw[0],
             widest=layout.widest,
             top=LEGEND + TITLE,
@@ -126,8 +126,8 @@ def show(spec: dict, layout: Layout, key: str, *, picture: str, titles: Sequence
     return st.vega_lite_chart(
         spec=spec | {"datasets": known | tables},
         key=key,
-        on_select="rerun" if "tokens" in tables else "ignore",
-        selection_mode=["token"] if "tokens" in tables else None,
+        on_select="rerun" if selects else "ignore",
+        selection_mode=["token"] if selects else None,
         width="stretch",
         height=layout.height,
     )

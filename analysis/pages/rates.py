@@ -86,12 +86,7 @@ def choose_several(place: Callable, label: str, name: str, options: Sequence[str
 
 def choose_one(label: str, name: str, options: list[str]) -> str:
     """One of several long names; no widget where there is no choice."""
-    if len(options) == 1:
-        return options[0]
-    shell.restore(name, options[0], options)
-    chosen = st.selectbox(label, options, key=name)
-    shell.remember(**{name: chosen})
-    return chosen
+    return options[0] if len(options) == 1 else shell.choose_name(label, name, options)
 
 
 def show_tradeoff(found: Collected) -> None:

@@ -15,14 +15,14 @@ from analysis.pages import shell
 from analysis.speeds import Speed
 
 WIDTH = 6.0  # inches
+COMMAND = "svit benchmark --models PRESET --keep dense,paper --out results/NAME"
 
 
 def show(timed: Sequence[Speed], key: tuple) -> None:
     """Both figures, a condition and a benchmark at a time, over all measured speeds."""
     if not timed:
-        command = "svit benchmark --models PRESET --keep dense,paper --out results/NAME"
         shell.empty(
-            "No benchmark here yet. This measures a model with and without pruning:", command
+            "No benchmark here yet. This measures a model with and without pruning:", COMMAND
         )
         return
     with st.container(border=True):
@@ -41,10 +41,11 @@ def show_gain(table: pd.DataFrame, timed: Sequence[Speed], key: tuple) -> None:
     about = speed_figures.speed.__doc__
     st.markdown("##### What pruning gains", help=shell.definition(about))
     if not len(table):
-        command = "svit benchmark --models PRESET --keep dense,paper --out results/NAME"
-        shell.empty("No benchmark here timed a model both with all tokens and pruned:", command)
+        shell.empty("No benchmark here timed a model both with all tokens and pruned:", COMMAND)
         return
-    chosen = choose("Timed as", "speed_of", table["condition"].value_counts().index.tolist())
+    chosen = shell.choose_name(
+        "Timed as", "speed_of", table["condition"].value_counts().index.tolist()
+    )
     rows = table[table["condition"] == chosen]
     draw = partial(speed_figures.speedup_lines, rows)
     st.image(picture(draw, 0.52, (key, "speed", chosen), shell.dark()), width="stretch")
@@ -59,20 +60,12 @@ def show_stages(timed: Sequence[Speed], key: tuple) -> None:
         st.info("No benchmark here holds a profile.", icon=":material/info:")
         return
     groups = speed_figures.panels(timed)
-    chosen = choose("Benchmark", "stages_of", list(groups))
+    chosen = shell.choose_name("Benchmark", "stages_of", list(groups))
     draw = partial(speed_figures.stage_bars, groups[chosen], keys=True)
     ratio = 0.2 + 0.055 * len(groups[chosen])
     st.image(picture(draw, ratio, (key, "stages", chosen), shell.dark()), width="stretch")
     table = speed_figures.stage_frame(groups[chosen])
     shell.downloads("stages", table, lambda: drawn(speed_figures.stages, groups[chosen]))
-
-
-def choose(label: str, name: str, options: list[str]) -> str:
-    """One of several long names, remembered in the link."""
-    shell.restore(name, options[0], options)
-    chosen = st.selectbox(label, options, key=name)
-    shell.remember(**{name: chosen})
-    return chosen
 
 
 @st.cache_data(max_entries=24, show_spinner=False)

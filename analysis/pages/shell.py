@@ -291,10 +291,19 @@ def choose_run(label: str, key: str, default: Path | None = None) -> Path:
         no_run()
         st.stop()
     first = next((name for name, path in known.items() if path == default), next(iter(known)))
-    restore(key, first, known)
-    chosen = st.selectbox(label, list(known), key=key)
+    return known[choose_name(label, key, list(known), first)]
+
+
+def choose_name(label: str, key: str, names: list[str], first: str | None = None) -> str:
+    """A choice among names, remembered under `key`.
+
+    Args:
+        first: chosen to begin with; without, the first of the list.
+    """
+    restore(key, first or names[0], names)
+    chosen = st.selectbox(label, names, key=key)
     remember(**{key: chosen})
-    return known[chosen]
+    return chosen
 
 
 def choose_image(run: Run, key: str) -> ImageId:
