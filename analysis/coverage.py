@@ -148,6 +148,16 @@ def colour_distance(picture: np.ndarray, grid: TokenGrid) -> np.ndarray:
     return np.linalg.norm(token_means(picture, grid) - overall, axis=-1)
 
 
+def centre_nearness(grid: TokenGrid) -> np.ndarray:
+    """1 in the middle of the image to 0 in its corners: 1 - distance from the middle / half diagonal,
+    both sides of the valid tokens taken as equally long.
+
+    Photographers put objects in the middle: a map may tell objects from ground by place alone.
+    """
+    down, across = (2 * (np.arange(side) + 0.5) / side - 1 for side in grid.valid_hw)
+    return 1 - np.hypot(down[:, None], across) / np.sqrt(2)
+
+
 def edge_density(picture: np.ndarray, threshold: float = 16.0) -> float:
     """Pixels whose grey changes by more than `threshold` levels a pixel / pixels of the picture.
 

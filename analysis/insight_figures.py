@@ -24,11 +24,12 @@ from svit.types import TokenGrid
 
 INK, SOFT = "#1f2733", "#8a94a3"
 REGION_COLOURS = {"contour": "#dc267f", "inside": "#ffb000", "background": SOFT}
-MAP_COLOURS = {"usage": NEXT, "contrast": "#fe6100", "colour": "#9d7bff"}
+MAP_COLOURS = {"usage": NEXT, "centre": "#8c8c8c", "contrast": "#fe6100", "colour": "#9d7bff"}
 MAP_NAMES = {
     "usage": "usage (layers)",
-    "contrast": "local contrast, no network",
-    "colour": "colour distance, no network",
+    "centre": "nearness to the middle",
+    "contrast": "local contrast",
+    "colour": "colour distance",
 }
 FATE_NAMES = {
     "kept": "tokens never under half",

@@ -44,13 +44,13 @@ def regions(run: Run, options: argparse.Namespace) -> Iterator[Product]:
 
 
 def objectness(run: Run, options: argparse.Namespace) -> Iterator[Product]:
-    """How well usage tells object tokens from others, beside two maps that need no network.
+    """How well usage tells object tokens from others, beside three maps that need no network.
 
     AUC = P(a token of the kind scores higher than another) + P(equal) / 2; one half is chance. Kinds:
     objects cover more than 25 % of the token; an object's outline passes it. Dots and numbers: all
     valid tokens of all images pooled; tick and bar: mean and 5 % to 95 % over single images. Local
     contrast is the standard deviation of grey in the token, colour distance that of its mean colour
-    from the image's.
+    from the image's, nearness 1 - distance from the middle of the image / half its diagonal.
     """
     if run.picture(run.image_ids[0]) is None:
         raise RenderError(
@@ -60,7 +60,7 @@ def objectness(run: Run, options: argparse.Namespace) -> Iterator[Product]:
     table = objects.objectness_table(frame)
     if table["pooled"].isna().all():
         raise RenderError(f"{run.path}: no image has both object and other tokens")
-    figure = Figure(figsize=(WIDTH * 0.7, 2.0))
+    figure = Figure(figsize=(WIDTH * 0.7, 2.2))
     draw.objectness_points(table, figure.subplots())
     yield Product("objectness", figure, table)
 

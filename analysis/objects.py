@@ -1,8 +1,8 @@
 """Where tokens are used: inside objects, on their contours, on the background; usage as objectness.
 
 Only valid tokens count; those that show crowd annotations alone are left out. The baselines beside
-usage need no network: a gate that does no better than local contrast has learned little about
-objects. Regions, sizes and their limits: `analysis.coverage`.
+usage need no network: a gate that does no better than local contrast or the nearness to the image's
+middle has learned little about objects. Regions, sizes and their limits: `analysis.coverage`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import pandas as pd
 
 from analysis.coverage import (
     Truth,
+    centre_nearness,
     coded_masks,
     colour_distance,
     local_contrast,
@@ -26,11 +27,11 @@ from analysis.metrics import usage, valid_keep
 from svit.types import ImageId, TokenTrace
 
 REGIONS = ("contour", "inside", "background")
-MAPS = ("usage", "contrast", "colour")
+MAPS = ("usage", "centre", "contrast", "colour")
 GOALS = ("foreground", "contour")
 
 # pooled AUCs count values in bins: levels a unit; usage is whole and exact, the others lose < .001
-_RESOLUTION = {"usage": 1, "contrast": 16, "colour": 8}
+_RESOLUTION = {"usage": 1, "centre": 4096, "contrast": 16, "colour": 8}
 
 
 def region_frame(samples: Iterable[tuple[TokenTrace, Truth]]) -> pd.DataFrame:
@@ -162,17 +163,17 @@ def auc_of_counts(positive: np.ndarray, negative: np.ndarray) -> float:
 def objectness_frame(
     samples: Iterable[tuple[TokenTrace, Truth, np.ndarray | None]],
 ) -> pd.DataFrame:
-    """How well usage, and two maps without a network, tell object tokens from the others.
+    """How well usage, and three maps without a network, tell object tokens from the others.
 
     Args:
-        samples: trace, ground truth and picture of each image; without a picture the baselines are
-            missing for that image.
+        samples: trace, ground truth and picture of each image; without a picture contrast and colour
+            are missing for that image.
 
     Returns:
         Columns: image_id (None in rows over all tokens of all images), map (`MAPS`), goal
         (`GOALS`), `auc` of the map against "shows an object" or "an outline passes" (see `auc`;
         NaN in an image without both kinds of tokens), tokens, positive. Pooled rows count values in
-        bins of 1/16 grey level and 1/8 RGB level.
+        bins of 1/16 grey level, 1/8 RGB level and 1/4096 of nearness.
     """
     rows: list[dict] = []
     pooled: dict[tuple[str, str], np.ndarray] = {}
@@ -197,7 +198,7 @@ def objectness_frame(
 
 
 def _maps(trace: TokenTrace, picture: np.ndarray | None) -> dict[str, np.ndarray]:
-    maps = {"usage": usage(trace)}
+    maps = {"usage": usage(trace), "centre": centre_nearness(trace.grid)}
     if picture is not None:
         maps["contrast"] = local_contrast(picture, trace.grid)
         maps["colour"] = colour_distance(picture, trace.grid)

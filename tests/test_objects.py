@@ -193,10 +193,17 @@ def test_pooled_objectness_equals_the_auc_of_all_tokens():
     assert row["pooled"] == pytest.approx(objects.auc(np.hstack(values), np.hstack(sides)))
 
 
-def test_without_pictures_only_usage_is_measured():
+def test_without_pictures_usage_and_place_are_measured():
     frame = objects.objectness_frame(samples(1, 2, picture=False))
-    assert set(frame["map"]) == {"usage"}
+    assert set(frame["map"]) == {"usage", "centre"}
     assert objects.objectness_table(objects.objectness_frame([])).empty
+
+
+def test_nearness_to_the_middle_by_hand():
+    near = coverage.centre_nearness(TokenGrid((32, 64), (32, 64), (4, 4)))
+    np.testing.assert_allclose(near[:, 1], 1 - np.hypot(1 / 2, 1 / 4) / np.sqrt(2))
+    np.testing.assert_allclose(near, near[::-1, ::-1])
+    assert near.shape == (2, 4) and near.max() == near[0, 1] and near.min() == near[0, 0]
 
 
 def test_baselines_by_hand():
