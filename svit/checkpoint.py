@@ -28,6 +28,8 @@ from svit.weightfiles import CheckpointError, RawWeights, read_tensors
 
 FORMAT = "svit-checkpoint"
 FORMAT_VERSION = 1
+# all of a backbone that is neither the ViT's body nor the pruning method
+NECK = r"backbone\.bottom_up\.(?!patch_embed\.|pos_embed|blocks\.|method\.).+"
 
 
 class HasWeights(Protocol):
@@ -222,13 +224,26 @@ def load_weights(detector: HasWeights, path: str | Path, *, complete: bool = Tru
     Args:
         complete: every tensor of the model must be in the file. False lets parts that files of this
             kind never hold (gates in a dense file, all but the ViT in DeiT's) keep their initial
-            values; the report lists them as missing.
+            values, and the neck where the file has the other one; the report lists them as missing.
 
     Raises:
         CheckpointError: the file cannot be read or does not fit; the detector is unchanged.
     """
     converted = read_foreign(path)
-    return load_into(detector, converted, allow_missing=() if complete else converted.report.lacks)
+    if complete:
+        return load_into(detector, converted)
+    if converted.config.backbone.neck != detector.config.backbone.neck:
+        converted = _without_neck(converted)
+    return load_into(detector, converted, allow_missing=converted.report.lacks)
+
+
+def _without_neck(converted: Converted) -> Converted:
+    """For a model with the other neck: body and heads are common, as the paper's DeiT start has it."""
+    report, neck = converted.report, converted.config.backbone.neck
+    why = f"belongs to the neck of the file ({neck}), the model has the other"
+    theirs = {name: why for name in converted.state if re.fullmatch(NECK, name)}
+    report = replace(report, optional={**report.optional, **theirs}, lacks=(*report.lacks, NECK))
+    return converted._replace(report=report)
 
 
 def load_into(

@@ -95,7 +95,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--image-root", type=Path, metavar="DIR", help="images (default: by COCO's layout)"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--init", type=Path, metavar="FILE", help="weights of any known origin")
+    parser.add_argument(
+        "--init",
+        type=Path,
+        metavar="FILE",
+        help="weights of any known origin; of a model with the other neck, its ViT and heads",
+    )
     parser.add_argument(
         "--resume", action="store_true", help="go on from the newest checkpoint in --out"
     )

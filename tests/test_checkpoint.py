@@ -208,6 +208,34 @@ def test_dense_weights_in_a_sparse_model_must_be_wanted(tmp_path: Path) -> None:
     assert "missing    54  initialised: backbone.bottom_up.method.gates*" in str(report)
 
 
+@pytest.mark.parametrize(
+    ("theirs", "mine"),
+    [("vit-plain-nano", "svit-adapter-nano"), ("vit-adapter-nano", "vit-plain-nano")],
+)
+def test_the_other_neck_starts_anew_and_body_and_heads_are_taken(
+    theirs: str, mine: str, tmp_path: Path
+) -> None:
+    path, source, model = tmp_path / "other.safetensors", filled(theirs), Weights(mine)
+    checkpoint.save(path, source)
+    with pytest.raises(CheckpointError, match="neck"):
+        load_weights(model, path)
+    report = load_weights(model, path, complete=False)
+    common = source.state.keys() & model.state.keys()
+    body = {name for name in common if f"{VIT}blocks." in name or f"{VIT}patch_embed." in name}
+    assert body and {name for name in common if name.startswith("roi_heads.")}
+    assert all(torch.equal(model.state[name], source.state[name]) for name in common)
+    assert set(report.used) == common and set(report.missing) == model.state.keys() - common
+    assert set(report.dropped) == source.state.keys() - common
+
+
+def test_a_checkpoint_without_all_of_the_body_is_refused_for_another_neck(tmp_path: Path) -> None:
+    source = filled("vit-plain-nano")
+    del source.state[f"{VIT}blocks.3.mlp.fc1.weight"]
+    checkpoint.save(tmp_path / "torn.safetensors", source)
+    with pytest.raises(CheckpointError, match=r"blocks\.3\.mlp\.fc1\.weight"):
+        load_weights(Weights("vit-adapter-nano"), tmp_path / "torn.safetensors", complete=False)
+
+
 def test_missing_parts_keep_their_values() -> None:
     model = filled()
     gates = {name: value for name, value in model.state.items() if "method." in name}
