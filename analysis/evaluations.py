@@ -209,15 +209,38 @@ def rate_frame(results: Sequence[Evaluation]) -> pd.DataFrame:
 
 
 def series(results: Sequence[Evaluation]) -> list[str]:
-    """One line a model kind, size and way of deciding; presets differ within a line by their ratio."""
+    """One line a model kind, size and way of deciding; presets differ within a line by their ratio. Sizes,
+    necks and frameworks are told only where they differ."""
+    facts = [one.facts for one in results]
+    bodies = [(one.size, one.neck, one.source[0]) for one in facts]
+    told = [len(set(column)) > 1 for column in zip(*bodies, strict=True)]
     names = []
-    for one in results:
-        facts = one.facts
-        framework, inference, intervention = facts.source
+    for one, body in zip(facts, bodies, strict=True):
+        _, inference, intervention = one.source
         special = "" if intervention == "learned" else intervention
-        parts = [f"{facts.model} {facts.size} {facts.neck}", framework, inference, special]
-        names.append(", ".join(filter(None, parts)))
+        shown = " ".join(part for part, differs in zip(body, told, strict=True) if differs)
+        names.append(", ".join(filter(None, [one.model, shown, inference, special])))
     return names
+
+
+def own_masks(results: Iterable[Evaluation]) -> list[Evaluation]:
+    """Those of models with the masks that they decide themselves: no intervention, no masks of others."""
+    return [
+        one
+        for one in results
+        if one.facts.source[2] == "learned" and not one.summary["provenance"].get("masks_from")
+    ]
+
+
+def data_groups(results: Iterable[Evaluation]) -> dict[str, list[Evaluation]]:
+    """Evaluations by what they saw; AP is comparable within a group only. Largest group first."""
+    groups: dict[tuple[str, int], list[Evaluation]] = {}
+    for one in results:
+        groups.setdefault((one.facts.data_sha256, one.images), []).append(one)
+    named = {}
+    for (digest, images), members in sorted(groups.items(), key=lambda item: -len(item[1])):
+        named[f"{members[0].facts.data}, {images} images ({digest[:6] or 'unknown'})"] = members
+    return named
 
 
 def same_data(evaluations: Iterable[Evaluation]) -> None:

@@ -34,6 +34,8 @@ from analysis.products import (
 from svit.store import Run
 from svit.types import ImageId, TokenGrid
 
+LEGEND_COLUMNS = 3
+
 
 def heatmap(run: Run, options: argparse.Namespace) -> Iterator[Product]:
     """Detections beside the usage map over the picture, an image each (paper Figs. 1 and 4).
@@ -174,19 +176,24 @@ def tradeoff(sources: Sources, options: argparse.Namespace) -> Iterator[Product]
     Base keep ratio: target share of kept tokens in the first stage that prunes (the paper calls it
     pruning rate; the later stages are its square and cube). Compute: backbone MACs by the ledger, mean
     over images. Error bars: 95 % bootstrap interval over images. The star is the dense model. All
-    results are of the same images. Beside results on COCO the speeds and APs that the paper prints for
-    DeiT and SViT (Table 5) have a panel of their own; it prints no numbers for the other ratios.
-    Speed has a figure of its own where `svit benchmark` timed presets that were evaluated: images a
-    second, median and quartiles over rounds, a panel for each benchmark, part, size and machine.
+    results are of the same images and of models with their own masks; `controls` has the others.
+    Beside results on COCO the speeds and APs that the paper prints for DeiT and SViT (Table 5) have a
+    panel of their own; it prints no numbers for the other ratios. Speed has a figure of its own where
+    `svit benchmark` timed presets that were evaluated: images a second, median and quartiles over
+    rounds, a panel for each benchmark, part, size and machine.
     """
-    results = sources.evaluations
+    results = evaluations.own_masks(sources.evaluations)
+    if not results:
+        raise RenderError(
+            "no result is of a model with its own masks; evaluate without --intervene"
+        )
     evaluations.same_data(results)
     frame = evaluations.rate_frame(results)
     published = all(one.facts.data.startswith("COCO") for one in results)
     costs = {"base_ratio": "base keep ratio", "gmacs_backbone": "GMACs of the backbone"}
     timed = speeds.speed_frames(results, sources.speeds)
     for kind in ("box", "mask"):
-        figure, axes = _tradeoff_axes(3 if published else 2)
+        figure, axes = _tradeoff_axes(3 if published else 2, lines=frame["series"].nunique())
         for ax, (x, label) in zip(axes, costs.items(), strict=False):
             _tradeoff(frame, ax, kind, x, label)
         if published:
@@ -199,10 +206,11 @@ def tradeoff(sources: Sources, options: argparse.Namespace) -> Iterator[Product]
             yield _timed(timed, kind)
 
 
-def _tradeoff_axes(columns: int, rows: int = 1) -> tuple[Figure, list[Axes]]:
-    """Panels over room for one legend."""
-    figure = Figure(figsize=(WIDTH, 2.2 * rows + 0.5))
-    body, _ = figure.subfigures(2, 1, height_ratios=[2.2 * rows, 0.5])
+def _tradeoff_axes(columns: int, rows: int = 1, lines: int = 1) -> tuple[Figure, list[Axes]]:
+    """Panels over room for one legend of so many lines."""
+    foot = 0.2 + 0.15 * math.ceil(lines / LEGEND_COLUMNS)
+    figure = Figure(figsize=(WIDTH, 2.2 * rows + foot))
+    body, _ = figure.subfigures(2, 1, height_ratios=[2.2 * rows, foot])
     return figure, list(body.subplots(rows, columns, squeeze=False).flat)
 
 
@@ -211,7 +219,7 @@ def _legend_below(figure: Figure, axes: Sequence[Axes]) -> None:
     for ax in axes:
         handles, labels = ax.get_legend_handles_labels()
         entries |= dict(zip(labels, handles, strict=True))
-    figure.subfigs[1].legend(entries.values(), entries.keys(), loc="center", ncols=2)
+    figure.subfigs[1].legend(entries.values(), entries.keys(), loc="center", ncols=LEGEND_COLUMNS)
 
 
 def _tradeoff(frame: pd.DataFrame, ax: Axes, kind: str, x: str, label: str, **style) -> None:
@@ -226,7 +234,8 @@ def _timed(timed: dict[str, pd.DataFrame], kind: str) -> Product:
         frame.rename(columns=ends).assign(condition=condition) for condition, frame in timed.items()
     ]
     columns = min(len(parts), 2)
-    figure, axes = _tradeoff_axes(columns, math.ceil(len(parts) / columns))
+    lines = len({name for part in parts for name in part["series"]})
+    figure, axes = _tradeoff_axes(columns, math.ceil(len(parts) / columns), lines)
     for ax, part in zip(axes, parts, strict=False):
         label = "images a second, measured"
         _tradeoff(part, ax, kind, "images_per_second", label, ends=("low", "high"))

@@ -101,17 +101,6 @@ def _run(folder: Path) -> list[Run]:
     return [run]
 
 
-def data_groups(results: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:
-    """Evaluations by what they saw; AP is comparable within a group only. Largest group first."""
-    groups: dict[tuple[str, int], list[Evaluation]] = {}
-    for one in results:
-        groups.setdefault((one.facts.data_sha256, one.images), []).append(one)
-    named = {}
-    for (digest, images), members in sorted(groups.items(), key=lambda item: -len(item[1])):
-        named[f"{members[0].facts.data}, {images} images ({digest[:6] or 'unknown'})"] = members
-    return named
-
-
 def printed_frame() -> pd.DataFrame:
     """The paper's Table 5: model, name, size, base_ratio (1 for DeiT, else 0.7, a keep ratio), box_ap,
     mask_ap, fps (whole network) and fps_backbone, images a second at batch 1 on an A100; NaN where

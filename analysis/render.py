@@ -20,6 +20,7 @@ from matplotlib.style import context
 from analysis import (
     claims,
     curve_figures,
+    evaluations,
     figures,
     gallery,
     insights,
@@ -28,6 +29,7 @@ from analysis import (
     sheet,
     speed_figures,
     tables,
+    worth_figures,
 )
 from analysis.curves import Training, TrainingError
 from analysis.evaluations import Evaluation, EvaluationError
@@ -49,6 +51,7 @@ FIGURES: dict[str, Entry] = {
     "tradeoff": Entry("AP against keep ratio, compute and speed", paper.tradeoff, "results"),
     **insights.FIGURES,
     **pairs.FIGURES,
+    **worth_figures.FIGURES,
     **speed_figures.FIGURES,
     **curve_figures.FIGURES,
 }
@@ -118,9 +121,10 @@ def _about(one: Run | Evaluation | Speed | Training) -> str:
 def write_tables(given: Given, folder: Path) -> list[Path]:
     """`tables.md` and a CSV a table. Returns: the paths."""
     found = tables.paper_tables(claims.ledger(given.sources))
-    others, timed = tables.elsewhere(given.results), frame(given.speeds)
+    others, timed = tables.arranged(given.results), frame(given.speeds)
     written = [_text(folder / "tables.md", tables.tables_markdown(found, others, timed))]
-    frames = {**found, "measured elsewhere": others, "measured speed": timed}
+    every = tables.elsewhere(given.results)
+    frames = {**found, **others, "measured elsewhere": every, "measured speed": timed}
     full = {name: one for name, one in frames.items() if len(one)}
     return [*written, *(_csv(folder / f"{_stem(name)}.csv", one) for name, one in full.items())]
 
@@ -155,8 +159,11 @@ def write_all(given: Given, folder: Path, options: argparse.Namespace) -> list[P
         sections.append(_together("all runs", "runs", given.runs, folder, options))
     for pair, name in given.pairs():
         sections.append(_together(name, "pair", pair, folder, options))
-    if given.results:
-        sections.append(_together("results", "results", given.sources, folder, options))
+    groups = evaluations.data_groups(given.results)
+    for about, group in groups.items():
+        title = f"results, {about}" if len(groups) > 1 else "results"
+        sources = Sources(group, given.sources.recordings, given.speeds)
+        sections.append(_together(title, "results", sources, folder, options))
     if given.speeds:
         sections.append(_together("speed", "speeds", given.speeds, folder, options))
     if given.trainings:
@@ -191,7 +198,7 @@ def _pages(given: Given) -> sheet.Section:
     ledger = claims.ledger(given.sources)
     section = sheet.Section("The paper's numbers", tables.counts(ledger))
     section.frames |= tables.paper_tables(ledger)
-    section.frames["Measured on other models or data"] = tables.elsewhere(given.results).round(3)
+    section.frames |= tables.arranged(given.results)
     section.frames["Measured speed"] = frame(given.speeds).round(3)
     section.frames["Claims"] = tables.shown_ledger(ledger)
     section.frames["Where the paper disagrees with itself"] = claims.inconsistencies()

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from analysis import claims, evaluations
+from analysis import claims, evaluations, worth
 from analysis.evaluations import Evaluation
 from svit.markdown import table as markdown_table
 
@@ -16,6 +16,19 @@ CAPTIONS = {
     "Table 3": "Dynamic pruning rate and reactivation, SViT-T, COCO val2017.",
     "Table 4": "2-layer MLP against a complex gating network, COCO val2017.",
     "Table 5": "Token pruning methods on COCO val2017; differences are to DeiT.",
+}
+ELSEWHERE_CAPTION = (
+    "Not comparable with the numbers above: models, data and training differ. Those printed are of the "
+    "paper's tiny models on COCO and show the order only. ± is half the 95 % bootstrap interval over "
+    'images, or with several trainings their standard deviation. "own −" is what a model\'s masks are '
+    "worth in box AP over other masks of the same number (objects: from ground truth), or over no token "
+    "at all in the pruned blocks."
+)
+SHOWN_CONTROLS = {
+    "oracle": "objects",
+    "shuffle": "shuffled",
+    "random": "random",
+    "off": "none",
 }
 SPEED_CAPTION = (
     "Images a second, median and quartiles over rounds, of `svit benchmark`. Comparable within a benchmark "
@@ -107,8 +120,84 @@ def measured(row: pd.Series) -> str:
 
 def elsewhere(results: Sequence[Evaluation]) -> pd.DataFrame:
     """Evaluations of other models or data than the paper's: never beside its numbers."""
-    others = [one for one in results if one.facts.data != "COCO val2017" or _other_model(one)]
-    return evaluations.frame(others)
+    return evaluations.frame([one for one in results if _is_elsewhere(one)])
+
+
+def arranged(results: Sequence[Evaluation]) -> dict[str, pd.DataFrame]:
+    """Models that are not the paper's, in the order of its Tables 2-5, then all of them with their controls.
+
+    Printed numbers are of the paper's tiny model on COCO: beside the measured ones they show whether the
+    order is the same, nothing else.
+
+    Returns:
+        "Table 2: nano, pyramid neck, shapes, 300 images" -> a row a model of that table, and "Controls: ..."
+        -> a row a model; groups whose APs may not be compared have tables of their own.
+    """
+    found: dict[str, pd.DataFrame] = {}
+    for about, group in worth.groups([one for one in results if _is_elsewhere(one)]).items():
+        models = worth.frame(group)
+        if not len(models):
+            continue
+        means = worth.over_seeds(models)
+        for name in list(CAPTIONS)[1:]:
+            table = _arranged(name, means[~means["dial"]].drop_duplicates("model"))
+            if len(table) > 1:  # one model alone compares nothing
+                found[f"{name}: {about}"] = table
+        found[f"Controls: {about}"] = _controls(means)
+    return found
+
+
+def _arranged(name: str, means: pd.DataFrame) -> pd.DataFrame:
+    """Models of one of the paper's tables that are in `worth.over_seeds`, in its order."""
+    printed: dict[str, dict[str, str]] = {}
+    for claim in claims.load_claims():
+        if claim.where == name and claim.size == "tiny" and claim.measure.startswith("ap:"):
+            title = claim.statement.split(":")[0]
+            cells = printed.setdefault(claim.model, {"model": title})
+            cells[f"{claim.quantity}, paper"] = claim.paper
+    rows = []
+    for _, row in means.iterrows():
+        if row["model"] in printed:
+            cells = printed[row["model"]]
+            rows.append((list(printed).index(row["model"]), cells | _measured_cells(row)))
+    table = pd.DataFrame([row for _, row in sorted(rows, key=lambda pair: pair[0])])
+    ahead = [column for column in table.columns if column == "model" or "paper" in column]
+    return table[[*ahead, *(column for column in table.columns if column not in ahead)]]
+
+
+def _controls(means: pd.DataFrame) -> pd.DataFrame:
+    """Every model with what its masks are worth over each control, box AP points."""
+    rows = []
+    for _, row in means.iterrows():
+        worths = {
+            f"own − {label}": "–"
+            if pd.isna(row[f"box_over_{control}"])
+            else f"{row[f'box_over_{control}']:+.1f}"
+            for control, label in SHOWN_CONTROLS.items()
+        }
+        rows.append({"model": row["name"]} | _measured_cells(row) | worths)
+    return pd.DataFrame(rows)
+
+
+def _measured_cells(row: pd.Series) -> dict[str, str]:
+    """A row of `worth.over_seeds` as text."""
+    cells = {}
+    for kind in worth.KINDS:
+        one_seed = pd.isna(row[f"{kind}_spread"])
+        width, of = (
+            (row[f"{kind}_half"], "images") if one_seed else (row[f"{kind}_spread"], "seeds")
+        )
+        cells[f"{kind} AP"] = f"{row[f'{kind}_ap']:.1f} ± {width:.1f} ({of})"
+        gap = row[f"{kind}_gap"]
+        cells[f"{kind} − dense"] = "–" if pd.isna(gap) else f"{gap:+.1f}"
+    cells["kept"] = f"{row['keep_ratio']:.3f}"
+    cells["GMACs backbone"] = f"{row['gmacs_backbone']:.3f}"
+    cells["seeds"] = str(row["seeds"])
+    return cells
+
+
+def _is_elsewhere(one: Evaluation) -> bool:
+    return one.facts.data != "COCO val2017" or _other_model(one)
 
 
 def _other_model(one: Evaluation) -> bool:
@@ -148,20 +237,21 @@ def counts(ledger: pd.DataFrame) -> str:
 
 
 def tables_markdown(
-    tables: dict[str, pd.DataFrame], others: pd.DataFrame, timed: pd.DataFrame
+    tables: dict[str, pd.DataFrame], others: dict[str, pd.DataFrame], timed: pd.DataFrame
 ) -> str:
     """All tables, and what was measured elsewhere, as one page.
 
     Args:
-        others: `elsewhere`.
+        others: `arranged`.
         timed: `speeds.frame`.
     """
     parts = ["# The paper's tables: printed beside measured"]
     for name, table in tables.items():
         parts += [f"## {name}", CAPTIONS[name], markdown(table)]
-    if len(others):
-        parts += ["## Measured on other models or data", "Not comparable with the numbers above."]
-        parts.append(markdown(others.round(3)))
+    if others:
+        parts += ["## Measured on other models or data", ELSEWHERE_CAPTION]
+        for name, table in others.items():
+            parts += [f"### {name}", markdown(table)]
     if len(timed):
         parts += ["## Measured speed", SPEED_CAPTION, markdown(timed.round(3))]
     return "\n\n".join([*parts, *_remarks()]) + "\n"

@@ -260,3 +260,28 @@ def pictures(app: AppTest) -> list[str]:
 def test_without_benchmarks_the_view_of_speeds_tells_the_command(page):
     app = page(view="Speed")
     assert not app.exception and "svit benchmark" in texts(app)
+
+
+def test_controls_have_a_view_with_a_row_a_model(page, tmp_path):
+    app = page(view="Controls")
+    assert not app.exception and "--intervene" in texts(app)
+    for number, line in enumerate(("learned", "random", "off")):
+        facts = {"intervention": line}
+        write_result(tmp_path / "results" / line, 60 - 10 * number, facts=facts)
+    write_result(tmp_path / "results" / "alone", 40, base=0.5)
+    app = page(view="Controls")
+    assert not app.exception and not app.error
+    (chart,) = charts(app)
+    assert "triangle-up" in chart and "cross" in chart and "diamond" not in chart
+    frame = app.dataframe[0].value
+    assert frame["box_random"].tolist() == [50] and frame["box_off"].tolist() == [40]
+    assert len(page(view="Trade-off").dataframe[0].value) == 2  # models with their own masks
+
+
+def test_tables_show_other_models_in_the_papers_order(page, tmp_path):
+    for method in ("svit", "dense"):
+        write_result(tmp_path / "results" / method, method=method, neck="pyramid")
+    app = page(view="Tables", table="Table 5")
+    assert not app.exception and "On other models or data" in texts(app)
+    shown = app.dataframe[1].value
+    assert shown["model"].tolist() == ["DeiT", "SViT"] and "box AP, paper" in shown

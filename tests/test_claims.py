@@ -234,7 +234,7 @@ def test_the_pages_hold_all_claims_and_the_contradiction(tmp_path):
     page = tables.ledger_markdown(found, claims.inconsistencies())
     assert page.count("\n| ") > len(CLAIMS) and "Table 4 contradicts Table 5" in page
     assert "| 48.2 (± 0.5) points | 48.2 ± 0.4 (images) | confirmed |" in page
-    page = tables.tables_markdown(tables.paper_tables(found), tables.elsewhere([]), frame([]))
+    page = tables.tables_markdown(tables.paper_tables(found), tables.arranged([]), frame([]))
     assert all(f"## {name}" in page for name in tables.CAPTIONS)
 
 

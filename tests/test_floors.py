@@ -31,7 +31,7 @@ FLOORS: dict[float, tuple[str, ...]] = {
     1: ("svit.store", "svit.pruning", "svit.pruning.*", "svit.weightfiles", "svit.foreign"),
     1.5: ("svit.average_precision", "svit.launch", "svit.journal"),
     1.8: ("analysis.coverage", "analysis.evaluations", "analysis.curves"),
-    1.9: ("analysis.speeds", "analysis.labels"),
+    1.9: ("analysis.speeds", "analysis.labels", "analysis.worth"),
     2: ("analysis.metrics", "svit.models", "svit.models.*", "svit.data", "svit.data.*"),
     2.3: (
         *("analysis.census", "analysis.lifetimes", "analysis.matching", "analysis.objects"),
@@ -63,7 +63,7 @@ FLOORS: dict[float, tuple[str, ...]] = {
         *("analysis.curve_figures", "analysis.given", "analysis.pairs"),
         *("svit.calibrate", "svit.inference"),
     ),
-    3.7: ("analysis.speed_figures",),
+    3.7: ("analysis.speed_figures", "analysis.worth_figures"),
     4: ("analysis.render", "analysis.rates", "svit.recording", "svit.edits"),
     4.2: ("analysis.definitions",),
     4.3: (

@@ -10,13 +10,13 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from analysis import claims, evaluations, paper, rates, speeds, tables
+from analysis import claims, evaluations, paper, rates, speeds, tables, worth, worth_figures
 from analysis.measurements import Sources
 from analysis.pages import rates_charts as charts
 from analysis.pages import rates_speed, shell
 from analysis.rates import Collected
 
-VIEWS = ("Trade-off", "Speed", "Claims", "Tables")
+VIEWS = ("Trade-off", "Controls", "Speed", "Claims", "Tables")
 KINDS = ("box", "mask")
 TABLES = ("Table 2", "Table 3", "Table 4", "Table 5")
 HELP = {
@@ -91,14 +91,15 @@ def choose_one(label: str, name: str, options: list[str]) -> str:
 
 def show_tradeoff(found: Collected) -> None:
     """Measured and printed trade-off side by side."""
-    groups = rates.data_groups(found.results)
+    groups = evaluations.data_groups(found.results)
     results, timed = [], {}
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         kind = choose("AP of", "ap", KINDS, lambda one: {"box": "boxes", "mask": "masks"}[one])
         cost = choose("Against", "against", list(charts.COSTS), lambda one: charts.COSTS[one].label)
         if groups:
             group = choose_one("Images", "data", list(groups))
-            results = groups[group]
+            # the view Controls has those with other masks
+            results = evaluations.own_masks(groups[group]) or groups[group]
             timed = speeds.speed_frames(results, found.speeds)
         if cost == "speed" and timed:
             condition = choose_one("Measured as", "timing", list(timed))
@@ -159,6 +160,40 @@ def show_rows(evaluated: pd.DataFrame) -> None:
     with st.expander(f"All {len(evaluated)} evaluations behind the chart"):
         shown = evaluated[list(charts.COLUMNS)].rename(columns=charts.COLUMNS)
         st.dataframe(shown, hide_index=True, column_config=charts.FORMATS)
+
+
+def show_controls(found: Collected) -> None:
+    """What the masks of every model are worth."""
+    groups = {
+        about: worth.with_controls(worth.frame(group))
+        for about, group in evaluations.data_groups(found.results).items()
+    }
+    full = {about: models for about, models in groups.items() if len(models)}
+    about = worth_figures.controls.__doc__
+    st.markdown("##### What masks are worth", help=shell.definition(about))
+    if not full:
+        message = "No model here was evaluated with its own masks and with others. This does it:"
+        masks = "--intervene learned,oracle,shuffle,random,off"
+        shell.empty(message, f"svit evaluate --weights FILE {masks} --out results/NAME")
+        return
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        kind = choose("AP of", "ap", KINDS, lambda one: {"box": "boxes", "mask": "masks"}[one])
+        group = choose_one("Images", "data", list(full))
+    with st.container(border=True):
+        st.altair_chart(charts.controls(full[group], kind), width="stretch")
+        st.caption(
+            shell.plain(f"{group}. Masks of controls keep as many tokens as the model's own.")
+        )
+    with st.expander(f"All {len(full[group])} models behind the chart"):
+        st.dataframe(full[group].drop(columns=["weights", "data_sha256"]).round(3), hide_index=True)
+    results = evaluations.data_groups(found.results)[group]
+    shell.downloads("controls", full[group], lambda: controls_figure(results))
+
+
+def controls_figure(results: Sequence[evaluations.Evaluation]):
+    """The same as a figure for a paper."""
+    (product,) = worth_figures.controls(Sources(results), argparse.Namespace())
+    return product.figure
 
 
 def tradeoff_figure(found: Collected, results: list, kind: str, cost: str):
@@ -224,10 +259,16 @@ def show_tables(found: Collected, key: tuple) -> None:
     shown = charts.paired(made[name])
     st.dataframe(shown, hide_index=True, height="content", column_config=pinned)
     shell.downloads(name.lower(), made[name])
-    others = tables.elsewhere(found.results)
-    if len(others):
-        with st.expander(f"Measured on other models or data: {len(others)} (not comparable)"):
-            st.dataframe(others.round(3), hide_index=True)
+    others = tables.arranged(found.results)
+    mine = {title: table for title, table in others.items() if title.startswith((name, "Controls"))}
+    if mine:
+        st.markdown(
+            "##### On other models or data", help=shell.definition(tables.ELSEWHERE_CAPTION)
+        )
+    for title, table in mine.items():
+        st.markdown(shell.plain(title))
+        st.dataframe(table, hide_index=True, height="content", column_config=pinned)
+        shell.downloads(title, table)
 
 
 def main() -> None:
@@ -239,6 +280,8 @@ def main() -> None:
     view = choose("View", "view", VIEWS, label_visibility="collapsed")
     if view == "Trade-off":
         show_tradeoff(found)
+    elif view == "Controls":
+        show_controls(found)
     elif view == "Speed":
         rates_speed.show(found.speeds, key)
     elif view == "Claims":

@@ -8,7 +8,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from analysis import claims
+from analysis import claims, worth
 
 HEIGHT = 420
 INK = "#7b8794"  # readable on light and dark
@@ -35,6 +35,15 @@ COSTS = {
     "backbone": Cost("backbone MACs", "gmacs_backbone", "GMACs of the backbone, mean over images"),
     "macs": Cost("network MACs", "gmacs", "GMACs of the whole network, mean over images"),
     "speed": Cost("speed", "images_per_second", "images a second, median over rounds"),
+}
+MASKS = {  # whose masks -> colour and shape
+    "its own": (COLOURS[0], "circle"),
+    "on": (COLOURS[4], "stroke"),
+    "oracle": (COLOURS[2], "diamond"),
+    "shuffle": (COLOURS[5], "triangle-down"),
+    "random": (COLOURS[3], "triangle-up"),
+    "invert": (COLOURS[1], "square"),
+    "off": (INK, "cross"),
 }
 PRINTED = {"base": "base_ratio", "speed": "fps"}  # costs that the paper prints
 COLUMNS = {
@@ -102,6 +111,61 @@ def measured(frame: pd.DataFrame, kind: str, cost: str) -> alt.LayerChart:
         tooltip=_tooltips(chosen),
     )
     return (spread + means + points).properties(height=HEIGHT)
+
+
+def controls(models: pd.DataFrame, kind: str) -> alt.LayerChart:
+    """AP of each model with its own masks and with those of controls, a row a model, best first.
+
+    Args:
+        models: `worth.frame`.
+        kind: "box" or "mask".
+    """
+    rows = _control_rows(models, kind)
+    order = list(dict.fromkeys(rows["name"]))
+    names = ["its own", *(name for name in worth.CONTROLS if name in set(rows["masks"]))]
+    x = alt.X("ap:Q", title=f"{kind} AP", scale=alt.Scale(zero=False, padding=18))
+    y = alt.Y("name:N", sort=order, title=None, axis=alt.Axis(labelLimit=220, labelPadding=8))
+    looks = [MASKS[name] for name in names]
+    legend = alt.Legend(title=None, orient="bottom", labelLimit=260)
+    base = alt.Chart(rows).encode(y=y)
+    reach = base.mark_rule(strokeWidth=3, opacity=0.25, color=INK).encode(
+        x=alt.X("min(ap):Q"), x2="max(ap):Q"
+    )
+    own = base.transform_filter("datum.masks == 'its own'")
+    spread = own.mark_rule(strokeWidth=1.5, color=looks[0][0]).encode(x="low:Q", x2="high:Q")
+    points = base.mark_point(filled=True, opacity=1, size=80).encode(
+        x=x,
+        color=alt.Color(
+            "masks:N",
+            scale=alt.Scale(domain=names, range=[colour for colour, _ in looks]),
+            legend=legend,
+        ),
+        shape=alt.Shape(
+            "masks:N",
+            scale=alt.Scale(domain=names, range=[shape for _, shape in looks]),
+            legend=legend,
+        ),
+        tooltip=[
+            alt.Tooltip("name:N", title="model"),
+            alt.Tooltip("masks:N"),
+            alt.Tooltip("ap:Q", title="AP", format=".1f"),
+            alt.Tooltip("worth:Q", title="its own is better by", format="+.1f"),
+            alt.Tooltip("seed:Q", title="training seed"),
+            alt.Tooltip("keep_ratio:Q", title="kept", format=".1%"),
+        ],
+    )
+    return (reach + spread + points).properties(height=max(120, 28 * len(order)))
+
+
+def _control_rows(models: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """A row a model and masks."""
+    facts, parts = models[["name", "seed", "keep_ratio"]], []
+    own, half = models[f"{kind}_ap"], models[f"{kind}_half"]
+    parts.append(facts.assign(masks="its own", ap=own, low=own - half, high=own + half, worth=0.0))
+    for control in worth.CONTROLS:
+        ap = models[f"{kind}_{control}"]
+        parts.append(facts.assign(masks=control, ap=ap, worth=own - ap))
+    return pd.concat(parts, ignore_index=True).dropna(subset=["ap"])
 
 
 # a five-pointed star as an SVG path of the size Vega expects
