@@ -93,7 +93,7 @@ def _cells(runs: Sequence[Run], pictures: Sequence[ImageId]) -> tuple[Figure, li
     side = (WIDTH - NAMES - SCALE) / len(pictures)
     height = side * min(1.0, max(tall / wide for tall, wide in shapes))
     rows = len(runs) + 1
-    figure = Figure(figsize=(WIDTH, rows * (height + 2 * TITLE)))
+    figure = Figure(figsize=(WIDTH, rows * (height + 1.5 * TITLE) + TITLE))
     return figure, [list(row) for row in figure.subplots(rows, len(pictures), squeeze=False)]
 
 
