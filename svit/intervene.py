@@ -13,6 +13,8 @@ AP alone cannot tell whether masks mean anything: small models may not need thei
     off       gated blocks use no token: they are skipped;
     on        gated blocks use every token.
 
+A token that a model removes is gone: there random draws once an image, so that what it dropped stays
+dropped as it does under the learned masks (blocks would compute on zeros otherwise), and invert is refused.
 random, shuffle, invert and oracle keep the number of tokens of each image and layer exactly, and that of
 its image (valid) and padding tokens separately. The learned masks they start from are decided in a
 forward of their own, before any edit, so the counts are those of the unedited model. They may be
@@ -24,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -54,6 +56,7 @@ class Decided:
         seeds: one an image.
         shown: float (B, N), how much of the ground truth a token shows: the larger, the earlier the
             oracle takes it; None where a sample has no target.
+        removes: whether the model that runs on these masks loses what a block does not use.
     """
 
     keep: dict[int, Tensor]
@@ -61,6 +64,7 @@ class Decided:
     valid: Bool[Tensor, "batch tokens"]
     seeds: list[int]
     shown: Float[Tensor, "batch tokens"] | None = None
+    removes: bool = False
 
 
 @contextmanager
@@ -121,7 +125,13 @@ def _change(
             f"{name} needs learned masks and {chooser.config.name!r} prunes nothing; name a pruned "
             "model that lends its masks (--masks-from FILE)"
         )
-    decided = decide(chooser, samples, detector.seed)
+    removes = not getattr(detector.backbone.method, "preserve", True)
+    if removes and name == "invert":
+        raise ValueError(
+            f"invert needs a model that preserves pruned tokens, and {detector.config.name!r} removes "
+            "them: it has no scores of what is gone (pruning.options.retain=preserve)"
+        )
+    decided = replace(decide(chooser, samples, detector.seed), removes=removes)
     return lambda layer, keep: _CHANGES[name](decided, layer).to(keep.device)
 
 
@@ -183,7 +193,8 @@ def _learned(decided: Decided, layer: int) -> Tensor:
 
 
 def _random(decided: Decided, layer: int) -> Tensor:
-    return permuted(decided.keep[layer], decided.valid, decided.seeds, salt=SALT + 1 + layer)
+    draw = 0 if decided.removes else layer
+    return permuted(decided.keep[layer], decided.valid, decided.seeds, salt=SALT + 1 + draw)
 
 
 def _shuffle(decided: Decided, layer: int) -> Tensor:

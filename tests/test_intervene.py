@@ -89,6 +89,22 @@ def test_shuffling_moves_lives_and_random_positions_break_them(model: Detector) 
     assert lives(masks(model, "random")) != lives(learned)
 
 
+@pytest.mark.parametrize("method", ["dynamicvit", "evit", "ats"])
+def test_what_a_removing_model_dropped_at_random_stays_dropped(method: str) -> None:
+    """A block would compute on zeros if a draw named tokens that are gone."""
+    model = detector(method, retain="remove")
+    learned, drawn = masks(model, "learned"), masks(model, "random")
+    assert (learned != drawn).any() and not drawn[:, -1].all()
+    assert (drawn[:, 1:] <= drawn[:, :-1]).all()
+    for where in (valid(), ~valid()):
+        assert (counts(learned, where) == counts(drawn, where)).all()
+    assert (masks(model, "shuffle") != drawn).any()
+    with pytest.raises(ValueError, match="invert needs a model that preserves"):
+        masks(model, "invert")
+    kept = masks(detector(method, retain="preserve"), "random")
+    assert (kept[:, 1:] > kept[:, :-1]).any()  # preserved ones may come back
+
+
 def test_off_uses_nothing_and_on_everything_in_gated_blocks_only(model: Detector) -> None:
     off, on = masks(model, "off"), masks(model, "on")
     assert off[:, :3].all() and not off[:, 3:].any()
@@ -212,7 +228,7 @@ def test_unknown_names_and_missing_scores_are_refused(model: Detector) -> None:
     with pytest.raises(ValueError, match="expected one of learned, random"):
         masks(model, "reverse")
     with pytest.raises(ValueError, match="invert needs scores"):
-        masks(detector("evit"), "invert")
+        masks(detector("evit", retain="preserve"), "invert")
 
 
 flags = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40)
