@@ -12,8 +12,15 @@ import pandas as pd
 
 from analysis.evaluations import Evaluation
 
-# from the most to the least that they know; on and off keep another number of tokens
-CONTROLS = ("on", "oracle", "shuffle", "random", "invert", "off")
+# intervention -> in words; on and off keep another number of tokens than the model
+CONTROLS = {
+    "on": "all tokens",
+    "oracle": "objects",
+    "shuffle": "own, shuffled",
+    "random": "random",
+    "invert": "lowest scores",
+    "off": "no token",
+}
 KINDS = ("box", "mask")
 # rows that agree in these saw the same images and grew from the same seed: their APs may be subtracted
 ALIKE = ["data_sha256", "images", "size", "neck", "framework", "seed"]

@@ -19,13 +19,13 @@ from analysis.products import WIDTH, Entry, Product, RenderError
 
 ROW, AROUND, FOOT = 0.2, 0.45, 0.3  # inches: a model; axis and title; the legend
 OWN = "#00778e"
-MASKS = {  # a control -> how its point is drawn, and called
-    "on": ({"marker": "|", "color": DENSE}, "all tokens"),
-    "oracle": ({"marker": "D", "color": "#fe6100", "markerfacecolor": "white"}, "objects"),
-    "shuffle": ({"marker": "v", "color": "#9d7bff", "markerfacecolor": "white"}, "own, shuffled"),
-    "random": ({"marker": "^", "color": "#648fff", "markerfacecolor": "white"}, "random"),
-    "invert": ({"marker": "s", "color": "#d99a00", "markerfacecolor": "white"}, "lowest scores"),
-    "off": ({"marker": "x", "color": "#98a1ae"}, "no token"),
+LOOKS = {  # a control -> how its point is drawn
+    "on": {"marker": "|", "color": DENSE},
+    "oracle": {"marker": "D", "color": "#fe6100", "markerfacecolor": "white"},
+    "shuffle": {"marker": "v", "color": "#9d7bff", "markerfacecolor": "white"},
+    "random": {"marker": "^", "color": "#648fff", "markerfacecolor": "white"},
+    "invert": {"marker": "s", "color": "#d99a00", "markerfacecolor": "white"},
+    "off": {"marker": "x", "color": "#98a1ae"},
 }
 
 
@@ -78,12 +78,12 @@ def control_points(found: pd.DataFrame, ax: Axes, kind: str) -> Axes:
 
 def _row(row: pd.Series, ax: Axes, kind: str, y: float) -> None:
     own = row[f"{kind}_ap"]
-    points = {name: row[f"{kind}_{name}"] for name in MASKS if pd.notna(row[f"{kind}_{name}"])}
+    points = {name: row[f"{kind}_{name}"] for name in LOOKS if pd.notna(row[f"{kind}_{name}"])}
     ends = [own, *points.values()]
     ax.plot([min(ends), max(ends)], [y, y], color="#dfe3e9", lw=2, zorder=1)
     for name, value in points.items():
-        style, label = MASKS[name]
-        ax.plot([value], [y], ls="", markersize=4, mew=0.9, label=label, **style)
+        words = worth.CONTROLS[name]
+        ax.plot([value], [y], ls="", markersize=4, mew=0.9, label=words, **LOOKS[name])
     bar = {"fmt": "o", "color": OWN, "markersize": 4, "elinewidth": 0.8, "zorder": 4}
     ax.errorbar([own], [y], xerr=[row[f"{kind}_half"]], label="its own masks", **bar)
 

@@ -3,7 +3,7 @@
     python -m benchmarks.screenshots                      docs/img/app-<page>[-dark].png, 1440 x 900
     python -m benchmarks.screenshots image --look DIR     also 1024 x 768, and the whole pages, into DIR
 
-Serves the app on `--runs` (demo/runs) and takes every page of `SHOTS`, light and dark.
+Serves the app on `--runs` (demo/runs, results) and takes every page of `SHOTS`, light and dark.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SHOTS = [
     Shot("image", "?block=9"),
     Shot("compare", "compare?block=8"),
     Shot("dataset", "dataset"),
-    Shot("rates", "rates?view=Claims"),
+    Shot("rates", "rates?view=Controls"),
     Shot("live", "live?forbid=True"),
 ]
 
@@ -91,7 +91,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     known = [shot.name for shot in SHOTS]
     parser.add_argument("pages", nargs="*", help=f"all, or some of {', '.join(known)}")
-    parser.add_argument("--runs", type=Path, nargs="+", default=[ROOT / "demo" / "runs"])
+    parser.add_argument(
+        "--runs", type=Path, nargs="+", default=[ROOT / "demo" / "runs", ROOT / "results"]
+    )
     parser.add_argument("--out", type=Path, default=IMAGES)
     look = "another folder for the small window and for whole pages"
     parser.add_argument("--look", type=Path, help=look)

@@ -39,7 +39,10 @@ HELP = {
 def looked_in() -> list[Path]:
     """The chosen folders, and `results` beside each."""
     beside = [folder.resolve().parent / "results" for folder in shell.folders()]
-    return [folder for folder in [*shell.folders(), *dict.fromkeys(beside)] if folder.is_dir()]
+    known: dict[Path, Path] = {}
+    for folder in [*shell.folders(), *beside]:
+        known.setdefault(folder.resolve(), folder)
+    return [folder for folder in known.values() if folder.is_dir()]
 
 
 def stamp(folders: list[Path], runs: list[Path]) -> tuple:

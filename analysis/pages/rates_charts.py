@@ -38,12 +38,12 @@ COSTS = {
 }
 MASKS = {  # whose masks -> colour and shape
     "its own": (COLOURS[0], "circle"),
-    "on": (COLOURS[4], "stroke"),
-    "oracle": (COLOURS[2], "diamond"),
-    "shuffle": (COLOURS[5], "triangle-down"),
-    "random": (COLOURS[3], "triangle-up"),
-    "invert": (COLOURS[1], "square"),
-    "off": (INK, "cross"),
+    worth.CONTROLS["on"]: (COLOURS[4], "stroke"),
+    worth.CONTROLS["oracle"]: (COLOURS[2], "diamond"),
+    worth.CONTROLS["shuffle"]: (COLOURS[5], "triangle-down"),
+    worth.CONTROLS["random"]: (COLOURS[3], "triangle-up"),
+    worth.CONTROLS["invert"]: (COLOURS[1], "square"),
+    worth.CONTROLS["off"]: (INK, "cross"),
 }
 PRINTED = {"base": "base_ratio", "speed": "fps"}  # costs that the paper prints
 COLUMNS = {
@@ -122,9 +122,15 @@ def controls(models: pd.DataFrame, kind: str) -> alt.LayerChart:
     """
     rows = _control_rows(models, kind)
     order = list(dict.fromkeys(rows["name"]))
-    names = ["its own", *(name for name in worth.CONTROLS if name in set(rows["masks"]))]
-    x = alt.X("ap:Q", title=f"{kind} AP", scale=alt.Scale(zero=False, padding=18))
-    y = alt.Y("name:N", sort=order, title=None, axis=alt.Axis(labelLimit=220, labelPadding=8))
+    names = [name for name in MASKS if name in set(rows["masks"])]
+    x = alt.X(
+        "ap:Q",
+        title=f"{kind} AP",
+        axis=alt.Axis(tickCount=8),
+        scale=alt.Scale(zero=False, nice=False, padding=12),
+    )
+    axis = alt.Axis(labelLimit=220, labelPadding=8, labelOverlap=False, labelFlush=False)
+    y = alt.Y("name:N", sort=order, title=None, axis=axis)
     looks = [MASKS[name] for name in names]
     legend = alt.Legend(title=None, orient="bottom", labelLimit=260)
     base = alt.Chart(rows).encode(y=y)
@@ -154,7 +160,7 @@ def controls(models: pd.DataFrame, kind: str) -> alt.LayerChart:
             alt.Tooltip("keep_ratio:Q", title="kept", format=".1%"),
         ],
     )
-    return (reach + spread + points).properties(height=max(120, 28 * len(order)))
+    return (reach + spread + points).properties(height=alt.Step(26))
 
 
 def _control_rows(models: pd.DataFrame, kind: str) -> pd.DataFrame:
@@ -162,9 +168,9 @@ def _control_rows(models: pd.DataFrame, kind: str) -> pd.DataFrame:
     facts, parts = models[["name", "seed", "keep_ratio"]], []
     own, half = models[f"{kind}_ap"], models[f"{kind}_half"]
     parts.append(facts.assign(masks="its own", ap=own, low=own - half, high=own + half, worth=0.0))
-    for control in worth.CONTROLS:
+    for control, words in worth.CONTROLS.items():
         ap = models[f"{kind}_{control}"]
-        parts.append(facts.assign(masks=control, ap=ap, worth=own - ap))
+        parts.append(facts.assign(masks=words, ap=ap, worth=own - ap))
     return pd.concat(parts, ignore_index=True).dropna(subset=["ap"])
 
 
