@@ -218,23 +218,26 @@ def read_foreign(path: str | Path) -> Converted:
     return converted._replace(config=ours.config, report=report)
 
 
-def load_weights(detector: HasWeights, path: str | Path, *, complete: bool = True) -> Report:
+def load_weights(
+    detector: HasWeights, path: str | Path, *, complete: bool = True, other_neck: bool = False
+) -> Report:
     """Loads a file of any known origin into a detector.
 
     Args:
         complete: every tensor of the model must be in the file. False lets parts that files of this
             kind never hold (gates in a dense file, all but the ViT in DeiT's) keep their initial
-            values, and the neck where the file has the other one; the report lists them as missing.
+            values; the report lists them as missing.
+        other_neck: a file with the other neck will do as well, for a training to start from: the neck
+            keeps its initial values.
 
     Raises:
         CheckpointError: the file cannot be read or does not fit; the detector is unchanged.
     """
     converted = read_foreign(path)
-    if complete:
-        return load_into(detector, converted)
-    if converted.config.backbone.neck != detector.config.backbone.neck:
-        converted = _without_neck(converted)
-    return load_into(detector, converted, allow_missing=converted.report.lacks)
+    lacks = () if complete else converted.report.lacks
+    if other_neck and converted.config.backbone.neck != detector.config.backbone.neck:
+        converted, lacks = _without_neck(converted), (*lacks, NECK)
+    return load_into(detector, converted, allow_missing=lacks)
 
 
 def _without_neck(converted: Converted) -> Converted:
@@ -242,7 +245,7 @@ def _without_neck(converted: Converted) -> Converted:
     report, neck = converted.report, converted.config.backbone.neck
     why = f"belongs to the neck of the file ({neck}), the model has the other"
     theirs = {name: why for name in converted.state if re.fullmatch(NECK, name)}
-    report = replace(report, optional={**report.optional, **theirs}, lacks=(*report.lacks, NECK))
+    report = replace(report, optional={**report.optional, **theirs})
     return converted._replace(report=report)
 
 

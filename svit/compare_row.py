@@ -211,7 +211,8 @@ class _Making:
         config = self.job.config
         torch.manual_seed(config.train.seed)
         detector = build_detector(config).to(self.ranks.device).eval()
-        for line in checkpoint.load_weights(detector, source, complete=False).lines():
+        report = checkpoint.load_weights(detector, source, complete=False, other_neck=True)
+        for line in report.lines():
             log.info(line)
         calibrate(detector, self.train_set, self.setting.calibration)
         checkpoint.save(target, detector, {"class_names": list(self.train_set.class_names)})

@@ -99,7 +99,8 @@ class Trainer:
             self._check_same(*found)
             self.detector.load_canonical(found[1].get("unaveraged", found[1]["model"]))
         elif init is not None:
-            for line in checkpoint.load_weights(self.detector, init, complete=False).lines():
+            report = checkpoint.load_weights(self.detector, init, complete=False, other_neck=True)
+            for line in report.lines():
                 self._say(line)
         self._prepare_model()
         if found is None:

@@ -217,9 +217,10 @@ def test_the_other_neck_starts_anew_and_body_and_heads_are_taken(
 ) -> None:
     path, source, model = tmp_path / "other.safetensors", filled(theirs), Weights(mine)
     checkpoint.save(path, source)
-    with pytest.raises(CheckpointError, match="neck"):
-        load_weights(model, path)
-    report = load_weights(model, path, complete=False)
+    for complete in (True, False):
+        with pytest.raises(CheckpointError, match="neck"):
+            load_weights(model, path, complete=complete)
+    report = load_weights(model, path, complete=False, other_neck=True)
     common = source.state.keys() & model.state.keys()
     body = {name for name in common if f"{VIT}blocks." in name or f"{VIT}patch_embed." in name}
     assert body and {name for name in common if name.startswith("roi_heads.")}
@@ -233,7 +234,8 @@ def test_a_checkpoint_without_all_of_the_body_is_refused_for_another_neck(tmp_pa
     del source.state[f"{VIT}blocks.3.mlp.fc1.weight"]
     checkpoint.save(tmp_path / "torn.safetensors", source)
     with pytest.raises(CheckpointError, match=r"blocks\.3\.mlp\.fc1\.weight"):
-        load_weights(Weights("vit-adapter-nano"), tmp_path / "torn.safetensors", complete=False)
+        path = tmp_path / "torn.safetensors"
+        load_weights(Weights("vit-adapter-nano"), path, complete=False, other_neck=True)
 
 
 def test_missing_parts_keep_their_values() -> None:
