@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,21 @@ def test_a_training_checkpoint_serves_as_initial_weights(tmp_path: Path, whole: 
     train(settings(iterations=1, rate=1e-30), Pictures(), tmp_path, init=start)
     a, b = weights(tmp_path), weights(whole)
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_training_may_start_from_a_model_with_the_other_neck(
+    tmp_path: Path, whole: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="svit.train")
+    start = whole / "model_final.safetensors"
+    adapter = replace(TINY.backbone, neck="adapter", deform_heads=2)
+    config = replace(settings(iterations=1, rate=1e-30), backbone=adapter)
+    train(config, Pictures(), tmp_path, init=start)
+    assert "belongs to the neck of the file (pyramid)" in caplog.text
+    assert "initialised: " in caplog.text
+    before, after = (checkpoint.read(path).state for path in (start, tmp_path / start.name))
+    body = [name for name in before if "blocks." in name]
+    assert body and all(torch.allclose(before[name], after[name]) for name in body)
 
 
 def test_initial_weights_are_not_read_when_a_training_is_resumed(
