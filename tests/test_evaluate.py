@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from pycocotools.coco import COCO
 from scenes import IMAGES, detector, nano, shapes
 from torch import multiprocessing as mp
@@ -174,11 +176,20 @@ def test_an_unreadable_image_counts_as_one_without_detections(
 
 
 def test_two_processes_give_what_one_gives(
-    dataset: CocoDataset, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: CocoDataset,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     start = mp.start_processes
     forked = lambda *args, **options: start(*args, **{**options, "start_method": "fork"})  # noqa: E731
     monkeypatch.setattr(mp, "start_processes", forked)  # spares the imports of a spawned process
+    # as many threads in each of two processes as in the one: sums round alike
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1})
+    threads = torch.get_num_threads()
+    request.addfinalizer(lambda: torch.set_num_threads(threads))
+    torch.set_num_threads(1)
     words = ["evaluate", "--weights", str(weights), "--framework", "torchvision", "--batch", "2"]
     words += ["--data-root", str(dataset.image_root.parent), "--draws", str(DRAWS)]
     words += ["--inference", "sample", "--record", str(tmp_path / "run")]
