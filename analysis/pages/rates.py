@@ -167,11 +167,9 @@ def show_rows(evaluated: pd.DataFrame) -> None:
 
 def show_controls(found: Collected) -> None:
     """What the masks of every model are worth."""
-    groups = {
-        about: worth.with_controls(worth.frame(group))
-        for about, group in evaluations.data_groups(found.results).items()
-    }
-    full = {about: models for about, models in groups.items() if len(models)}
+    groups = evaluations.data_groups(found.results)
+    models = {name: worth.with_controls(worth.frame(group)) for name, group in groups.items()}
+    full = {name: table for name, table in models.items() if len(table)}
     about = worth_figures.controls.__doc__
     st.markdown("##### What masks are worth", help=shell.definition(about))
     if not full:
@@ -185,12 +183,13 @@ def show_controls(found: Collected) -> None:
     with st.container(border=True):
         st.altair_chart(charts.controls(full[group], kind), width="stretch")
         st.caption(
-            shell.plain(f"{group}. Masks of controls keep as many tokens as the model's own.")
+            shell.plain(
+                f"{group}. Masks of controls keep as many tokens as the model's own, but for none and all."
+            )
         )
     with st.expander(f"All {len(full[group])} models behind the chart"):
         st.dataframe(full[group].drop(columns=["weights", "data_sha256"]).round(3), hide_index=True)
-    results = evaluations.data_groups(found.results)[group]
-    shell.downloads("controls", full[group], lambda: controls_figure(results))
+    shell.downloads("controls", full[group], lambda: controls_figure(groups[group]))
 
 
 def controls_figure(results: Sequence[evaluations.Evaluation]):
