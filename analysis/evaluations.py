@@ -232,15 +232,28 @@ def own_masks(results: Iterable[Evaluation]) -> list[Evaluation]:
     ]
 
 
-def data_groups(results: Iterable[Evaluation]) -> dict[str, list[Evaluation]]:
-    """Evaluations by what they saw; AP is comparable within a group only. Largest group first."""
-    groups: dict[tuple[str, int], list[Evaluation]] = {}
+def data_groups(results: Iterable[Evaluation], bodies: bool = False) -> dict[str, list[Evaluation]]:
+    """Evaluations by what they saw; AP is comparable within a group only. Largest group first.
+
+    Args:
+        bodies: models of another size or neck apart as well.
+
+    Returns:
+        "shapes, 300 images" or "nano, pyramid neck, shapes, 300 images" -> its evaluations; the start of
+        the data's hash tells equal names apart.
+    """
+    groups: dict[tuple[str, str], list[Evaluation]] = {}
     for one in results:
-        groups.setdefault((one.facts.data_sha256, one.images), []).append(one)
-    named = {}
-    for (digest, images), members in sorted(groups.items(), key=lambda item: -len(item[1])):
-        named[f"{members[0].facts.data}, {images} images ({digest[:6] or 'unknown'})"] = members
-    return named
+        facts = one.facts
+        body = f"{facts.size}, {facts.neck} neck, " if bodies else ""
+        name = f"{body}{facts.data}, {one.images} images"
+        groups.setdefault((name, facts.data_sha256), []).append(one)
+    ordered = sorted(groups.items(), key=lambda item: -len(item[1]))
+    names = [name for (name, _), _ in ordered]
+    return {
+        f"{name} ({digest[:6] or 'unknown'})" if names.count(name) > 1 else name: members
+        for (name, digest), members in ordered
+    }
 
 
 def same_data(evaluations: Iterable[Evaluation]) -> None:

@@ -24,6 +24,8 @@ ELSEWHERE_CAPTION = (
     "worth in box AP over other masks of the same number (objects: from ground truth), or over no token "
     "at all in the pruned blocks."
 )
+# base keep ratios of Tables 2-5: pruned as in the paper, or not at all
+PRINTED_RATIOS = set(evaluations.PAPER_TARGETS[:6])
 SHOWN_CONTROLS = {
     "oracle": "objects",
     "shuffle": "shuffled",
@@ -134,13 +136,15 @@ def arranged(results: Sequence[Evaluation]) -> dict[str, pd.DataFrame]:
         -> a row a model; groups whose APs may not be compared have tables of their own.
     """
     found: dict[str, pd.DataFrame] = {}
-    for about, group in worth.groups([one for one in results if _is_elsewhere(one)]).items():
+    others = [one for one in results if _is_elsewhere(one)]
+    for about, group in evaluations.data_groups(others, bodies=True).items():
         models = worth.frame(group)
         if not len(models):
             continue
         means = worth.over_seeds(models)
+        printed = means[~means["dial"] & means["base_ratio"].isin(PRINTED_RATIOS)]
         for name in list(CAPTIONS)[1:]:
-            table = _arranged(name, means[~means["dial"]].drop_duplicates("model"))
+            table = _arranged(name, printed.drop_duplicates("model"))
             if len(table) > 1:  # one model alone compares nothing
                 found[f"{name}: {about}"] = table
         found[f"Controls: {about}"] = _controls(means)

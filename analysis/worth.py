@@ -118,25 +118,6 @@ def over_seeds(found: pd.DataFrame) -> pd.DataFrame:
     return table.join(first).reset_index()
 
 
-def groups(results: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:
-    """Evaluations by what AP may be compared over: "nano, pyramid neck, shapes, 300 images". The group with
-    most evaluations first; a part of the hash tells equal names apart."""
-    found: dict[tuple, list[Evaluation]] = {}
-    for one in results:
-        facts = one.facts
-        key = facts.size, facts.neck, facts.data, one.images, facts.data_sha256
-        found.setdefault(key, []).append(one)
-    ordered = sorted(found.items(), key=lambda item: -len(item[1]))
-    plain = [
-        f"{size}, {neck} neck, {data}, {images} images"
-        for (size, neck, data, images, _), _ in ordered
-    ]
-    return {
-        f"{name} ({key[-1][:6]})" if plain.count(name) > 1 else name: members
-        for name, (key, members) in zip(plain, ordered, strict=True)
-    }
-
-
 def with_controls(found: pd.DataFrame) -> pd.DataFrame:
     """Rows of `frame` for which at least one control was measured."""
     columns = [f"box_{control}" for control in CONTROLS]

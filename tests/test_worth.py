@@ -99,10 +99,30 @@ def test_bodies_are_told_apart_and_never_share_a_table(tmp_path: Path) -> None:
     write_result(tmp_path / "adapter", 61, facts={"row": "svit"}, **{**NANO, "neck": "adapter"})
     results = find_evaluations(tmp_path)
     assert worth.frame(results)["name"].nunique() == 2
-    assert list(worth.groups(results)) == [
+    assert list(evaluations.data_groups(results)) == ["shapes, 300 images"]
+    assert list(evaluations.data_groups(results, bodies=True)) == [
         "nano, adapter neck, shapes, 300 images",
         "nano, pyramid neck, shapes, 300 images",
     ]
+
+
+def test_equal_names_of_other_data_are_told_apart_by_their_hash(tmp_path: Path) -> None:
+    for digest in ("beef" * 16, "cafe" * 16):
+        facts = {"data_sha256": digest}
+        write_result(tmp_path / digest[:4], 58, facts=facts, **NANO)
+    found = evaluations.data_groups(find_evaluations(tmp_path))
+    assert set(found) == {"shapes, 300 images (beefbe)", "shapes, 300 images (cafeca)"}
+
+
+def test_a_model_finetuned_for_another_ratio_is_not_the_papers_row(
+    results: list[Evaluation], tmp_path: Path
+) -> None:
+    facts = {"row": "svit-0.9", "weights_sha256": "of 0.9"}
+    write_result(tmp_path / "more", 70, facts=facts, base=0.9, **NANO)
+    found = tables.arranged(find_evaluations(tmp_path))
+    about = "nano, pyramid neck, shapes, 300 images"
+    assert found[f"Table 5: {about}"].set_index("model").loc["SViT", "box AP"].startswith("59.0")
+    assert "svit-0.9" in found[f"Controls: {about}"]["model"].tolist()
 
 
 def test_tables_have_the_papers_order_and_only_models_of_it(results: list[Evaluation]) -> None:

@@ -65,6 +65,20 @@ def ledger(_found: Collected, key: tuple) -> pd.DataFrame:
     return claims.ledger(_found.sources)
 
 
+@st.cache_data(max_entries=2, show_spinner="Comparing masks with their controls")
+def worths(_found: Collected, key: tuple) -> dict[str, pd.DataFrame]:
+    """By what they saw: the models that have controls."""
+    groups = evaluations.data_groups(_found.results)
+    tables_of = {name: worth.with_controls(worth.frame(group)) for name, group in groups.items()}
+    return {name: table for name, table in tables_of.items() if len(table)}
+
+
+@st.cache_data(max_entries=2, show_spinner="Putting models in the paper's order")
+def arranged(_found: Collected, key: tuple) -> dict[str, pd.DataFrame]:
+    """The paper's tables with other models."""
+    return tables.arranged(_found.results)
+
+
 def choose(label: str, name: str, options: Sequence[str], labels=None, **look) -> str:
     """A row of buttons, remembered in the link."""
     shell.restore(name, options[0], options)
@@ -165,11 +179,9 @@ def show_rows(evaluated: pd.DataFrame) -> None:
         st.dataframe(shown, hide_index=True, column_config=charts.FORMATS)
 
 
-def show_controls(found: Collected) -> None:
+def show_controls(found: Collected, key: tuple) -> None:
     """What the masks of every model are worth."""
-    groups = evaluations.data_groups(found.results)
-    models = {name: worth.with_controls(worth.frame(group)) for name, group in groups.items()}
-    full = {name: table for name, table in models.items() if len(table)}
+    full = worths(found, key)
     about = worth_figures.controls.__doc__
     st.markdown("##### What masks are worth", help=shell.definition(about))
     if not full:
@@ -189,7 +201,8 @@ def show_controls(found: Collected) -> None:
         )
     with st.expander(f"All {len(full[group])} models behind the chart"):
         st.dataframe(full[group].drop(columns=["weights", "data_sha256"]).round(3), hide_index=True)
-    shell.downloads("controls", full[group], lambda: controls_figure(groups[group]))
+    results = evaluations.data_groups(found.results)[group]
+    shell.downloads("controls", full[group], lambda: controls_figure(results))
 
 
 def controls_figure(results: Sequence[evaluations.Evaluation]):
@@ -261,7 +274,7 @@ def show_tables(found: Collected, key: tuple) -> None:
     shown = charts.paired(made[name])
     st.dataframe(shown, hide_index=True, height="content", column_config=pinned)
     shell.downloads(name.lower(), made[name])
-    others = tables.arranged(found.results)
+    others = arranged(found, key)
     mine = {title: table for title, table in others.items() if title.startswith((name, "Controls"))}
     if mine:
         st.markdown(
@@ -283,7 +296,7 @@ def main() -> None:
     if view == "Trade-off":
         show_tradeoff(found)
     elif view == "Controls":
-        show_controls(found)
+        show_controls(found, key)
     elif view == "Speed":
         rates_speed.show(found.speeds, key)
     elif view == "Claims":
