@@ -24,12 +24,13 @@ from analysis.curve_figures import COLOURS
 from analysis.products import WIDTH, Entry, Product, RenderError
 from analysis.speeds import Speed, conditions, speedups
 
-STAGES = {  # in the order of the network: the adapter warm, blocks and gates blue, heads grey
+STAGES = {  # in the order of the network: the adapter warm, blocks and choosing blue, heads grey
     "embedding": "#b5c7d9",
     "spatial prior": "#d99a00",
     "injectors": "#ffb000",
     "blocks": "#00778e",
     "gates": "#00c8e0",
+    "selection": "#3f7fd0",
     "gather and scatter": "#54d6ff",
     "extractors": "#fe6100",
     "fusion": "#ff8f5a",

@@ -21,6 +21,8 @@ from svit.benchmark_report import CASE
 from svit.serve import ROOT
 from svit.variants import RECORDED
 
+CHOOSING = ("gates", "selection")  # stages that a method spends on its decision
+
 
 def read(folder: Path) -> dict[str, dict[str, Any]]:
     """Name of a benchmark -> its file.
@@ -42,8 +44,10 @@ def stage_limit(stages: pd.DataFrame, reference: str, variant: str) -> float:
     Args:
         stages: of one part and size: variant, stage, seconds, least_s.
     """
-    parts = {name: rows.set_index("stage") for name, rows in stages.groupby("variant")}
-    old, new = parts[reference], parts[variant]
+    columns = ["seconds", "least_s"]
+    parts = {name: rows.set_index("stage")[columns] for name, rows in stages.groupby("variant")}
+    # another model may have a stage the reference has not, as gates, or lack one
+    old, new = parts[reference].align(parts[variant], join="outer", axis=0, fill_value=0.0)
     shrunk = old["seconds"] * new["least_s"] / old["least_s"]
     shrinks = (new["least_s"] <= old["least_s"]) & (old["least_s"] > 0)
     return old["seconds"].sum() / shrunk.where(shrinks, new["seconds"]).sum()
@@ -59,6 +63,8 @@ def speedups(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
                 continue
             where = stages.get_group((row["part"], row["size"]))
             within = stage_limit(where, one["summary"][0]["variant"], row["variant"])
+            mine = where[where["variant"] == row["variant"]]
+            choosing = mine.loc[mine["stage"].isin(CHOOSING), "share"].sum()
             rows.append(
                 {
                     "benchmark": name,
@@ -72,6 +78,7 @@ def speedups(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
                     "MAC limit": f"{row['mac_limit']:.2f}",
                     "of the limit": f"{row['share_of_limit']:.0%}",
                     "stage limit": f"{within:.2f}",
+                    "choosing": f"{choosing:.1%}",
                     "peak MB": f"{row['peak_mb']:.0f}",
                 }
             )

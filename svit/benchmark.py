@@ -32,13 +32,15 @@ from svit.recorder import record
 from svit.roofline import Roofline
 from svit.variants import PARTS, RECORDED, Settings, Variant, noise_samples, variants
 
-# modules of the adapter and the blocks -> stage; a method's own time is choosing, gathering, scattering
+# modules of the adapter and the blocks -> stage; a method's own time is gathering and scattering
 STAGES: tuple[tuple[tuple[type[nn.Module], ...], str], ...] = (
     ((SpatialPrior,), "spatial prior"),
     ((Injector,), "injectors"),
     ((Extractor,), "extractors"),
     ((Block, Attention, Mlp), "blocks"),
 )
+# what methods that look into a block call of it, instead of the block
+HALVES = (("attn", "project"), ("attn", "mix"), ("", "feed_forward"))
 STAGE_PASSES = 3
 HEADS = {  # path of a module in a detector, whatever framework -> stage
     **{"fpn": "fpn", "rpn": "rpn", "roi_heads": "roi heads"},
@@ -178,7 +180,8 @@ def _staged(
         work()
         stages.leave()
 
-    with timing.watched(_parts(variant.detector), device) as stages:
+    detector = variant.detector
+    with timing.watched(_parts(detector), device, _calls(detector)) as stages:
         for _ in range(STAGE_PASSES):
             run(stages)
         seconds = pd.Series(stages.seconds, name="seconds") / STAGE_PASSES
@@ -199,7 +202,21 @@ def _parts(detector: Detector) -> list[tuple[nn.Module, str]]:
     parts += [(gate, "gates") for gate in getattr(backbone.method, "gates", ())]
     for kinds, stage in STAGES:
         parts += [(part, stage) for part in backbone.modules() if isinstance(part, kinds)]
+    parts += [(norm, "blocks") for block in backbone.blocks for norm in (block.norm1, block.norm2)]
     return parts
+
+
+def _calls(detector: Detector) -> list[tuple[object, str, str]]:
+    """Methods of objects to watch and their stages: halves of blocks, a method's choosing."""
+    backbone = detector.backbone
+    halves = [
+        (block.get_submodule(part), name, "blocks")
+        for block in backbone.blocks
+        for part, name in HALVES
+    ]
+    own = type(backbone.method)
+    chosen = [name for name in dir(own) if getattr(getattr(own, name), "chooses", False)]
+    return [*halves, *((backbone.method, name, "selection") for name in chosen)]
 
 
 def _heads(detector: Detector) -> list[tuple[nn.Module, str]]:

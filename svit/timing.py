@@ -124,8 +124,16 @@ class Stages:
 
 
 @contextmanager
-def watched(parts: Sequence[tuple[nn.Module, str]], device: torch.device) -> Iterator[Stages]:
-    """Times modules under a stage's name each; several may share one. The hooks end with the `with`."""
+def watched(
+    parts: Sequence[tuple[nn.Module, str]],
+    device: torch.device,
+    calls: Sequence[tuple[object, str, str]] = (),
+) -> Iterator[Stages]:
+    """Times modules under a stage's name each; several may share one. The hooks end with the `with`.
+
+    Args:
+        calls: object, name of a method of it that is called by itself, stage.
+    """
     stages = Stages(device)
     with ExitStack() as hooks:
         for module, stage in parts:
@@ -137,7 +145,21 @@ def watched(parts: Sequence[tuple[nn.Module, str]], device: torch.device) -> Ite
                 lambda module, inputs, output: stages.leave(), always_call=True
             )
             hooks.callback(after.remove)
+        for owner, name, stage in calls:
+            timed = _within(stages, stage, getattr(owner, name))
+            hooks.enter_context(mock.patch.object(owner, name, timed))
         yield stages
+
+
+def _within(stages: Stages, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        stages.enter(stage)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            stages.leave()
+
+    return timed
 
 
 def explicit_attention(

@@ -113,14 +113,18 @@ def keep_schedule(keep: str, targets: Sequence[float]) -> list[float] | None:
     return [base ** (layer * GROUPS // len(targets)) for layer in range(len(targets))]
 
 
-def random_masks(ratios: Sequence[float], seed: int = 0) -> MaskEdit:
-    """An edit that keeps exactly round(ratio * N) random tokens of each image, the same every time."""
+def random_masks(ratios: Sequence[float], seed: int = 0, nested: bool = False) -> MaskEdit:
+    """An edit that keeps exactly round(ratio * N) random tokens of each image, the same every time.
+
+    Args:
+        nested: one draw for all layers, so that what a layer dropped stays dropped where ratios fall.
+    """
     made: dict[tuple[int, torch.Size], Tensor] = {}
 
     def masks(layer: int, keep: Tensor) -> Tensor:
         key = (layer, keep.shape)
         if key not in made:
-            generator = torch.Generator().manual_seed(1000 * seed + layer)
+            generator = torch.Generator().manual_seed(1000 * seed + (0 if nested else layer))
             order = torch.rand(keep.shape, generator=generator).argsort(dim=1)
             count = round(ratios[layer] * keep.shape[1])
             chosen = torch.zeros(keep.shape, dtype=torch.bool)
@@ -152,9 +156,12 @@ def variants(settings: Settings, device: torch.device, edits: ExitStack) -> list
 
 def _force(detector: Detector, keep: str, seed: int, edits: ExitStack) -> None:
     """Edits the detector's masks until `edits` closes, unless the method decides."""
-    ratios = keep_schedule(keep, detector.backbone.method.target_ratios())
+    method = detector.backbone.method
+    ratios = keep_schedule(keep, method.target_ratios())
     if ratios is not None:
-        edits.enter_context(edit(detector, masks=random_masks(ratios, seed)))
+        # a method that calls nothing back would have to run on what it no longer holds
+        masks = random_masks(ratios, seed, nested=not method.traits.reactivates)
+        edits.enter_context(edit(detector, masks=masks))
 
 
 def _detector(name: str, settings: Settings) -> Detector:

@@ -18,6 +18,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from svit import benchmark, benchmark_report, timing
+from svit.config import load_config
+from svit.detectors import build_detector
+from svit.method_table import ROWS
 from svit.recorder import edit, record
 from svit.variants import Settings, keep_schedule, random_masks, sharing_copy, variants
 
@@ -44,6 +47,13 @@ def test_forced_masks_are_the_same_every_time_and_differ_by_layer_and_seed() -> 
     assert torch.equal(first(0, everything), again(0, everything))
     assert not torch.equal(first(0, everything), first(1, everything))
     assert not torch.equal(first(0, everything), random_masks([0.5, 0.5], 2)(0, everything))
+
+
+def test_nested_masks_bring_nothing_back() -> None:
+    everything = torch.ones(2, 50, dtype=torch.bool)
+    masks = random_masks([0.7, 0.7, 0.3], nested=True)
+    first, same, last = (masks(layer, everything) for layer in range(3))
+    assert torch.equal(first, same) and last.sum() == 30 and not (last & ~first).any()
 
 
 def test_a_base_ratio_gives_the_papers_schedule() -> None:
@@ -248,9 +258,29 @@ def test_stage_shares_add_up_and_name_every_stage(report: Path) -> None:
     totals = stages.groupby(["part", "size", "variant"])["share"].sum()
     assert (totals - 1).abs().max() < 1e-9
     known = {"spatial prior", "injectors", "extractors", "blocks", "fusion", "embedding"}
-    known |= {"gates", "gather and scatter", "fpn", "rpn", "roi heads", "post-processing"}
+    known |= {
+        "gates",
+        "selection",
+        "gather and scatter",
+        "fpn",
+        "rpn",
+        "roi heads",
+        "post-processing",
+    }
     assert set(stages[stages["variant"] == "svit paper fused"]["stage"]) == known | {"other"}
     assert (stages["seconds"] > 0).all()
+
+
+@pytest.mark.parametrize("name", [row.name for row in ROWS if row.method != "dense"])
+def test_of_every_method_choosing_is_a_stage_apart_from_the_blocks(name: str) -> None:
+    """Every block's two halves count as blocks, also where a method looks between them."""
+    detector = build_detector(load_config(f"{name}-plain-nano", ["framework=torchvision"])).eval()
+    parts, calls = benchmark._parts(detector), benchmark._calls(detector)
+    with timing.watched(parts, CPU, calls) as stages, torch.no_grad():
+        detector.backbone(torch.randn(1, 3, 64, 64))
+    halves = 2 * detector.backbone.method.depth
+    assert stages.calls["blocks"] >= halves and stages.calls["selection"] > 0
+    assert all(name not in vars(owner) for owner, name, _ in calls)  # the timers are gone
 
 
 def test_json_and_markdown_tell_the_same_and_name_the_machine(report: Path) -> None:

@@ -40,6 +40,15 @@ def test_the_limit_by_stages_is_below_that_by_macs_where_the_rest_costs_more_a_m
     assert found == pytest.approx(8.01 / 6.01) and found < 3 / 2
 
 
+def test_a_stage_the_reference_has_not_costs_as_measured():
+    rows = [
+        {"variant": "dense", "stage": "blocks", "seconds": 4.0, "least_s": 2.0},
+        {"variant": "pruned", "stage": "blocks", "seconds": 3.0, "least_s": 1.0},
+        {"variant": "pruned", "stage": "gates", "seconds": 0.5, "least_s": 0.1},
+    ]
+    assert speed_table.stage_limit(pd.DataFrame(rows), "dense", "pruned") == pytest.approx(4 / 2.5)
+
+
 def test_rows_hold_the_medians_and_the_recorded_variants_stand_apart(tmp_path):
     found = speed_table.read(ROOT / "results" / "benchmark")
     table = speed_table.speedups(found)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from svit.method_table import STAGE_RATIOS, TRAITS
 from svit.pruning.attention import KEY_VALUE, QUERY
-from svit.pruning.base import State, all_tokens, gather_kept, scatter_kept
+from svit.pruning.base import State, all_tokens, choosing, gather_kept, scatter_kept
 from svit.pruning.class_token import ClassTokenMethod, TokenSequence
 from svit.pruning.options import check_choice, schedule
 
@@ -65,11 +65,10 @@ class ATS(ClassTokenMethod):
         source, wanted = self.assemble(tokens, alive, state), alive
         key, value = self._keys_and_values(block, source)
         if layer in self.locations:
-            count = round(float(self.levels[self.locations.index(layer)]) * tokens.shape[1])
             score = self._score(block, source, key, value, tokens.shape[1])
-            wanted = inverse_transform_sample(score, alive, count)
+            wanted = self._sample(layer, score, alive)
         keep = self.probe(layer, wanted, state)
-        if keep is not wanted:  # an edit may call a dropped token back
+        if self.called_back(wanted, keep, alive):
             source = self.assemble(tokens, alive | keep, state)
             key, value = self._keys_and_values(block, source)
         kept = gather_kept(tokens, keep)
@@ -86,6 +85,7 @@ class ATS(ClassTokenMethod):
         """Of all tokens that entered; queries are projected once the selection is known."""
         return block.attn.project(block.norm1(source.tokens), KEY_VALUE)
 
+    @choosing
     def _score(
         self, block: nn.Module, source: TokenSequence, key: Tensor, value: Tensor, size: int
     ) -> Float[Tensor, "batch tokens"]:
@@ -94,6 +94,12 @@ class ATS(ClassTokenMethod):
         attention = self.class_attention(block, source, query, key).sum(dim=1)
         norm = value.float().square().sum(dim=(1, 3)).sqrt()[:, source.patches_from :]
         return self.to_raster(source, attention * norm, size).detach()
+
+    @choosing
+    def _sample(self, layer: int, score: Tensor, alive: Tensor) -> Tensor:
+        """The tokens that survive a deciding block: its levels, read off this score."""
+        count = round(float(self.levels[self.locations.index(layer)]) * score.shape[1])
+        return inverse_transform_sample(score, alive, count)
 
 
 def inverse_transform_sample(

@@ -8,9 +8,9 @@ on it reads the mask (recording) or returns another one (editing). Source of the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -126,6 +126,12 @@ class Method(nn.Module):
         """The decision for a block after recording and edits. Every method calls it once a block."""
         state.previous = self.probes[layer](keep)
         return state.previous
+
+
+def choosing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Marks what a method spends on its decision, which `svit benchmark` times as a stage of its own."""
+    function.chooses = True
+    return function
 
 
 def all_tokens(tokens: Float[Tensor, "batch tokens dim"]) -> Bool[Tensor, "batch tokens"]:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from svit.pruning.base import Kept, Method, State, gather_kept
+from svit.pruning.base import Kept, Method, State, choosing, gather_kept
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ class ClassTokenMethod(Method):
         return block.attn.project(block.norm1(sequence.tokens))
 
     @staticmethod
+    @choosing
     def class_attention(
         block: nn.Module, sequence: TokenSequence, query: Tensor, key: Tensor
     ) -> Float[Tensor, "batch heads kept"]:
@@ -85,6 +86,13 @@ class ClassTokenMethod(Method):
         return sequence.tokens + block.drop_path(block.attn.mix(*projected, sequence.mask))
 
     @staticmethod
+    def called_back(wanted: Tensor, keep: Tensor, alive: Tensor) -> bool:
+        """Whether an edit of `wanted` keeps a token that was dropped before, and so has to take part anew."""
+        # values are compared, which waits for the device, only where a hook answered
+        return keep is not wanted and bool((keep & ~alive).any())
+
+    @staticmethod
+    @choosing
     def to_raster(
         sequence: TokenSequence, values: Float[Tensor, "batch kept"], size: int
     ) -> Float[Tensor, "batch tokens"]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from svit.method_table import PAPER_KEEP_RATIOS, TRAITS
-from svit.pruning.base import Method, State, run_block
+from svit.pruning.base import Method, State, choosing, run_block
 from svit.pruning.options import schedule
 from svit.pruning.sampling import top_tokens, uniform
 
@@ -46,10 +46,13 @@ class Control(Method):
     def forward(self, layer: int, block: nn.Module, tokens: Tensor, state: State) -> Tensor:
         if layer not in self.locations:
             return self.run_open_block(layer, block, tokens, state)
-        ratio = self.keep_ratios[self.locations.index(layer)]
-        score = self.score_probes[layer](self.score(layer, tokens, state))
-        keep = self.probe(layer, top_tokens(score, ratio), state)
+        keep = self.probe(layer, self._wanted(layer, tokens, state), state)
         return run_block(block, tokens, keep)
+
+    @choosing
+    def _wanted(self, layer: int, tokens: Tensor, state: State) -> Bool[Tensor, "batch tokens"]:
+        score = self.score_probes[layer](self.score(layer, tokens, state))
+        return top_tokens(score, self.keep_ratios[self.locations.index(layer)])
 
     def score(self, layer: int, tokens: Tensor, state: State) -> Float[Tensor, "batch tokens"]:
         """What the tokens are ranked by."""

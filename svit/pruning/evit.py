@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from svit.method_table import TRAITS
-from svit.pruning.base import State, all_tokens, gather_kept, scatter_kept
+from svit.pruning.base import State, all_tokens, choosing, gather_kept, scatter_kept
 from svit.pruning.class_token import ClassTokenMethod, TokenSequence
 from svit.pruning.options import check_choice, check_ratios, gated_blocks
 from svit.pruning.sampling import best_of
@@ -68,8 +68,7 @@ class EViT(ClassTokenMethod):
             score = self._score(block, sequence, projected, tokens.shape[1])
             wanted = self._best(score, alive)
         keep = self.probe(layer, wanted, state)
-        if keep is not wanted:
-            # an edit may call a dropped token back: then it takes part in both halves
+        if self.called_back(wanted, keep, alive):  # it takes part in both halves
             sequence = self.assemble(tokens, alive | keep, state)
             projected = self.project(block, sequence)
         attended = self.attend(block, sequence, *projected)
@@ -79,6 +78,7 @@ class EViT(ClassTokenMethod):
             front = torch.cat([front, self._fused(held, score, alive & ~keep)], dim=1)
         return self._feed_forward(block, front, held, keep, state)
 
+    @choosing
     def _score(
         self, block: nn.Module, sequence: TokenSequence, projected: tuple[Tensor, ...], size: int
     ) -> Tensor:
@@ -87,6 +87,7 @@ class EViT(ClassTokenMethod):
         attention = self.class_attention(block, sequence, query, key).mean(dim=1)
         return self.to_raster(sequence, attention, size)
 
+    @choosing
     def _best(self, score: Tensor, alive: Tensor) -> Tensor:
         """ceil(ratio * n) of the n living tokens (in whole thousandths, so that 0.7 * 10 is 7)."""
         thousandths = round(self.keep_ratio * 1000)
