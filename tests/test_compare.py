@@ -77,6 +77,24 @@ def made(data: Path, start: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return out
 
 
+def test_a_comparison_runs_on_coco(coco_tiny: Path, tmp_path: Path, monkeypatch) -> None:
+    """The photographs of val serve as both splits; the layout is COCO's, found by the environment."""
+    root = tmp_path / "coco"
+    (root / "annotations").mkdir(parents=True)
+    for split in ("train2017", "val2017"):
+        (root / split).symlink_to(coco_tiny / "val2017")
+        annotations = coco_tiny / "annotations" / "instances_val2017.json"
+        (root / "annotations" / f"instances_{split}.json").symlink_to(annotations)
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    options = ["--dataset", "coco", "--out", str(tmp_path / "out"), "--rows", "evit-remove"]
+    counts = ["--steps", "2", "--images", "2", "--calibrate-on", "1", "--device", "cpu"]
+    assert cli.main(["compare", *options, *counts, *SMALL, "detector.classes=80"]) == 0
+    row = json.loads((tmp_path / "out" / "evit-remove-seed0" / "row.json").read_text())
+    assert row["config"]["detector"]["classes"] == 80
+    (learned, *_) = evaluations.find_evaluations(tmp_path / "out" / "evit-remove-seed0" / "learned")
+    assert learned.facts.data == "COCO, other images"
+
+
 def test_rows_come_by_importance_and_seed_by_seed() -> None:
     planned = jobs(chosen([]), [0, 1], "plain", "nano")
     names = [one.name for one in planned]

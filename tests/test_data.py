@@ -683,7 +683,7 @@ def test_data_that_is_not_found_names_every_place_tried(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DETECTRON2_DATASETS", raising=False)
-    with pytest.raises(CocoError, match="--data-root or DETECTRON2_DATASETS") as caught:
+    with pytest.raises(CocoError, match="root by DETECTRON2_DATASETS, or in the") as caught:
         find_coco("train2017")
     for place in ("datasets/coco", "datasets", "data/coco", "data"):
         assert f"\n  {place}/annotations/instances_train2017.json" in str(caught.value)

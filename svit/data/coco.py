@@ -235,15 +235,16 @@ def find_coco(split: str, data_root: Path | str | None = None) -> CocoFiles:
         CocoError: nothing found; every place tried is listed.
     """
     tried = []
+    names = (split,) if split.endswith("2017") else (split, f"{split}2017")
     for folder in _coco_folders(data_root):
-        for name in (split, f"{split}2017"):
+        for name in names:
             files = CocoFiles(folder / "annotations" / f"instances_{name}.json", folder / name)
             if files.json.is_file() and files.image_root.is_dir():
                 return files
             tried.append(f"{files.json} with {files.image_root}{os.sep}")
     places = "\n  ".join(tried)
     raise CocoError(
-        f"no COCO split {split!r}; name its root by --data-root or {ENVIRONMENT}. Tried:\n  {places}"
+        f"no COCO split {split!r}; name its root by {ENVIRONMENT}, or in the command's options. Tried:\n  {places}"
     )
 
 
