@@ -34,7 +34,8 @@ class Facts:
         preset: name of the configuration.
         method: pruning method.
         variant: its options that the paper compares: "preserve" or "remove" (EViT, ATS,
-            DynamicViT), for SViT "", "fixed", "inherit", "fixed+inherit" or "gate GATE".
+            DynamicViT), for SViT "", "fixed", "inherit", "fixed+inherit" or "gate GATE", for random "" or
+            "inherit".
         size: tiny or small as in the paper, nano, else "WIDTHxDEPTH".
         neck: adapter (the paper's) or pyramid.
         data: "COCO val2017" (80 classes of COCO, all images), "COCO, other images", "shapes" or "other".
@@ -98,6 +99,8 @@ def facts_of(provenance: dict[str, Any], images: int) -> Facts:
 def _variant(method: str, options: dict[str, Any]) -> str:
     if method in ("evit", "ats", "dynamicvit"):
         return str(options.get("retain", "remove"))
+    if method == "random":
+        return "inherit" if options.get("inherit") else ""
     if method != "svit":
         return ""
     changed = ["fixed"] if options.get("ratio_loss", "dynamic") == "fixed" else []

@@ -102,6 +102,7 @@ ROWS: tuple[Row, ...] = (
     Row("svit-localglobal", "svit", {**_ALL, "gate": "local_global"}, "Table 4"),
     Row("svit-headweighted", "svit", {**_ALL, "gate": "head_weighted"}, "gate of SPViT"),
     Row("random", "random", _ALL, "control"),
+    Row("random-inherit", "random", {**_ALL, "inherit": True}, "control"),
     Row("magnitude", "magnitude", _ALL, "control"),
 )
 

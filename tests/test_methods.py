@@ -109,6 +109,22 @@ def test_dropped_tokens_stay_dropped(name: str, retain: str, blocks) -> None:
     assert not masks[-1].all()
 
 
+@torch.no_grad()
+def test_random_tokens_stay_dropped_only_with_inherit(blocks) -> None:
+    for inherit in (True, False):
+        _, masks, _ = run(method("random", inherit=inherit), tokens(2), blocks, seeds=[1, 2])
+        nested = all((after <= before).all() for before, after in zip(masks, masks[1:]))
+        assert nested == inherit
+        assert not torch.equal(masks[-1][0], masks[-1][1])  # a draw an image
+
+
+@torch.no_grad()
+def test_random_tokens_that_stay_dropped_are_drawn_anew_in_each_training_step(blocks) -> None:
+    pruner = method("random", inherit=True)
+    first, second = (run(pruner, tokens(), blocks)[1][-1] for _ in range(2))
+    assert not torch.equal(first, second)
+
+
 @pytest.mark.parametrize("name", REMOVING)
 @torch.no_grad()
 def test_removed_rows_are_exactly_zero_and_preserved_rows_are_not(name: str, blocks) -> None:

@@ -244,7 +244,8 @@ def find_coco(split: str, data_root: Path | str | None = None) -> CocoFiles:
             tried.append(f"{files.json} with {files.image_root}{os.sep}")
     places = "\n  ".join(tried)
     raise CocoError(
-        f"no COCO split {split!r}; name its root by {ENVIRONMENT}, or in the command's options. Tried:\n  {places}"
+        f"no COCO split {split!r}; name its root by {ENVIRONMENT}, or in the command's options. "
+        f"Tried:\n  {places}"
     )
 
 

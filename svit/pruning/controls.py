@@ -1,6 +1,7 @@
 """Selections nobody learned: what a comparison needs beside every learned mask (methods.md §13.5).
 
-They prune the same number of tokens in the same blocks as SViT, preserve the rest and choose anew each time.
+They prune the same number of tokens in the same blocks as SViT, preserve the rest and choose anew each time;
+with `inherit` random tokens stay dropped. The difference of the two is what reactivation alone is worth.
 """
 
 from __future__ import annotations
@@ -60,12 +61,36 @@ class Control(Method):
 
 
 class RandomControl(Control):
-    """Uniformly random tokens, drawn anew in every block; seeded an image at inference."""
+    """Uniformly random tokens; seeded an image at inference.
+
+    Args:
+        keep_ratios, locations: as of every control.
+        inherit: one draw for all blocks, so that where ratios fall what was dropped stays dropped; otherwise
+            they are drawn anew in every block.
+    """
 
     traits = TRAITS["random"]
 
+    def __init__(
+        self,
+        dim: int,
+        depth: int,
+        heads: int,
+        *,
+        keep_ratios: Sequence[float] = PAPER_KEEP_RATIOS,
+        locations: Sequence[int] | None = None,
+        inherit: bool = False,
+    ) -> None:
+        super().__init__(dim, depth, heads, keep_ratios=keep_ratios, locations=locations)
+        self.inherit = inherit
+
     def score(self, layer: int, tokens: Tensor, state: State) -> Float[Tensor, "batch tokens"]:
-        return uniform(tokens[..., 0].float(), state.seeds, layer)
+        like = tokens[..., 0].float()
+        if not self.inherit:
+            return uniform(like, state.seeds, layer)
+        if "draw" not in state.extra:
+            state.extra["draw"] = uniform(like, state.seeds, 0)
+        return state.extra["draw"]
 
 
 class MagnitudeControl(Control):
