@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import evaluations, figures, metrics
+from analysis import figures, labels, metrics
 from analysis.products import SCALE, TITLE, WIDTH, Product, RenderError, chosen
 from svit.store import Run
 from svit.types import ImageId
@@ -38,8 +38,8 @@ def gallery(runs: Sequence[Run], options: argparse.Namespace) -> Iterator[Produc
         trace = runs[0].trace(image_id)
         figures.picture(runs[0].picture(image_id), trace.grid, cells[0][column])
         cells[0][column].set_title(str(image_id))
-    records = []
-    for row, (run, name, axes) in enumerate(zip(runs, row_names(runs), cells[1:], strict=True)):
+    records, names = [], labels.row_names(runs)
+    for row, (run, name, axes) in enumerate(zip(runs, names, cells[1:], strict=True)):
         for column, (image_id, ax) in enumerate(zip(pictures, axes, strict=True)):
             scale = row == 0 and column == len(pictures) - 1  # one for all
             usage = _draw(run, image_id, ax, limits=limits, alpha=options.alpha, colorbar=scale)
@@ -109,18 +109,3 @@ def _draw(run: Run, image_id: ImageId, ax: Axes, **style) -> np.ndarray:
 
 def _label(ax: Axes, name: str) -> None:
     ax.set_ylabel(name, rotation=0, ha="right", va="center")
-
-
-def row_names(runs: Sequence[Run]) -> list[str]:
-    """What each row is: the row of the comparison it belongs to, or else method and variant, and the
-    seed of its masks; runs that still look alike add how masks were decided, or their folder."""
-    facts = [evaluations.facts_of(run.provenance, len(run)) for run in runs]
-    plain = [str(run.provenance.get("row") or one.model) for run, one in zip(runs, facts)]
-    seeds = [f"{name}\nseed {one.seed}" if one.seed else name for name, one in zip(plain, facts)]
-    modes = [[word for word in one.source[1:] if word not in ("", "learned")] for one in facts]
-    sources = ["\n".join([name, *words]) for name, words in zip(seeds, modes)]
-    folders = [f"{name}\n{run.path.resolve().name}" for name, run in zip(seeds, runs)]
-    names = seeds
-    for longer in (sources, folders):
-        names = [long if names.count(name) > 1 else name for name, long in zip(names, longer)]
-    return names

@@ -99,6 +99,24 @@ def objectness_points(table: pd.DataFrame, ax: Axes) -> Axes:
     return ax
 
 
+def focus_points(table: pd.DataFrame, left: Axes, right: Axes) -> tuple[Axes, Axes]:
+    """Two axes with a row a model (`objects.focus`): AUC of its usage, and layers that use each region."""
+    places = np.arange(len(table))
+    kinds = {"object_auc": ("shows an object", "#ffb000"), "contour_auc": ("an outline", "#dc267f")}
+    for column, (name, colour) in kinds.items():
+        left.plot(table[column], places, "o", color=colour, markersize=4, label=name)
+    left.axvline(0.5, color=INK, lw=0.7, ls="--")
+    for region, colour in REGION_COLOURS.items():
+        right.plot(table[region], places, "o", color=colour, markersize=4, label=region)
+    left.set_yticks(places, table["model"])
+    left.set(ylim=(len(table) - 0.5, -0.5), xlabel="AUC of the usage map")
+    right.set(xlabel="layers that use a token, on average")
+    for ax in (left, right):
+        ax.grid(axis="both", lw=0.4)
+        legend_above(ax)
+    return left, right
+
+
 def missed_lines(frame: pd.DataFrame, ax: Axes, *, size: str) -> Axes:
     """Mean share of an object's tokens used per block, found and missed objects of a size
     (`matching.share_frame`); bands are two standard errors."""

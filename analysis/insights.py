@@ -65,6 +65,24 @@ def objectness(run: Run, options: argparse.Namespace) -> Iterator[Product]:
     yield Product("objectness", figure, table)
 
 
+def focus(runs: Sequence[Run], options: argparse.Namespace) -> Iterator[Product]:
+    """Where several models spend their tokens: a row a run, the one that tells objects best first.
+
+    Left: AUC of the usage map = P(a token of the kind is used by more layers than another) + P(equal) / 2,
+    all valid tokens of all images pooled; one half is chance. Kinds: objects cover more than 25 % of the
+    token; an object's outline passes it. Right: layers that use a token inside objects, on contours, on the
+    background, on average. It says where a model looks, not what that is worth: see controls.
+    """
+    rows = [
+        {"model": name.replace("\n", ", "), **objects.focus(list(annotated(run)))}
+        for name, run in zip(labels.row_names(runs), runs, strict=True)
+    ]
+    table = pd.DataFrame(rows).sort_values("object_auc", ascending=False, ignore_index=True)
+    figure = Figure(figsize=(WIDTH, 0.19 * len(table) + 0.75))
+    draw.focus_points(table, *figure.subplots(1, 2, sharey=True))
+    yield Product("focus", figure, table)
+
+
 def keep(runs: Sequence[Run], options: argparse.Namespace) -> Iterator[Product]:
     """Share of tokens that every block keeps, against the target ratio it was trained for.
 
@@ -166,6 +184,7 @@ def compute(run: Run, options: argparse.Namespace) -> Iterator[Product]:
 FIGURES: dict[str, Entry] = {
     "regions": Entry("tokens used inside objects, on contours, on the background", regions),
     "objectness": Entry("usage as objectness (AUC) beside maps without a network", objectness),
+    "focus": Entry("where several models spend their tokens, a row a run", focus, "runs"),
     "keep": Entry("keep ratio of every block against its target, with spread", keep, "runs"),
     "transitions": Entry("used and pruned tokens from block to block", transitions),
     "lives": Entry("how long tokens stay used or pruned, how often they return", lives),

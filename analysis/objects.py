@@ -197,6 +197,20 @@ def objectness_frame(
     return pd.DataFrame(rows, columns=names).astype({"auc": float})
 
 
+def focus(samples: Sequence[tuple[TokenTrace, Truth]]) -> dict[str, float]:
+    """Where a model spends its tokens, in five numbers.
+
+    Returns:
+        object_auc and contour_auc: of its usage, all tokens pooled (see `objectness_frame`); contour, inside
+        and background: layers that use a token of the region on average (see `region_summary`).
+    """
+    frame = objectness_frame((trace, target, None) for trace, target in samples)
+    table = objectness_table(frame)
+    auc = table[table["map"] == "usage"].set_index("goal")["pooled"]
+    layers = region_summary(region_frame(samples)).set_index("region")["usage"]
+    return {"object_auc": auc["foreground"], "contour_auc": auc["contour"], **layers}
+
+
 def _maps(trace: TokenTrace, picture: np.ndarray | None) -> dict[str, np.ndarray]:
     maps = {"usage": usage(trace), "centre": centre_nearness(trace.grid)}
     if picture is not None:

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 from runs import PROVENANCE, grid_for, trace_of, write_run
 
-from analysis import gallery, metrics, render
+from analysis import gallery, insights, labels, metrics, objects, render
 from analysis.products import Product, RenderError
 from svit.store import Run, RunWriter, open_run
 
@@ -61,10 +61,33 @@ def test_rows_are_models_and_columns_pictures_on_one_scale(runs: list[Run]) -> N
 def test_rows_that_look_alike_say_what_sets_them_apart(runs: list[Run], tmp_path: Path) -> None:
     sampled = write_run(tmp_path / "s", (3,), {**PROVENANCE, "row": "svit", "inference": "sample"})
     copy = write_run(tmp_path / "copy", (3,), {**PROVENANCE, "row": "svit", "inference": "sample"})
-    assert gallery.row_names([*runs, sampled]) == [
+    assert labels.row_names([*runs, sampled]) == [
         *("svit\nthreshold", "dense\nseed 4", "svit\nsample")
     ]
-    assert gallery.row_names([sampled, copy]) == ["svit\ns", "svit\ncopy"]
+    assert labels.row_names([sampled, copy]) == ["svit\ns", "svit\ncopy"]
+
+
+def test_trainings_with_other_seeds_are_told_apart(tmp_path: Path) -> None:
+    trained = [
+        write_run(
+            tmp_path / f"svit-seed{seed}" / "run",
+            (3,),
+            {**PROVENANCE, "row": "svit", "config": {"train": {"seed": seed}}},
+        )
+        for seed in (0, 1)
+    ]
+    expected = ["svit\ntrained with seed 0", "svit\ntrained with seed 1"]
+    assert labels.row_names(trained) == expected
+
+
+def test_the_row_that_tells_objects_best_is_first(runs: list[Run]) -> None:
+    (product,) = insights.focus(runs, OPTIONS)
+    assert product.table["object_auc"].is_monotonic_decreasing
+    left, right = product.figure.axes
+    shown = [text.get_text() for text in left.get_yticklabels()]
+    assert shown == product.table["model"].tolist()
+    drawn = [list(line.get_xdata()) for line in right.lines]
+    assert drawn == [product.table[name].tolist() for name in objects.REGIONS]
 
 
 def test_the_table_holds_the_mean_usage_under_each_map(runs: list[Run]) -> None:

@@ -193,6 +193,18 @@ def test_pooled_objectness_equals_the_auc_of_all_tokens():
     assert row["pooled"] == pytest.approx(objects.auc(np.hstack(values), np.hstack(sides)))
 
 
+def test_focus_holds_the_numbers_of_objectness_and_regions():
+    found = objects.focus([(trace, target) for trace, target, _ in samples(1, 2)])
+    table = objects.objectness_table(objects.objectness_frame(samples(1, 2)))
+    auc = table[table["map"] == "usage"].set_index("goal")["pooled"]
+    assert (found["object_auc"], found["contour_auc"]) == (auc["foreground"], auc["contour"])
+    summary = objects.region_summary(
+        objects.region_frame((trace, target) for trace, target, _ in samples(1, 2))
+    )
+    for region, usage in summary.set_index("region")["usage"].items():
+        assert found[region] == usage
+
+
 def test_without_pictures_usage_and_place_are_measured():
     frame = objects.objectness_frame(samples(1, 2, picture=False))
     assert set(frame["map"]) == {"usage", "centre"}
