@@ -40,12 +40,14 @@ class Attention(nn.Module):
         self,
         query: Float[Tensor, "batch heads 1 head_dim"],
         key: Float[Tensor, "batch heads tokens head_dim"],
-        key_mask: Bool[Tensor, "batch tokens"],
+        key_mask: Bool[Tensor, "batch tokens"] | None = None,
     ) -> Float[Tensor, "batch heads tokens"]:
         """Attention probabilities of one token, float32, without the N x N matrix: O(N C)."""
         scale = query.shape[-1] ** -0.5
         logits = (query.float() * scale @ key.float().transpose(-1, -2)).squeeze(2)
-        return logits.masked_fill(~key_mask.unsqueeze(1), float("-inf")).softmax(dim=-1)
+        if key_mask is not None:
+            logits = logits.masked_fill(~key_mask.unsqueeze(1), float("-inf"))
+        return logits.softmax(dim=-1)
 
     def forward(
         self,

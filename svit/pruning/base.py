@@ -201,33 +201,42 @@ class Kept:
     Attributes:
         rows: (B, K, C).
         index: int64 (B, K), the raster position of each row.
-        present: bool (B, K), False for padding rows (which are pruned tokens of that image).
+        present: bool (B, K), False for padding rows (which are pruned tokens of that image); None where
+            nothing is padded, which spares attention its mask.
     """
 
     rows: Tensor
     index: Tensor
-    present: Tensor
+    present: Tensor | None
 
 
 def gather_kept(
     tokens: Float[Tensor, "batch tokens dim"], keep: Bool[Tensor, "batch tokens"]
 ) -> Kept:
     """The kept rows in raster order; K is the largest count of the batch (0 if nothing is kept)."""
+    if len(tokens) == 1:  # one index for all channels: no sort, no padding
+        index = keep[0].nonzero().squeeze(1)
+        return Kept(tokens.index_select(1, index), index.unsqueeze(0), None)
     counts = keep.sum(dim=1, keepdim=True)
-    longest = int(counts.max())
+    shortest, longest = torch.stack(counts.aminmax()).tolist()
     order = torch.argsort(keep.to(torch.uint8), dim=1, descending=True, stable=True)
     index = order[:, :longest]
-    present = torch.arange(longest, device=tokens.device) < counts
-    return Kept(tokens.gather(1, _rows(index, tokens)), index, present)
+    rows = tokens.gather(1, _rows(index, tokens))
+    if shortest == longest:
+        return Kept(rows, index, None)
+    return Kept(rows, index, torch.arange(longest, device=tokens.device) < counts)
 
 
 def scatter_kept(
     old: Float[Tensor, "batch tokens dim"], kept: Kept, updated: Float[Tensor, "batch kept dim"]
 ) -> Float[Tensor, "batch tokens dim"]:
     """`old` with the kept rows replaced by `updated`: the inverse of `gather_kept`."""
+    new = updated.to(old.dtype)
+    if len(old) == 1:
+        return old.index_copy(1, kept.index[0], new)
     rows = _rows(kept.index, old)
-    # a padding row is a pruned token: it gets back what it had
-    new = torch.where(kept.present.unsqueeze(-1), updated.to(old.dtype), old.gather(1, rows))
+    if kept.present is not None:  # a padding row is a pruned token: it gets back what it had
+        new = torch.where(kept.present.unsqueeze(-1), new, old.gather(1, rows))
     return old.scatter(1, rows, new)
 
 
@@ -247,8 +256,10 @@ def run_padded(
     kept = gather_kept(tokens, keep)
     if kept.index.shape[1] == 0:
         return old
-    empty = ~kept.present.any(dim=1, keepdim=True)
-    return scatter_kept(old, kept, block(kept.rows, key_mask=kept.present | empty))
+    seen = kept.present
+    if seen is not None:
+        seen = seen | ~seen.any(dim=1, keepdim=True)  # an image that keeps nothing sees everything
+    return scatter_kept(old, kept, block(kept.rows, key_mask=seen))
 
 
 def run_block(

@@ -22,12 +22,12 @@ class TokenSequence:
 
     Attributes:
         tokens: (B, 1 + E + K, C).
-        mask: bool (B, 1 + E + K), False for padding.
+        mask: bool (B, 1 + E + K), False for padding; None without any.
         kept: where the patches came from.
     """
 
     tokens: Tensor
-    mask: Tensor
+    mask: Tensor | None
     kept: Kept
 
     @property
@@ -61,10 +61,11 @@ class ClassTokenMethod(Method):
         kept = gather_kept(tokens, keep)
         fused = [state.extra["fused"]] if "fused" in state.extra else []
         front = torch.cat([state.class_token, *fused], dim=1).to(tokens.dtype)
+        rows = torch.cat([front, kept.rows], dim=1)
+        if kept.present is None:
+            return TokenSequence(rows, None, kept)
         seen = front.new_ones(front.shape[:2], dtype=torch.bool)
-        return TokenSequence(
-            torch.cat([front, kept.rows], dim=1), torch.cat([seen, kept.present], dim=1), kept
-        )
+        return TokenSequence(rows, torch.cat([seen, kept.present], dim=1), kept)
 
     @staticmethod
     def project(block: nn.Module, sequence: TokenSequence) -> tuple[Tensor, Tensor, Tensor]:
@@ -97,5 +98,6 @@ class ClassTokenMethod(Method):
         sequence: TokenSequence, values: Float[Tensor, "batch kept"], size: int
     ) -> Float[Tensor, "batch tokens"]:
         """Values of the kept patches at their raster positions, 0 elsewhere."""
-        values = values * sequence.kept.present
+        if sequence.kept.present is not None:
+            values = values * sequence.kept.present
         return values.new_zeros(len(values), size).scatter(1, sequence.kept.index, values)
