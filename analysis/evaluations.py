@@ -43,6 +43,7 @@ class Facts:
         source: what else must agree in one figure: framework, inference mode, intervention.
         seed: of sampled masks.
         data_sha256: of annotations and file names.
+        training_seed: 0 where the provenance does not tell.
     """
 
     preset: str
@@ -55,6 +56,7 @@ class Facts:
     source: tuple[str, str, str]
     seed: int
     data_sha256: str
+    training_seed: int
 
     @property
     def model(self) -> str:
@@ -78,6 +80,7 @@ def facts_of(provenance: dict[str, Any], images: int) -> Facts:
     """Facts from the provenance of a run or an evaluation of so many images."""
     config = provenance.get("config") or {}
     backbone, pruning = config.get("backbone") or {}, config.get("pruning") or {}
+    train = config.get("train") or {}
     method = str(provenance.get("method") or pruning.get("method") or "unknown")
     sides = tuple(backbone.get(name, 0) for name in ("embed_dim", "depth", "heads"))
     inference = str(provenance.get("inference") or "")
@@ -93,6 +96,7 @@ def facts_of(provenance: dict[str, Any], images: int) -> Facts:
         source=(str(provenance.get("framework") or "unknown"), inference, intervention),
         seed=int(provenance.get("seed") or 0),
         data_sha256=str(provenance.get("data_sha256") or ""),
+        training_seed=int(train.get("seed") or 0),
     )
 
 

@@ -102,8 +102,9 @@ def objectness_points(table: pd.DataFrame, ax: Axes) -> Axes:
 def focus_points(table: pd.DataFrame, left: Axes, right: Axes) -> tuple[Axes, Axes]:
     """Two axes with a row a model (`objects.focus`): AUC of its usage, and layers that use each region."""
     places = np.arange(len(table))
-    kinds = {"object_auc": ("shows an object", "#ffb000"), "contour_auc": ("an outline", "#dc267f")}
-    for column, (name, colour) in kinds.items():
+    kinds = {"object_auc": ("shows an object", "inside"), "contour_auc": ("an outline", "contour")}
+    for column, (name, region) in kinds.items():
+        colour = REGION_COLOURS[region]
         left.plot(table[column], places, "o", color=colour, markersize=4, label=name)
     left.axvline(0.5, color=INK, lw=0.7, ls="--")
     for region, colour in REGION_COLOURS.items():

@@ -32,7 +32,7 @@ def row_names(runs: Sequence[Run]) -> list[str]:
     facts = [facts_of(run.provenance, len(run)) for run in runs]
     plain = [str(run.provenance.get("row") or one.model) for run, one in zip(runs, facts)]
     seeds = [f"{name}\nseed {one.seed}" if one.seed else name for name, one in zip(plain, facts)]
-    trained = [f"{name}\ntrained with {_training_seed(run)}" for name, run in zip(seeds, runs)]
+    trained = [f"{name}\ntrained with seed {one.training_seed}" for name, one in zip(seeds, facts)]
     modes = [[word for word in one.source[1:] if word not in ("", "learned")] for one in facts]
     sources = ["\n".join([name, *words]) for name, words in zip(seeds, modes)]
     folders = [f"{name}\n{run.path.resolve().name}" for name, run in zip(seeds, runs)]
@@ -41,8 +41,3 @@ def row_names(runs: Sequence[Run]) -> list[str]:
         told = [long if names.count(name) > 1 else name for name, long in zip(names, longer)]
         names = told if len(set(told)) > len(set(names)) else names
     return names
-
-
-def _training_seed(run: Run) -> str:
-    train = (run.provenance.get("config") or {}).get("train") or {}
-    return f"seed {train.get('seed') or 0}"

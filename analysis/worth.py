@@ -35,14 +35,13 @@ def lines(results: Sequence[Evaluation]) -> pd.DataFrame:
 def _line(one: Evaluation) -> dict[str, object]:
     facts, provenance = one.facts, one.summary["provenance"]
     framework, inference, intervention = facts.source
-    train = (provenance.get("config") or {}).get("train") or {}
     values: dict[str, object] = {
         "data_sha256": facts.data_sha256,
         "images": one.images,
         "size": facts.size,
         "neck": facts.neck,
         "framework": framework,
-        "seed": int(train.get("seed") or 0),
+        "seed": facts.training_seed,
         "data": facts.data,
         "weights": str(provenance.get("weights_sha256") or ""),
         "model": facts.model,

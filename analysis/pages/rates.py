@@ -201,8 +201,8 @@ def show_controls(found: Collected, key: tuple) -> None:
         )
     with st.expander(f"All {len(full[group])} models behind the chart"):
         st.dataframe(full[group].drop(columns=["weights", "data_sha256"]).round(3), hide_index=True)
-    results = evaluations.data_groups(found.results)[group]
-    shell.downloads("controls", full[group], lambda: controls_figure(results))
+    groups = evaluations.data_groups
+    shell.downloads("controls", full[group], lambda: controls_figure(groups(found.results)[group]))
 
 
 def controls_figure(results: Sequence[evaluations.Evaluation]):
