@@ -13,10 +13,13 @@ from pathlib import Path
 
 from matplotlib.style import context
 
-from analysis import claims, figures, render, sheet
-from analysis.given import gather
-from analysis.products import Entry
-from svit.markdown import table
+from analysis import render
+from analysis.figures import figures
+from analysis.figures.output import Entry
+from analysis.paper import claims
+from analysis.report import sheet
+from analysis.report.collection import gather
+from svit.system.text import table
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, PICTURES = ROOT / "docs" / "analysis.md", ROOT / "docs" / "img"

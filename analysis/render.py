@@ -17,27 +17,26 @@ from typing import Any
 import pandas as pd
 from matplotlib.style import context
 
-from analysis import (
-    claims,
+from analysis.figures import (
+    control_figures,
     curve_figures,
-    evaluations,
     figures,
     gallery,
     insights,
     pairs,
     paper,
-    sheet,
     speed_figures,
-    tables,
-    worth_figures,
 )
-from analysis.curves import Training, TrainingError
-from analysis.evaluations import Evaluation, EvaluationError
-from analysis.given import NEEDED, Given, gather, names
-from analysis.measurements import Sources
-from analysis.products import Entry, RenderError, save
-from analysis.speeds import Speed, SpeedError, frame
-from svit.store import Run, RunError
+from analysis.figures.output import Entry, RenderError, save
+from analysis.paper import claims, tables
+from analysis.paper.measurements import Sources
+from analysis.report import sheet
+from analysis.report.collection import NEEDED, Given, gather, names
+from analysis.sources import evaluations
+from analysis.sources.benchmarks import Speed, SpeedError, frame
+from analysis.sources.evaluations import Evaluation, EvaluationError
+from analysis.sources.trainings import Training, TrainingError
+from svit.runs.run import Run, RunError
 
 FIGURES: dict[str, Entry] = {
     "heatmap": Entry("how many layers used each token, beside the detections", paper.heatmap),
@@ -51,7 +50,7 @@ FIGURES: dict[str, Entry] = {
     "tradeoff": Entry("AP against keep ratio, compute and speed", paper.tradeoff, "results"),
     **insights.FIGURES,
     **pairs.FIGURES,
-    **worth_figures.FIGURES,
+    **control_figures.FIGURES,
     **speed_figures.FIGURES,
     **curve_figures.FIGURES,
 }

@@ -32,8 +32,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks import generated_runs as generated
-from svit.markdown import table
-from svit.store import open_run
+from svit.runs.run import open_run
+from svit.system.text import table
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 FIGURES = ("reactivation", "usage-map", "regions", "objectness", "misses", "complexity")
@@ -58,14 +58,14 @@ def clocked(work: Callable[[], Any]) -> Numbers:
 
 def measure_paper(folder: Path) -> Numbers:
     """Fig. 5a, Fig. 6 and keep ratios per layer of a run, in this process."""
-    from analysis import metrics
-    from analysis.census import census
+    from analysis.numbers import usage
+    from analysis.numbers.run_counts import census
 
     def work() -> None:
         run = open_run(folder)
         counted = census(run)
         frame, values = counted.reactivation(), counted.mean_usage((50, 80))
-        keep = metrics.keep_frame(run.keep_counts(), run.targets)
+        keep = usage.keep_frame(run.keep_counts(), run.targets)
         assert len(frame) == len(keep) == len(generated.TARGETS) and np.isfinite(values).all()
 
     return clocked(work)
@@ -127,7 +127,7 @@ def figure_rows(images: int, scratch: Path) -> list[dict[str, Any]]:
 
 def environment() -> dict[str, Any]:
     """Where it was measured."""
-    from svit.timing import cpu_name  # loads torch, whose memory is not the children's
+    from svit.system.timing import cpu_name  # loads torch, whose memory is not the children's
 
     versions = {name: importlib.metadata.version(name) for name in ("numpy", "pandas", "pyarrow")}
     return {

@@ -36,14 +36,14 @@ import pandas as pd
 
 from benchmarks.browser import READY, Server, chromium, opened, running, served, settle
 from benchmarks.generated_runs import write_everything
-from svit import markdown
-from svit.serve import ROOT
+from svit.cli.app import ROOT
+from svit.system import text as markdown
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 CONTENT = ".vega-embed canvas, .vega-embed svg, [data-testid=stImage] img"
-AHEAD = ".st-key-stage, .st-key-panels"  # where `analysis.pages.stand_in` paints pictures
+AHEAD = ".st-key-stage, .st-key-panels"  # where `analysis.pages.parts.first_paint` paints pictures
 IMAGES = 36
 WIDE = "image=2"  # the generated image with 50 x 84 tokens
 PAGES = {  # name -> path and query

@@ -25,9 +25,10 @@ from typing import Any
 
 import numpy as np
 
-from svit import markdown, runfiles
-from svit.serve import ROOT
-from svit.timing import cpu_name
+from svit.cli.app import ROOT
+from svit.system import files
+from svit.system import text as markdown
+from svit.system.timing import cpu_name
 
 FIRST = "5ab49f9"  # the last commit before any work on speed
 PRESETS = ("vit-adapter-t", "vit-adapter-s")
@@ -45,7 +46,7 @@ CLASSES = {  # what torch's profiler calls operators -> what they are; the first
 REST = "all else"
 WORKER = """
 import json, sys, time, torch
-from svit.config import load_config
+from svit.core.config import load_config
 from svit.detectors import build_detector
 torch.set_num_threads(1)
 torch.manual_seed(0)
@@ -194,10 +195,8 @@ def main(words: Sequence[str] | None = None) -> None:
         "rounds": options.rounds,
     }
     text = report(cases, facts)
-    runfiles.write_json(
-        options.out.with_suffix(".json"), {**facts, "cases": cases}, rank=0, indent=1
-    )
-    runfiles.write_text(options.out.with_suffix(".md"), text)
+    files.write_json(options.out.with_suffix(".json"), {**facts, "cases": cases}, rank=0, indent=1)
+    files.write_text(options.out.with_suffix(".md"), text)
     print(text)
 
 

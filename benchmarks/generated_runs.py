@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from svit.config import PRESETS, to_dict
-from svit.store import RunWriter
-from svit.types import Detections, Target, TokenGrid, TokenTrace
+from svit.core.config import PRESETS, to_dict
+from svit.core.types import Detections, Target, TokenGrid, TokenTrace
+from svit.runs.run import RunWriter
 
 TARGETS = (*[1.0] * 3, *[0.7] * 3, *[0.49] * 3, *[0.343] * 3)
 SIZES = ((800, 1066), (800, 1200), (800, 1333), (1066, 800), (800, 800), (750, 1333))  # resized

@@ -2,7 +2,7 @@
 
     python -m benchmarks.golden_table --golden FOLDER
 
-FOLDER holds `weights.py`, the manifests and the golden tensors of reference.md §1. The whole model
+FOLDER holds `weights.py`, the manifests and the golden tensors of reference.md 1. The whole model
 runs from the golden image. "absolute" is the largest difference, "relative" that over the largest
 official value; of masks, labels and levels "absolute" counts the entries that differ. Detections are
 compared rank by rank, proposals each with the nearest: some of their scores differ by 3e-7 only.

@@ -1,4 +1,4 @@
-"""Our counterparts of the official golden tensors (reference.md §1), in either framework."""
+"""Our counterparts of the official golden tensors (reference.md 1), in either framework."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from svit.config import PRESETS
-from svit.conversion import convert_state
+from svit.core.config import PRESETS
+from svit.core.types import Detections
 from svit.data.samples import Sample
 from svit.detectors import build_detector
 from svit.detectors.base import LEVELS, POOLED_LEVELS, Detector, Maps
 from svit.models.adapter import ViTAdapter, geometry
+from svit.probing.recorder import edit, record
 from svit.pruning.base import run_masked
 from svit.pruning.losses import dynamic_ratio_loss, fixed_ratio_loss
-from svit.recorder import edit, record
-from svit.types import Detections
+from svit.weights.conversion import convert_state
 
 MAPS = {"c2": "backbone.f1", "c3": "backbone.f2", "c4": "backbone.f3", "c5": "backbone.f4"}
 PASTED = 8  # the files hold the masks of the first detections

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.browser import chromium, opened, served, settle
-from svit.serve import ROOT
+from svit.cli.app import ROOT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

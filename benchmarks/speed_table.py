@@ -16,10 +16,11 @@ from typing import Any
 
 import pandas as pd
 
-from svit import markdown, runfiles
-from svit.benchmark_report import CASE
-from svit.serve import ROOT
-from svit.variants import RECORDED
+from svit.cli.app import ROOT
+from svit.speed.benchmark_cases import RECORDED
+from svit.speed.report import CASE
+from svit.system import files
+from svit.system import text as markdown
 
 CHOOSING = ("gates", "selection")  # stages that a method spends on its decision
 
@@ -155,7 +156,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "speed.md")
     options = parser.parse_args(words)
     text = report(read(options.folder))
-    runfiles.write_text(options.out, text)
+    files.write_text(options.out, text)
     print(text)
 
 

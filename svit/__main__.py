@@ -1,6 +1,6 @@
 """`python -m svit VERB`: the same as `svit VERB`."""
 
-from svit.cli import main
+from svit.cli.main import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

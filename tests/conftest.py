@@ -19,7 +19,7 @@ os.environ["MPLBACKEND"] = "Agg"
 settings.register_profile("workbench", derandomize=True, deadline=None, database=None)
 settings.load_profile("workbench")
 
-pytest_plugins = ["in_browser"]  # fixtures for the tests that drive the app in Chromium
+pytest_plugins = ["support.in_browser"]  # fixtures for the tests that drive the app in Chromium
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,8 +7,10 @@ that really import. The last tests plant violations and see them found: the chec
 from __future__ import annotations
 
 import ast
+import csv
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -16,85 +18,28 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+LIST = ROOT / "docs" / "floors.csv"
 
-# floor -> modules. Fractions order rooms that share a floor of the plan. A new module needs a place here.
-FLOORS: dict[float, tuple[str, ...]] = {
-    0: ("svit", "svit.types", "svit.method_table", "analysis"),
-    0.1: ("svit.config",),
-    0.3: (
-        "svit.markdown",
-        "svit.runfiles",
-    ),
-    0.4: ("svit.masks",),
-    0.6: ("svit.compute", "svit.shards"),
-    0.8: ("svit.run_writer",),
-    1: ("svit.store", "svit.pruning", "svit.pruning.*", "svit.weightfiles", "svit.foreign"),
-    1.5: ("svit.average_precision", "svit.launch", "svit.journal"),
-    1.8: ("analysis.coverage", "analysis.evaluations", "analysis.curves"),
-    1.9: ("analysis.speeds", "analysis.labels", "analysis.worth"),
-    2: ("analysis.metrics", "svit.models", "svit.models.*", "svit.data", "svit.data.*"),
-    2.3: (
-        *("analysis.census", "analysis.lifetimes", "analysis.matching", "analysis.objects"),
-        *(
-            "svit.conversion",
-            "svit.recorder",
-            "svit.feed",
-            "svit.timing",
-            "svit.roofline",
-            "svit.pictures",
-        ),
-    ),
-    2.6: ("analysis.agreement", "analysis.budget", "analysis.measurements", "svit.checkpoint"),
-    2.8: ("analysis.image_list",),
-    2.9: ("analysis.comparison", "analysis.drilldown"),
-    2.95: ("analysis.biography",),
-    3: (
-        *("analysis.figures", "analysis.averages", "analysis.claims"),
-        *("svit.detectors", "svit.detectors.*"),
-    ),
-    3.3: (
-        "analysis.changes",
-        *("analysis.insight_figures", "analysis.products", "analysis.tables"),
-        *("svit.intervene", "svit.provenance", "svit.optimise", "svit.snapshots", "svit.loading"),
-    ),
-    3.4: ("analysis.layer_figures", "analysis.samples", "analysis.token_maps"),
-    3.6: (
-        *("analysis.gallery", "analysis.insights", "analysis.paper", "analysis.sheet"),
-        *("analysis.curve_figures", "analysis.given", "analysis.pairs"),
-        *("svit.calibrate", "svit.inference"),
-    ),
-    3.7: ("analysis.speed_figures", "analysis.worth_figures"),
-    4: ("analysis.render", "analysis.rates", "svit.recording", "svit.edits"),
-    4.2: ("analysis.definitions",),
-    4.3: (
-        "svit.compare_plan",
-        "svit.summary",
-        "svit.variants",
-        "svit.benchmark_report",
-        "svit.whatif",
-    ),
-    4.4: ("svit.series",),
-    4.6: ("svit.evaluate", "svit.benchmark", "svit.session"),
-    4.8: ("svit.trainer",),
-    5: ("svit.train", "svit.live", "svit.convert", "svit.datasets", "svit.presets", "svit.serve"),
-    5.3: ("svit.compare_row",),
-    5.4: ("svit.compare_pace",),
-    5.5: ("svit.demo", "svit.doctor", "svit.compare"),
-    6: ("app", "analysis.pages", "analysis.pages.*", "svit.cli"),
-    7: ("svit.__main__",),
-}
 
+def floors_of(text: str) -> dict[str, int]:
+    """Package -> floor, from the one list of them. Its README picture: `python tests/test_floors.py`."""
+    return {row["package"]: int(row["floor"]) for row in csv.DictReader(text.splitlines())}
+
+
+FLOORS = floors_of(LIST.read_text(encoding="utf-8"))
 HEAVY = frozenset({"torch", "torchvision", "timm", "safetensors", "jaxtyping", "detectron2"})
 TORCH_FREE = (  # with all they import
-    *("svit.types", "svit.config", "svit.compute", "svit.store", "analysis", "analysis.*", "app"),
-    *("svit.presets", "svit.serve", "svit.doctor", "svit.datasets", "svit.cli", "svit.__main__"),
+    *("svit", "svit.core.*", "svit.runs.*", "analysis", "analysis.*", "app"),
+    *("svit.cli.presets", "svit.cli.app", "svit.cli.doctor", "svit.cli.dataset", "svit.cli.main"),
 )
 # importer -> the one module of the torch side it may open, when its page is opened
-DOORS = {"analysis.pages.live": "svit.live"}
+DOORS = {"analysis.pages.live": "svit.live.workplace"}
+# the face offers every floor's names and opens a room when one is asked for
+FACE, MAIN = "svit", "svit.__main__"
 NAMED_ONCE = {  # package -> the only files that may name it
     "detectron2": ("svit.detectors.detectron2_rcnn",),
     "torchvision.models.detection": ("svit.detectors.torchvision_rcnn",),
-    "streamlit": ("app", "analysis.pages.*", "svit.serve"),
+    "streamlit": ("app", "analysis.pages.*", "svit.cli.app"),
 }
 
 
@@ -123,8 +68,11 @@ def imports(name: str, path: Path, known: dict[str, Path]) -> Iterator[str]:
                 yield inner if inner in known or inner in NAMED_ONCE else base
 
 
-def floor(name: str) -> float | None:
-    return next((level for level, names in FLOORS.items() if _listed(name, names)), None)
+def package_of(name: str, floors: dict[str, int]) -> str | None:
+    """The nearest listed package a module stands in."""
+    while name and name not in floors:
+        name = name.rpartition(".")[0]
+    return name or None
 
 
 def _listed(name: str, patterns: tuple[str, ...]) -> bool:
@@ -135,22 +83,63 @@ def _within(name: str, package: str) -> bool:
     return name == package or name.startswith(package + ".")
 
 
-def violations(root: Path) -> list[str]:
+def violations(root: Path, floors: dict[str, int]) -> list[str]:
     """Every broken rule in the tree below `root`, in words."""
     known = modules(root)
     edges = {name: set(imports(name, path, known)) for name, path in known.items()}
-    found = [f"{name} has no floor: give it one in FLOORS" for name in known if floor(name) is None]
+    found = [
+        f"{name} stands in no listed room: give its package a row"
+        for name in known
+        if _homeless(name, known[name], floors)
+    ]
     for name, targets in edges.items():
         for target in targets:
-            found += _broken(name, target, known)
+            found += _broken(name, target, known, floors)
         if _listed(name, TORCH_FREE):
             found += _heavy_paths([name], edges)
-    return sorted(found)
+    return sorted([*found, *_circles(edges, known)])
 
 
-def _broken(name: str, target: str, known: dict[str, Path]) -> Iterator[str]:
-    if target in known and not _below(name, target):
-        yield f"{name} (floor {floor(name)}) imports {target} (floor {floor(target)})"
+def _homeless(name: str, path: Path, floors: dict[str, int]) -> bool:
+    """Whether a module stands below no room: in `svit` there is but the face, in `analysis` commands."""
+    own = name if path.name == "__init__.py" else name.rpartition(".")[0] or name
+    room = package_of(own, floors)
+    strangers = room == FACE and name not in (FACE, MAIN)
+    return room is None or strangers or (room == "analysis" and own != "analysis")
+
+
+def _circles(edges: dict[str, set[str]], known: dict[str, Path]) -> Iterator[str]:
+    """Packages that import each other, at any depth; a package and what lies below it are two."""
+    between: dict[str, set[str]] = {}
+    for name, targets in edges.items():
+        here = _package(name, known)
+        inner = {_package(target, known) for target in targets if target in known}
+        between.setdefault(here, set()).update(inner - {here, FACE})
+    for package in between:
+        others, seen = list(between[package]), set()
+        while others:
+            other = others.pop()
+            if other == package:
+                yield f"{package} imports itself through other packages"
+                break
+            if other not in seen:
+                seen.add(other)
+                others += between.get(other, ())
+
+
+def _package(name: str, known: dict[str, Path]) -> str:
+    return name if known[name].name == "__init__.py" else name.rpartition(".")[0] or name
+
+
+def _broken(
+    name: str, target: str, known: dict[str, Path], floors: dict[str, int]
+) -> Iterator[str]:
+    here, there = package_of(name, floors), package_of(target, floors)
+    if target in known and FACE not in (name, target) and None not in (here, there):
+        if here != there and floors[here] <= floors[there]:
+            yield f"{name} (floor {floors[here]}) imports {target} (floor {floors[there]})"
+        if target.startswith("analysis") and name.startswith("svit"):
+            yield f"{name} imports {target}: the workbench's library knows no analysis"
     for package, owners in NAMED_ONCE.items():
         if _within(target, package) and not _listed(name, owners):
             yield f"{name} names {package}, which only {' and '.join(owners)} may"
@@ -166,13 +155,17 @@ def _heavy_paths(path: list[str], edges: dict[str, set[str]]) -> Iterator[str]:
             yield from _heavy_paths([*path, target], edges)
 
 
-def _below(name: str, target: str) -> bool:
-    """Lower floors, and neighbours inside one room such as svit.models or svit.data with its packages."""
-    here, there = floor(name), floor(target)
-    if here is None or there is None:
-        return True  # reported as having no floor
-    rooms = [pattern.removesuffix(".*") for pattern in FLOORS[here] if pattern.endswith(".*")]
-    return there < here or any(_within(name, room) and _within(target, room) for room in rooms)
+def picture(text: str) -> str:
+    """The floors as the README draws them, the highest first: what loads torch right, the rest left."""
+    rows = list(csv.DictReader(text.splitlines()))
+    lines = []
+    for level in sorted({int(row["floor"]) for row in rows}, reverse=True):
+        names = [row["package"] for row in rows if int(row["floor"]) == level]
+        free = [n for n in names if n.split(".")[0] in ("analysis", "app")]
+        lines.append(
+            f"{level}  {', '.join(free):<34}| {', '.join(n for n in names if n not in free)}"
+        )
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def fresh(code: str) -> str:
@@ -192,20 +185,35 @@ def loaded_by(*names: str) -> set[str]:
 
 
 def test_every_import_leads_to_a_lower_floor() -> None:
-    assert violations(ROOT) == []
+    assert violations(ROOT, FLOORS) == []
+
+
+def test_there_are_at_most_ten_floors() -> None:
+    assert sorted(set(FLOORS.values())) == list(range(10))
+
+
+def test_the_readme_draws_the_floors_that_are_enforced() -> None:
+    assert picture(LIST.read_text(encoding="utf-8")) in (ROOT / "README.md").read_text(
+        encoding="utf-8"
+    )
+
+
+def test_no_room_is_crowded() -> None:
+    rooms = Counter(path.parent for path in modules(ROOT).values() if path.name != "__init__.py")
+    assert {str(room.relative_to(ROOT)): n for room, n in rooms.items() if n > 16} == {}
 
 
 def test_the_check_sees_the_whole_house() -> None:
     known = modules(ROOT)
-    assert {"svit.types", "svit.pruning.svit", "svit.models.vit", "svit.cli"} <= set(known)
+    assert {"svit.core.types", "svit.pruning.svit", "svit.models.vit"} <= set(known)
     edges = {
         (name, target) for name, path in known.items() for target in imports(name, path, known)
     }
-    assert ("svit.recorder", "svit.pruning.base") in edges
+    assert ("svit.probing.recorder", "svit.pruning.base") in edges
 
 
 def test_the_torch_free_half_loads_neither_torch_nor_streamlit() -> None:
-    scripts = ("app", "analysis.pages.*", "svit.__main__")  # run, not imported
+    scripts = ("app", "analysis.pages", "analysis.pages.*")  # run, not imported
     names = [n for n in modules(ROOT) if _listed(n, TORCH_FREE) and not _listed(n, scripts)]
     assert loaded_by(*names) == set()
 
@@ -216,7 +224,7 @@ import sys
 from pathlib import Path
 from streamlit.testing.v1 import AppTest
 sys.path.insert(0, "tests")
-import runs
+from support import runs
 runs.write_run(Path({str(tmp_path / "run")!r}))
 sys.argv = ["app.py", "--runs", {str(tmp_path)!r}]
 app = AppTest.from_file("app.py", default_timeout=120).run()
@@ -231,48 +239,69 @@ print(*[name for name in {sorted(HEAVY)} if name in sys.modules])
 
 
 def test_the_command_loads_no_torch_before_a_verb_is_chosen() -> None:
-    code = "import sys; from svit.cli import _parser; _parser(); print(*sys.modules)"
+    code = "import sys; from svit.cli.main import _parser; _parser(); print(*sys.modules)"
     assert not set(fresh(code).split()) & (HEAVY | {"streamlit", "numpy", "pandas"})
 
 
 def test_models_and_the_default_detector_load_torch_but_no_detectron2() -> None:
-    loaded = loaded_by("svit.models", "svit.recorder", "svit.detectors.torchvision_rcnn")
+    loaded = loaded_by("svit.models", "svit.probing.recorder", "svit.detectors.torchvision_rcnn")
     assert "torch" in loaded and "detectron2" not in loaded
 
 
 PLANTED = {
-    "svit/types.py": ("from svit.store import open_run", "svit.types (floor 0) imports svit.store"),
-    "svit/store.py": (
+    "svit/core/types.py": (
+        "from svit.runs.run import open_run",
+        "svit.core.types (floor 0) imports svit.runs.run",
+    ),
+    "svit/runs/run.py": (
         "def f():\n    import torch.nn",
-        "svit.store is torch-free but reaches torch.nn",
+        "svit.runs.run is torch-free but reaches torch.nn",
     ),
-    "svit/config.py": ("from . import models", "svit.config "),
-    "svit/models/vit.py": ("from ..detectors import base", "svit.models.vit (floor 2) imports"),
+    "svit/core/config.py": ("from .. import models", "svit.core.config "),
+    "svit/models/vit.py": (
+        "from ..detectors import base",
+        "svit.detectors imports itself through other packages",
+        "svit.models imports itself through other packages",
+        "svit.models.vit (floor 2) imports",
+    ),
     "svit/models/pyramid.py": ("import detectron2.layers", "svit.models.pyramid names detectron2"),
-    "svit/evaluate.py": (
+    "svit/evaluation/evaluate.py": (
         "from torchvision.models import detection",
-        "svit.evaluate names torchvision.models.detection",
+        "svit.evaluation.evaluate names torchvision.models.detection",
     ),
-    "analysis/figures.py": (
-        "from svit import recorder",
-        "analysis.figures is torch-free but reaches svit.recorder -> torch",
+    "svit/training/train.py": (
+        "from analysis.numbers import usage",
+        "svit.training.train imports analysis.numbers.usage: the workbench's library",
     ),
-    "analysis/metrics.py": ("import streamlit", "analysis.metrics names streamlit"),
+    "analysis/figures/figures.py": (
+        "from svit.probing import recorder",
+        "analysis.figures.figures (floor 4) imports svit.probing.recorder (floor 4)",
+        "analysis.figures.figures is torch-free but reaches svit.probing.recorder -> torch",
+    ),
+    "analysis/numbers/usage.py": ("import streamlit", "analysis.numbers.usage names streamlit"),
     "analysis/pages/image.py": (
-        "import svit.live",
-        "analysis.pages.image is torch-free but reaches svit.live -> ",
+        "import svit.live.workplace",
+        "analysis.pages.image is torch-free but reaches svit.live.workplace -> ",
     ),
-    "svit/novelty.py": ("", "svit.novelty has no floor"),
+    "svit/novelty.py": ("", "svit.novelty stands in no listed room"),
+    "svit/new_room/thing.py": ("", "svit.new_room.thing stands in no listed room"),
+    "analysis/pages/parts/shell.py": (
+        "from analysis.pages.parts.image import stage",
+        "analysis.pages.parts imports itself through other packages",
+        "analysis.pages.parts.image imports itself through other packages",
+    ),
 }
+ABSENT = ("svit/novelty.py", "svit/new_room/thing.py")
 INNOCENT = {
     "svit/__init__.py": "",
     "svit/models/__init__.py": "from svit.models.vit import ViT",
     "svit/detectors/__init__.py": "",
     "svit/detectors/base.py": "from svit.models import vit",
-    "svit/recorder.py": "import torch",
-    "svit/live.py": "from svit import recorder",
+    "svit/probing/recorder.py": "import torch",
+    "svit/live/workplace.py": "from svit.probing import recorder",
     "analysis/__init__.py": "",
-    "analysis/pages/live.py": "def page():\n    from svit import live",
+    "analysis/pages/parts/image/stage.py": "from analysis.pages.parts import shell",
+    "analysis/pages/live.py": "def page():\n    from svit.live import workplace",
 }
 
 
@@ -284,14 +313,19 @@ def _plant(root: Path, files: dict[str, str]) -> None:
 
 
 def test_an_innocent_tree_breaks_no_rule(tmp_path: Path) -> None:
-    _plant(tmp_path, {**{name: "" for name in PLANTED if name != "svit/novelty.py"}, **INNOCENT})
-    assert violations(tmp_path) == []
+    _plant(tmp_path, {**dict.fromkeys(set(PLANTED) - set(ABSENT), ""), **INNOCENT})
+    assert violations(tmp_path, FLOORS) == []
 
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_violation_is_found(name: str, tmp_path: Path) -> None:
-    text, sentence = PLANTED[name]
-    others = {file: "" for file in PLANTED if file != "svit/novelty.py"}
+    text, *sentences = PLANTED[name]
+    others = dict.fromkeys(set(PLANTED) - set(ABSENT), "")
     _plant(tmp_path, {**others, **INNOCENT, name: text})
-    found = violations(tmp_path)
-    assert found and all(item.startswith(sentence) for item in found), found
+    found = violations(tmp_path, FLOORS)
+    assert len(found) == len(sentences), found
+    assert all(item.startswith(start) for item, start in zip(found, sentences)), found
+
+
+if __name__ == "__main__":
+    print(picture(LIST.read_text(encoding="utf-8")))

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import streamlit as st
 
-from analysis import comparison
-from analysis.agreement import MismatchError
-from analysis.pages import compare_numbers, compare_objects, compare_parts, compare_tokens, shell
-from analysis.pages.compare_panels import LETTERS
-from analysis.pages.compare_parts import BETWEEN, Comparison
-from svit.store import Run, RunError, open_run
-from svit.types import ImageId, TokenGrid
+from analysis.numbers import comparison
+from analysis.numbers.agreement import MismatchError
+from analysis.pages.parts import shell
+from analysis.pages.parts.compare import numbers, objects, parts, tokens
+from analysis.pages.parts.compare.panels import LETTERS
+from analysis.pages.parts.compare.parts import BETWEEN, Comparison
+from svit.core.types import ImageId, TokenGrid
+from svit.runs.run import Run, RunError, open_run
 
 PARTS = ("Tokens", "Objects", "Numbers")
 HELP = (
@@ -94,7 +95,7 @@ def show(chosen: list[str], runs: list[Run]) -> None:
         names = tuple(f"{letter} · {name}" for letter, name in zip(LETTERS, chosen))
         facts = tuple(comparison.fact_texts(runs))
         view = Comparison(tuple(runs), names, facts, image_id, score)
-        traces = compare_parts.traces(view.runs, view.key)
+        traces = parts.traces(view.runs, view.key)
     except MismatchError as error:
         st.error("These runs cannot be laid over each other.", icon=":material/grid_off:")
         st.code(str(error), language=None, wrap_lines=True)
@@ -102,13 +103,13 @@ def show(chosen: list[str], runs: list[Run]) -> None:
     show_heading(view, traces[0].grid, len(image_ids))
     part = shell.choose_part("compare_part", PARTS, HELP)
     if part == "Tokens":
-        compare_tokens.show(view, traces)
+        tokens.show(view, traces)
     elif part == "Objects":
-        compare_objects.show(view)
+        objects.show(view)
     else:
-        compare_numbers.show_image(view)
-        compare_numbers.show_costs(view, traces)
-        compare_numbers.show_all(view, image_ids)
+        numbers.show_image(view)
+        numbers.show_costs(view, traces)
+        numbers.show_all(view, image_ids)
 
 
 def show_heading(view: Comparison, grid: TokenGrid, common: int) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import streamlit as st
 
-from analysis.pages import dataset_budget, dataset_errors, dataset_objects, dataset_tokens, shell
-from analysis.pages.dataset_parts import Survey
-from svit.store import Run
+from analysis.pages.parts import shell
+from analysis.pages.parts.dataset import budget, errors, tokens
+from analysis.pages.parts.dataset import objects as dataset_objects
+from analysis.pages.parts.dataset.parts import Survey
+from svit.runs.run import Run
 
 PARTS = {
-    "Tokens": dataset_tokens.show,
+    "Tokens": tokens.show,
     "Objects": dataset_objects.show,
-    "Budget": dataset_budget.show,
-    "Errors": dataset_errors.show,
+    "Budget": budget.show,
+    "Errors": errors.show,
 }
 HELP = (
     "Tokens: usage, keep ratios, reactivation. Objects: tokens inside and outside objects, by size and "

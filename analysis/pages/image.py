@@ -8,11 +8,14 @@ import streamlit as st
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import biography, figures, metrics, products
-from analysis.pages import image_gallery, image_life, image_play, image_stage, shell
-from analysis.pages.image_view import View, blocks, first_block, run_key, view_of
-from svit.store import Run
-from svit.types import ImageId
+from analysis.figures import figures, output
+from analysis.numbers import biography
+from analysis.numbers import usage as metrics
+from analysis.pages.parts import shell
+from analysis.pages.parts.image import gallery, life, play, stage
+from analysis.pages.parts.image.view import View, blocks, first_block, run_key, view_of
+from svit.core.types import ImageId
+from svit.runs.run import Run
 
 WIDTH = 3.8  # inches: the picture with its boxes
 TALLEST = 0.9  # of the width; taller pictures are shown smaller
@@ -60,7 +63,7 @@ def keep_chart() -> dict:
     """Keep ratio of every block: this image as bars, the run as a band, the target as steps."""
     shares = alt.Axis(format="%", tickCount=5)
     x = alt.X("block:O", title="block", axis=alt.Axis(labelAngle=0))
-    y = alt.Y("ratio:Q", title="kept tokens", axis=shares, scale=alt.Scale(domain=image_play.SHARE))
+    y = alt.Y("ratio:Q", title="kept tokens", axis=shares, scale=alt.Scale(domain=play.SHARE))
     bars = (
         alt.Chart(alt.NamedData("image"))
         .mark_bar(width=alt.RelativeBandSize(0.72))
@@ -91,7 +94,7 @@ def _shares(*names: str) -> list[alt.Tooltip]:
 
 def choose_mode() -> str:
     """What the map over the picture shows."""
-    modes = list(image_stage.MODES)
+    modes = list(stage.MODES)
     shell.restore("mode", modes[0], modes)
     mode = st.segmented_control("Map", modes, key="mode", label_visibility="collapsed")
     if mode is None:  # a second click takes the choice back
@@ -104,34 +107,34 @@ def explore(view: View) -> None:
     """All that follows block, token, score and mode."""
     run, trace = view.run, view.sample.trace
     shell.restore("block", first_block(run), blocks(run))
-    shell.restore("opacity", 0.8, within=image_play.SHARE)
-    shell.restore("score", 0.5, within=image_play.SHARE)
-    image_play.advance(run.layers)
-    token = image_life.choose_token(view)
+    shell.restore("opacity", 0.8, within=play.SHARE)
+    shell.restore("score", 0.5, within=play.SHARE)
+    play.advance(run.layers)
+    token = life.choose_token(view)
     sample, score = view.sample, st.session_state["score"]
     over = biography.over_token(
         view.grid, token, sample.found, sample.target, run.class_names, score
     )
-    mode, layer = choose_mode(), image_play.choose_block(view)
+    mode, layer = choose_mode(), play.choose_block(view)
     left, right = st.columns([1.75, 1], gap="medium")
     with left:
         ratio = metrics.keep_ratios(trace)[layer]
         st.markdown(
             f"##### Block {layer + 1} keeps {ratio:.0%} of the tokens",
-            help=HELP["tokens"] + image_stage.MODES[mode],
+            help=HELP["tokens"] + stage.MODES[mode],
         )
-        image_stage.show(view, mode, layer, st.session_state["opacity"], token, over)
+        stage.show(view, mode, layer, st.session_state["opacity"], token, over)
         if mode == "Score" and not scored(view, layer):
             st.caption("No gate scored the tokens of this block.")
         show_found(view)
     with right:
-        image_life.show(view, token, over, layer)
+        life.show(view, token, over, layer)
         show_kept(view, layer)
     show_downloads(view, layer)
 
 
 def scored(view: View, layer: int) -> bool:
-    return bool(pd.notna(image_stage.margins(view, layer)[0]).any())
+    return bool(pd.notna(stage.margins(view, layer)[0]).any())
 
 
 def show_found(view: View) -> None:
@@ -140,7 +143,7 @@ def show_found(view: View) -> None:
     controls = st.columns([1.2, 1], vertical_alignment="bottom", gap="medium")
     shell.restore("boxes", next(iter(SHOWN)), SHOWN)
     shown = controls[0].selectbox("Boxes", list(SHOWN), key="boxes")
-    score = controls[1].slider("Score from", *image_play.SHARE, step=0.05, key="score")
+    score = controls[1].slider("Score from", *play.SHARE, step=0.05, key="score")
     shell.remember(score=score, boxes=shown)
     st.image(found_png(view, view.key, score, shown, shell.dark()), width="stretch")
     for record, name in (
@@ -178,13 +181,13 @@ def token_maps(_view: View, key: tuple) -> pd.DataFrame:
     """Usage and states of every token."""
     maps = {"usage": metrics.usage(_view.sample.trace)}
     maps |= {f"block_{block}": plane for block, plane in enumerate(_view.sample.codes, 1)}
-    return products.token_table(_view.grid, maps)
+    return output.token_table(_view.grid, maps)
 
 
 def figure(view: View, layer: int) -> Figure:
     """Usage and the states of one block, as in the paper."""
     run, sample = view.run, view.sample
-    size = products.figsize(view.grid.image_hw, 2, extra=products.SCALE, above=products.TITLE)
+    size = output.figsize(view.grid.image_hw, 2, extra=output.SCALE, above=output.TITLE)
     page = Figure(figsize=size)
     axes = page.subplots(1, 2)
     limits = metrics.usage_limits(run.layers, run.targets)
@@ -200,7 +203,7 @@ def show(run: Run) -> None:
     """The page of a run that has images."""
     with st.sidebar:
         image_id = shell.choose_image(run, "image")
-        image_gallery.show(run, image_id, "image")
+        gallery.show(run, image_id, "image")
         show_ways_on(image_id)
     view = view_of(run, image_id)
     (rows, columns), (height, width) = view.grid.valid_hw, view.grid.image_hw
@@ -209,7 +212,7 @@ def show(run: Run) -> None:
         title = f"Image {shell.plain(str(image_id))}"
         st.subheader(title, anchor=False, width="content")
         st.caption(size, width="content")
-    st.fragment(explore, run_every=image_play.beat())(view)
+    st.fragment(explore, run_every=play.beat())(view)
 
 
 def show_ways_on(image_id: ImageId) -> None:

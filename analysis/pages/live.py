@@ -8,19 +8,19 @@ from pathlib import Path
 
 import streamlit as st
 
-from analysis import changes, metrics
-from analysis.pages import live_controls as controls
-from analysis.pages import live_sources as sources
-from analysis.pages import live_view as views
-from analysis.pages import shell
-from analysis.pages.live_controls import Mark, Wanted
-from analysis.pages.live_view import HELP, Job, Model, View
-from svit.store import RunError, open_run
-from svit.types import TokenTrace
+from analysis.numbers import edit_effects, usage
+from analysis.pages.parts import shell
+from analysis.pages.parts.live import controls as controls
+from analysis.pages.parts.live import sources as sources
+from analysis.pages.parts.live import view as views
+from analysis.pages.parts.live.controls import Mark, Wanted
+from analysis.pages.parts.live.view import HELP, Job, Model, View
+from svit.core.types import TokenTrace
+from svit.runs.run import RunError, open_run
 
 try:
     with st.spinner("Loading PyTorch and the model code"):
-        from svit import live
+        from svit.live import workplace as live
 except ImportError as error:  # the viewer may be installed without torch
     st.subheader("Live", anchor=False)
     missing = f"This page runs a model, and {error}. The other pages need no PyTorch."
@@ -160,8 +160,8 @@ def show(job: Job) -> None:
     left, right = st.columns([5, 4], gap="large")
     score, truth = st.session_state["score"], model.truth
     lent = lenders(job)
-    first = metrics.gated_layers(before.trace.layers, model.targets)[0]
-    same = changes.change_frame(
+    first = usage.gated_layers(before.trace.layers, model.targets)[0]
+    same = edit_effects.change_frame(
         before.detections, before.detections, truth, model.names, score=score
     )
     with left:
@@ -181,7 +181,7 @@ def show(job: Job) -> None:
             controls.list_edits([one.sentence for one in made[0]], made[1])
     if done is None:
         return
-    changed = changes.change_frame(
+    changed = edit_effects.change_frame(
         before.detections, done[0].detections, truth, model.names, score=score
     )
     view = View(job, model, before, done[0], changed, score)

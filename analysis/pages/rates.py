@@ -10,11 +10,15 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from analysis import claims, evaluations, paper, rates, speeds, tables, worth, worth_figures
-from analysis.measurements import Sources
-from analysis.pages import rates_charts as charts
-from analysis.pages import rates_speed, shell
-from analysis.rates import Collected
+from analysis.figures import control_figures, paper
+from analysis.pages.parts import shell
+from analysis.pages.parts.rates import charts as charts
+from analysis.pages.parts.rates import speed
+from analysis.paper import claims, tables
+from analysis.paper.measurements import Sources
+from analysis.report import rates
+from analysis.report.rates import Collected
+from analysis.sources import benchmarks, control_gain, evaluations
 
 VIEWS = ("Trade-off", "Controls", "Speed", "Claims", "Tables")
 KINDS = ("box", "mask")
@@ -47,7 +51,7 @@ def looked_in() -> list[Path]:
 
 def stamp(folders: list[Path], runs: list[Path]) -> tuple:
     """Changes whenever a result or a run changes."""
-    names = (evaluations.SUMMARY, speeds.BENCHMARK)
+    names = (evaluations.SUMMARY, benchmarks.BENCHMARK)
     files = [file for name in names for file in rates.files(folders, name)]
     files += [file for run in runs for file in run.glob("*.json")]
     return tuple(sorted((str(file), file.stat().st_mtime_ns) for file in files))
@@ -69,7 +73,10 @@ def ledger(_found: Collected, key: tuple) -> pd.DataFrame:
 def worths(_found: Collected, key: tuple) -> dict[str, pd.DataFrame]:
     """By what they saw: the models that have controls."""
     groups = evaluations.data_groups(_found.results)
-    tables_of = {name: worth.with_controls(worth.frame(group)) for name, group in groups.items()}
+    tables_of = {
+        name: control_gain.with_controls(control_gain.frame(group))
+        for name, group in groups.items()
+    }
     return {name: table for name, table in tables_of.items() if len(table)}
 
 
@@ -117,7 +124,7 @@ def show_tradeoff(found: Collected) -> None:
             group = choose_one("Images", "data", list(groups))
             # the view Controls has those with other masks
             results = evaluations.own_masks(groups[group]) or groups[group]
-            timed = speeds.speed_frames(results, found.speeds)
+            timed = benchmarks.speed_frames(results, found.speeds)
         if cost == "speed" and timed:
             condition = choose_one("Measured as", "timing", list(timed))
     left, right = st.columns([3, 2], gap="medium", border=True)
@@ -182,7 +189,7 @@ def show_rows(evaluated: pd.DataFrame) -> None:
 def show_controls(found: Collected, key: tuple) -> None:
     """What the masks of every model are worth."""
     full = worths(found, key)
-    about = worth_figures.controls.__doc__
+    about = control_figures.controls.__doc__
     st.markdown("##### What masks are worth", help=shell.definition(about))
     if not full:
         message = "No model here was evaluated with its own masks and with others. This does it:"
@@ -207,7 +214,7 @@ def show_controls(found: Collected, key: tuple) -> None:
 
 def controls_figure(results: Sequence[evaluations.Evaluation]):
     """The same as a figure for a paper."""
-    (product,) = worth_figures.controls(Sources(results), argparse.Namespace())
+    (product,) = control_figures.controls(Sources(results), argparse.Namespace())
     return product.figure
 
 
@@ -298,7 +305,7 @@ def main() -> None:
     elif view == "Controls":
         show_controls(found, key)
     elif view == "Speed":
-        rates_speed.show(found.speeds, key)
+        speed.show(found.speeds, key)
     elif view == "Claims":
         show_claims(found, key)
     else:

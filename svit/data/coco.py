@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from svit.config import DataConfig
+from svit.core.config import DataConfig
+from svit.core.types import ImageId, Target
 from svit.data.folder import ImageFiles
 from svit.data.images import ImageError, clip_boxes, normalise, prepare, read_image
 from svit.data.order import batches
@@ -25,7 +26,6 @@ from svit.data.samples import Sample
 from svit.data.segments import decode_masks
 from svit.data.transforms import augment
 from svit.data.validate import CocoError, checked
-from svit.types import ImageId, Target
 
 __all__ = [
     "CocoDataset",

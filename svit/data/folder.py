@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from svit.config import DataConfig
+from svit.core.config import DataConfig
+from svit.core.types import ImageId
 from svit.data.images import ImageError, image_size, prepare, read_image
 from svit.data.samples import Sample
-from svit.types import ImageId
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".jp2")
 

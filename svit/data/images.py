@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from svit.config import DataConfig
+from svit.core.config import DataConfig
+from svit.core.types import ImageId, Target
 from svit.data.reading import ImageError, image_size, read_image
 from svit.data.samples import Sample
-from svit.types import ImageId, Target
 
 __all__ = [
     "ImageError",

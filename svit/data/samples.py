@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from svit.types import ImageId, Target, TokenGrid
+from svit.core.types import ImageId, Target, TokenGrid
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def pad_batch(
 ) -> Float[Tensor, "batch 3 height width"]:
     """Images zero-padded right and below to one size that `multiple` divides (zeros are the mean colour).
 
-    This is the only place where pictures are padded (reference.md §6: pad after normalisation).
+    This is the only place where pictures are padded (reference.md 6: pad after normalisation).
     """
     height = -(-max(sample.image.shape[1] for sample in samples) // multiple) * multiple
     width = -(-max(sample.image.shape[2] for sample in samples) // multiple) * multiple

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from svit.markdown import table
+from svit.system.text import table
 
 SMALL, LARGE = (
     32**2,

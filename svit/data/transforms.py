@@ -13,9 +13,9 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import UInt8
 
-from svit.config import DataConfig
+from svit.core.config import DataConfig
+from svit.core.types import Target
 from svit.data.images import clip_boxes, resize_hw, resize_image, resize_target
-from svit.types import Target
 
 Picture = tuple[UInt8[np.ndarray, "height width 3"], Target]
 

@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 from dataclasses import replace
 
-from svit.config import Config, ConfigError
+from svit.core.config import Config, ConfigError
 from svit.detectors.base import Detector
 
 HAS_DETECTRON2 = importlib.util.find_spec("detectron2") is not None

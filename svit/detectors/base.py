@@ -3,7 +3,7 @@
 The base class does what both frameworks share: padding, the backbone, seeds of random masks,
 precision, and weights under one set of names (detectron2's). A framework adds the way from feature
 maps to losses or detections. Inference follows mmdet 2.28; where its training differs from detectron2's
-(matching and sampling, reference.md §8), both frameworks do as detectron2.
+(matching and sampling, reference.md 8), both frameworks do as detectron2.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from svit.config import Config
+from svit.core.config import Config
+from svit.core.types import Detections, ImageId, Target
 from svit.data.samples import Sample, pad_batch
 from svit.models.backbone import Backbone
-from svit.types import Detections, ImageId, Target
 
 Maps = dict[str, Tensor]
 ASPECT_RATIOS = (0.5, 1.0, 2.0)  # height / width of the anchors

@@ -27,7 +27,8 @@ from detectron2.structures import BitMasks, Boxes, ImageList, Instances
 from detectron2.utils.events import EventStorage, has_event_storage
 from torch import Tensor
 
-from svit.config import Config, from_dict, load_config, to_dict
+from svit.core.config import Config, from_dict, load_config, to_dict
+from svit.core.types import Detections, Target
 from svit.data.samples import Sample
 from svit.detectors.base import (
     ASPECT_RATIOS,
@@ -43,7 +44,6 @@ from svit.detectors.base import (
 from svit.detectors.pooling import crop_masks
 from svit.models import build_backbone
 from svit.models.backbone import Backbone
-from svit.types import Detections, Target
 
 
 class Detectron2Detector(Detector):
@@ -231,7 +231,7 @@ def _model_keys(config: Config) -> dict[str, Any]:
         "MODEL.PIXEL_MEAN": list(data.mean_rgb),
         "MODEL.PIXEL_STD": list(data.std_rgb),
         "INPUT.FORMAT": "RGB",
-        "INPUT.MASK_FORMAT": "bitmask",  # mmdet too crops masks from bitmaps (reference.md §8)
+        "INPUT.MASK_FORMAT": "bitmask",  # mmdet too crops masks from bitmaps (reference.md 8)
         "INPUT.MIN_SIZE_TRAIN": (data.short_side,),
         "INPUT.MAX_SIZE_TRAIN": data.long_side,
         "INPUT.MIN_SIZE_TEST": data.short_side,

@@ -1,6 +1,6 @@
 """From boxes and small soft masks in the resized image to detections in source pixels.
 
-Agrees with mmdet 2.28 and detectron2 (reference.md §7, rows `order` and `mask`): masks are sampled
+Agrees with mmdet 2.28 and detectron2 (reference.md 7, rows `order` and `mask`): masks are sampled
 at pixel centres and cut at 0.5; boxes are scaled, clipped and dropped when nothing is left.
 """
 
@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import clip_boxes_to_image
 
+from svit.core.types import Detections
 from svit.data.samples import Sample
-from svit.types import Detections
 
 MASK_THRESHOLD = 0.5
 

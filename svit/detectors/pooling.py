@@ -1,7 +1,7 @@
 """RoIAlign as in mmdet and detectron2: features of boxes from an FPN, mask targets from bitmaps.
 
 Unlike `torchvision.ops.MultiScaleRoIAlign` it is pixel-aligned and takes as many samples as a box
-needs; torchvision's defaults put pooled features off by up to 7 (reference.md §7).
+needs; torchvision's defaults put pooled features off by up to 7 (reference.md 7).
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def crop_masks(
     match: Int[Tensor, " boxes"],
     side: int,
 ) -> Float[Tensor, "boxes side side"]:
-    """What bitmaps show inside boxes: 0 or 1, cropped and cut at 0.5 as in mmdet (reference.md §8).
+    """What bitmaps show inside boxes: 0 or 1, cropped and cut at 0.5 as in mmdet (reference.md 8).
 
     Args:
         masks: bool, all objects of an image; never copied, however many boxes match one object.

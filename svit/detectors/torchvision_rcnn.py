@@ -1,6 +1,6 @@
 """Mask R-CNN from torchvision's parts, made to agree with mmdet 2.28 and detectron2.
 
-What torchvision would do differently is replaced, one small class a matter (reference.md §7):
+What torchvision would do differently is replaced, one small class a matter (reference.md 7):
 rounded anchors, smooth L1, RoIAlign without alignment, soft masks; its own resizing is not built.
 Classes are 0..K-1 with the background last. Only torchvision's matcher and sampler count otherwise,
 the background as 0 and classes from 1: `_truth` shifts for them, `RegionHeads._losses` shifts back.
@@ -25,7 +25,8 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import FeaturePyramidNetwork, batched_nms, clip_boxes_to_image
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from svit.config import Config, DetectorConfig
+from svit.core.config import Config, DetectorConfig
+from svit.core.types import Detections, Target
 from svit.data.samples import Sample
 from svit.detectors.base import (
     ASPECT_RATIOS,
@@ -42,7 +43,6 @@ from svit.detectors.pooling import PyramidRoIAlign, crop_masks
 from svit.models import build_backbone
 from svit.models.backbone import Backbone
 from svit.models.doubling import Doubling
-from svit.types import Detections, Target
 
 
 def parameter_names(mask_convs: int) -> dict[str, str]:

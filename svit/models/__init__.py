@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from svit.config import BackboneConfig, PruningConfig
+from svit.core.config import BackboneConfig, PruningConfig
 from svit.models.adapter import ViTAdapter
 from svit.models.backbone import Backbone
 from svit.models.pyramid import ViTPyramid

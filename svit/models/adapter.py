@@ -3,7 +3,7 @@
 
 Around each quarter of the blocks an injector adds prior features to the tokens and an extractor reads the
 tokens back into the prior. Both see all tokens, also those a pruning method skips in the blocks.
-Exact specification: methods.md §2.
+Exact specification: methods.md 2.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from svit.config import BackboneConfig
+from svit.core.config import BackboneConfig
 from svit.models.deform_attn import DeformableAttention, Shapes
 from svit.models.recent import Recent
 from svit.models.vit import ViT
@@ -269,7 +269,7 @@ class ViTAdapter(ViT):
     def _maps(
         self, c1: Tensor, prior: Tensor, tokens: Tensor, where: Geometry
     ) -> dict[str, Tensor]:
-        """Prior levels plus the resized token map, each batch-normalised (methods.md §2.6)."""
+        """Prior levels plus the resized token map, each batch-normalised (methods.md 2.6)."""
         levels = prior.split([h * w for h, w in where.prior], dim=1)
         c2, c3, c4 = (as_image(level, shape) for level, shape in zip(levels, where.prior))
         x = as_image(tokens, where.tokens)
@@ -292,7 +292,7 @@ def _doubled(up: nn.ConvTranspose2d, image: Tensor) -> Tensor:
 
 
 def _initialise_module(module: nn.Module) -> None:
-    """ViT-Adapter's initialisation of parts that are not pre-trained (methods.md §2.8)."""
+    """ViT-Adapter's initialisation of parts that are not pre-trained (methods.md 2.8)."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)

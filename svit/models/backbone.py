@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from svit.config import BackboneConfig
+from svit.core.config import BackboneConfig
 from svit.pruning.base import Method, State
 
 STRIDES = {"c2": 4, "c3": 8, "c4": 16, "c5": 32}
@@ -16,7 +16,7 @@ class Backbone(nn.Module):
 
     Attributes:
         config: the settings it was built from.
-        method: the pruning method; its probes are what `svit.recorder` hooks.
+        method: the pruning method; its probes are what `svit.probing.recorder` hooks.
         strides: name -> pixels per cell of each output map.
         channels: channels of every output map.
         divisor: image sides must be multiples of it.

@@ -47,7 +47,7 @@ class DeformableAttention(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """A ring of directions, one a head, 1..points cells away; uniform weights (methods.md §2.4)."""
+        """A ring of directions, one a head, 1..points cells away; uniform weights (methods.md 2.4)."""
         nn.init.zeros_(self.sampling_offsets.weight)
         angle = torch.arange(self.heads) * (2 * math.pi / self.heads)
         direction = torch.stack([angle.cos(), angle.sin()], dim=-1)

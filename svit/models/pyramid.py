@@ -10,7 +10,7 @@ from jaxtyping import Float
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
-from svit.config import BackboneConfig
+from svit.core.config import BackboneConfig
 from svit.models.backbone import STRIDES
 from svit.models.doubling import Doubling
 from svit.models.vit import ViT

@@ -1,4 +1,4 @@
-"""The plain vision transformer: patches, position embedding, pre-norm blocks (DeiT; paper §4, methods.md §2).
+"""The plain vision transformer: patches, position embedding, pre-norm blocks (DeiT; paper 4, methods.md 2).
 
 Parameter names equal DeiT's and the official dense model's, so their weights load without renaming.
 """
@@ -11,7 +11,7 @@ from timm.layers import DropPath, Mlp, PatchEmbed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from svit.config import BackboneConfig
+from svit.core.config import BackboneConfig
 from svit.models.backbone import Backbone
 from svit.models.recent import Recent
 from svit.pruning.attention import Attention
@@ -72,7 +72,7 @@ class ViT(Backbone):
         return self.patch_embed(images) + self.positions(grid_hw)
 
     def positions(self, grid_hw: tuple[int, int]) -> Float[Tensor, "1 tokens dim"]:
-        """The stored square grid resized to (rows, columns): bicubic, no antialias (methods.md §2.2).
+        """The stored square grid resized to (rows, columns): bicubic, no antialias (methods.md 2.2).
 
         Without gradient the last sizes are remembered until the parameter changes.
         """

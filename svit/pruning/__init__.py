@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from svit.method_table import near
+from svit.core.catalogue import near
 from svit.pruning.ats import ATS
 from svit.pruning.base import Method
 from svit.pruning.controls import MagnitudeControl, RandomControl

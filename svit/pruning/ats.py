@@ -1,5 +1,5 @@
 """ATS: adaptive token sampling (Fayyaz et al., ECCV 2022; github.com/adaptivetokensampling/ATS; dense
-adaptation: SViT paper §4.1, methods.md §11).
+adaptation: SViT paper 4.1, methods.md 11).
 
 Inside a deciding block each patch is scored by the class token's attention times the norm of its value. The
 scores' cumulative distribution is read at equally spaced levels; the distinct patches hit are kept for good,
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from svit.method_table import STAGE_RATIOS, TRAITS
+from svit.core.catalogue import STAGE_RATIOS, TRAITS
 from svit.pruning.attention import KEY_VALUE, QUERY
 from svit.pruning.base import State, all_tokens, choosing, gather_kept, scatter_kept
 from svit.pruning.class_token import ClassTokenMethod, TokenSequence
@@ -33,7 +33,7 @@ class ATS(ClassTokenMethod):
         retain: "remove" zeroes dropped tokens, "preserve" leaves them in the map (paper Table 2).
 
     The number of levels of stage s is `levels[s]` * N: a buffer that starts at the keep ratios (which keeps
-    fewer, because levels share patches) and is calibrated on training images (`svit.calibrate`).
+    fewer, because levels share patches) and is calibrated on training images (`svit.probing.calibrate`).
 
     Raises:
         ValueError: a ratio outside (0, 1], an unknown `retain`, or locations that do not match.
@@ -109,7 +109,7 @@ def inverse_transform_sample(
 
     Levels run from the smallest positive value of the min-max normalised cumulative sum to 1; between two
     neighbours the nearer wins, ties go to the lower-scored one. `searchsorted` replaces the release's
-    count x N distance matrix at O(N log N) (methods.md §11.2, §11.4). Images with one living token, or with
+    count x N distance matrix at O(N log N) (methods.md 11.2, 11.4). Images with one living token, or with
     all-zero scores, keep what they have.
 
     Args:

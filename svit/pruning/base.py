@@ -3,7 +3,7 @@
 Vocabulary of shapes: B images, N tokens of the padded grid in raster order, C channels.
 
 The probe is the only door: a method passes its decision for block l through `TokenProbe` l. A forward hook
-on it reads the mask (recording) or returns another one (editing). Source of the block equations: paper §3.3.
+on it reads the mask (recording) or returns another one (editing). Source of the block equations: paper 3.3.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from svit.method_table import Traits
+from svit.core.catalogue import Traits
 
 
 class TokenProbe(nn.Module):
@@ -156,7 +156,7 @@ def run_masked(
 ) -> Float[Tensor, "batch tokens dim"]:
     """Training form of Eq. 1: all rows are computed, pruned keys are invisible, outputs are blended.
 
-    x <- M * Block(x, M) + (1 - M) * x. A pruned token does not even see itself (methods.md §6.3). An image
+    x <- M * Block(x, M) + (1 - M) * x. A pruned token does not even see itself (methods.md 6.3). An image
     that keeps nothing attends to everything and discards the result, so values and gradients stay finite.
 
     Args:

@@ -1,6 +1,6 @@
 """What the attention-based methods share: an artificial class token that travels beside the map.
 
-Dense models have no class token, so these methods own one (paper §4.1: "we insert an artificial class token
+Dense models have no class token, so these methods own one (paper 4.1: "we insert an artificial class token
 and find it still works well"). It never enters injector, extractor or detector, is never reported as a patch,
 and learns only through the patches that attend to it.
 """

@@ -1,4 +1,4 @@
-"""Selections nobody learned: what a comparison needs beside every learned mask (methods.md §13.5).
+"""Selections nobody learned: what a comparison needs beside every learned mask (methods.md 13.5).
 
 They prune the same number of tokens in the same blocks as SViT, preserve the rest and choose anew each time;
 with `inherit` random tokens stay dropped. The difference of the two is what reactivation alone is worth.
@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from svit.method_table import PAPER_KEEP_RATIOS, TRAITS
+from svit.core.catalogue import PAPER_KEEP_RATIOS, TRAITS
 from svit.pruning.base import Method, State, choosing, run_block
 from svit.pruning.options import schedule
 from svit.pruning.sampling import top_tokens, uniform
@@ -94,7 +94,7 @@ class RandomControl(Control):
 
 
 class MagnitudeControl(Control):
-    """Tokens of the largest Euclidean norm (the score of SparseViT's windows, methods.md §13.3)."""
+    """Tokens of the largest Euclidean norm (the score of SparseViT's windows, methods.md 13.3)."""
 
     traits = TRAITS["magnitude"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from svit.method_table import TRAITS
+from svit.core.catalogue import TRAITS
 from svit.pruning.base import Method, State
 
 

@@ -1,5 +1,5 @@
 """DynamicViT: a predictor drops tokens stage by stage, for good (Rao et al., NeurIPS 2021;
-github.com/raoyongming/DynamicViT; dense adaptation: SViT paper §4.1, methods.md §7).
+github.com/raoyongming/DynamicViT; dense adaptation: SViT paper 4.1, methods.md 7).
 
 Before blocks 4, 7 and 10 a local-global predictor scores the tokens that are left. Training draws hard Gumbel
 decisions that multiply the earlier ones; inference keeps a fixed number, the best round(ratio * N).
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from svit.method_table import STAGE_RATIOS, TRAITS
+from svit.core.catalogue import STAGE_RATIOS, TRAITS
 from svit.pruning.base import (
     Method,
     State,

@@ -1,5 +1,5 @@
 """EViT: keep the patches the class token attends to most (Liang et al., ICLR 2022;
-github.com/youweiliang/evit; dense adaptation: SViT paper §4.1, methods.md §9).
+github.com/youweiliang/evit; dense adaptation: SViT paper 4.1, methods.md 9).
 
 Inside blocks 4, 7 and 10, between self-attention and the MLP, the patches with the smallest mean attention
 from the class token are dropped for good; optionally one fused token carries their weighted sum on.
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from svit.method_table import TRAITS
+from svit.core.catalogue import TRAITS
 from svit.pruning.base import State, all_tokens, choosing, gather_kept, scatter_kept
 from svit.pruning.class_token import ClassTokenMethod, TokenSequence
 from svit.pruning.options import check_choice, check_ratios, gated_blocks

@@ -1,5 +1,5 @@
 """Evo-ViT: slow and fast tokens by accumulated class attention (Xu et al., AAAI 2022; the detection adapter
-`mmdet_custom/models/backbones/evo_vit_adapter.py` of github.com/uzh-rpg/svit; methods.md §10).
+`mmdet_custom/models/backbones/evo_vit_adapter.py` of github.com/uzh-rpg/svit; methods.md 10).
 
 Before every pruned block all patches are sorted by a running average of the attention the class token paid
 them; the best go through the block, the others stay in the map unchanged.
@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from svit.method_table import PAPER_KEEP_RATIOS, TRAITS
+from svit.core.catalogue import PAPER_KEEP_RATIOS, TRAITS
 from svit.pruning.base import State, all_tokens, choosing, scatter_kept
 from svit.pruning.class_token import ClassTokenMethod
 from svit.pruning.options import schedule
@@ -80,7 +80,7 @@ class EvoViT(ClassTokenMethod):
     def _remember(
         self, attention: Float[Tensor, "batch tokens"], keep: Tensor, state: State
     ) -> None:
-        """S <- (1 - b) S + b A on processed tokens; the others keep their S (methods.md §10.1)."""
+        """S <- (1 - b) S + b A on processed tokens; the others keep their S (methods.md 10.1)."""
         old = state.extra.get("attention")
         if old is None:
             state.extra["attention"] = attention.detach()

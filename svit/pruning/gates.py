@@ -1,6 +1,6 @@
-"""Gating networks that score each token (paper §3.2 and Fig. 3). Class index 0 keeps, 1 prunes.
+"""Gating networks that score each token (paper 3.2 and Fig. 3). Class index 0 keeps, 1 prunes.
 
-All return log-probabilities (B, N, 2) in float32, also under autocast (methods.md §15.5).
+All return log-probabilities (B, N, 2) in float32, also under autocast (methods.md 15.5).
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class LocalGlobalGate(nn.Module):
 class HeadWeightedGate(nn.Module):
     """SPViT's multi-head classifier: a local-global score a head, weighted by how much each head matters.
 
-    One small predictor is shared by all heads, as in the released code (methods.md §8.2); the paper's text
+    One small predictor is shared by all heads, as in the released code (methods.md 8.2); the paper's text
     has one a head (`shared=False`).
 
     Args:

@@ -1,4 +1,4 @@
-"""Ratio losses: how a gated method is held to its target share of kept tokens (paper §3.3, §4.1)."""
+"""Ratio losses: how a gated method is held to its target share of kept tokens (paper 3.3, 4.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SViT: selective vision transformer (paper §3.3; `mmdet_custom/models/backbones/selective_vit_adapter.py`
+"""SViT: selective vision transformer (paper 3.3; `mmdet_custom/models/backbones/selective_vit_adapter.py`
 of github.com/uzh-rpg/svit).
 
 Before a gated block a 2-layer perceptron scores every token of the dense map, also those pruned before. The
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from svit.method_table import PAPER_KEEP_RATIOS, TRAITS
+from svit.core.catalogue import PAPER_KEEP_RATIOS, TRAITS
 from svit.pruning.base import (
     Method,
     State,
@@ -38,7 +38,7 @@ class SViT(Method):
         keep_ratios: target share of kept tokens of each gated block, of all N tokens.
         locations: zero-based blocks with a gate; default the last `len(keep_ratios)` blocks, or with
             `inherit` the first block of each later group.
-        inherit: no reactivation (paper §4.1): M_l <- M_l * M_{l-1}; the mask of a gated block is reused
+        inherit: no reactivation (paper 4.1): M_l <- M_l * M_{l-1}; the mask of a gated block is reused
             until the next gate, so equal targets share one gate.
         ratio_loss: "dynamic" (Eq. 2) or "fixed" (Eq. 3).
         ratio_weight: lambda of Eq. 2.

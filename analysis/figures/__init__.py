@@ -1,0 +1,1 @@
+"""Figures: frames in, drawn on given axes, and what they are called."""

@@ -1,0 +1,171 @@
+"""The figure of training curves: lines over steps, several trainings in the same panels.
+
+Numbers come from `analysis.sources.trainings`; as in `analysis.figures.figures`: data in, drawn on
+the given Axes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterator, Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import (
+    EngFormatter,
+    FormatStrFormatter,
+    LogLocator,
+    NullFormatter,
+    PercentFormatter,
+)
+
+from analysis.figures.output import WIDTH, Entry, Product, RenderError
+from analysis.sources.trainings import Training, long_frame, names
+
+INK = "#1f2733"
+IN_A_ROW = 3  # panels of keep ratios
+COLOURS = ("#00778e", "#fe6100", "#648fff", "#dc267f", "#9d7bff", "#d99a00")
+DASHES = ("-", "--", ":")
+STATES = {"noise_scale": "gate noise, share of its start", "rate": "learning rate"}
+
+_ABOVE = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "borderpad": 0}
+
+Style = dict[str, str]
+
+
+def curves(trainings: Sequence[Training], options: argparse.Namespace) -> Iterator[Product]:
+    """Losses, AP where it was measured, gate noise or learning rate, and the share of tokens that each
+    block kept, over training steps; several trainings in the same panels, keep ratios one panel each.
+
+    Every point is the mean over the steps since the point before it (20 by default). Keep ratios are
+    kept / all tokens of the batch, padding included, as the ratio loss sees them (paper Eq. 2). Dots at
+    the end are the targets of SViT's gates; blocks that kept everything throughout are left out. Of a
+    single training the parts of the loss are drawn as well.
+    """
+    full = [training for training in trainings if training.lines]
+    if not full:
+        paths = ", ".join(str(training.path) for training in trainings)
+        raise RenderError(f"{paths}: no line in metrics.json yet; train on, then draw again")
+    upper = _upper_panels(full)
+    sparse = [training for training in full if _moving(training)]
+    rows = math.ceil(len(sparse) / IN_A_ROW)
+    figure = Figure(figsize=(WIDTH, 2.3 + 2.1 * rows))
+    parts = figure.subfigures(1 + bool(rows), 1, height_ratios=[2.3, 2.1 * rows][: 1 + bool(rows)])
+    head, *below = np.atleast_1d(parts)
+    axes = head.subplots(1, len(upper), squeeze=False)[0]
+    labels = names(full)
+    for ax, draw in zip(axes, upper, strict=True):
+        for label, style, training in zip(labels, _styles(len(full)), full, strict=True):
+            draw(training, ax, label, style)
+    if len(full) > 1:
+        axes[0].legend()
+    known = dict(zip(map(id, full), labels, strict=True))
+    for foot in below:
+        cells = list(foot.subplots(rows, IN_A_ROW, sharey=True, squeeze=False).flat)
+        for ax, training in zip(cells, sparse, strict=False):
+            keep_lines(training, ax, known[id(training)])
+        for empty in cells[len(sparse) :]:
+            empty.set_axis_off()
+    yield Product("curves", figure, long_frame(full))
+
+
+def _upper_panels(trainings: Sequence[Training]) -> list:
+    """The panels that any of the trainings has numbers for."""
+    single = len(trainings) == 1
+    panels = [loss_lines if single else total_lines]
+    if any(training.ap_columns for training in trainings):
+        panels.append(ap_points)
+    state = "noise_scale" if any("noise_scale" in one.frame for one in trainings) else "rate"
+    if any(state in training.frame for training in trainings):
+        panels.append(lambda *given: state_line(*given, name=state))
+    return panels
+
+
+def total_lines(training: Training, ax: Axes, label: str, style: Style) -> Axes:
+    """The total loss."""
+    return _line(training, "total_loss", ax, label, style, "total loss")
+
+
+def loss_lines(training: Training, ax: Axes, label: str, style: Style) -> Axes:
+    """The total loss and its parts, on a logarithmic scale."""
+    total_lines(training, ax, "total", {"color": INK})
+    parts = training.loss_columns
+    for name, part in zip(parts, _styles(len(parts)), strict=True):
+        _line(training, name, ax, name.removeprefix("loss_").replace("_", " "), part, "loss")
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.legend(**_ABOVE, ncols=3, columnspacing=1.0)
+    return ax
+
+
+def ap_points(training: Training, ax: Axes, label: str, style: Style) -> Axes:
+    """APs of evaluations while it trained; the second kind of AP has hollow points."""
+    kinds = training.ap_columns[:2]
+    for name, face in zip(kinds, (style["color"], "white"), strict=False):
+        rows = training.frame.dropna(subset=[name])
+        points = {"marker": "o", "markersize": 3, "markerfacecolor": face}
+        ax.plot(rows["step"], rows[name], **style, **points, label=f"{label}, {name}")
+    names = [name.removesuffix("AP").strip("_/ ") for name in kinds]
+    said = f" (filled: {names[0]}, hollow: {names[1]})" if len(names) > 1 else ""
+    return _steps(ax, f"AP{said}" if said or not kinds else kinds[0])
+
+
+def state_line(training: Training, ax: Axes, label: str, style: Style, *, name: str) -> Axes:
+    """A value of every moment, such as the gate noise."""
+    return _line(training, name, ax, label, style, STATES[name])
+
+
+def keep_lines(training: Training, ax: Axes, title: str) -> Axes:
+    """Share of tokens that each block kept, early blocks light; dots at the end are the targets."""
+    moving = _moving(training)
+    colours = mpl.colormaps["viridis_r"](np.linspace(0.12, 1, max(len(moving), 2)))
+    last = training.frame["step"].max()
+    for block, colour in zip(moving, colours, strict=False):
+        rows = training.frame.dropna(subset=[f"keep_ratio_{block}"])
+        ax.plot(rows["step"], rows[f"keep_ratio_{block}"], color=colour, lw=0.9, label=f"{block}")
+        if training.targets:
+            level = training.targets[block - 1]
+            ax.plot([last], [level], "o", color=colour, markersize=3.5, clip_on=False)
+    _steps(ax, "share of tokens kept")
+    ax.set_ylim(0, 1.03)
+    ax.set_title(f"{title}: blocks", pad=14)
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    small = {"fontsize": "x-small", "handlelength": 0.8, "columnspacing": 0.6, "handletextpad": 0.3}
+    ax.legend(**_ABOVE, ncols=max(len(moving), 1), **small)
+    return ax
+
+
+def _moving(training: Training) -> list[int]:
+    """Blocks, from 1, that ever kept less than everything."""
+    columns = training.keep_columns
+    return [block for block, name in enumerate(columns, 1) if (training.frame[name] < 1).any()]
+
+
+def _line(training: Training, name: str, ax: Axes, label: str, style: Style, ylabel: str) -> Axes:
+    if name in training.frame:
+        rows = training.frame.dropna(subset=[name])
+        ax.plot(rows["step"], rows[name], **style, lw=0.9, label=label)
+    return _steps(ax, ylabel)
+
+
+def _steps(ax: Axes, ylabel: str) -> Axes:
+    ax.set(xlabel="training step", ylabel=ylabel)
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    ax.grid(axis="y")
+    return ax
+
+
+def _styles(count: int) -> list[Style]:
+    """Colour and dashes of so many lines, all different up to 18."""
+    turns = (divmod(index, len(COLOURS)) for index in range(count))
+    return [{"color": COLOURS[at], "linestyle": DASHES[turn % 3]} for turn, at in turns]
+
+
+FIGURES: dict[str, Entry] = {
+    "curves": Entry("losses, AP, gate noise and keep ratios while training", curves, "trainings")
+}

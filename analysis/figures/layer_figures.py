@@ -1,0 +1,101 @@
+"""Figures over layers: keep ratios, steps from a block to the next, how long tokens stay.
+
+As `analysis.figures.figures`: data in, drawn on the given Axes, the Axes out; frames come from
+`analysis.numbers.usage` and `analysis.numbers.lifetimes`, whose docstrings define every number drawn here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from analysis.figures.figures import LATER, NEVER, NEXT
+from analysis.figures.insight_figures import INK, legend_above, percent_axis, spread
+
+STEP_COLOURS = {"stay": "#e3e7ed", "drop": "#ffb000", "return": LATER, "away": "#aab3c0"}
+STEP_NAMES = {
+    "stay": "used in both",
+    "drop": "dropped",
+    "return": "returned",
+    "away": "pruned in both",
+}
+
+
+def keep_bands(frame: pd.DataFrame, ax: Axes) -> Axes:
+    """Keep ratio of every block against its target (`metrics.keep_frame`): dots for all tokens pooled,
+    bars for 5 % to 95 % of the single images with a tick at their mean."""
+    ax.vlines(frame["block"], frame["low"], frame["high"], color=LATER, alpha=0.45, lw=5)
+    ax.plot(frame["block"], frame["mean"], "_", color=NEXT, markersize=7, label="mean of images")
+    ax.plot(frame["block"], frame["pooled"], "o", color=NEXT, markersize=3, label="all tokens")
+    if frame["target"].notna().any():
+        style = {"color": INK, "lw": 0.7, "ls": "--", "drawstyle": "steps-mid", "zorder": 1}
+        ax.plot(frame["block"], frame["target"], label="target", **style)
+    ax.set(xlabel="block", ylabel="share of tokens kept", ylim=(0, 1.03), xticks=frame["block"])
+    percent_axis(ax)
+    legend_above(ax)
+    return ax
+
+
+def transition_bars(frame: pd.DataFrame, ax: Axes) -> Axes:
+    """What all tokens do between a block and the next (`lifetimes.transition_frame`), stacked to one;
+    the two rates of change are lines."""
+    bottom = np.zeros(len(frame))
+    places = frame["block"] + 1
+    for name in ("stay", "drop", "return", "away"):
+        share = frame[f"{name}_share"].to_numpy()
+        style = {"color": STEP_COLOURS[name], "label": STEP_NAMES[name], "width": 0.86}
+        ax.bar(places, share, bottom=bottom, **style)
+        bottom += share
+    ax.set(xlabel="from the block before to block", ylabel="share of all tokens", ylim=(0, 1))
+    ax.set_xticks(places)
+    percent_axis(ax)
+    legend_above(ax, columns=4)
+    return ax
+
+
+def rate_lines(frame: pd.DataFrame, ax: Axes) -> Axes:
+    """The off-diagonal of the transition matrix per step: P(pruned | used), P(used | pruned)."""
+    places = frame["block"] + 1
+    style = {"marker": "o", "markersize": 2.5}
+    label = "a used token is dropped"
+    ax.plot(places, frame["drop_of_used"], color="#ffb000", label=label, **style)
+    label = "a pruned token returns"
+    ax.plot(places, frame["return_of_pruned"], color=NEXT, label=label, **style)
+    ax.set(xlabel="from the block before to block", ylabel="rate", ylim=(0, 1.03))
+    ax.set_xticks(places)
+    percent_axis(ax)
+    legend_above(ax, columns=2)
+    return ax
+
+
+def spell_bars(frame: pd.DataFrame, ax: Axes) -> Axes:
+    """How long unbroken spells last (`lifetimes.life_frame`); each kind adds up to one."""
+    kinds = {
+        "used": (NEXT, "used"),
+        "pruned_ended": (LATER, "pruned, then returned"),
+        "pruned_last": ("#aab3c0", "pruned to the end"),
+    }
+    for shift, (name, (colour, label)) in zip(spread(3, 0.84), kinds.items(), strict=True):
+        style = {"width": 0.27, "color": colour, "label": label}
+        ax.bar(frame["length"] + shift, frame[f"{name}_share"].fillna(0), **style)
+    ax.set(xlabel="layers without a break", ylabel="share of spells", xticks=frame["length"])
+    ax.margins(y=0.08)
+    percent_axis(ax)
+    legend_above(ax)
+    return ax
+
+
+def return_bars(frame: pd.DataFrame, ax: Axes) -> Axes:
+    """Tokens by how often they returned (`lifetimes.return_frame`); those that no layer pruned are
+    the light part."""
+    total = max(frame["tokens"].sum(), 1)
+    pruned = frame["pruned"] / total
+    ax.bar(frame["returns"], pruned, color=LATER, width=0.8, label="pruned in some layer")
+    never = {"bottom": pruned, "color": NEVER, "width": 0.8, "label": "never pruned"}
+    ax.bar(frame["returns"], frame["share"] - pruned, **never)
+    ax.set(xlabel="returns of a token", ylabel="share of all tokens", xticks=frame["returns"])
+    ax.set_ylim(0, 1.08 * max(frame["share"].max(), 1e-3))
+    percent_axis(ax)
+    legend_above(ax, columns=2)
+    return ax

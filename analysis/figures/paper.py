@@ -1,0 +1,307 @@
+"""The paper's figures from runs and results: each joins metrics and figures into products.
+
+A function's docstring is the definition that the sheet prints beside the figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.figures import averages, figures
+from analysis.figures.output import (
+    LEGEND,
+    SCALE,
+    TITLE,
+    WIDTH,
+    Product,
+    RenderError,
+    chosen,
+    figsize,
+    file_name,
+    token_table,
+)
+from analysis.numbers import usage as metrics
+from analysis.numbers.run_counts import Census, census
+from analysis.paper import claims
+from analysis.paper.measurements import Sources
+from analysis.sources import benchmarks, evaluations, labels
+from svit.core.types import ImageId, TokenGrid
+from svit.runs.run import Run
+
+LEGEND_COLUMNS = 3
+
+
+def heatmap(run: Run, options: argparse.Namespace) -> Iterator[Product]:
+    """Detections beside the usage map over the picture, an image each (paper Figs. 1 and 4).
+
+    Usage of a token: number of layers that used it. Colours run from the number of layers that never
+    prune to the number of all layers, or as `--crop` says (the authors drew 7 to 12).
+    """
+    limits = colour_limits(run, options)
+    for image_id in chosen(run, options):
+        trace, image = run.trace(image_id), run.picture(image_id)
+        usage = metrics.usage(trace)
+        figure = Figure(figsize=figsize(trace.grid.image_hw, columns=2, extra=SCALE))
+        left, right = figure.subplots(1, 2)
+        _detections(run, image_id, trace.grid, image, left, threshold=options.score)
+        style = {"limits": limits, "image": image, "alpha": options.alpha}
+        figures.usage_heatmap(usage, trace.grid, right, **style)
+        table = token_table(trace.grid, {"usage": usage})
+        yield Product(f"heatmap-{file_name(image_id)}", figure, table)
+
+
+def layers(run: Run, options: argparse.Namespace) -> Iterator[Product]:
+    """Used, pruned and later reactivated tokens of every gated layer (paper Fig. 5b, all layers).
+
+    Used tokens show the picture. Of the pruned ones those are cyan that a later layer uses again, the
+    others white. The percentage is kept valid tokens / valid tokens of this image.
+    """
+    shown = metrics.gated_layers(run.layers, run.targets)
+    for image_id in chosen(run, options):
+        trace, image = run.trace(image_id), run.picture(image_id)
+        states, ratios = metrics.layer_states(trace), metrics.keep_ratios(trace)
+        figure, cells = _strip(trace.grid, 1 + len(shown))
+        wanted = {"threshold": options.score, "tags": False}
+        _detections(run, image_id, trace.grid, image, cells[0], **wanted)
+        cells[0].set_title("detections")
+        style = {"layers": shown, "ratios": ratios, "image": image}
+        figures.layer_strip(states, trace.grid, cells[1:], **style)
+        yield Product(f"layers-{file_name(image_id)}", figure, _state_table(trace.grid, states))
+
+
+def overlay(run: Run, options: argparse.Namespace) -> Iterator[Product]:
+    """Reactivated tokens of one middle layer beside the detections (paper Fig. 5b).
+
+    Cyan tokens are pruned in this block and used in a later one, white ones are not used again, used
+    ones show the picture. `--block` chooses the block; else the middle one of those that prune.
+    """
+    layer = _block(run, options)
+    for image_id in chosen(run, options):
+        trace, image = run.trace(image_id), run.picture(image_id)
+        states, ratios = metrics.layer_states(trace), metrics.keep_ratios(trace)
+        figure, cells = _strip(trace.grid, 2)
+        _detections(run, image_id, trace.grid, image, cells[0], threshold=options.score)
+        cells[0].set_title("detections")
+        style = {"image": image, "ratio": ratios[layer]}
+        figures.layer_tokens(states, layer, trace.grid, cells[1], **style)
+        maps = {name: getattr(states, name)[layer] for name in ("used", "later", "next", "never")}
+        table = token_table(trace.grid, maps)
+        yield Product(f"overlay-block{layer + 1}-{file_name(image_id)}", figure, table)
+
+
+def reactivation(runs: Sequence[Run], options: argparse.Namespace) -> Iterator[Product]:
+    """Pruned tokens of each block and what becomes of them, over all images (paper Fig. 5a).
+
+    Pooled over valid tokens of all images. Reactivated later (wide, cyan) and never used again (grey)
+    add up to the pruned tokens; those used in the very next layer are part of the reactivated ones and
+    drawn inside them. Left as shares of all valid tokens, right of the pruned ones. Several runs stand
+    below each other, never averaged.
+    """
+    frames = [census(run).reactivation() for run in runs]
+    heights = [2.4 if frame["pruned"].any() else 0.3 for frame in frames]
+    if max(heights) < 1:
+        raise RenderError(f"{_paths(runs)}: no layer prunes a token, so nothing can be reactivated")
+    figure = Figure(figsize=(WIDTH, sum(heights)))
+    rows = figure.subfigures(len(runs), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for row, run, frame in zip(rows, runs, frames, strict=True):
+        name = f"{labels.label(run)}: " if len(runs) > 1 else ""
+        row.suptitle(name + _reactivated(frame), ha="left", x=0.01)
+        if frame["pruned"].any():
+            left, right = row.subplots(1, 2)
+            figures.reactivation_bars(frame, left, of="all")
+            figures.reactivation_bars(frame, right, of="pruned")
+    yield Product("reactivation", figure, labels.labelled(runs, frames))
+
+
+def _reactivated(frame: pd.DataFrame) -> str:
+    if not frame["pruned"].any():
+        return "no layer prunes a token"
+    if not frame["later"].any():
+        return "no pruned token is used again"
+    return f"{metrics.immediate_share(frame):.0%} of all reactivations come in the very next layer"
+
+
+def usage_map(runs: Sequence[Run], options: argparse.Namespace) -> Iterator[Product]:
+    """Token usage averaged over all images (paper Fig. 6).
+
+    Each image's usage map is cut to its valid tokens (padding removed first), resampled to `--shape`
+    (default 50x80) bilinearly between token centres with repeated edges, without keeping its aspect
+    ratio, then averaged with equal weight. Colours as in the heatmap. Several runs stand side by side,
+    never averaged, and must have the same number of layers.
+    """
+    depths = {run.layers for run in runs}
+    if len(depths) > 1:
+        raise RenderError(f"{_paths(runs)} have {sorted(depths)} layers: draw them one by one")
+    limits = colour_limits(runs[0], options)
+    counts = [census(run) for run in runs]
+    figure, axes = _map_cells(options.shape, len(runs))
+    maps = [counted.mean_usage(options.shape) for counted in counts]
+    for ax, run, counted, values in zip(axes, runs, counts, maps, strict=True):
+        averages.mean_map(values, ax, limits=limits, colorbar=ax is axes[-1])  # one for all
+        ax.set_title(f"{labels.label(run)}\n{_described(counted, values)}")
+    yield Product("usage-map", figure, labels.labelled(runs, [_cells(values) for values in maps]))
+
+
+def _map_cells(shape: tuple[int, int], count: int) -> tuple[Figure, list[Axes]]:
+    """A figure of so many maps, two in a row, with room for a scale beside the last."""
+    columns, rows = min(count, 2), math.ceil(count / 2)
+    width, height = figsize(shape, 2, rows, extra=SCALE, above=2 * TITLE)
+    figure = Figure(figsize=(width if columns > 1 else (width + SCALE) / 2, height))
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for empty in axes[count:]:
+        empty.set_axis_off()
+    return figure, axes[:count]
+
+
+def _described(counted: Census, values: np.ndarray) -> str:
+    shares = [f"{share:.0%} {name}" for name, share in counted.orientations().items() if share]
+    span = f"{values.min():.2f} to {values.max():.2f}"
+    return f"{counted.images} images ({', '.join(shares)}), {span} layers"
+
+
+def _cells(values: np.ndarray) -> pd.DataFrame:
+    rows, columns = np.indices(values.shape).reshape(2, -1)
+    return pd.DataFrame({"row": rows, "column": columns, "usage": values.ravel()})
+
+
+def tradeoff(sources: Sources, options: argparse.Namespace) -> Iterator[Product]:
+    """AP against base keep ratio, compute and measured speed, from evaluations (paper Fig. 7).
+
+    Base keep ratio: target share of kept tokens in the first stage that prunes (the paper calls it
+    pruning rate; the later stages are its square and cube). Compute: backbone MACs by the ledger, mean
+    over images. Error bars: 95 % bootstrap interval over images. The star is the dense model. All
+    results are of the same images and of models with their own masks; `controls` has the others.
+    Beside results on COCO the speeds and APs that the paper prints for DeiT and SViT (Table 5) have a
+    panel of their own; it prints no numbers for the other ratios. Speed has a figure of its own where
+    `svit benchmark` timed presets that were evaluated: images a second, median and quartiles over
+    rounds, a panel for each benchmark, part, size and machine.
+    """
+    results = evaluations.own_masks(sources.evaluations)
+    if not results:
+        raise RenderError(
+            "no result is of a model with its own masks; evaluate without --intervene"
+        )
+    evaluations.same_data(results)
+    frame = evaluations.rate_frame(results)
+    published = all(one.facts.data.startswith("COCO") for one in results)
+    costs = {"base_ratio": "base keep ratio", "gmacs_backbone": "GMACs of the backbone"}
+    timed = benchmarks.speed_frames(results, sources.speeds)
+    for kind in ("box", "mask"):
+        figure, axes = _tradeoff_axes(3 if published else 2, lines=frame["series"].nunique())
+        for ax, (x, label) in zip(axes, costs.items(), strict=False):
+            _tradeoff(frame, ax, kind, x, label)
+        if published:
+            points = claims.printed_tradeoff(kind)
+            averages.reference_points(points, axes[2], x="fps", y="ap")
+            axes[2].set(xlabel="images a second, A100 (paper)", ylabel=f"{kind} AP (paper)")
+        _legend_below(figure, axes)
+        yield Product(f"tradeoff-{kind}", figure, frame)
+        if timed:
+            yield _timed(timed, kind)
+
+
+def _tradeoff_axes(columns: int, rows: int = 1, lines: int = 1) -> tuple[Figure, list[Axes]]:
+    """Panels over room for one legend of so many lines."""
+    foot = 0.2 + 0.15 * math.ceil(lines / LEGEND_COLUMNS)
+    figure = Figure(figsize=(WIDTH, 2.2 * rows + foot))
+    body, _ = figure.subfigures(2, 1, height_ratios=[2.2 * rows, foot])
+    return figure, list(body.subplots(rows, columns, squeeze=False).flat)
+
+
+def _legend_below(figure: Figure, axes: Sequence[Axes]) -> None:
+    entries: dict[str, Any] = {}
+    for ax in axes:
+        handles, labels = ax.get_legend_handles_labels()
+        entries |= dict(zip(labels, handles, strict=True))
+    figure.subfigs[1].legend(entries.values(), entries.keys(), loc="center", ncols=LEGEND_COLUMNS)
+
+
+def _tradeoff(frame: pd.DataFrame, ax: Axes, kind: str, x: str, label: str, **style) -> None:
+    names = (label, f"{kind} AP")
+    averages.tradeoff(frame, ax, x=x, y=f"{kind}_ap", labels=names, half=f"{kind}_half", **style)
+
+
+def _timed(timed: dict[str, pd.DataFrame], kind: str) -> Product:
+    """AP against measured speed, a panel a condition; dense models keep their star."""
+    ends = {"slow": "low", "fast": "high"}
+    parts = [
+        frame.rename(columns=ends).assign(condition=condition) for condition, frame in timed.items()
+    ]
+    columns = min(len(parts), 2)
+    lines = len({name for part in parts for name in part["series"]})
+    figure, axes = _tradeoff_axes(columns, math.ceil(len(parts) / columns), lines)
+    for ax, part in zip(axes, parts, strict=False):
+        label = "images a second, measured"
+        _tradeoff(part, ax, kind, "images_per_second", label, ends=("low", "high"))
+        ax.set_title(textwrap.fill(part["condition"].iloc[0], 120 // columns))
+    for empty in axes[len(parts) :]:
+        empty.set_axis_off()
+    _legend_below(figure, axes)
+    return Product(f"tradeoff-speed-{kind}", figure, pd.concat(parts, ignore_index=True))
+
+
+def colour_limits(run: Run, options: argparse.Namespace) -> tuple[int, int]:
+    """Ends of the colour scale of usage: `--crop`, or what is possible.
+
+    Raises:
+        RenderError: the crop lies outside of what is possible.
+    """
+    if options.crop is None:
+        return metrics.usage_limits(run.layers, run.targets)
+    low, high = options.crop
+    if not 0 <= low < high <= run.layers:
+        raise RenderError(f"--crop: expected 0 <= LOW < HIGH <= {run.layers}, found {low} {high}")
+    return low, high
+
+
+def _block(run: Run, options: argparse.Namespace) -> int:
+    """The zero-based layer to draw."""
+    gated = metrics.gated_layers(run.layers, run.targets)
+    layer = gated[len(gated) // 2] if options.block is None else options.block - 1
+    if not 0 <= layer < run.layers:
+        raise RenderError(f"--block: expected 1 to {run.layers}, found {options.block}")
+    return layer
+
+
+def _paths(runs: Sequence[Run]) -> str:
+    return ", ".join(str(run.path) for run in runs)
+
+
+def _detections(
+    run: Run, image_id: ImageId, grid: TokenGrid, image: np.ndarray | None, ax: Axes, **style
+) -> None:
+    """The picture, and what was found in it if that was recorded."""
+    figures.picture(image, grid, ax)
+    found = run.detections(image_id, masks=True)
+    if found is not None:
+        figures.detections(found, ax, class_names=run.class_names, **style)
+
+
+def _strip(grid: TokenGrid, cells: int) -> tuple[Figure, list[Axes]]:
+    """A figure of so many titled pictures, in two rows from five on, over the legend of states."""
+    rows = 1 if cells < 5 else 2
+    columns = math.ceil(cells / rows)
+    size = figsize(grid.image_hw, columns, rows, above=TITLE, below=LEGEND)
+    figure = Figure(figsize=size)
+    body, foot = figure.subfigures(2, 1, height_ratios=[size[1] - LEGEND, LEGEND])
+    axes = list(body.subplots(rows, columns, squeeze=False).flat)
+    for empty in axes[cells:]:
+        empty.set_axis_off()
+    figures.state_legend(foot.subplots())
+    return figure, axes[:cells]
+
+
+def _state_table(grid: TokenGrid, states: metrics.LayerStates) -> pd.DataFrame:
+    """One row a valid token: row, column, box, and its state in every block."""
+    names = np.full(states.used.shape, "used", dtype=object)
+    names[states.never], names[states.later], names[states.next] = "never", "later", "next"
+    return token_table(grid, {f"block_{layer + 1}": plane for layer, plane in enumerate(names)})

@@ -1,0 +1,1 @@
+"""Numbers about recorded tokens: arrays and frames in, frames out."""

@@ -1,0 +1,249 @@
+"""Two runs on the same images: where they use the same tokens, and how far their numbers differ.
+
+Runs with other images, grids or layers are refused: a difference would mix causes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+import pandas as pd
+
+from analysis.numbers.matching import match
+from analysis.numbers.usage import gated_layers, keep_ratios, resample, usage, valid_keep
+from svit.core.statistics import Interval, bootstrap
+from svit.core.types import ImageId, TokenTrace
+from svit.runs.run import Run
+
+Pair = tuple[TokenTrace, TokenTrace]
+Part = TypeVar("Part")
+
+
+class MismatchError(ValueError):
+    """The two runs cannot be compared; the message says why."""
+
+
+def check_pair(first: Run, second: Run) -> None:
+    """Refuses two runs that did not see the same images with as many layers.
+
+    Raises:
+        MismatchError: they did not, or recorded nothing.
+    """
+    names = f"{first.path} and {second.path}"
+    if not len(first) or not len(second):
+        raise MismatchError(f"{names}: a run without images cannot be compared; record it first")
+    if first.layers != second.layers:
+        raise MismatchError(
+            f"{names} have {first.layers} and {second.layers} layers; compare models of equal depth"
+        )
+    here, there = set(first.image_ids), set(second.image_ids)
+    if here != there:
+        raise MismatchError(
+            f"{names} saw other images: {len(here & there)} of both, {len(here - there)} only in "
+            f"the first, {len(there - here)} only in the second; record both on the same images"
+        )
+
+
+def check_classes(first: Run, second: Run) -> None:
+    """Refuses runs whose labels mean other things; a run that names no classes is trusted.
+
+    Raises:
+        MismatchError: both name their classes, and differ.
+    """
+    here, there = first.class_names, second.class_names
+    if here and there and here != there:
+        at = next((i for i, pair in enumerate(zip(here, there)) if pair[0] != pair[1]), None)
+        differ = (
+            f"{len(here)} and {len(there)}" if at is None else f"{here[at]!r} and {there[at]!r}"
+        )
+        raise MismatchError(
+            f"{first.path} and {second.path} have other categories ({differ}): what one finds is not "
+            "what the other looks for; compare models of the same data set"
+        )
+
+
+def pairs(first: Run, second: Run) -> Iterator[Pair]:
+    """The traces of both runs, image by image in the order of the first; refuses as `check_pair`.
+
+    Raises:
+        MismatchError: also when an image has another grid.
+    """
+    check_pair(first, second)
+    others = in_order(first, second, lambda: second.iter_traces(scores=False), second.trace)
+    for one, other in zip(first.iter_traces(scores=False), others, strict=True):
+        _check_grids(first, second, one, other)
+        yield one, other
+
+
+def in_order(
+    first: Run,
+    second: Run,
+    streamed: Callable[[], Iterator[Part]],
+    single: Callable[[ImageId], Part],
+) -> Iterator[Part]:
+    """A part of the second run in the order of the first's images: streamed where both have one order,
+    else looked up image by image, which is slower."""
+    same = first.image_ids == second.image_ids
+    return streamed() if same else map(single, first.image_ids)
+
+
+def pair(first: Run, second: Run, image_id: ImageId) -> Pair:
+    """Both traces of one image.
+
+    Raises:
+        MismatchError: their grids differ.
+        KeyError: a run has no such image.
+    """
+    one, other = first.trace(image_id), second.trace(image_id)
+    _check_grids(first, second, one, other)
+    return one, other
+
+
+def _check_grids(first: Run, second: Run, one: TokenTrace, other: TokenTrace) -> None:
+    if one.grid != other.grid:
+        raise MismatchError(
+            f"image {one.image_id!r} has {_grid(one)} in {first.path} and {_grid(other)} in "
+            f"{second.path}; record both with the same sizes"
+        )
+
+
+def _grid(trace: TokenTrace) -> str:
+    (rows, columns), (height, width) = trace.grid.grid_hw, trace.grid.resized_hw
+    return f"{rows}x{columns} tokens of {trace.grid.patch} pixels on {height}x{width}"
+
+
+def agreement_frame(traces: Iterable[Pair]) -> pd.DataFrame:
+    """Overlap of the active sets of two runs per layer, over the valid tokens of all images.
+
+    Columns: layer, block; tokens; first, second = tokens each uses; both = used by both; `iou` =
+    both / (first + second - both), 1 where neither uses a token; `chance` = the same formula when
+    `both` is what masks with the same counts in every image share on average if placed at random
+    (first · second / tokens, summed over images); `excess` = (iou - chance) / (1 - chance): 0 is
+    chance, 1 the same tokens, NaN where chance is 1. No pairs give an empty frame.
+
+    Raises:
+        ValueError: pairs differ in their number of layers.
+    """
+    totals: np.ndarray | None = None
+    for one, other in traces:
+        a, b = valid_keep(one), valid_keep(other)
+        first, second, both = (part.sum(axis=(1, 2)) for part in (a, b, a & b))
+        tokens = np.full(len(a), a[0].size)
+        counts = np.stack([tokens, first, second, both, first * second / tokens])
+        if totals is not None and totals.shape != counts.shape:
+            raise ValueError(f"expected {totals.shape[1]} layers, found {one.layers}")
+        totals = counts if totals is None else totals + counts
+    totals = np.zeros((5, 0)) if totals is None else totals
+    names = ("tokens", "first", "second", "both")
+    frame = pd.DataFrame({name: row.astype(int) for name, row in zip(names, totals)})
+    frame = frame.rename_axis("layer").reset_index()
+    frame.insert(1, "block", frame["layer"] + 1)
+    used = totals[1] + totals[2]
+    frame["iou"], frame["chance"] = (_iou(shared, used) for shared in totals[3:])
+    room = (1 - frame["chance"]).where(frame["chance"] < 1 - 1e-12)
+    frame["excess"] = (frame["iou"] - frame["chance"]) / room
+    return frame
+
+
+def _iou(both: np.ndarray, used: np.ndarray) -> np.ndarray:
+    union = used - both
+    return np.where(union > 0, both / np.where(union > 0, union, 1), 1.0)
+
+
+def usage_difference(one: TokenTrace, other: TokenTrace) -> np.ndarray:
+    """Layers that use each valid token in the first run minus in the second.
+
+    Returns: int64 (valid rows, valid columns) in -layers..layers.
+    """
+    return usage(one) - usage(other)
+
+
+def mean_difference(traces: Iterable[Pair], shape: tuple[int, int] = (50, 80)) -> np.ndarray:
+    """`usage_difference` averaged over images, each resampled as `metrics.mean_usage` does.
+
+    Returns: float64 of `shape`; NaN without pairs.
+    """
+    total, images = np.zeros(shape), 0
+    for one, other in traces:
+        total += resample(usage_difference(one, other), shape)
+        images += 1
+    return total / images if images else np.full(shape, np.nan)
+
+
+def delta_frame(
+    first: Run,
+    second: Run,
+    targets: Sequence[float] = (),
+    **rule,
+) -> pd.DataFrame:
+    """One row an image, first minus second (refuses as `pairs` and `check_classes`).
+
+    Args:
+        targets: of the layers; which ones `keep_ratio` averages over (`metrics.gated_layers`).
+        rule: `iou`, `kind`, `score` of `matching.match`.
+
+    Returns:
+        Columns image_id and, each also as first_* and second_*: `keep_ratio` = mean over gated
+        layers of kept valid / valid tokens; `usage` = mean layers that use a valid token; `found` =
+        annotated objects found / annotated objects without crowds, NaN in an image without objects,
+        detections or annotations.
+    """
+    check_classes(first, second)
+    rows = []
+    found = zip(_found_shares(first, first, rule), _found_shares(first, second, rule), strict=True)
+    for traces, shares in zip(pairs(first, second), found, strict=True):
+        row: dict = {"image_id": traces[0].image_id}
+        for name, trace, share in zip(("first", "second"), traces, shares, strict=True):
+            ratios = keep_ratios(trace)
+            gated = gated_layers(trace.layers, targets)
+            row[f"{name}_keep_ratio"] = float(ratios[gated].mean())
+            row[f"{name}_usage"] = float(ratios.sum())
+            row[f"{name}_found"] = share
+        rows.append(row)
+    frame = pd.DataFrame(rows)
+    for name in DELTAS:
+        frame[name] = frame[f"first_{name}"] - frame[f"second_{name}"]
+    return frame
+
+
+DELTAS = ("keep_ratio", "usage", "found")
+
+
+def _found_shares(first: Run, run: Run, rule: dict) -> Iterator[float]:
+    """Column `found` of `delta_frame` for a run, in the order of the first's images."""
+    masks = rule.get("kind") == "mask"
+    detections = in_order(
+        first, run, lambda: run.iter_detections(masks), lambda one: run.detections(one, masks)
+    )
+    targets = in_order(first, run, run.iter_targets, run.target)
+    for found, target in zip(detections, targets, strict=True):
+        if found is None or target is None or target.crowd.all():
+            yield float("nan")
+        else:
+            hits = match(found, target, **rule).detection[~target.crowd]
+            yield float((hits >= 0).mean())
+
+
+def paired_interval(deltas: pd.Series, draws: int = 2000, seed: int = 0) -> Interval:
+    """Mean of per-image differences with its 95 % percentile bootstrap interval over images.
+
+    Images without a difference (NaN) are left out; without any, all is NaN.
+    """
+    values = deltas.dropna().to_numpy(float)
+    if not len(values):
+        return Interval(float("nan"), float("nan"), float("nan"), 0)
+    return bootstrap(
+        lambda weights: float(weights @ values) / len(values), len(values), draws, seed
+    )
+
+
+def delta_table(frame: pd.DataFrame, draws: int = 2000, seed: int = 0) -> pd.DataFrame:
+    """From `delta_frame`: quantity, images with a difference, mean, low, high (`paired_interval`)."""
+    rows = []
+    for name in DELTAS:
+        interval = paired_interval(frame[name], draws, seed)
+        row = {"quantity": name, "images": int(frame[name].notna().sum()), "mean": interval.value}
+        rows.append(row | {"low": interval.low, "high": interval.high})
+    return pd.DataFrame(rows)

@@ -1,0 +1,336 @@
+"""Two to four runs on the same image: where their tokens agree, which objects each finds, what each costs.
+
+The first run is the reference: the others gain or lose tokens and objects against it. Runs that differ
+in framework or in how masks were decided are set side by side under their own names, never pooled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.numbers import budget
+from analysis.numbers.agreement import MismatchError, pair, paired_interval
+from analysis.numbers.matching import Matches, match
+from analysis.numbers.usage import gated_layers, keep_ratios, layer_states, valid_keep
+from svit.core.config import Config, ConfigError, from_dict
+from svit.core.coverage import Truth
+from svit.core.macs import FORMULAS
+from svit.core.types import Detections, ImageId, TokenTrace
+from svit.runs import shards
+from svit.runs.run import Run, RunError, open_run
+
+FACTS = ("method", "inference", "intervention", "framework", "seed", "weights")
+STATES = ("used", "never", "later", "next")  # the codes 0 to 3 of `lives`
+SIDES = ("neither", "first", "second", "both")  # the codes 0 to 3 of `sides`
+CHANGES = ("both", "new", "lost", "neither")
+# found by the reference, found by this run
+_CHANGE = dict(zip(((True, True), (False, True), (True, False), (False, False)), CHANGES))
+
+
+class CostError(ValueError):
+    """A run whose operations cannot be counted; the message says why."""
+
+
+def common_ids(runs: Sequence[Run]) -> list[ImageId]:
+    """Ids of the images that every run holds, sorted."""
+    return sorted(set.intersection(*(set(run.image_ids) for run in runs)))
+
+
+def partner(run: Run, paths: Iterable[Path], method: str | None = None) -> Path | None:
+    """The first readable run at other `paths` that shares an image with a run, of that method."""
+    for path in paths:
+        if path == run.path:
+            continue
+        try:
+            other = open_run(path)
+        except RunError:
+            continue
+        if method in (None, other.provenance.get("method")) and common_ids([run, other]):
+            return path
+    return None
+
+
+def fact_frame(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row a run: `FACTS` of its provenance as text, "" where it says nothing."""
+    rows = [[str(run.provenance.get(name) or "") for name in FACTS] for run in runs]
+    frame = pd.DataFrame(rows, columns=list(FACTS))
+    frame["seed"] = [str(run.provenance.get("seed", "")) for run in runs]  # 0 is a seed
+    return frame
+
+
+def differing(facts: pd.DataFrame) -> list[str]:
+    """Names of the `FACTS` in which the rows of `fact_frame` are not all equal."""
+    return [name for name in facts.columns if facts[name].nunique() > 1]
+
+
+def fact_texts(runs: Sequence[Run]) -> list[str]:
+    """What sets each run apart from the others, in words: "svit, threshold". Weights are left to the
+    provenance line, and masks as learned go without saying."""
+    facts = fact_frame(runs)
+    shown = [name for name in differing(facts) if name != "weights"]
+    texts = facts[shown].replace({"intervention": {"learned": ""}} if shown else {})
+    if "seed" in shown:
+        texts["seed"] = "seed " + texts["seed"]
+    return [", ".join(filter(None, row)) for row in texts.to_numpy().tolist()]
+
+
+def traces_of(runs: Sequence[Run], image_id: ImageId) -> list[TokenTrace]:
+    """The traces of one image, the reference's first.
+
+    Raises:
+        MismatchError: the runs have other grids for it, or other numbers of layers.
+    """
+    first, *others = runs
+    traces = [first.trace(image_id)]
+    for other in others:
+        if other.layers != first.layers:
+            raise MismatchError(
+                f"{first.path} and {other.path} have {first.layers} and {other.layers} layers; "
+                "compare models of equal depth"
+            )
+        traces.append(pair(first, other, image_id)[1])
+    return traces
+
+
+def lives(trace: TokenTrace) -> np.ndarray:
+    """What becomes of every valid token at every layer, as `STATES`: used, pruned and never used
+    again, pruned and used in a later layer but not the next, pruned and used in the next.
+
+    Returns: int8 (layers, valid rows, valid columns) in 0..3.
+    """
+    states = layer_states(trace)
+    codes = np.zeros(states.used.shape, np.int8)
+    for code, name in enumerate(STATES[1:], 1):  # next is part of later and overwrites it
+        codes[getattr(states, name)] = code
+    return codes
+
+
+def sides(one: TokenTrace, other: TokenTrace) -> np.ndarray:
+    """Which of two runs use each valid token at each layer, as `SIDES`.
+
+    Returns: int8 (layers, valid rows, valid columns) in 0..3.
+    """
+    return (valid_keep(one) + 2 * valid_keep(other).astype(np.int8)).astype(np.int8)
+
+
+def users(traces: Sequence[TokenTrace]) -> np.ndarray:
+    """How many runs use each valid token at each layer: int64 (layers, valid rows, valid columns)."""
+    return np.sum([valid_keep(trace) for trace in traces], axis=0)
+
+
+def unanimous(traces: Sequence[TokenTrace]) -> np.ndarray:
+    """Number of layers at which all runs decide alike on a valid token, all use it or none does.
+
+    Returns: int64 (valid rows, valid columns) in 0..layers.
+    """
+    count = users(traces)
+    return ((count == 0) | (count == len(traces))).sum(axis=0)
+
+
+def outcome_frame(found: Sequence[Detections], target: Truth, **rule) -> pd.DataFrame:
+    """One row a run and annotated object (no crowds), in the order of the runs.
+
+    Args:
+        found: what each run found in the image, the reference's first.
+        rule: `iou`, `kind`, `score` of `matching.match`.
+
+    Returns:
+        Columns: run (its index), object (its index in the image), label, `found`, `score` of the
+        detection that found it (NaN if missed), and `change` against the reference: "both" find it,
+        "new" (only this run), "lost" (only the reference), "neither".
+    """
+    hits = [match(one, target, **rule) for one in found]
+    objects = np.flatnonzero(~target.crowd)
+    rows = []
+    for index, (one, hit) in enumerate(zip(found, hits, strict=True)):
+        for item in objects:
+            here, before = hit.detection[item] >= 0, hits[0].detection[item] >= 0
+            rows.append(
+                {
+                    "run": index,
+                    "object": int(item),
+                    "label": int(target.labels[item]),
+                    "found": bool(here),
+                    "score": float(one.scores[hit.detection[item]]) if here else np.nan,
+                    "change": _CHANGE[bool(before), bool(here)],
+                }
+            )
+    return pd.DataFrame(rows, columns=["run", "object", "label", "found", "score", "change"])
+
+
+def extras(found: Detections, target: Truth, **rule) -> np.ndarray:
+    """Detections from the rule's score on that find no object and lie in no crowd.
+
+    Returns: their indices. `rule` as in `outcome_frame`.
+    """
+    return _unmatched(found, match(found, target, **rule), rule)
+
+
+def _unmatched(found: Detections, matches: Matches, rule: dict) -> np.ndarray:
+    wrong = (matches.target < 0) & ~matches.ignored
+    return np.flatnonzero(wrong & (found.scores >= rule.get("score", 0.0)))
+
+
+def config_of(run: Run) -> Config:
+    """The configuration in the provenance of a run.
+
+    Raises:
+        CostError: it has none, or one this version cannot read, or a method without a cost formula.
+    """
+    values = run.provenance.get("config")
+    if not isinstance(values, dict) or "backbone" not in values:
+        raise CostError(f"{run.path}: run.json holds no configuration to count operations of")
+    try:
+        config = from_dict(values)
+    except ConfigError as error:
+        raise CostError(f"{run.path}: run.json, configuration: {error}") from error
+    if config.pruning.method not in FORMULAS:
+        raise CostError(f"{run.path}: no cost formula for method {config.pruning.method!r}")
+    return config
+
+
+def cost_frame(run: Run, traces: Iterable[TokenTrace]) -> pd.DataFrame:
+    """`budget.ledger_frame` of some images of a run.
+
+    Raises:
+        CostError: see `config_of`; also if the configuration does not fit the traces.
+    """
+    config, gated = config_of(run), gated_layers(run.layers, run.targets)
+    counts = dict(zip(run.images["image_id"], run.images["detections"].fillna(0), strict=True))
+    samples = ((trace, int(counts[trace.image_id])) for trace in traces)
+    try:
+        return budget.ledger_frame(samples, config, gated)
+    except ValueError as error:
+        raise CostError(f"{run.path}: {error}") from error
+
+
+def module_costs(ledger: pd.DataFrame) -> pd.DataFrame:
+    """From `cost_frame`: module, `gmacs` = mean over images in 10^9 MACs, share of the network."""
+    table = budget.module_frame(ledger)
+    return table.assign(gmacs=table["mean"] / 1e9)[["module", "gmacs", "share"]]
+
+
+def cost_summary(ledgers: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """From run name -> `cost_frame`: run, `gmacs` of the whole network (mean over images, 10^9 MACs),
+    `change` = gmacs / gmacs of the first - 1, `saved` = mean share of the run's own dense cost."""
+    rows = [
+        {"run": name, "gmacs": ledger["total"].mean() / 1e9, "saved": ledger["saved"].mean()}
+        for name, ledger in ledgers.items()
+    ]
+    frame = pd.DataFrame(rows, columns=["run", "gmacs", "saved"])
+    frame["change"] = frame["gmacs"] / frame["gmacs"].iloc[:1].mean() - 1
+    return frame
+
+
+def deciding_layers(runs: Sequence[Run]) -> list[int]:
+    """Layers that prune by their target in at least one run; all of them where no run states one."""
+    stated = [run for run in runs if any(target < 1 for target in run.targets)]
+    if not stated:
+        return list(range(max(run.layers for run in runs)))
+    return sorted(set().union(*(gated_layers(run.layers, run.targets) for run in stated)))
+
+
+def image_frame(
+    run: Run, image_ids: Collection[ImageId], layers: Sequence[int], **rule
+) -> pd.DataFrame:
+    """One row an image of `image_ids`, in the order of the run.
+
+    Args:
+        layers: zero-based layers the keep ratio averages over (`deciding_layers`).
+        rule: `iou`, `kind`, `score` of `matching.match`.
+
+    Returns:
+        Columns: image_id; `keep_ratio` = mean over `layers` of kept valid / valid tokens; `usage` =
+        mean layers that use a valid token; `objects` annotated (no crowds); `found` of them; `extra` =
+        detections from the score on that found none; NaN where the run lacks annotations or
+        detections; `gmacs` of the whole network (10^9 MACs), NaN where they cannot be counted
+        (`CostError`).
+    """
+    masks, rows = rule.get("kind") == "mask", []
+    for trace, found, target in _samples(run, image_ids, masks):
+        ratios = keep_ratios(trace)
+        row = {
+            "image_id": trace.image_id,
+            "keep_ratio": float(ratios[list(layers)].mean()),
+            "usage": float(ratios.sum()),
+        }
+        rows.append(row | _counts(found, target, rule))
+    names = ["image_id", "keep_ratio", "usage", "objects", "found", "extra"]
+    frame = pd.DataFrame(rows, columns=names)
+    if frame.empty:
+        return frame.assign(gmacs=np.nan)
+    try:
+        traces = (trace for trace, _, _ in _samples(run, image_ids, masks))
+        frame["gmacs"] = cost_frame(run, traces)["total"] / 1e9
+    except CostError:
+        frame["gmacs"] = np.nan
+    return frame
+
+
+def _samples(
+    run: Run, image_ids: Collection[ImageId], masks: bool
+) -> Iterator[tuple[TokenTrace, Detections | None, Truth | None]]:
+    """Trace, detections and ground truth of some images in the order of the run: streamed, or looked
+    up where few are wanted (a lookup reads `shards.GROUP` images)."""
+    wanted = set(image_ids)
+    if len(wanted) * shards.GROUP < len(run):
+        for image_id in filter(wanted.__contains__, run.image_ids):
+            yield run.trace(image_id), run.detections(image_id, masks), run.target(image_id)
+        return
+    parts = run.iter_traces(scores=False), run.iter_detections(masks), run.iter_targets()
+    yield from (sample for sample in zip(*parts, strict=True) if sample[0].image_id in wanted)
+
+
+def _counts(found: Detections | None, target: Truth | None, rule: dict) -> dict[str, float]:
+    if found is None or target is None:
+        return dict.fromkeys(("objects", "found", "extra"), np.nan)
+    real = ~target.crowd
+    matches = match(found, target, **rule)
+    hit = (matches.detection[real] >= 0).sum()
+    extra = len(_unmatched(found, matches, rule))
+    return {"objects": float(real.sum()), "found": float(hit), "extra": float(extra)}
+
+
+MEASURES = ("keep_ratio", "usage", "found", "extra", "gmacs")
+
+
+def change_frame(first: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    """From two `image_frame`s: one row an image of both, `MEASURES` of the other minus the first,
+    and the first's `objects`."""
+    merged = first.merge(other, on="image_id", suffixes=("_first", "_other"))
+    frame = merged[["image_id"]].assign(objects=merged["objects_first"])
+    for name in MEASURES:
+        frame[name] = merged[f"{name}_other"] - merged[f"{name}_first"]
+    return frame
+
+
+def largest_first(changes: pd.DataFrame, name: str) -> pd.DataFrame:
+    """A `change_frame` by the size of one measure's change, unknown ones last."""
+    order = changes[name].abs().sort_values(ascending=False, kind="stable", na_position="last")
+    return changes.loc[order.index].reset_index(drop=True)
+
+
+def summary_frame(frames: Sequence[pd.DataFrame], draws: int = 2000) -> pd.DataFrame:
+    """From the `image_frame`s of several runs, the reference's first: a row a run.
+
+    Columns: `keep_ratio`, `usage`, `extra`, `gmacs` = means over images; `objects`, `found` = sums;
+    `found_share` = found / objects; for each of `MEASURES` the mean difference to the reference over
+    images and its 95 % bootstrap interval as *_change, *_low, *_high (zero for the reference itself).
+    """
+    rows = []
+    for frame in frames:
+        objects, found = frame["objects"].sum(), frame["found"].sum()
+        row = {name: frame[name].mean() for name in ("keep_ratio", "usage", "extra", "gmacs")}
+        row |= {"objects": objects, "found": found}
+        row["found_share"] = found / objects if objects else np.nan
+        changes = change_frame(frames[0], frame)
+        for name in MEASURES:
+            interval = paired_interval(changes[name], draws)
+            ends = {"change": interval.value, "low": interval.low, "high": interval.high}
+            row |= {f"{name}_{end}": value for end, value in ends.items()}
+        rows.append(row)
+    return pd.DataFrame(rows)

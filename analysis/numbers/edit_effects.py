@@ -1,0 +1,131 @@
+"""What an edit of the masks did to the detections of one picture, and how that is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+from analysis.numbers import usage
+from analysis.numbers.matching import match
+from svit.core.types import Detections, Target, TokenTrace
+
+GAINED, LOST, MISSED = "#00a08a", "#dc267f", "#ffb000"
+STATES = ("kept", "lost", "gained", "missed")
+COLUMNS = ["state", "class", "before", "after", "left", "top", "right", "bottom"]
+
+
+def change_frame(
+    before: Detections,
+    after: Detections,
+    target: Target | None,
+    class_names: Sequence[str] = (),
+    *,
+    score: float = 0.5,
+    iou: float = 0.5,
+) -> pd.DataFrame:
+    """One row an object: state, class, scores before and after (NaN: not found), and its box.
+
+    Objects are the annotated ones (no crowds), found by a detection of their class with at least the
+    score and box IoU (`matching.match`): kept (found both times), lost, gained, missed (neither time).
+    Without ground truth the detections before stand for the objects, and detections after that match
+    none are gained.
+    """
+    rule = {"iou": iou, "score": score}
+    if target is not None:
+        first, second = match(before, target, **rule), match(after, target, **rule)
+        pairs = zip(first.detection, second.detection, strict=True)
+        rows = [
+            _row(class_names, target, place, _score(before, one), _score(after, other))
+            for place, (one, other) in enumerate(pairs)
+            if not target.crowd[place]
+        ]
+        return pd.DataFrame(rows, columns=COLUMNS)
+    objects = _as_target(before[before.scores >= score])
+    shown = after[after.scores >= score]
+    found = match(shown, objects, **rule)
+    rows = [
+        _row(class_names, objects, place, float(before.scores[place]), _score(shown, other))
+        for place, other in enumerate(found.detection)
+    ]
+    fresh = np.flatnonzero(found.target < 0)
+    news = _as_target(shown)
+    rows += [_row(class_names, news, place, np.nan, float(shown.scores[place])) for place in fresh]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _as_target(found: Detections) -> Target:
+    """Detections as if they were annotated; boxes are all that is compared."""
+    return Target(found.boxes_xyxy, found.labels, np.zeros((len(found), 1, 1), bool))
+
+
+def _score(found: Detections, place: int) -> float:
+    return float(found.scores[place]) if place >= 0 else np.nan
+
+
+def _row(
+    names: Sequence[str], target: Target, place: int, before: float, after: float
+) -> tuple[object, ...]:
+    states = {(True, True): "kept", (True, False): "lost", (False, True): "gained"}
+    state = states.get((not np.isnan(before), not np.isnan(after)), "missed")
+    label = int(target.labels[place])
+    name = names[label] if label < len(names) else f"class {label}"
+    return (state, name, before, after, *target.boxes_xyxy[place].tolist())
+
+
+def ratio_frame(before: TokenTrace, after: TokenTrace, targets: Sequence[float]) -> pd.DataFrame:
+    """`metrics.image_keep_frame` of both: layer, block, ratio, target, masks ("before" or "after")."""
+    sides = {"before": before, "after": after}
+    frames = [
+        usage.image_keep_frame(trace, targets).assign(masks=name) for name, trace in sides.items()
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def kept_share(trace: TokenTrace, targets: Sequence[float]) -> float:
+    """Mean over the gated blocks of kept valid tokens / valid tokens (as `svit evaluate` reports)."""
+    gated = usage.gated_layers(trace.layers, targets)
+    return float(usage.keep_ratios(trace)[gated].mean())
+
+
+def kept_change(
+    before: TokenTrace, after: TokenTrace, targets: Sequence[float]
+) -> tuple[float, float]:
+    """`kept_share` after, and its difference to before in percentage points."""
+    share = kept_share(after, targets)
+    return share, 100 * (share - kept_share(before, targets))
+
+
+def macs_change(before: pd.Series, after: pd.Series) -> tuple[float, float]:
+    """Multiply-accumulates of all modules after, and after / before - 1."""
+    total = float(after.sum())
+    return total, total / float(before.sum()) - 1
+
+
+def token_frame(before: TokenTrace, after: TokenTrace, layer: int) -> pd.DataFrame:
+    """One row a valid token at a layer: row, column, box x0, y0, x1, y1 in source pixels, and state:
+    used, pruned, turned on (by the edits), turned off."""
+    grid = after.grid
+    was, now = (usage.valid_keep(trace)[layer].ravel() for trace in (before, after))
+    names = np.array(["pruned", "turned on", "turned off", "used"])
+    rows, columns = np.indices(grid.valid_hw).reshape(2, -1)
+    boxes = np.array([grid.token_box(*token) for token in zip(rows, columns, strict=True)])
+    sides = dict(zip(("x0", "y0", "x1", "y1"), boxes.T, strict=True))
+    state = names[now + 2 * was]
+    return pd.DataFrame({"row": rows, "column": columns, **sides, "state": state})
+
+
+def outline(
+    boxes: pd.DataFrame, ax: Axes, colour: str, style: str = "-", width: float = 1.9
+) -> Axes:
+    """Frames boxes (left, top, right, bottom in source pixels) just outside of their sides."""
+    reach = 0.008 * np.ptp(ax.get_xlim())
+    for left, top, right, bottom in boxes[["left", "top", "right", "bottom"]].to_numpy(float):
+        corner, size = (left - reach, top - reach), (right - left, bottom - top)
+        box = Rectangle(corner, *(side + 2 * reach for side in size), fill=False)
+        box.set(edgecolor=colour, linewidth=width, linestyle=style, zorder=5)
+        ax.add_patch(box)
+    return ax

@@ -1,0 +1,79 @@
+"""The images of a run as a list to search and sort."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from analysis.numbers.matching import match
+from analysis.numbers.usage import gated_layers
+from svit.core.types import ImageId
+from svit.runs.run import Run
+
+SURE = 0.5  # detections from this score on count
+ORDERS = {  # what images are sorted by -> column, whether small values come first
+    "Recorded order": ("place", True),
+    "Fewest tokens kept": ("keep_ratio", True),
+    "Most tokens kept": ("keep_ratio", False),
+    "Most missed objects": ("missed", False),
+    "Most objects": ("objects", False),
+    "Fewest objects": ("objects", True),
+}
+
+
+def image_frame(run: Run) -> pd.DataFrame:
+    """One row an image in recorded order.
+
+    Columns: image_id, file_name; place in the recording; keep_ratio = mean over gated layers of kept
+    valid / valid tokens; objects annotated, crowds included (missing without annotations); classes, a
+    tuple of the names of what is annotated or, without annotations, detected from `SURE` on.
+    """
+    frame = run.images[["image_id", "file_name", "objects"]].copy()
+    frame["place"] = np.arange(len(frame))
+    counts = run.keep_counts()
+    counts = counts[counts["layer"].isin(gated_layers(run.layers, run.targets))]
+    ratios = (counts["kept_valid"] / counts["valid"]).groupby(counts["image_id"]).mean()
+    frame["keep_ratio"] = frame["image_id"].map(ratios)
+    frame["classes"] = list(_classes(run))
+    return frame
+
+
+def _classes(run: Run) -> Iterator[tuple[str, ...]]:
+    names = run.class_names
+    for target, found in zip(run.iter_targets(), run.iter_detections(), strict=True):
+        if target is not None:
+            labels = target.labels
+        elif found is not None:
+            labels = found.labels[found.scores >= SURE]
+        else:
+            labels = np.zeros(0, int)
+        known = np.unique(labels).tolist()
+        yield tuple(names[label] if label < len(names) else f"class {label}" for label in known)
+
+
+def missed_objects(run: Run) -> dict[ImageId, int]:
+    """Image id -> annotated objects (no crowds) that no detection from `SURE` on finds at box IoU 0.5;
+    images without annotations or detections are left out."""
+    missed = {}
+    records = zip(run.images["image_id"], run.iter_targets(), run.iter_detections(), strict=True)
+    for image_id, target, found in records:
+        if target is not None and found is not None:
+            hits = match(found, target, iou=0.5, score=SURE).detection
+            missed[image_id] = int(((hits < 0) & ~target.crowd).sum())
+    return missed
+
+
+def matching(frame: pd.DataFrame, text: str) -> pd.DataFrame:
+    """The rows whose id, file name and classes together hold every word of a text, in any case."""
+    words = text.casefold().split()
+    columns = zip(frame["image_id"], frame["file_name"], frame["classes"], strict=True)
+    texts = [f"{place} {name} {' '.join(classes)}".casefold() for place, name, classes in columns]
+    return frame[[all(word in text for word in words) for text in texts]]
+
+
+def ordered(frame: pd.DataFrame, order: str) -> pd.DataFrame:
+    """The rows by a key of `ORDERS`; equal ones as recorded, those without a value last."""
+    column, ascending = ORDERS[order]
+    return frame.sort_values(column, ascending=ascending, kind="stable", na_position="last")

@@ -1,0 +1,135 @@
+"""How tokens move between used and pruned from layer to layer, and how long they stay.
+
+Only valid tokens count. A method that prunes for good never returns a token; SViT may (paper 4.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from analysis.numbers.usage import valid_keep
+from svit.core.types import TokenTrace
+
+STEPS = ("stay", "drop", "return", "away")  # used-used, used-pruned, pruned-used, pruned-pruned
+
+
+def transition_frame(traces: Iterable[TokenTrace]) -> pd.DataFrame:
+    """What tokens do between a layer and the next, pooled over images.
+
+    Columns: layer, block (the earlier of the two), counts `stay` (used in both), `drop` (used, then
+    pruned), `return` (pruned, then used), `away` (pruned in both); `tokens`, their sum; shares
+    stay_share, ... = count / tokens; the rows of the transition matrix
+    drop_of_used = drop / (stay + drop), stay_of_used = 1 - that, return_of_pruned = return / (return
+    + away), away_of_pruned = 1 - that: NaN where no token is in that state. One row fewer than
+    layers; no traces give an empty frame.
+
+    Raises:
+        ValueError: traces differ in their number of layers.
+    """
+    totals: np.ndarray | None = None
+    for trace in traces:
+        counts = _steps(valid_keep(trace))
+        if totals is not None and totals.shape != counts.shape:
+            raise ValueError(f"expected {totals.shape[1] + 1} layers, found {trace.layers}")
+        totals = counts if totals is None else totals + counts
+    totals = np.zeros((4, 0), int) if totals is None else totals
+    return with_rates(pd.DataFrame(dict(zip(STEPS, totals, strict=True))))
+
+
+def _steps(keep: np.ndarray) -> np.ndarray:
+    """Counts (4, layers - 1) of `STEPS`."""
+    now, then = keep[:-1], keep[1:]
+    steps = (now & then, now & ~then, ~now & then, ~(now | then))
+    return np.stack([step.sum(axis=(1, 2)) for step in steps])
+
+
+def with_rates(counts: pd.DataFrame) -> pd.DataFrame:
+    """Adds layer, block, tokens, shares and matrix rows to counts of `STEPS`."""
+    frame = counts.rename_axis("layer").reset_index()
+    frame.insert(1, "block", frame["layer"] + 1)
+    frame["tokens"] = frame[list(STEPS)].sum(axis=1)
+    for name in STEPS:
+        frame[f"{name}_share"] = frame[name] / frame["tokens"]
+    for state, names in (("used", ("stay", "drop")), ("pruned", ("return", "away"))):
+        total = frame[list(names)].sum(axis=1)
+        for name in names:
+            frame[f"{name}_of_{state}"] = frame[name] / total.where(total > 0)
+    return frame
+
+
+def life_frame(traces: Iterable[TokenTrace]) -> pd.DataFrame:
+    """How long tokens stay in one state without a break, pooled over images.
+
+    Columns: length in layers 1..L; counts of unbroken spells of that length: `used`; `pruned_ended`
+    by a return; `pruned_last`, which run to the last layer; and the three as shares of their own sum
+    (used_share, ...; NaN where it is zero). No traces give an empty frame.
+
+    Raises:
+        ValueError: traces differ in their number of layers.
+    """
+    names = ("used", "pruned_ended", "pruned_last")
+    totals: np.ndarray | None = None
+    for trace in traces:
+        counts = _spells(valid_keep(trace).reshape(trace.layers, -1))
+        if totals is not None and totals.shape != counts.shape:
+            raise ValueError(f"expected {totals.shape[1]} layers, found {trace.layers}")
+        totals = counts if totals is None else totals + counts
+    totals = np.zeros((3, 0), int) if totals is None else totals
+    frame = pd.DataFrame(dict(zip(names, totals, strict=True)))
+    frame.insert(0, "length", np.arange(1, len(frame) + 1))
+    for name in names:
+        total = frame[name].sum()
+        frame[f"{name}_share"] = frame[name] / (total if total else np.nan)
+    return frame
+
+
+def _spells(keep: np.ndarray) -> np.ndarray:
+    """Counts (3, layers) of spells by length: used, pruned and ended, pruned to the end.
+
+    Args:
+        keep: bool (layers, tokens).
+    """
+    layers, tokens = keep.shape
+    counts = np.zeros((3, layers + 1), int)
+    length = np.ones(tokens, int)
+    for layer in range(1, layers):
+        ends = keep[layer] != keep[layer - 1]
+        for row, state in enumerate((keep[layer - 1], ~keep[layer - 1])):
+            counts[row] += np.bincount(length[ends & state], minlength=layers + 1)
+        length = np.where(ends, 1, length + 1)
+    counts[0] += np.bincount(length[keep[-1]], minlength=layers + 1)
+    counts[2] += np.bincount(length[~keep[-1]], minlength=layers + 1)
+    return counts[:, 1:]
+
+
+def return_counts(trace: TokenTrace) -> np.ndarray:
+    """How often each valid token came back: layers that use it right after one that did not.
+
+    Returns: int64 (valid rows, valid columns).
+    """
+    keep = valid_keep(trace)
+    return (~keep[:-1] & keep[1:]).sum(axis=0)
+
+
+def return_frame(traces: Iterable[TokenTrace]) -> pd.DataFrame:
+    """Tokens by how often they returned, pooled over images.
+
+    Columns: returns 0, 1, ... up to the most seen; tokens; share = tokens / all valid tokens; pruned
+    = tokens of them that some layer pruned. No traces give an empty frame.
+    """
+    totals = np.zeros((2, 0), int)
+    for trace in traces:
+        returns, touched = return_counts(trace).ravel(), ~valid_keep(trace).all(axis=0).ravel()
+        size = max(totals.shape[1], int(returns.max()) + 1)
+        counts = np.stack(
+            [np.bincount(part, minlength=size) for part in (returns, returns[touched])]
+        )
+        counts[:, : totals.shape[1]] += totals
+        totals = counts
+    frame = pd.DataFrame({"tokens": totals[0], "pruned": totals[1]})
+    frame.insert(0, "returns", np.arange(len(frame)))
+    frame["share"] = frame["tokens"] / max(int(totals[0].sum()), 1)
+    return frame

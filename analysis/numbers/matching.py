@@ -1,0 +1,240 @@
+"""Errors of a detector beside what its tokens did: were a missed object's tokens pruned?
+
+Detections meet ground truth as in COCO's evaluation at one IoU: class by class, best score first, each
+taking the best object still free, crowds taking any number (pycocotools, `COCOeval.evaluateImg`). An
+association of pruning and missing is no cause: small objects lose more tokens and are missed more
+often; compare within a size, and with a dense run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from pycocotools import mask as coco_mask
+
+from analysis.numbers.usage import valid_keep
+from svit.core.coverage import Truth, coded_masks, object_areas, size_names, token_cover
+from svit.core.rle import CodedMasks
+from svit.core.types import Detections, TokenTrace
+
+HALF = 0.5  # an object counts as dropped at a layer that uses less of its tokens
+MAX_DETECTIONS = 100  # of a class in an image, as COCO
+FATES = ("kept", "rescued", "lost")
+
+Sample = tuple[TokenTrace, Truth, Detections]
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Which detection found which object of an image.
+
+    Attributes:
+        detection: int64 (objects,), index of the detection that found the object, or -1. Of a
+            crowd, the last one.
+        target: int64 (detections,), index of the object that the detection found, or -1.
+        ignored: bool (detections,), matched to a crowd: neither right nor wrong.
+    """
+
+    detection: np.ndarray
+    target: np.ndarray
+    ignored: np.ndarray
+
+
+def match(
+    found: Detections, target: Truth, *, iou: float = 0.5, kind: str = "box", score: float = 0.0
+) -> Matches:
+    """Matches the detections of one image as COCO does.
+
+    Args:
+        iou: least overlap; with crowds, the share of the detection inside the crowd.
+        kind: "box" or "mask".
+        score: detections below are left out (COCO leaves out none).
+
+    Raises:
+        ValueError: another kind, or masks asked for and not given.
+    """
+    if kind not in ("box", "mask"):
+        raise ValueError(f"kind: expected 'box' or 'mask', found {kind!r}")
+    if kind == "mask" and found.masks is None:
+        raise ValueError("expected detections with masks, found boxes only; match kind='box'")
+    detection, matched = np.full(len(target), -1), np.full(len(found), -1)
+    seen = _candidates(found, score)
+    real = np.argsort(target.crowd, kind="stable")  # crowds last
+    overlaps = _overlaps(found, seen, target, real, kind)
+    overlaps[found.labels[seen][:, None] != target.labels[real]] = -1
+    chosen = _greedy(overlaps, target.crowd[real], min(iou, 1 - 1e-10))
+    hits = chosen >= 0
+    matched[seen[hits]] = real[chosen[hits]]
+    detection[real[chosen[hits]]] = seen[hits]
+    ignored = np.zeros(len(found), bool)
+    ignored[matched >= 0] = target.crowd[matched[matched >= 0]]
+    return Matches(detection, matched, ignored)
+
+
+def _candidates(found: Detections, score: float) -> np.ndarray:
+    """Indices of the detections that count, best first: at most `MAX_DETECTIONS` of a class."""
+    order = np.argsort(-found.scores, kind="stable")
+    order = order[found.scores[order] >= score]
+    turn = pd.Series(found.labels[order]).groupby(found.labels[order]).cumcount().to_numpy()
+    return order[turn < MAX_DETECTIONS]
+
+
+def _overlaps(
+    found: Detections, seen: np.ndarray, target: Truth, real: np.ndarray, kind: str
+) -> np.ndarray:
+    """IoU (detections, objects) by pycocotools, which treats crowds its own way."""
+    if not len(seen) or not len(real):
+        return np.zeros((len(seen), len(real)))
+    if kind == "box":
+        sides = (_xywh(found.boxes_xyxy[seen]), _xywh(target.boxes_xyxy[real]))
+    else:
+        sides = (CodedMasks.of(found.masks[seen]).coco(), coded_masks(target)[real].coco())
+    return np.asarray(coco_mask.iou(*sides, target.crowd[real].astype(np.uint8).tolist()))
+
+
+def _xywh(boxes_xyxy: np.ndarray) -> np.ndarray:
+    boxes = boxes_xyxy.astype(float)
+    boxes[:, 2:] -= boxes[:, :2]
+    return boxes
+
+
+def _greedy(overlaps: np.ndarray, crowd: np.ndarray, least: float) -> np.ndarray:
+    """Column that each row takes, or -1: rows in order, crowds (last columns) only if no object is
+    left that fits; of equal overlaps the last column, as pycocotools."""
+    free = np.ones(overlaps.shape[1], bool)
+    chosen = np.full(len(overlaps), -1)
+    for row in np.flatnonzero((overlaps >= least).any(axis=1)):
+        values = overlaps[row]
+        for candidates in (free & ~crowd, crowd):
+            fits = np.flatnonzero(candidates & (values >= least))
+            if len(fits):
+                best = fits[values[fits] == values[fits].max()][-1]
+                chosen[row], free[best] = best, crowd[best]
+                break
+    return chosen
+
+
+def object_shares(trace: TokenTrace, target: Truth) -> np.ndarray:
+    """Share of each object's tokens used at every layer: sum over tokens of cover · used / sum of
+    cover, where cover is the share of a valid token that the object's mask covers.
+
+    Returns: float64 (objects, layers) in [0, 1]; NaN for an object with an empty mask.
+    """
+    keep = valid_keep(trace).reshape(trace.layers, -1).astype(np.float32)
+    cover = token_cover(coded_masks(target), trace.grid).reshape(len(target), keep.shape[1])
+    used = cover @ keep.T
+    total = cover.sum(axis=1, keepdims=True)
+    return np.clip(used / np.where(total > 0, total, np.nan), 0, 1, dtype=float)
+
+
+def error_frame(
+    samples: Iterable[Sample],
+    class_names: Sequence[str] = (),
+    dense: Iterable[Detections] | None = None,
+    **rule,
+) -> pd.DataFrame:
+    """One row an annotated object (no crowds): what its tokens did and whether it was found.
+
+    Args:
+        samples: trace, ground truth and detections of each image.
+        dense: detections of a dense run on the same images, in the same order.
+        rule: `iou`, `kind`, `score` of `match`.
+
+    Returns:
+        Columns: image_id, object, label, class, area, size; `found`, `score` of the detection that
+        found it (NaN if missed); `dense_found` (missing without a dense run);
+        used_1 .. used_L = `object_shares` at each block; `fate`: "kept" (never below `HALF`),
+        "rescued" (below, and at a later layer `HALF` or more again), "lost" (below, never again);
+        `dropped` = first block below `HALF`, `back` = first later block with `HALF` or more (NaN
+        without). An object with an empty mask has no shares and no fate.
+    """
+    rows: list[dict] = []
+    others = iter(dense) if dense is not None else None
+    for trace, target, found in samples:
+        hits = match(found, target, **rule).detection
+        again = None if others is None else match(next(others), target, **rule).detection
+        shares = object_shares(trace, target)
+        areas = object_areas(target)
+        for index in np.flatnonzero(~target.crowd):
+            label, hit = int(target.labels[index]), int(hits[index])
+            row = {
+                "image_id": trace.image_id,
+                "object": int(index),
+                "label": label,
+                "class": class_names[label] if label < len(class_names) else f"class {label}",
+                "area": float(areas[index]),
+                "size": str(size_names(areas[index])),
+                "found": hit >= 0,
+                "score": float(found.scores[hit]) if hit >= 0 else np.nan,
+                "dense_found": pd.NA if again is None else bool(again[index] >= 0),
+                **fate(shares[index]),
+            }
+            rows.append(row | {f"used_{i}": s for i, s in enumerate(shares[index].tolist(), 1)})
+    return pd.DataFrame(rows).astype({"dense_found": "boolean"}) if rows else _no_errors()
+
+
+def _no_errors() -> pd.DataFrame:
+    names = ["image_id", "object", "label", "class", "area", "size", "found", "score"]
+    return pd.DataFrame(columns=[*names, "dense_found", "fate", "dropped", "back"])
+
+
+def fate(shares: np.ndarray) -> dict[str, object]:
+    """`fate`, `dropped` and `back` of `error_frame` from one object's shares (layers,)."""
+    if np.isnan(shares).any():
+        return {"fate": None, "dropped": np.nan, "back": np.nan}
+    under = shares < HALF
+    if not under.any():
+        return {"fate": "kept", "dropped": np.nan, "back": np.nan}
+    first = int(under.argmax())
+    later = np.flatnonzero(~under[first:])
+    back = first + int(later[0]) + 1 if len(later) else np.nan
+    return {"fate": "rescued" if len(later) else "lost", "dropped": first + 1, "back": back}
+
+
+def fate_frame(errors: pd.DataFrame, by: str = "size") -> pd.DataFrame:
+    """Missed objects by what became of their tokens, from `error_frame`.
+
+    Columns: the group (`by`) and fate; objects; missed; miss_rate = missed / objects, NaN without
+    objects; dense_missed = objects of the cell that the dense run missed (missing without one);
+    only_here = missed here and found by the dense run.
+    """
+    rows = []
+    for group in dict.fromkeys(errors[by]):
+        for name in FATES:
+            cell = errors[(errors[by] == group) & (errors["fate"] == name)]
+            missed, known = ~cell["found"].astype(bool), cell["dense_found"].notna().all()
+            dense = cell["dense_found"].fillna(False).astype(bool)
+            has_dense = known and errors["dense_found"].notna().any()
+            rows.append(
+                {
+                    by: group,
+                    "fate": name,
+                    "objects": len(cell),
+                    "missed": int(missed.sum()),
+                    "miss_rate": missed.mean() if len(cell) else np.nan,
+                    "dense_missed": int((~dense).sum()) if has_dense else pd.NA,
+                    "only_here": int((missed & dense).sum()) if has_dense else pd.NA,
+                }
+            )
+    names = [by, "fate", "objects", "missed", "miss_rate", "dense_missed", "only_here"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def share_frame(errors: pd.DataFrame) -> pd.DataFrame:
+    """Mean share of an object's tokens used per block, of found and of missed objects of each size.
+
+    Columns: size, found, block; objects in the group; mean over them of `object_shares`; `error` =
+    standard deviation / sqrt(objects), NaN for one object. Objects with an empty mask are left out.
+    """
+    columns = [name for name in errors.columns if str(name).startswith("used_")]
+    rows = []
+    for (size, found), group in errors.dropna(subset=columns).groupby(["size", "found"]):
+        for block, name in enumerate(columns, 1):
+            values = group[name]
+            error = values.std(ddof=1) / np.sqrt(len(values))
+            row = {"size": size, "found": bool(found), "block": block, "objects": len(values)}
+            rows.append(row | {"mean": values.mean(), "error": error})
+    return pd.DataFrame(rows, columns=["size", "found", "block", "objects", "mean", "error"])

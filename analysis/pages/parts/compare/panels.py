@@ -1,0 +1,255 @@
+"""Panels of one image side by side under one cursor: the tokens, or the objects, of several runs.
+
+A chart stays the same while block and token change; only its small tables do. Their rows lie in the
+picture, in source pixels; the chart moves them into the panels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from analysis.figures import figures, token_maps
+from analysis.pages.parts import first_paint, shell
+from analysis.pages.parts.image.stage import CANVAS, NO_PADDING, STATE_NAMES, legend, on_grid
+from svit.core.types import TokenGrid
+
+WORDS = ("used", *STATE_NAMES.values())  # of `comparison.STATES`
+CHANGE_COLOURS = {"both": "#2fd08c", "new": "#ffb000", "lost": "#dc267f", "neither": "#c9d1db"}
+CHANGE_NAMES = {
+    "both": "found by both",
+    "new": "new",
+    "lost": "lost",
+    "neither": "missed by both",
+    "extra": "no object",
+}
+EXTRA = "#648fff"
+GAP = 0.03  # of a panel's width: between panels
+TITLE, LEGEND = 44, 36  # screen pixels: above each panel, above all
+WIDEST, NARROW = 1064, 560  # screen pixels: all panels in a wide window, in the narrowest one
+TALLEST = 420, 560  # screen pixels: the pictures of one row, of two
+LETTERS = "ABCD"  # the runs' names
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where panels of one image shape lie.
+
+    Attributes:
+        count: panels.
+        image_hw: source pixels.
+    """
+
+    count: int
+    image_hw: tuple[int, int]
+
+    @property
+    def columns(self) -> int:
+        """Four wide panels stand in two rows."""
+        height, width = self.image_hw
+        return 2 if self.count == 4 and width > 1.2 * height else self.count
+
+    @property
+    def rows(self) -> int:
+        return -(-self.count // self.columns)
+
+    @property
+    def width(self) -> float:
+        """Source pixels of a row of panels."""
+        return self.image_hw[1] * (self.columns * (1 + GAP) - GAP)
+
+    @property
+    def height(self) -> int:
+        """Of the chart, in screen pixels."""
+        return self.room(WIDEST)
+
+    def room(self, across: int) -> int:
+        """Height that all needs in a chart so many screen pixels wide."""
+        pictures = across / self.width * self.image_hw[0] * self.rows
+        return int(min(pictures, TALLEST[self.rows - 1])) + self.rows * TITLE + LEGEND
+
+    @property
+    def widest(self) -> float:
+        """Of a panel, in screen pixels, in a window as wide as one likes."""
+        height, width = self.image_hw
+        return (self.height - LEGEND - self.rows * TITLE) / self.rows * width / height
+
+    @property
+    def corner(self) -> tuple[str, str]:
+        """Where the panel of a row begins, as expressions: source pixels right of and below the first."""
+        height, width = self.image_hw
+        left = f"(datum.panel % {self.columns}) * {width * (1 + GAP)}"
+        lower = f"floor(datum.panel / {self.columns}) * ({height} + {TITLE} / pixel)"
+        return left, lower if self.rows > 1 else "0"
+
+    @property
+    def pixel(self) -> str:
+        """Screen pixels a source pixel, as an expression: all fits whatever room the page gives. A chart
+        works it out once, as its parameter `pixel`, not for each of its thousands of tokens."""
+        room = f"(height - {self.rows * TITLE}) / {self.rows * self.image_hw[0]}"
+        return f"min(width / {self.width}, {room})"
+
+
+@dataclass(frozen=True)
+class Title:
+    """What stands above a panel: a line in a colour ("" for the page's ink), a soft line below it."""
+
+    text: str
+    below: str
+    colour: str = ""
+
+
+def show(spec: dict, layout: Layout, key: str, *, picture: str, titles: Sequence[Title], **tables):
+    """Draws the panels of `token_chart` or `object_chart` and returns what was selected in them.
+
+    Args:
+        picture: data address of the image, "" without.
+        tables: the others that the chart names.
+    """
+    said = [{"panel": panel, **vars(title)} for panel, title in enumerate(titles)]
+    known = {"picture": pd.DataFrame({"url": [picture]}), "titles": pd.DataFrame(said)}
+    selects = "tokens" in tables
+    if selects and key not in st.session_state:  # a chart that selects is known once it was drawn
+        first_paint.show(
+            key,
+            [(url, picture) for url in tables["maps"]["url"][: layout.columns]],
+            shape=layout.image_hw[1] / layout.image_hw[0],
+            widest=layout.widest,
+            top=LEGEND + TITLE,
+            gap=GAP,
+        )
+    shell.cut_below(key, NARROW / layout.room(NARROW), layout.height)
+    return st.vega_lite_chart(
+        spec=spec | {"datasets": known | tables},
+        key=key,
+        on_select="rerun" if selects else "ignore",
+        selection_mode=["token"] if selects else None,
+        width="stretch",
+        height=layout.height,
+    )
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def token_chart(
+    layout: Layout, grid: TokenGrid, runs: int, words: dict[str, str], dark: bool
+) -> dict:
+    """Token panels; the cursor marks the same token in all, a click selects it as `token`.
+
+    Tables beside picture and titles: maps (panel, url); tokens (row, column, and for each of so many
+    `runs`, in the column of its letter, what it does with the token); chosen (row, column).
+
+    Args:
+        words: of the legend, each with its colour.
+    """
+    fields = {"fields": ["row", "column"], "empty": False}
+    token = alt.selection_point(name="token", toggle=False, **fields)
+    cursor = alt.selection_point(name="cursor", on="pointerover", clear="pointerout", **fields)
+    hovered = on_grid(_table("tokens").transform_filter(cursor), grid)  # first: one row is left
+    hovered = _placed(_repeated(hovered, layout), layout)
+    chosen = _placed(_repeated(on_grid(_table("chosen"), grid), layout), layout)
+    rings = [
+        chosen.mark_rect(fillOpacity=0, strokeWidth=width, stroke=colour)
+        for width, colour in ((4.5, "#10151c"), (2.5, token_maps.RING))
+    ]
+    tips = ", ".join(f"{name}: datum.{name}" for name in ("row", "column", *LETTERS[:runs]))
+    tokens = _table("tokens").transform_calculate(tip=f"{{{tips}}}")
+    tokens = _placed(_repeated(on_grid(tokens, grid), layout), layout)
+    tip = {"tooltip": alt.ExprRef("datum.tip"), "cursor": "pointer"}
+    cells = tokens.mark_rect(fillOpacity=0, aria=False, **tip).add_params(token, cursor)
+    maps = _placed(_whole(_table("maps"), layout), layout)
+    shown = maps.mark_image(aspect=False, smooth=False).encode(url="url:N")
+    mark = hovered.mark_rect(fillOpacity=0, stroke="#ff5cae", strokeWidth=2)
+    named = legend(list(words), list(words.values()))
+    return _framed(layout, dark, shown, *rings, mark, cells, named)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def object_chart(layout: Layout, dark: bool) -> dict:
+    """Box panels; the cursor marks the same object in all.
+
+    Table beside picture and titles: boxes (panel, left, top, right, bottom, object, change as in
+    `CHANGE_NAMES`, tip).
+    """
+    cursor = alt.selection_point(
+        name="cursor", fields=["object"], on="pointerover", clear="pointerout", empty=False
+    )
+    words = {CHANGE_NAMES[name]: colour for name, colour in CHANGE_COLOURS.items()}
+    words[CHANGE_NAMES["extra"]] = EXTRA
+    scale = alt.Scale(domain=list(words), range=list(words.values()))
+    dashed = " || ".join(f"datum.change == '{CHANGE_NAMES[name]}'" for name in ("lost", "neither"))
+    boxes = _placed(_table("boxes"), layout)
+    shown = boxes.mark_rect(filled=False).encode(
+        stroke=alt.Stroke("change:N", scale=scale, legend=None),
+        strokeWidth=alt.condition(cursor, alt.value(4.5), alt.value(2)),
+        strokeDash=alt.condition(dashed, alt.value([5, 3]), alt.value([1, 0])),
+    )
+    targets = boxes.mark_rect(filled=True, opacity=0, cursor="pointer")
+    targets = targets.encode(tooltip=alt.Tooltip("tip:N", title=" ")).add_params(cursor)
+    return _framed(layout, dark, shown, targets, legend(list(words), list(words.values())))
+
+
+def _table(name: str) -> alt.Chart:
+    return alt.Chart(alt.NamedData(name))
+
+
+def _repeated(chart: alt.Chart, layout: Layout) -> alt.Chart:
+    """Every row once a panel."""
+    return chart.transform_calculate(panel=f"sequence({layout.count})").transform_flatten(["panel"])
+
+
+def _whole(chart: alt.Chart, layout: Layout) -> alt.Chart:
+    """The sides of the picture."""
+    height, width = layout.image_hw
+    return chart.transform_calculate(left="0", top="0", right=str(width), bottom=str(height))
+
+
+def _placed(chart: alt.Chart, layout: Layout, sized: bool = True) -> alt.Chart:
+    """Rows of left, top, right and bottom in their panels; only the corner unless `sized`. Both axes
+    have one scale, so that tokens stay square and all panels fit whatever room the page gives, and
+    begin with the first panel."""
+    left, upper = layout.corner
+    sides = {"x0": f"{left} + datum.left", "x1": f"{left} + datum.right"}
+    sides |= {"y0": f"{upper} + datum.top", "y1": f"{upper} + datum.bottom"}
+    x = alt.Scale(domain=[0, alt.ExprRef("width / pixel")], nice=False, zero=False)
+    ends = [alt.ExprRef(f"{side} / pixel") for side in (f"(height - {TITLE})", -TITLE)]
+    y = alt.Scale(domain=ends, nice=False, zero=False)
+    placed = chart.transform_calculate(**sides).encode(
+        x=alt.X("x0:Q", axis=None, scale=x), y=alt.Y("y0:Q", axis=None, scale=y)
+    )
+    return placed.encode(x2="x1", y2="y1") if sized else placed
+
+
+def _framed(layout: Layout, dark: bool, *parts: alt.Chart) -> dict:
+    """The parts over the pictures, under the titles."""
+    picture = _placed(_whole(_repeated(_table("picture"), layout), layout), layout)
+    field = {"filled": True, "color": figures.FIELD, "stroke": figures.FRAME, "strokeWidth": 0.5}
+    ground = [picture.mark_rect(**field), picture.mark_image(aspect=False).encode(url="url:N")]
+    return (
+        alt.layer(*ground, *parts, *_titles(layout, dark))
+        .properties(height=layout.height, padding=NO_PADDING, usermeta=CANVAS)
+        .add_params(alt.param(name="pixel", expr=layout.pixel))
+        .configure_view(stroke=None)
+        .to_dict()
+    )
+
+
+def _titles(layout: Layout, dark: bool) -> list[alt.Chart]:
+    """Both lines above each panel, in a size that goes with the panel's."""
+    ink, soft = ("#e6eaf0", "#9aa5b4") if dark else ("#1f2733", "#6b7686")
+    room = f"({layout.image_hw[1]} * pixel)"
+    size = f"clamp({room} * 0.044, 9, 14)"
+    style = {"align": "left", "baseline": "bottom", "limit": alt.ExprRef(room)}
+    base = _placed(_whole(_table("titles"), layout), layout, sized=False)
+    upper = base.mark_text(
+        **style,
+        dy=alt.ExprRef(f"-{size} * 1.25 - 6"),
+        fontSize=alt.ExprRef(size),
+        fontWeight=600,
+        color=alt.ExprRef(f"datum.colour ? datum.colour : '{ink}'"),
+    )
+    lower = base.mark_text(**style, dy=-5, fontSize=alt.ExprRef(f"{size} * 0.9"), color=soft)
+    return [upper.encode(text="text:N"), lower.encode(text="below:N")]

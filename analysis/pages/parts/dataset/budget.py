@@ -1,0 +1,85 @@
+"""The Dataset page's budget: tokens an image gets against its complexity; a point opens its image."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+from matplotlib.figure import Figure
+
+from analysis.figures import insight_figures
+from analysis.numbers import budget
+from analysis.pages.parts import shell
+from analysis.pages.parts.dataset import charts
+from analysis.pages.parts.dataset.parts import IMAGE_PAGE, Survey, link, picked
+from svit.runs.run import Run
+
+HELP = (
+    "Keep ratio: mean over the blocks that prune of kept / all tokens that show image pixels. Edges: share "
+    "of the stored picture's pixels whose grey changes by more than 16 levels. ρ: Spearman's rank "
+    "correlation with its 95 % bootstrap interval over images."
+)
+CLICKED = "budget points"
+
+
+@st.cache_data(max_entries=4, show_spinner=False)
+def complexity(_run: Run, key: tuple) -> pd.DataFrame:
+    return budget.complexity_frame(_run)
+
+
+@st.cache_data(max_entries=4, show_spinner=False)
+def correlations(_frame: pd.DataFrame, key: tuple) -> pd.DataFrame:
+    return budget.correlation_table(_frame)
+
+
+def show(survey: Survey) -> None:
+    """The part."""
+    point = picked(CLICKED, "image_id")
+    known = {str(image_id): image_id for image_id in survey.run.image_ids}
+    if point and str(point["image_id"]) in known:
+        st.switch_page(IMAGE_PAGE, query_params=link(survey.run, point["image_id"]))
+    run = survey.run
+    with st.spinner(f"Measuring the complexity of {len(run):,} images", show_time=True):
+        frame = complexity(run, survey.key)
+        table = correlations(frame, survey.key)
+    shown = [name for name in budget.COMPLEXITY if frame[name].notna().any()]
+    if not shown:
+        shell.empty(
+            "This run holds neither annotations nor pictures to measure. Record it with both:",
+            "svit record --weights FILE --coco JSON --image-root DIR --thumbnail 640 --out runs/all",
+        )
+        return
+    st.markdown("##### Tokens against complexity", help=HELP)
+    shell.restore("measure of complexity", shown[0], shown)
+    measure = st.segmented_control(
+        "Complexity",
+        shown,
+        key="measure of complexity",
+        required=True,
+        format_func=charts.AXIS_NAMES.get,
+        label_visibility="collapsed",
+    )
+    shell.remember(**{"measure of complexity": measure})
+    row = table.set_index("quantity").loc[measure]
+    if pd.isna(row["rho"]):
+        st.caption("No rank correlation: one of the two is the same in all images.")
+    else:
+        interval = f"[{row['low']:+.2f}, {row['high']:+.2f}]"
+        st.caption(
+            f"ρ = {row['rho']:+.2f} {interval} over {row['images']:.0f} images · a click opens the image"
+        )
+    st.altair_chart(
+        charts.budget_points(frame, measure),
+        width="stretch",
+        key=CLICKED,
+        on_select="rerun",
+        selection_mode=["picked"],
+    )
+    shell.downloads("dataset-budget", frame, table, lambda: scatter(frame, measure))
+
+
+def scatter(frame: pd.DataFrame, measure: str) -> Figure:
+    page = Figure(figsize=(3.6, 2.6))
+    interval = budget.spearman(frame[measure], frame["keep_ratio"])
+    ax = insight_figures.complexity_scatter(frame, page.subplots(), name=measure, interval=interval)
+    ax.set_ylabel("keep ratio of gated blocks")
+    return page

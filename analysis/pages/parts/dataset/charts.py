@@ -1,0 +1,264 @@
+"""What the Dataset page draws. A clicked mark comes back as the selection `picked`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import altair as alt
+import pandas as pd
+
+from analysis.figures import figures
+from analysis.figures.insight_figures import FATE_COLOURS, REGION_COLOURS
+from analysis.pages.parts.compare.charts import PADDING
+
+SHARES = alt.Axis(format="%", tickCount=5)
+TARGET, SOFT, FADED = "#dc267f", "#8a94a3", 0.45
+STATE_COLOURS = {
+    "back in the next block": figures.NEXT,
+    "back later": figures.LATER,
+    "never again": "#b9c3cf",
+}
+FATE_NAMES = {
+    "kept": "half kept",
+    "rescued": "back later",
+    "lost": "lost for good",
+}
+AXIS_NAMES = {
+    "objects": "annotated objects",
+    "area": "share of the image that objects cover",
+    "edges": "edge density of the picture",
+}
+
+
+def _picked(*fields: str) -> alt.Parameter:
+    return alt.selection_point(name="picked", fields=list(fields), toggle=False)
+
+
+def _block() -> alt.X:
+    return alt.X("block:O", title="block", axis=alt.Axis(labelAngle=0))
+
+
+def keep_band(spread: pd.DataFrame, targets: Sequence[float]) -> alt.LayerChart:
+    """Kept share per block (`drilldown.spread_frame`): all tokens, 90 % of the images, the target."""
+    frame = spread.assign(target=[*targets, *[float("nan")] * len(spread)][: len(spread)])
+    picked, base = _picked("block"), alt.Chart(frame).encode(x=_block())
+    band = base.mark_bar(color=figures.NEXT, opacity=0.22, width=alt.RelativeBandSize(0.6)).encode(
+        y=alt.Y(
+            "used_share_low:Q", title="kept tokens", axis=SHARES, scale=alt.Scale(domain=[0, 1])
+        ),
+        y2="used_share_high:Q",
+    )
+    tips = [
+        "block",
+        *(
+            alt.Tooltip(name, title=title, format=".1%")
+            for name, title in (
+                ("used_share", "kept, all images"),
+                ("used_share_low", "5 % of images under"),
+                ("used_share_high", "5 % of images over"),
+                ("target", "target"),
+            )
+        ),
+    ]
+    points = (
+        base.mark_point(filled=True, size=110, color=figures.NEXT, opacity=1, cursor="pointer")
+        .encode(
+            y="used_share:Q",
+            tooltip=tips,
+            opacity=alt.condition(picked, alt.value(1), alt.value(FADED)),
+        )
+        .add_params(picked)
+    )
+    target = base.transform_filter("isValid(datum.target)").mark_tick(
+        color=TARGET, thickness=2, width=alt.RelativeBandSize(0.8)
+    )
+    return (band + target.encode(y="target:Q") + points).properties(height=306, padding=PADDING)
+
+
+def reactivation(spread: pd.DataFrame) -> alt.LayerChart:
+    """Pruned share per block by what becomes of it; whiskers are 90 % of the images."""
+    rows = spread[spread["pruned"] > 0]
+    parts = {
+        "back in the next block": rows["next_share"],
+        "back later": rows["wait_share"],
+        "never again": rows["never_share"],
+    }
+    stacked = pd.concat(
+        [
+            pd.DataFrame({"block": rows["block"], "state": name, "share": share, "order": order})
+            for order, (name, share) in enumerate(parts.items())
+        ],
+        ignore_index=True,
+    )
+    picked = _picked("block", "state")
+    scale = alt.Scale(domain=list(STATE_COLOURS), range=list(STATE_COLOURS.values()))
+    bars = (
+        alt.Chart(stacked)
+        .mark_bar(width=alt.RelativeBandSize(0.72), cursor="pointer")
+        .encode(
+            x=_block(),
+            y=alt.Y("share:Q", title="pruned tokens", axis=SHARES),
+            order="order:Q",
+            color=alt.Color("state:N", scale=scale, legend=_above()),
+            opacity=alt.condition(picked, alt.value(1), alt.value(FADED)),
+            tooltip=["block", "state", alt.Tooltip("share", title="of all tokens", format=".1%")],
+        )
+        .add_params(picked)
+    )
+    ends = [alt.Tooltip(f"pruned_share{end}", format=".1%") for end in ("", "_low", "_high")]
+    whiskers = (
+        alt.Chart(rows)
+        .mark_rule(color=SOFT, strokeWidth=1.5)
+        .encode(x=_block(), y="pruned_share_low:Q", y2="pruned_share_high:Q", tooltip=ends)
+    )
+    return (bars + whiskers).properties(height=300, padding=PADDING)
+
+
+def _above(offset: int = 2, **more) -> alt.Legend:
+    return alt.Legend(
+        orient="top", title=None, offset=offset, labelLimit=260, symbolOpacity=1, **more
+    )
+
+
+def region_lines(frame: pd.DataFrame, targets: Sequence[float]) -> alt.LayerChart:
+    """Use of tokens inside objects, on contours, on the background; bands are 90 % of the images."""
+    known = frame.dropna(subset=["share"])
+    scale = alt.Scale(domain=list(REGION_COLOURS), range=list(REGION_COLOURS.values()))
+    colour = alt.Color(
+        "region:N", scale=scale, legend=_above(symbolType="stroke", symbolStrokeWidth=3)
+    )
+    base = alt.Chart(known).encode(x=_block(), color=colour)
+    band = base.mark_area(opacity=0.12).encode(
+        y=alt.Y("low:Q", title="tokens used", axis=SHARES, scale=alt.Scale(domain=[0, 1])),
+        y2="high:Q",
+    )
+    tips = [alt.Tooltip(name, format=".1%") for name in ("share", "low", "high")]
+    line = base.mark_line(strokeWidth=2.2).encode(y="share:Q")
+    points = (
+        base.mark_point(filled=True, size=60, opacity=1, cursor="pointer")
+        .encode(y="share:Q", tooltip=["region", "block", "tokens", *tips])
+        .add_params(_picked("region"))
+    )
+    wanted = pd.DataFrame({"block": range(1, len(targets) + 1), "target": list(targets)})
+    target = alt.Chart(wanted).mark_line(color=SOFT, strokeDash=[4, 3], strokeWidth=1.2)
+    return (band + target.encode(x=_block(), y="target:Q") + line + points).properties(
+        height=300, padding=PADDING
+    )
+
+
+def group_bars(groups: pd.DataFrame, by: str, layers: int) -> alt.LayerChart:
+    """Blocks that use the tokens of objects, by size or class; lines are 90 % of the objects."""
+    picked, order = _picked(by), groups[by].tolist()
+    y = alt.Y(f"{by}:N", title=None, sort=order, axis=alt.Axis(labelLimit=160, labelOverlap=False))
+    scale = alt.Scale(domain=[0, layers])
+    ends = [alt.Tooltip(name, format=".2f") for name in ("mean", "low", "high", "excess")]
+    bars = (
+        alt.Chart(groups)
+        .mark_bar(color=figures.NEXT, height=alt.RelativeBandSize(0.7), cursor="pointer")
+        .encode(
+            y=y,
+            x=alt.X(
+                "mean:Q",
+                title="blocks that use its tokens",
+                scale=scale,
+                axis=alt.Axis(tickCount=6),
+            ),
+            opacity=alt.condition(picked, alt.value(1), alt.value(FADED)),
+            tooltip=[by, "objects", *ends],
+        )
+        .add_params(picked)
+    )
+    spread = (
+        alt.Chart(groups).mark_rule(color=SOFT, strokeWidth=1.5).encode(y=y, x="low:Q", x2="high:Q")
+    )
+    count = (
+        alt.Chart(groups)
+        .mark_text(align="left", dx=5, color="white", fontSize=11)
+        .encode(y=y, x=alt.datum(0), text="objects:Q")
+    )
+    return (bars + spread + count).properties(height=25 * len(groups) + 60, padding=PADDING)
+
+
+def budget_points(frame: pd.DataFrame, measure: str) -> alt.Chart:
+    """Keep ratio of every image against a measure of complexity; a click picks the image."""
+    picked = alt.selection_point(name="picked", fields=["image_id"], toggle=False, empty=False)
+    rows = frame.dropna(subset=[measure])
+    shown = {"format": "%"} if measure != "objects" else {"tickMinStep": 1}
+    tips = [alt.Tooltip("keep_ratio", title="keep ratio", format=".1%")]
+    tips += [
+        alt.Tooltip(name, title=title, format="d" if name == "objects" else ".1%")
+        for name, title in AXIS_NAMES.items()
+    ]
+    return (
+        alt.Chart(rows)
+        .mark_circle(size=70, color=figures.NEXT, opacity=0.65, cursor="pointer")
+        .encode(
+            x=alt.X(
+                f"{measure}:Q",
+                title=AXIS_NAMES[measure],
+                axis=alt.Axis(**shown),
+                scale=alt.Scale(padding=12, nice=False),
+            ),
+            y=alt.Y(
+                "keep_ratio:Q",
+                title="keep ratio of gated blocks",
+                axis=SHARES,
+                scale=alt.Scale(zero=False, padding=12),
+            ),
+            tooltip=["image_id:N", *tips],
+        )
+        .add_params(picked)
+        .properties(height=440, padding=PADDING)
+    )
+
+
+def fate_bars(fates: pd.DataFrame, other: str) -> alt.LayerChart:
+    """Miss rate by size and by what became of the objects' tokens (`drilldown.reference_rates`); ticks are
+    those of the run called `other` on the same objects."""
+    frame = fates.assign(what=fates["fate"].map(FATE_NAMES))
+    names = list(FATE_NAMES.values())
+    scale = alt.Scale(domain=names, range=[FATE_COLOURS[name] for name in FATE_NAMES])
+    picked = _picked("size", "fate")
+    x = alt.X("size:N", title=None, sort=["small", "medium", "large"], axis=alt.Axis(labelAngle=0))
+    base = alt.Chart(frame).encode(x=x, xOffset=alt.XOffset("what:N", sort=names))
+    tips = ["size", alt.Tooltip("what", title="tokens"), "objects", "missed"]
+    tips += [alt.Tooltip("dense_missed", title=f"missed by {other}"), alt.Tooltip("only_here")]
+    bars = (
+        base.mark_bar(cursor="pointer")
+        .encode(
+            y=alt.Y(
+                "miss_rate:Q", title="missed objects", axis=SHARES, scale=alt.Scale(domain=[0, 1])
+            ),
+            color=alt.Color("what:N", scale=scale, legend=_above(14)),
+            opacity=alt.condition(picked, alt.value(1), alt.value(FADED)),
+            tooltip=tips if other else tips[:4],
+        )
+        .add_params(picked)
+    )
+    counts = base.mark_text(dy=-7, fontSize=11, color=SOFT).encode(
+        y="miss_rate:Q", text=alt.Text("label:N")
+    )
+    labelled = (bars + counts).transform_calculate(label="datum.missed + '/' + datum.objects")
+    ticks = base.transform_filter("isValid(datum.dense_rate)").mark_tick(
+        thickness=3, color=SOFT, width=alt.RelativeBandSize(0.95)
+    )
+    return (labelled + ticks.encode(y="dense_rate:Q")).properties(height=300, padding=PADDING)
+
+
+def share_lines(shares: pd.DataFrame) -> alt.LayerChart:
+    """Mean share of an object's tokens used per block, found and missed (`drilldown.share_bands`)."""
+    scale = alt.Scale(domain=["found", "missed"], range=[figures.NEXT, TARGET])
+    base = alt.Chart(shares).encode(
+        x=_block(),
+        color=alt.Color(
+            "outcome:N", scale=scale, legend=_above(symbolType="stroke", symbolStrokeWidth=3)
+        ),
+    )
+    y = alt.Y(
+        "mean:Q", title="tokens of the object used", axis=SHARES, scale=alt.Scale(domain=[0, 1])
+    )
+    line = base.mark_line(point=True).encode(
+        y=y, tooltip=["size", "outcome", "block", "objects", alt.Tooltip("mean", format=".1%")]
+    )
+    band = base.mark_area(opacity=0.15).encode(y="low:Q", y2="high:Q")
+    return (band + line).properties(height=300, padding=PADDING)

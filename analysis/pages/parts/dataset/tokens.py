@@ -1,0 +1,139 @@
+"""The Dataset page's tokens: averaged usage, keep ratios and reactivation per block, images behind them."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+from matplotlib.figure import Figure
+
+from analysis.figures import averages, figures
+from analysis.numbers import per_image, run_counts
+from analysis.numbers import usage as metrics
+from analysis.pages.parts import shell
+from analysis.pages.parts.dataset import charts
+from analysis.pages.parts.dataset.parts import Survey, ends, picked
+from svit.runs.run import Run
+
+MAP_SHAPE = (50, 80)
+SHARES = {
+    "kept": "used_share",
+    "back in the next block": "next_share",
+    "back later": "later_share",
+    "never again": "never_share",
+}
+HELP = {
+    "map": "Blocks that use a token at each place, averaged over images: every map is cut to the tokens "
+    "that show the image and resampled to 50 × 80, aspect ratios are not kept.",
+    "keep": "Kept tokens / tokens that show image pixels, at each block. Points: all images pooled. Bars: "
+    "90 % of the images. Red: what training aimed at, on the mean over a batch.",
+    "reactivation": "Pruned tokens / tokens that show image pixels, by what becomes of them. Lines: 90 % "
+    "of the images' pruned share. The share that comes back in the next block is part of all that come "
+    "back.",
+    "behind": "The images with the largest and the smallest share. “back later” counts all tokens that a "
+    "later block uses again, the next one included. Clicks on the charts choose here, too.",
+}
+
+
+@st.cache_data(max_entries=4, show_spinner=False)
+def counted(_run: Run, key: tuple) -> run_counts.Census:
+    return run_counts.census(_run)
+
+
+@st.cache_data(max_entries=4, show_spinner=False)
+def states(_run: Run, key: tuple) -> pd.DataFrame:
+    return per_image.state_frame(_run.iter_traces(scores=False))
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def map_png(_run: Run, key: tuple, dark: bool) -> bytes:
+    limits = metrics.usage_limits(_run.layers, _run.targets)
+    usage = counted(_run, key[:-1]).mean_usage(MAP_SHAPE)
+    return shell.png(lambda ax: averages.mean_map(usage, ax, limits=limits), 3.9, 0.6, dark)
+
+
+def show(survey: Survey) -> None:
+    """The part."""
+    run = survey.run
+    with st.spinner(f"Counting the tokens of {len(run):,} images", show_time=True):
+        whole, single = counted(run, survey.key), states(run, survey.key)
+    spread = per_image.spread_frame(single)
+    left, right = st.columns(2, gap="medium")
+    with left:
+        st.markdown("##### Usage, averaged over images", help=HELP["map"])
+        picture = map_png(run, (*survey.key, shell.dark()), shell.dark())
+        st.image(picture, width="stretch")
+        shares = whole.orientations().items()
+        st.caption("Images: " + ", ".join(f"{share:.0%} {name}" for name, share in shares if share))
+        usage = pd.DataFrame(whole.mean_usage(MAP_SHAPE))
+        shell.downloads("dataset-usage", usage, lambda: map_figure(survey))
+    with right:
+        st.markdown("##### Kept tokens per block", help=HELP["keep"])
+        chart = charts.keep_band(spread, run.targets)
+        st.altair_chart(
+            chart,
+            width="stretch",
+            key="keep band",
+            on_select=choose_kept,
+            selection_mode=["picked"],
+        )
+        st.caption("Points: all images pooled. Bars: 90 % of the images. Red: the target.")
+        shell.downloads("dataset-kept", spread)
+    st.markdown("##### What becomes of pruned tokens", help=HELP["reactivation"])
+    if not spread["pruned"].any():
+        st.info("This run prunes no token.", icon=":material/info:")
+    else:
+        chart = charts.reactivation(spread)
+        st.altair_chart(
+            chart,
+            width="stretch",
+            key="reactivation",
+            on_select=choose_state,
+            selection_mode=["picked"],
+        )
+        table = whole.reactivation()
+        shell.downloads("dataset-reactivation", table, lambda: reactivation_figure(table))
+    show_behind(survey, single)
+
+
+def choose_kept() -> None:
+    point = picked("keep band", "block")
+    if point:
+        st.session_state["at block"], st.session_state["share of"] = int(point["block"]), "kept"
+
+
+def choose_state() -> None:
+    point = picked("reactivation", "block", "state")
+    if point and point["state"] in SHARES:
+        st.session_state["at block"] = int(point["block"])
+        st.session_state["share of"] = point["state"]
+
+
+def show_behind(survey: Survey, single: pd.DataFrame) -> None:
+    """The images behind a point or bar."""
+    run = survey.run
+    st.markdown("##### Images behind a bar", help=HELP["behind"])
+    left, right, _ = st.columns([1, 1.4, 2])
+    blocks = range(1, run.layers + 1)
+    shell.restore("at block", metrics.gated_layers(run.layers, run.targets)[-1] + 1, blocks)
+    shell.restore("share of", "kept", SHARES)
+    block = left.selectbox("Block", blocks, key="at block")
+    share = right.selectbox("Tokens", list(SHARES), key="share of")
+    shell.remember(**{"at block": block, "share of": share})
+    ranked = per_image.images_by(single, block, SHARES[share])
+    ends(survey, ranked, "{:.1%}", f"tokens {share} at block {block}", block=block)
+    shell.downloads("dataset-images", ranked)
+
+
+def map_figure(survey: Survey) -> Figure:
+    run, page = survey.run, Figure(figsize=(4, 2.3))
+    limits = metrics.usage_limits(run.layers, run.targets)
+    averages.mean_map(
+        counted(run, survey.key).mean_usage(MAP_SHAPE), page.subplots(), limits=limits
+    )
+    return page
+
+
+def reactivation_figure(table: pd.DataFrame) -> Figure:
+    page = Figure(figsize=(4, 2.5))
+    figures.reactivation_bars(table, page.subplots())
+    return page

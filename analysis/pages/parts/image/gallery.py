@@ -1,0 +1,196 @@
+"""The Image page's gallery in the sidebar: search, order, pages of small pictures to click."""
+
+from __future__ import annotations
+
+import base64
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from analysis.figures import figures
+from analysis.figures.token_maps import RING
+from analysis.numbers import image_list
+from analysis.pages.parts import shell
+from analysis.pages.parts.image.view import run_key
+from svit.core.types import ImageId
+from svit.runs import shards
+from svit.runs.run import Run
+
+COLUMNS, ROWS = 3, 4
+CELL = (84, 76)  # screen pixels of a picture with its line of text
+SHOWN = {"missed": "{:.0f} missed", "objects": "{:.0f} objects"}  # below a picture; else its share
+
+
+@st.cache_data(max_entries=4, show_spinner="Listing the images")
+def listed(_run: Run, key: tuple) -> pd.DataFrame:
+    return image_list.image_frame(_run)
+
+
+@st.cache_data(max_entries=4, show_spinner="Matching detections with objects")
+def missed(_run: Run, key: tuple) -> dict[ImageId, int]:
+    return image_list.missed_objects(_run)
+
+
+@st.cache_data(max_entries=400, show_spinner=False)
+def address(_run: Run, key: tuple) -> str:
+    """A small picture as a data address; "" without one."""
+    picture = _run.picture(key[-1])
+    if picture is None:
+        return ""
+    return "data:image/jpeg;base64," + base64.b64encode(shards.jpeg(picture, 112)).decode()
+
+
+def show(run: Run, image_id: ImageId, key: str) -> None:
+    """The gallery; a click or the two buttons put an image under `key` and run the page anew."""
+    frame = _controls(run)
+    if frame.empty:
+        st.caption("No image fits. Search by id, file name or class.")
+        return
+    _steps(list(frame["image_id"]), image_id, key)
+    pages = -(-len(frame) // (COLUMNS * ROWS))
+    page = 1
+    if pages > 1:
+        shell.restore("gallery page", 1, range(1, pages + 1))
+        page = st.number_input(f"Page of {pages}", 1, pages, key="gallery page")
+    part = frame.iloc[(page - 1) * COLUMNS * ROWS : page * COLUMNS * ROWS]
+    _grid(run, part, image_id, key)
+    st.caption(f"{len(frame)} of {len(run)} images")
+
+
+def _controls(run: Run) -> pd.DataFrame:
+    """Search and order, applied."""
+    frame = listed(run, run_key(run))
+    shell.restore("search", "")
+    text = st.text_input(
+        "Search",
+        key="search",
+        placeholder="id, file or class",
+        help="Every word must occur in the id, the file name or the name of a class: of the "
+        "annotated objects or, without annotations, of detections from score 0.5 on.",
+    )
+    shell.restore("order", next(iter(image_list.ORDERS)), image_list.ORDERS)
+    order = st.selectbox(
+        "Order",
+        list(image_list.ORDERS),
+        key="order",
+        help="Kept tokens: mean over the blocks that may prune. Missed: annotated objects that no "
+        "detection from score 0.5 on finds at box IoU 0.5. Objects stand for complexity.",
+    )
+    shell.remember(search=text or None, order=order)
+    if image_list.ORDERS[order][0] == "missed":
+        frame = frame.assign(missed=frame["image_id"].map(missed(run, run_key(run))))
+    return image_list.ordered(image_list.matching(frame, text), order)
+
+
+def _steps(image_ids: list[ImageId], image_id: ImageId, key: str) -> None:
+    """Buttons to the image before and after, in the gallery's order."""
+    place = image_ids.index(image_id) if image_id in image_ids else None
+    before = image_ids[place - 1] if place else None
+    after = image_ids[0] if place is None else image_ids[min(place + 1, len(image_ids) - 1)]
+    left, right = st.columns(2)
+    for column, label, goal, letter in (
+        (left, "Previous", before, "P"),
+        (right, "Next", after if after != image_id else None, "N"),
+    ):
+        column.button(
+            label,
+            disabled=goal is None,
+            on_click=_choose,
+            args=(key, goal),
+            shortcut=letter,
+            width="stretch",
+            key=f"{label} image",
+        )
+
+
+def _choose(key: str, image_id: ImageId) -> None:
+    st.session_state[key] = image_id
+
+
+def _grid(run: Run, part: pd.DataFrame, image_id: ImageId, key: str) -> None:
+    """Small pictures in rows; the one on show has a ring."""
+    base = run_key(run)
+    column = "keep_ratio"
+    for name in SHOWN:
+        if image_list.ORDERS[st.session_state["order"]][0] == name:
+            column = name
+    form = SHOWN.get(column, "{:.0%}")
+    tiles = pd.DataFrame(
+        {
+            "tile": range(len(part)),
+            "url": [address(run, (*base, each)) for each in part["image_id"]],
+            "name": part["image_id"].astype(str),
+            "file": part["file_name"],
+            "kept": part["keep_ratio"],
+            "objects": part["objects"].astype(float),
+            "text": ["" if pd.isna(value) else form.format(value) for value in part[column]],
+            "chosen": part["image_id"] == image_id,
+        }
+    )
+    widget = f"gallery {base} {list(part['image_id'])}"
+
+    def clicked() -> None:
+        picked = st.session_state[widget]["selection"]["image"]
+        if picked:
+            _choose(key, part["image_id"].iloc[int(picked[0]["tile"])])
+
+    st.vega_lite_chart(
+        tiles,
+        _chart(shell.dark(), -(-len(part) // COLUMNS)),
+        key=widget,
+        on_select=clicked,
+        selection_mode=["image"],
+        width="stretch",
+    )
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _chart(dark: bool, rows: int) -> dict:
+    across, down = CELL
+    ink = "#9aa5b4" if dark else "#56657a"
+    pick = alt.selection_point(name="image", fields=["tile"], toggle=False)
+    x = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[0, COLUMNS], nice=False))
+    y = alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[rows, 0], nice=False))
+    base = (
+        alt.Chart()
+        .transform_calculate(
+            x=f"datum.tile % {COLUMNS}",
+            y=f"floor(datum.tile / {COLUMNS})",
+            middle="datum.x + 0.5",
+            centre="datum.y + 0.4",
+            foot="datum.y + 0.9",
+            right="datum.x + 0.96",
+            bottom="datum.y + 0.8",
+        )
+        .encode(x=x, y=y)
+    )
+    field = base.mark_rect(color=figures.FIELD, opacity=0.06 if dark else 1).encode(
+        x2="right:Q", y2="bottom:Q"
+    )
+    picture = base.mark_image(width=across * 0.96, height=down * 0.8).encode(
+        x=alt.X("middle:Q", axis=None), y=alt.Y("centre:Q", axis=None), url="url:N"
+    )
+    ring = base.mark_rect(
+        fillOpacity=0, cursor="pointer", stroke=RING, strokeWidth=2.5, cornerRadius=2
+    )
+    frame = ring.encode(
+        x2="right:Q",
+        y2="bottom:Q",
+        strokeOpacity=alt.condition("datum.chosen", alt.value(1), alt.value(0)),
+        tooltip=[
+            alt.Tooltip("name:N", title="image"),
+            alt.Tooltip("file:N"),
+            alt.Tooltip("kept:Q", format=".0%", title="kept tokens"),
+            alt.Tooltip("objects:Q"),
+        ],
+    ).add_params(pick)
+    words = base.mark_text(fontSize=10, color=ink).encode(
+        x=alt.X("middle:Q", axis=None), y=alt.Y("foot:Q", axis=None), text="text:N"
+    )
+    chart = alt.layer(field, picture, words, frame)
+    return (
+        chart.properties(height=rows * down, background="transparent")
+        .configure_view(stroke=None)
+        .to_dict()
+    )

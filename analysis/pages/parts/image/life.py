@@ -1,0 +1,213 @@
+"""The Image page's token biography: pixels, states and scores of one token, and what lies over it."""
+
+from __future__ import annotations
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from analysis.figures import figures, token_maps
+from analysis.numbers import biography
+from analysis.numbers.biography import Story
+from analysis.pages.parts import shell
+from analysis.pages.parts.image.view import TOKEN, View, token_chart
+
+STATES = {  # `comparison.STATES` in words, and the colour of each in the strip
+    "used": ("used", "#56657a"),
+    "never": ("pruned for good", "#ffffff"),
+    "later": ("back later", figures.LATER),
+    "next": ("back next", figures.NEXT),
+}
+KEPT, PRUNED, HERE = "#00a5bd", "#dc267f", "#ffb000"
+GREY = "#8a94a3"  # readable on both grounds
+INDENT = 28  # pixels left of both charts, so that their blocks stand below each other
+MOST = 4  # lines on what lies over the token
+HELP = {
+    "life": "Each square is a block. A pruned token skips the block and stays in the feature map; it "
+    "is reactivated when a later block uses it again.",
+    "margin": "Score: log-odds of keeping as the block's gate saw them. Margin: score less the limit, "
+    "the middle between the lowest score of a used token and the highest of a pruned one in this "
+    "image. Without a limit (sampled masks) the score itself is drawn.",
+    "over": "Share of the token's pixels that the object's mask covers, or its box where a detection "
+    "has no mask.",
+}
+
+
+def choose_token(view: View) -> tuple[int, int]:
+    """The chosen token, before its widgets are drawn: what was clicked or typed, what a link asks
+    for, or else the most eventful one of a new image."""
+    rows, columns = view.grid.valid_hw
+    asked = _clicked(view) or _asked(view)
+    if asked is not None:
+        for key, value in zip(TOKEN, asked, strict=True):
+            st.session_state[key] = value
+    row = min(st.session_state[TOKEN[0]], rows - 1)
+    column = min(st.session_state[TOKEN[1]], columns - 1)
+    st.session_state["token link"] = f"{row},{column}"
+    shell.remember(token=f"{row},{column}")
+    return row, column
+
+
+def _clicked(view: View) -> tuple[int, int] | None:
+    """The token of a click that was not answered yet."""
+    event = st.session_state.get(token_chart(view))
+    picked = event["selection"].get("token") if event else None
+    if not picked or picked == st.session_state.get("token clicked"):
+        return None
+    st.session_state["token clicked"] = picked
+    return int(picked[0]["row"]), int(picked[0]["column"])
+
+
+def _asked(view: View) -> tuple[int, int] | None:
+    """The token of a new link, or of the page's or image's first sight."""
+    image, before = (view.key[0], view.image_id), st.session_state.get("token of")
+    linked = st.query_params.get("token")
+    fresh = linked is not None and linked != st.session_state.get("token link")
+    missing = not set(TOKEN) <= set(st.session_state)
+    if not fresh and not missing and image == before:
+        return None
+    st.session_state["token of"] = image
+    old = _linked(view) if fresh or before in (None, image) else None
+    return old or biography.eventful(view.sample.trace)
+
+
+def _linked(view: View) -> tuple[int, int] | None:
+    """The token that the link or an earlier visit names, if the image has it."""
+    rows, columns = view.grid.valid_hw
+    text = shell.recalled("token", "")
+    parts = text.split(",")
+    if len(parts) == 2 and all(part.isascii() and part.isdigit() for part in parts):
+        row, column = map(int, parts)
+        if row < rows and column < columns:
+            return row, column
+    if text:
+        st.warning(
+            f"The link asks for the token “{shell.plain(text[:80])}”, but the image has rows "
+            f"0 to {rows - 1} and columns 0 to {columns - 1}."
+        )
+    return None
+
+
+def show(view: View, token: tuple[int, int], over: pd.DataFrame, layer: int) -> None:
+    """The panel of one token."""
+    rows, columns = view.grid.valid_hw
+    st.markdown("##### Token biography", help=HELP["life"])
+    row, column = st.columns(2, gap="small")
+    row.number_input("Row", 0, rows - 1, key=TOKEN[0])
+    column.number_input("Column", 0, columns - 1, key=TOKEN[1])
+    picture, words = st.columns([1, 1.4], gap="small", vertical_alignment="center")
+    if view.sample.picture is not None:
+        picture.image(closeup(view, view.key, token), width="stretch")
+    words.markdown(told(biography.story(view.sample.trace, *token)))
+    frame = biography.token_frame(view.sample.trace, *token, view.sample.limits)
+    rows = {"life": life_rows(frame, layer)}
+    shell.chart(life_chart(), rows, key="token life", theme=None)
+    if frame["score"].notna().any():
+        st.markdown("Margin at each gate", help=HELP["margin"])
+        shell.chart(margin_chart(len(frame), shell.dark()), rows, key="token margins", theme=None)
+    else:
+        st.caption(
+            "No scores are recorded for this token: the method has none, or they were left out."
+        )
+    show_over(over)
+    shell.downloads(f"token-{view.image_id}-{token[0]}-{token[1]}", frame)
+
+
+@st.cache_data(max_entries=24, show_spinner=False)
+def closeup(_view: View, key: tuple, token: tuple[int, int]) -> bytes:
+    return token_maps.closeup(_view.sample.picture, _view.grid, token)
+
+
+def told(life: Story) -> str:
+    """The story in a sentence or two."""
+    if life.used == life.blocks:
+        return f"Used in all {life.blocks} blocks."
+    words = [
+        f"Used in **{life.used} of {life.blocks}** blocks; first pruned at block {life.dropped}."
+    ]
+    if life.returns:
+        times = {1: "once", 2: "twice"}.get(life.returns, f"{life.returns} times")
+        words.append(f"Came back {times}, first at block {life.back}.")
+    else:
+        words.append("Never came back.")
+    return " ".join(words)
+
+
+@st.cache_data(show_spinner=False)
+def life_chart() -> dict:
+    """A square for each block in the colour of the token's state; the shown block is framed."""
+    words, colours = zip(*STATES.values(), strict=True)
+    scale = alt.Scale(domain=list(words), range=list(colours))
+    legend = alt.Legend(
+        orient="bottom", title=None, symbolType="square", columns=2, labelColor=GREY, offset=4
+    )
+    axis = alt.Axis(labelAngle=0, domain=False, ticks=False, labelColor=GREY, orient="top")
+    side = {"labels": False, "ticks": False, "domain": False}
+    left = alt.Axis(**side, minExtent=INDENT, maxExtent=INDENT)
+    base = alt.Chart(alt.NamedData("life")).encode(
+        x=alt.X("block:O", title=None, axis=axis), y=alt.Y("row:N", title=None, axis=left)
+    )
+    squares = base.mark_rect(stroke=GREY, strokeWidth=0.6, cornerRadius=3).encode(
+        color=alt.Color("word:N", scale=scale, legend=legend),
+        tooltip=[
+            "block:O",
+            alt.Tooltip("word:N", title="state"),
+            alt.Tooltip("score:Q", format="+.2f"),
+            alt.Tooltip("margin:Q", format="+.2f"),
+            alt.Tooltip("rank:Q", format=".0%", title="tokens that score lower"),
+        ],
+    )
+    here = base.transform_filter("datum.here").mark_rect(
+        fillOpacity=0, stroke=HERE, strokeWidth=2.5, cornerRadius=3
+    )
+    return _plain(squares + here, 104)
+
+
+@st.cache_data(show_spinner=False)
+def margin_chart(layers: int, dark: bool) -> dict:
+    """A bar up for a kept token, down for a pruned one; paler blocks have no limit of their own."""
+    axis = alt.Axis(labelAngle=0, domain=False, ticks=False, labelColor=GREY)
+    grid = "#2b333e" if dark else "#e3e7ed"
+    numbers = alt.Axis(tickCount=4, labelColor=GREY, domain=False, gridColor=grid, ticks=False)
+    blocks = list(range(1, layers + 1))  # also those without a score
+    base = alt.Chart(alt.NamedData("life")).encode(
+        x=alt.X("block:O", title=None, axis=axis, scale=alt.Scale(domain=blocks)),
+        tooltip=["block:O", "measure:N", alt.Tooltip("value:Q", format="+.2f")],
+    )
+    bars = base.mark_bar(cornerRadius=2, width=alt.RelativeBandSize(0.62)).encode(
+        y=alt.Y("value:Q", title=None, axis=numbers),
+        color=alt.condition("datum.word == 'used'", alt.value(KEPT), alt.value(PRUNED)),
+        opacity=alt.condition("datum.measure == 'margin'", alt.value(1), alt.value(0.5)),
+    )
+    zero = alt.Chart(alt.InlineData([{"y": 0}])).mark_rule(color=GREY).encode(y="y:Q")
+    return _plain(bars + zero, 120)
+
+
+def life_rows(frame: pd.DataFrame, layer: int) -> pd.DataFrame:
+    """What both charts show, from `biography.token_frame`."""
+    limitless = frame["margin"].isna()
+    return frame.assign(
+        row="",
+        word=[STATES[state][0] for state in frame["state"]],
+        here=frame["layer"] == layer,
+        value=frame["margin"].fillna(frame["score"]),
+        measure=["score" if each else "margin" for each in limitless],
+    )
+
+
+def _plain(chart: alt.LayerChart, height: int) -> dict:
+    """The specification without ground and frame."""
+    chart = chart.properties(height=height, background="transparent").configure_view(stroke=None)
+    return chart.to_dict()
+
+
+def show_over(over: pd.DataFrame) -> None:
+    """Objects and detections over the token, the ones that cover most of it first."""
+    st.markdown("Over this token", help=HELP["over"])
+    if over.empty:
+        st.caption("No annotated object and no detection.")
+    for row in over.head(MOST).itertuples():
+        score = "" if pd.isna(row.score) else f" {row.score:.2f}"
+        st.caption(f"**{shell.plain(row[3])}** · {row.kind}{score} · covers {row.cover:.0%}")
+    if len(over) > MOST:
+        st.caption(f"and {len(over) - MOST} more")

@@ -1,0 +1,233 @@
+"""The Image page's token grid: the picture, a map over it, and tokens to click.
+
+The chart's specification stays the same while block, score and token change; only its small tables do.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+
+import altair as alt
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import streamlit as st
+from matplotlib.colors import to_hex
+
+from analysis.figures import figures, token_maps
+from analysis.numbers import usage
+from analysis.pages.parts import first_paint, shell
+from analysis.pages.parts.image.view import View, token_chart
+from svit.core.types import TokenGrid
+from svit.runs import shards
+
+MODES = {
+    "States": "Used tokens show the picture; white: pruned for good; cyan: pruned, back in a later "
+    "block; dark cyan: back in the very next block.",
+    "Used": "The tokens that take part in the block show the picture, the others are veiled.",
+    "Pruned": "The tokens that do not take part in the block. They stay in the feature map.",
+    "Back later": "Pruned here and used in at least one later block.",
+    "Back next": "Pruned here and used in the very next block; part of those that come back later.",
+    "Score": "Log-odds of keeping as the block's gate saw them, less the score that parts used from "
+    "pruned tokens where there is one. Cyan is kept, red is pruned; white is a close call.",
+    "Usage": "How many blocks use each token. Blocks without a gate use all.",
+}
+OF_STATES = {"Used": "used", "Pruned": "pruned", "Back later": "later", "Back next": "next"}
+STATE_NAMES = {"never": "pruned for good", "later": "back later", "next": "back in the next block"}
+WIDEST, TALLEST, LOWEST = 640, 560, 240  # screen pixels: the room a picture is laid out for
+LEGEND = 34
+STAGE = "stage"  # key of the chart's container
+NO_PADDING = dict.fromkeys(("left", "top", "right", "bottom"), 0)  # 0 alone gets Streamlit's own
+CANVAS = {"embedOptions": {"renderer": "canvas"}}  # thousands of tokens are too many for SVG
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def picture_address(_view: View, key: tuple) -> str:
+    if _view.sample.picture is None:
+        return ""
+    return address(shards.jpeg(_view.sample.picture, 640), "jpeg")
+
+
+def address(data: bytes, kind: str = "png") -> str:
+    """An image file as a data address, for charts and tables."""
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def overlay_address(_view: View, key: tuple, mode: str, layer: int, opacity: float) -> str:
+    """The map of a mode over the picture."""
+    sample = _view.sample
+    if mode == "States":
+        pixels = token_maps.states(sample.codes[layer], opacity)
+    elif mode == "Usage":
+        limits = usage.usage_limits(_view.run.layers, _view.run.targets)
+        pixels = token_maps.usage(usage.usage(sample.trace), limits, opacity)
+    elif mode == "Score":
+        pixels = token_maps.scores(*margins(_view, layer), opacity)
+    else:
+        shown = getattr(usage.layer_states(sample.trace), OF_STATES[mode])[layer]
+        pixels = token_maps.only(shown, opacity)
+    return address(token_maps.encoded(token_maps.cut(pixels, _view.grid)))
+
+
+def margins(view: View, layer: int) -> tuple[np.ndarray, float]:
+    """Scores of the valid tokens at a layer, less the layer's limit where it has one, and the largest
+    distance from 0 among all layers, for the scale of colours."""
+    rows, columns = view.grid.valid_hw
+    if view.sample.trace.scores is None:
+        return np.full((rows, columns), np.nan), 1.0
+    planes = view.sample.trace.scores[:, :rows, :columns].astype(float)
+    planes = planes - np.nan_to_num(view.sample.limits)[:, None, None]
+    finite = np.abs(planes[np.isfinite(planes)])
+    return planes[layer], float(np.quantile(finite, 0.98)) if finite.size else 1.0
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def token_rows(_view: View, key: tuple) -> pd.DataFrame:
+    """One row a valid token, small numbers: where it is and how many blocks use it."""
+    counts = usage.usage(_view.sample.trace)
+    row, column = np.indices(counts.shape).reshape(2, -1).astype(np.int16)
+    return pd.DataFrame({"row": row, "column": column, "used": counts.ravel().astype(np.int8)})
+
+
+def height(grid: TokenGrid) -> int:
+    """Of the chart in screen pixels, legend included."""
+    tall, wide = grid.image_hw
+    return int(np.clip(WIDEST * tall / wide, LOWEST, TALLEST)) + LEGEND
+
+
+def legend_of(view: View, mode: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Words and colours below the chart."""
+    if mode == "States":
+        return tuple(STATE_NAMES.values()), tuple(token_maps.STATE_COLOURS.values())
+    if mode == "Usage":
+        low, high = usage.usage_limits(view.run.layers, view.run.targets)
+        steps = mpl.colormaps["inferno"].resampled(high - low + 1)
+        words = [str(count) for count in range(low, high + 1)]
+        return tuple(words), tuple(to_hex(steps(i)) for i in range(steps.N))
+    if mode == "Score":
+        return ("pruned", "close call", "kept"), token_maps.SCORE_COLOURS
+    return (mode.lower() + ": picture", "all others"), ("rgba(0,0,0,0)", token_maps.VEIL)
+
+
+def show(
+    view: View, mode: str, layer: int, opacity: float, token: tuple[int, int], over: pd.DataFrame
+) -> None:
+    """The chart; a click selects `token`, its row and column.
+
+    Args:
+        over: boxes to draw (`biography.over_token`).
+    """
+    tall, wide = view.grid.image_hw
+    place = {"left": [0.0], "top": [0.0], "right": [float(wide)], "bottom": [float(tall)]}
+    overlay = overlay_address(view, view.key, mode, layer, opacity)
+    spec = _chart(view.grid, view.sample.picture is not None, *legend_of(view, mode))
+    picture = picture_address(view, view.key)
+    tables = {
+        "picture": pd.DataFrame({**place, "url": picture}),
+        "overlay": pd.DataFrame({**place, "url": overlay}),
+        "tokens": token_rows(view, view.key),
+        "chosen": pd.DataFrame({"row": [token[0]], "column": [token[1]]}),
+        "boxes": over[["kind", "class", "left", "top", "right", "bottom"]],
+    }
+    with st.container(key=STAGE):
+        if token_chart(view) not in st.session_state:
+            room = {"shape": wide / tall, "widest": (height(view.grid) - LEGEND) * wide / tall}
+            first_paint.show(STAGE, [(overlay, picture)], **room, top=LEGEND, centred=True)
+        shell.chart(
+            spec,
+            tables,
+            key=token_chart(view),
+            on_select="rerun",
+            selection_mode=["token"],
+            height=height(view.grid),
+        )
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _chart(grid: TokenGrid, pictured: bool, words: Sequence[str], colours: Sequence[str]) -> dict:
+    """The chart without its tables. Picture and tokens keep their shape in whatever room there is."""
+    tall, wide = grid.image_hw
+    pixel = f"max({wide} / width, {tall} / height)"  # source pixels a screen pixel
+    across = [alt.ExprRef(f"({wide} {sign} {pixel} * width) / 2") for sign in "-+"]
+    x = alt.Scale(domain=across, nice=False, zero=False)
+    y = alt.Scale(domain=[alt.ExprRef(f"{pixel} * height"), 0], nice=False, zero=False)
+    place = {
+        "x": alt.X("left:Q", axis=None, scale=x),
+        "y": alt.Y("top:Q", axis=None, scale=y),
+        "x2": "right:Q",
+        "y2": "bottom:Q",
+    }
+
+    def layer(name: str) -> alt.Chart:
+        return alt.Chart(alt.NamedData(name)).encode(**place)
+
+    tokens = on_grid(layer("tokens"), grid)
+    pick = alt.selection_point(name="token", fields=["row", "column"], toggle=False, empty=False)
+    over = alt.selection_point(
+        name="over", fields=["row", "column"], on="pointerover", clear="pointerout", empty=False
+    )
+    cells = tokens.mark_rect(fillOpacity=0, cursor="pointer", aria=False).encode(
+        tooltip=[
+            alt.Tooltip("row:Q"),
+            alt.Tooltip("column:Q"),
+            alt.Tooltip("used:Q", title="blocks that use it"),
+        ],
+    )
+    boxes = [
+        layer("boxes")
+        .transform_filter(f"datum.kind {sign} 'detected'")
+        .mark_rect(fillOpacity=0, strokeWidth=2, stroke=colour, strokeDash=dash)
+        for sign, colour, dash in (("==", token_maps.RING, [1, 0]), ("!=", "#ffffff", [5, 3]))
+    ]
+    hovered = on_grid(layer("tokens").transform_filter(over), grid)
+    chosen = on_grid(layer("chosen"), grid).mark_rect(fillOpacity=0, strokeWidth=4.5)
+    parts = [
+        layer("picture").mark_rect(color=figures.FIELD),
+        *([layer("picture").mark_image(aspect=False).encode(url="url:N")] if pictured else []),
+        layer("overlay").mark_image(aspect=False, smooth=False).encode(url="url:N"),
+        *boxes,
+        chosen.encode(stroke=alt.value("#10151c")),
+        chosen.mark_rect(fillOpacity=0, strokeWidth=2.5).encode(stroke=alt.value(token_maps.RING)),
+        hovered.mark_rect(fillOpacity=0, strokeWidth=1.5, stroke="#ff5cae"),
+        cells.add_params(pick, over),
+        legend(words, colours),
+    ]
+    spec = (
+        alt.layer(*parts)
+        .properties(height=height(grid), background="transparent", padding=NO_PADDING)
+        .configure_view(stroke=None)
+        .to_dict()
+    )
+    return spec | {"usermeta": CANVAS}
+
+
+def on_grid(chart: alt.Chart, grid: TokenGrid) -> alt.Chart:
+    """Sides of tokens, cut at the image's border, from rows and columns."""
+    tall, wide = grid.image_hw
+    down, across = (grid.patch / scale for scale in grid.scale_yx)
+    return chart.transform_calculate(
+        left=f"datum.column * {across}",
+        top=f"datum.row * {down}",
+        right=f"min((datum.column + 1) * {across}, {wide})",
+        bottom=f"min((datum.row + 1) * {down}, {tall})",
+    )
+
+
+def legend(words: Sequence[str], colours: Sequence[str]) -> alt.Chart:
+    """Words and their colours above a chart, without a mark."""
+    scale = alt.Scale(domain=list(words), range=list(colours))
+    key = alt.Legend(
+        orient="top",
+        title=None,
+        offset=6,
+        symbolType="square",
+        symbolOpacity=1,
+        symbolStrokeColor="#8a94a3",
+        symbolStrokeWidth=0.6,
+        columnPadding=14,
+    )
+    rows = alt.InlineData([{"word": word} for word in words])
+    hidden = alt.Chart(rows).mark_square(opacity=0, size=0)
+    return hidden.encode(fill=alt.Fill("word:N", scale=scale, sort=None, legend=key))

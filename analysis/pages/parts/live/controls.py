@@ -1,0 +1,277 @@
+"""What a user of the Live page wants changed: the controls, as plain values; no model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+import streamlit as st
+
+from analysis.pages.parts import shell
+from analysis.pages.parts.live.parts import STATE_NAMES
+
+MARKS, TURN = "marks", "turn"  # session state: the brushed edits; how often a selection was used
+DIALS = {"trained": "as trained", "shift": "threshold", "ratio": "keep ratio"}
+CONTROLS = {"none": "none", "random": "random", "shuffle": "shuffled"}
+HELP = {
+    "blocks": "Blocks in which brushed tokens and kept objects are changed.",
+    "shift": "Log-odds by which every gate's threshold moves: to the right fewer tokens are kept.",
+    "ratio": "Every gated block gets the threshold at which this picture keeps the share: the base ratio in "
+    "the first stage, then its powers as in training.",
+    "forbid": "A token that a block left out stays out of all later blocks (the paper's ablation, 4.1).",
+    "remove": "Pruned tokens become zero behind the block and never return (Table 2), instead of staying in "
+    "the feature map as they are.",
+    "object": "The tokens that show a part of the object's box stay on, whatever the gates say.",
+    "lender": "Uses the masks that another model or recorded run decided on the same picture.",
+    "control": "As many tokens in every block as the edits leave, at other places: what masks of this size "
+    "do by chance. Random draws each block anew, shuffled moves each token's life as a whole.",
+}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Tokens turned on or off by hand.
+
+    Attributes:
+        layers: zero-based blocks.
+        tokens: rows and columns; None for all of them, or for those of the box.
+        box: of an object whose tokens stay, in source pixels.
+        name: of the object.
+    """
+
+    layers: tuple[int, ...]
+    on: bool
+    tokens: tuple[tuple[int, int], ...] | None = None
+    box: tuple[float, float, float, float] | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """All choices.
+
+    Attributes:
+        dial: one of `DIALS`, with its value.
+        lender: who lends masks, or "".
+        control: one of `CONTROLS`, with the number of its draw.
+    """
+
+    dial: str = "trained"
+    value: float = 0.0
+    lender: str = ""
+    marks: tuple[Mark, ...] = ()
+    forbid: bool = False
+    remove: bool = False
+    control: str = "none"
+    draw: int = 0
+
+
+def start_over() -> None:
+    """Callback: no edits any more."""
+    st.session_state[MARKS] = []
+    st.session_state[TURN] = turn() + 1
+    fresh = {"dial": "trained", "forbid": False, "remove": False, "control": "none", "lender": ""}
+    st.session_state.update(fresh)
+
+
+def forget_places(key: tuple) -> None:
+    """Brushed tokens and lent masks belong to one picture and model: another `key` drops them."""
+    before = st.session_state.get("places of")
+    if before != key:
+        st.session_state["places of"] = key
+        st.session_state[MARKS] = []
+        if before is not None:  # else a link may name the lender
+            st.session_state["lender"] = ""
+
+
+def turn() -> int:
+    """Part of the chart's key: a new one has no selection."""
+    return int(st.session_state.get(TURN, 0))
+
+
+def marks() -> list[Mark]:
+    return st.session_state.setdefault(MARKS, [])
+
+
+def _add(mark: Mark) -> None:
+    st.session_state[MARKS] = [*marks(), mark]
+    st.session_state[TURN] = turn() + 1
+
+
+def _drop(place: int) -> None:
+    st.session_state[MARKS] = [one for index, one in enumerate(marks()) if index != place]
+
+
+def panel(
+    depth: int,
+    first: int,
+    chosen: Sequence[tuple[int, int]],
+    objects: pd.DataFrame | None,
+    lenders: Sequence[str],
+    gates: bool,
+) -> Wanted:
+    """All controls in tabs.
+
+    Args:
+        depth: blocks of the model.
+        first: first gated block, from 0.
+        chosen: tokens selected in the grid.
+        objects: `changes.change_frame` of the picture's ground truth; None without.
+        lenders: who may lend masks.
+        gates: whether the model has a threshold.
+    """
+    brush, rate, rules, rescue, borrow = st.tabs(
+        [
+            ":material/brush: Brush",
+            ":material/tune: Rate",
+            ":material/rule: Rules",
+            ":material/shield: Object",
+            ":material/swap_horiz: Masks",
+        ]
+    )
+    wanted = Wanted(marks=())
+    with brush:
+        layers = choose_blocks(depth, first)
+        brushing(layers, chosen)
+    with rate:
+        wanted = dial(wanted, gates)
+    with rules:
+        wanted = rule(wanted)
+    with rescue:
+        rescuing(layers, objects)
+    with borrow:
+        wanted = borrowing(wanted, lenders)
+    return replace(wanted, marks=tuple(marks()))
+
+
+def choose_blocks(depth: int, first: int) -> tuple[int, ...]:
+    """A range of blocks, zero-based."""
+    low, high = st.slider(
+        "Blocks to edit", 1, depth, (first + 1, depth), key=f"range {depth}", help=HELP["blocks"]
+    )
+    return tuple(range(low - 1, high))
+
+
+def brushing(layers: tuple[int, ...], chosen: Sequence[tuple[int, int]]) -> None:
+    """Buttons that turn the selected tokens, or all, on or off."""
+    count = len(chosen)
+    st.markdown(
+        f"**{count} token{'' if count == 1 else 's'} selected**"
+        if count
+        else "Click tokens in the picture above (shift adds more), or drag a field over them."
+    )
+    tokens = tuple(chosen)
+    with st.container(horizontal=True, gap="small"):
+        for label, on in (("Turn on", True), ("Turn off", False)):
+            icon = ":material/toggle_on:" if on else ":material/toggle_off:"
+            mark = Mark(layers, on, tokens)
+            st.button(label, icon=icon, on_click=_add, args=(mark,), disabled=not count)
+        for label, on in (("All on", True), ("All off", False)):
+            st.button(label, on_click=_add, args=(Mark(layers, on),), type="tertiary")
+
+
+def dial(wanted: Wanted, gates: bool) -> Wanted:
+    """How much is kept: as trained, by a moved threshold, or by a share."""
+    shell.restore("dial", "trained", DIALS)
+    chosen = st.segmented_control("Rate", list(DIALS), format_func=DIALS.get, key="dial")
+    chosen = chosen or "trained"
+    shell.remember(dial=None if chosen == "trained" else chosen)
+    if not gates and chosen == "shift":
+        st.caption("This model compares no score with a threshold.")
+    value = 0.0
+    if chosen == "shift":
+        shell.restore("shift", 0.0, within=(-4.0, 4.0))
+        value = st.slider("Threshold", -4.0, 4.0, step=0.05, key="shift", help=HELP["shift"])
+        shell.remember(shift=value)
+    if chosen == "ratio":
+        shell.restore("ratio", 0.7, within=(0.05, 1.0))
+        value = st.slider("Base keep ratio", 0.05, 1.0, step=0.05, key="ratio", help=HELP["ratio"])
+        shell.remember(ratio=value)
+    return replace(wanted, dial=chosen, value=value)
+
+
+def rule(wanted: Wanted) -> Wanted:
+    """What may become of pruned tokens."""
+    for name, label in (
+        ("forbid", "Forbid reactivation"),
+        ("remove", "Remove instead of preserve"),
+    ):
+        shell.restore(name, False)
+        on = st.toggle(label, key=name, help=HELP[name])
+        shell.remember(**{name: True if on else None})
+        wanted = replace(wanted, **{name: on})
+    return wanted
+
+
+def rescuing(layers: tuple[int, ...], objects: pd.DataFrame | None) -> None:
+    """Keeps the tokens of an annotated object, missed ones first."""
+    if objects is None or not len(objects):
+        st.caption("This picture comes without objects annotated in the model's classes.")
+        return
+    order = objects["state"].map({"missed": 0, "lost": 1, "gained": 2, "kept": 3})
+    rows = objects.assign(order=order).sort_values("order", kind="stable").reset_index(drop=True)
+
+    def label(place: int) -> str:
+        row = rows.iloc[place]
+        corner = f"at {row['left']:.0f}, {row['top']:.0f}"
+        return f"{row['class']} {corner}, {STATE_NAMES[row['state']]}"
+
+    place = st.selectbox("Object", rows.index, format_func=label, key="object", help=HELP["object"])
+    row = rows.iloc[place if place in rows.index else 0]
+    box = tuple(float(row[side]) for side in ("left", "top", "right", "bottom"))
+    mark = Mark(layers, True, None, box, str(row["class"]))
+    st.button("Keep its tokens", icon=":material/shield:", on_click=_add, args=(mark,))
+
+
+def borrowing(wanted: Wanted, lenders: Sequence[str]) -> Wanted:
+    """Masks of others, and masks by chance."""
+    options = ["", *lenders]
+    shell.restore("lender", "", options)
+    lender = st.selectbox(
+        "Transplant the masks of",
+        options,
+        format_func=lambda one: one or "nobody",
+        key="lender",
+        help=HELP["lender"],
+    )
+    shell.remember(lender=lender or None)
+    shell.restore("control", "none", CONTROLS)
+    left, right = st.columns([3, 1], vertical_alignment="bottom")
+    control = left.segmented_control(
+        "Control at equal counts",
+        list(CONTROLS),
+        format_func=CONTROLS.get,
+        key="control",
+        help=HELP["control"],
+    )
+    control = control or "none"
+    shell.remember(control=None if control == "none" else control)
+    draw = right.number_input("Draw", 0, 999, key="draw", disabled=control == "none")
+    return replace(wanted, lender=lender, control=control, draw=int(draw))
+
+
+def list_edits(sentences: Sequence[str], first_mark: int) -> None:
+    """The edits in the order they act, brushed ones with a button that takes them back.
+
+    Args:
+        first_mark: place of the first brushed one among the sentences.
+    """
+    if not sentences:
+        st.caption("No edits: before and after are the same forward, bit for bit.")
+        return
+    for place, sentence in enumerate(sentences):
+        left, right = st.columns([9, 1], vertical_alignment="center")
+        left.markdown(f"{place + 1}\\. {shell.plain(sentence)}")
+        mark = place - first_mark
+        if 0 <= mark < len(marks()):
+            right.button(
+                "",
+                icon=":material/close:",
+                key=f"drop {mark}",
+                on_click=_drop,
+                args=(mark,),
+                type="tertiary",
+                help="Take this edit back",
+            )
+    st.button("Start over", icon=":material/undo:", on_click=start_over, type="tertiary")

@@ -1,0 +1,233 @@
+"""What the Live page draws: pictures before and after, the token grid to brush on, bars; no model."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+
+import altair as alt
+import numpy as np
+import pandas as pd
+import streamlit as st
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from analysis.figures import figures
+from analysis.numbers import edit_effects
+from analysis.pages.parts import shell
+from svit.core.types import Detections, TokenGrid
+
+WIDTH = 2.7  # inches of a picture; words in it are readable in a third of a page
+SIDE = 640  # pixels of the picture behind the token grid
+GRID = 342  # pixels of the token grid's height for a square picture, and of the margin below
+TALLEST = 1.1  # height / width of the tallest picture shown
+STATES = {
+    "used": "rgba(0, 0, 0, 0)",
+    "pruned": "rgba(255, 255, 255, 0.82)",
+    "turned on": "rgba(0, 190, 160, 0.6)",
+    "turned off": "rgba(220, 38, 127, 0.68)",
+}
+SIDES = {"before": "#9aa8b8", "after": "#00a0b8"}
+STATE_NAMES = {
+    "kept": "found both times",
+    "lost": "lost",
+    "gained": "gained",
+    "missed": "missed both times",
+}
+
+
+def draw_found(
+    found: Detections,
+    image: np.ndarray,
+    grid: TokenGrid,
+    ax: Axes,
+    names: Sequence[str],
+    score: float,
+    marked: pd.DataFrame,
+    after: bool,
+) -> Axes:
+    """Detections over the picture; objects that the edits lost or gained are framed."""
+    figures.picture(image, grid, ax)
+    figures.detections(found, ax, class_names=names, threshold=score)
+    lost, gained = (marked[marked["state"] == state] for state in ("lost", "gained"))
+    edit_effects.outline(marked[marked["state"] == "missed"], ax, edit_effects.MISSED, ":", 1.2)
+    edit_effects.outline(lost, ax, edit_effects.LOST, "--" if after else "-")
+    if after:
+        edit_effects.outline(gained, ax, edit_effects.GAINED)
+    return ax
+
+
+def frames_said(changed: pd.DataFrame) -> str:
+    """What the frames in the pictures mean, if there are any."""
+    counts = changed["state"].value_counts()
+    lost, gained, missed = (int(counts.get(state, 0)) for state in ("lost", "gained", "missed"))
+    words = [f"red frame: {lost} lost by the edits"] * bool(lost)
+    words += [f"green frame: {gained} gained"] * bool(gained)
+    words += [f"dotted: {missed} missed both times"] * bool(missed)
+    return f"{', '.join(words)}.".capitalize() if words else ""
+
+
+def shape(grid: TokenGrid) -> float:
+    """Height / width of the picture on the page."""
+    height, width = grid.image_hw
+    return min(height / width, TALLEST)
+
+
+@st.cache_data(max_entries=60, show_spinner=False)
+def found_png(_draw, key: tuple, ratio: float, dark: bool) -> bytes:
+    """The picture that `_draw` fills, kept under the key."""
+    return shell.png(_draw, WIDTH, ratio, dark)
+
+
+def both_figure(before, after, ratio: float) -> Figure:
+    """Before and after side by side, for a file; each draws on an Axes."""
+    figure = Figure(figsize=(2 * WIDTH, WIDTH * ratio + 0.25))
+    for ax, draw, title in zip(figure.subplots(1, 2), (before, after), SIDES, strict=True):
+        draw(ax)
+        ax.set_title(title)
+    return figure
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def address(_pixels: np.ndarray, key: tuple) -> str:
+    """The picture as a data address for the chart."""
+    picture, buffer = Image.fromarray(_pixels), io.BytesIO()
+    picture.thumbnail((SIDE, SIDE))
+    picture.save(buffer, "JPEG", quality=88)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def show_grid(
+    tokens: pd.DataFrame, missed: pd.DataFrame, grid: TokenGrid, url: str, key: str
+) -> None:
+    """The tokens of one block over the picture: a click picks one (shift adds), dragging a field.
+
+    Args:
+        tokens: `changes.token_frame`.
+        missed: left, top, right, bottom of objects to outline.
+        url: of the picture.
+        key: of the chart in the session, where its selection stands; a name in CSS.
+    """
+    side, across = grid.image_hw
+    height = round(GRID * shape(grid))
+    shell.cut_below(key, across / side, height)
+    ground = pd.DataFrame([{"x0": 0, "y0": 0, "x1": across, "y1": side, "url": url}])
+    boxes = missed[["left", "top", "right", "bottom"]].set_axis(["x0", "y0", "x1", "y1"], axis=1)
+    tables = {"picture": ground, "tokens": tokens, "missed": boxes}
+    events = {"key": key, "on_select": "rerun", "selection_mode": ["token", "field"]}
+    shell.chart(_grid_chart(grid), tables, height=height, **events)
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _grid_chart(grid: TokenGrid) -> dict:
+    """The chart without its tables. The picture keeps its shape at any width of the column."""
+    side, across = grid.image_hw
+    pixel = f"min(width / {across}, height / {side})"  # both axes at one scale: tokens stay square
+    x, y = (
+        alt.Scale(
+            domainMin=0, domainMax=alt.ExprRef(f"{length} / {pixel}"), nice=False, reverse=turned
+        )
+        for length, turned in (("width", False), ("height", True))
+    )
+    ends = {"x": alt.X("x0:Q", axis=None, scale=x), "y": alt.Y("y0:Q", axis=None, scale=y)}
+    ends |= {"x2": "x1", "y2": "y1"}
+
+    def layer(name: str) -> alt.Chart:
+        return alt.Chart(alt.NamedData(name)).encode(**ends)
+
+    point = alt.selection_point(
+        name="token", fields=["row", "column"], toggle="event.shiftKey", empty=False
+    )
+    field = alt.selection_interval(
+        name="field", mark=alt.BrushConfig(fill="#00778e", fillOpacity=0.15, stroke="#00b4cc")
+    )
+    colours = alt.Scale(domain=list(STATES), range=list(STATES.values()))
+    line = {"stroke": "#8a94a3", "strokeWidth": 0.35}
+    cells = layer("tokens").mark_rect(opacity=1, cursor="crosshair", **line)
+    cells = cells.encode(
+        fill=alt.Fill("state:N", scale=colours, legend=None),
+        tooltip=["row:Q", "column:Q", "state:N"],
+    )
+    chosen = layer("tokens").transform_filter(point)
+    parts = [
+        layer("picture").mark_image(aspect=False).encode(url="url:N"),
+        cells.add_params(point, field),
+        layer("missed").mark_rect(
+            filled=False, stroke=edit_effects.MISSED, strokeDash=[2, 3], strokeWidth=1.5
+        ),
+        chosen.mark_rect(filled=False, stroke="#ff3d9a", strokeWidth=2.5),
+    ]
+    return alt.layer(*parts).configure_view(strokeWidth=0).to_dict()
+
+
+def selected(event: dict, tokens: pd.DataFrame) -> tuple[tuple[int, int], ...]:
+    """The tokens that a click or a dragged field chose, from the chart's selections."""
+    points = {
+        (int(one["row"]), int(one["column"])) for one in event.get("token", []) if "row" in one
+    }
+    field = event.get("field") or {}
+    ranges = [sorted(field[name]) for name in ("x0", "y0") if len(field.get(name, ())) == 2]
+    if len(ranges) == 2:
+        (left, right), (top, bottom) = ranges
+        inside = tokens[
+            (tokens["x0"] < right)
+            & (tokens["x1"] > left)
+            & (tokens["y0"] < bottom)
+            & (tokens["y1"] > top)
+        ]
+        points |= set(zip(inside["row"].tolist(), inside["column"].tolist(), strict=True))
+    return tuple(sorted(points))
+
+
+def show_ratios(ratios: pd.DataFrame, block: int) -> None:
+    """Kept tokens of every block, before and after, with the target as a tick; `block` stands out."""
+    shown = ratios.assign(shown=ratios["block"] == block)
+    shell.chart(_ratio_chart(), {"ratios": shown}, height=250)
+
+
+@st.cache_data(max_entries=1, show_spinner=False)
+def _ratio_chart() -> dict:
+    """The chart without its table."""
+    x = alt.X("block:O", title="block", axis=alt.Axis(labelAngle=0))
+    colour = alt.Color(
+        "masks:N",
+        scale=alt.Scale(domain=list(SIDES), range=list(SIDES.values())),
+        legend=alt.Legend(orient="top", title=None, offset=2),
+    )
+    share = alt.Axis(format="%", tickCount=5)
+    ratios = alt.Chart(alt.NamedData("ratios"))
+    bars = ratios.mark_bar().encode(
+        x=x,
+        xOffset=alt.XOffset("masks:N", sort=list(SIDES)),
+        y=alt.Y("ratio:Q", title="kept tokens", axis=share, scale=alt.Scale(domain=[0, 1])),
+        color=colour,
+        opacity=alt.condition("datum.shown", alt.value(1), alt.value(0.72)),
+        tooltip=["block:O", "masks:N", alt.Tooltip("ratio:Q", format=".1%")],
+    )
+    known = ratios.transform_filter("datum.masks == 'after' && isValid(datum.target)")
+    target = known.mark_tick(color="#dc267f", thickness=2).encode(x=x, y="target:Q")
+    return (bars + target).to_dict()
+
+
+def change_table(frame: pd.DataFrame):
+    """The changes for reading: class, what happened, scores; lost and gained in colour."""
+    order = {"lost": 0, "gained": 1, "kept": 2, "missed": 3}
+    rows = frame.sort_values("state", key=lambda state: state.map(order), kind="stable")
+    shown = pd.DataFrame(
+        {
+            "object": rows["class"],
+            "change": rows["state"].map(STATE_NAMES),
+            **{side: rows[side].map(_score) for side in SIDES},
+        }
+    )
+    ink = {"lost": edit_effects.LOST, "gained": edit_effects.GAINED}
+    ink = {STATE_NAMES[state]: colour for state, colour in ink.items()}
+    return shown.style.map(
+        lambda text: f"color: {ink[text]}; font-weight: 600" if text in ink else "", ["change"]
+    )
+
+
+def _score(score: float) -> str:
+    return "–" if np.isnan(score) else f"{score:.2f}"

@@ -1,0 +1,112 @@
+"""The sidebar of the Live page: which model, which picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import streamlit as st
+
+from analysis.pages.parts import shell
+
+Picture = Any  # a `svit.live.pictures.Picture`: this half of the house knows no torch
+SHIPPED = "svit-plain-nano"  # chosen first
+FIRST_SCENE = 5_000_000  # from here on no shipped model was trained
+LAST_SCENE = 10**12
+SOURCES = {"scene": "Scene", "upload": "Upload", "recorded": "Run"}
+TYPES = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"]
+WAITING = {
+    "scene": "Choose the seed of a scene in the sidebar.",
+    "upload": "Upload a picture in the sidebar. It is read on this computer and kept nowhere.",
+    "recorded": "Choose a run in the sidebar that holds pictures.",
+}
+
+
+def checkpoints(paths: Iterable[Path]) -> dict[str, Path]:
+    """A name for each: the file's, or the whole path where two files share a name."""
+    paths = list(paths)
+    names = [path.stem for path in paths]
+    return {path.stem if names.count(path.stem) == 1 else str(path): path for path in paths}
+
+
+def stamp(path: Path) -> tuple[str, int]:
+    """Changes with the file."""
+    return str(path), path.stat().st_mtime_ns
+
+
+def choose_model(known: dict[str, Path]) -> Path:
+    """A choice among the checkpoints; without one it ends the page with advice."""
+    if not known:
+        shell.empty("No checkpoint in the chosen folders. Training makes one:", "svit train --help")
+        st.stop()
+    shell.restore("model", SHIPPED if SHIPPED in known else next(iter(known)), known)
+    name = st.selectbox(
+        "Model",
+        list(known),
+        key="model",
+        help="Checkpoints (.safetensors) below the chosen folders, and the shipped ones; `svit convert` "
+        "makes some of released weights. One is in memory at a time.",
+    )
+    shell.remember(model=name)
+    return known[name]
+
+
+def choose_picture(live: ModuleType) -> tuple[Picture, tuple] | None:
+    """The picture and what names it for the caches; None while none is chosen.
+
+    Args:
+        live: `svit.live.workplace`, which the page alone may import.
+
+    Raises:
+        ImageError, RunError: the picture cannot be read.
+    """
+    shell.restore("source", "scene", SOURCES)
+    chosen = st.segmented_control("Picture", list(SOURCES), format_func=SOURCES.get, key="source")
+    source = chosen or "scene"
+    shell.remember(source=source)
+    return {"scene": _scene, "upload": _upload, "recorded": _recorded}[source](live)
+
+
+def _scene(live: ModuleType) -> tuple[Picture, tuple]:
+    """A drawn scene by its seed."""
+    shell.restore("scene", FIRST_SCENE, within=(0, LAST_SCENE))
+    left, right = st.columns([3, 2], vertical_alignment="bottom")
+    right.button("Next", on_click=_next, width="stretch", help="The scene of the next seed")
+    seed = int(left.number_input("Seed", 0, LAST_SCENE, key="scene", step=1))
+    shell.remember(scene=seed)
+    return _drawn(live, seed), ("scene", seed)
+
+
+def _next() -> None:
+    st.session_state["scene"] = min(int(st.session_state["scene"]) + 1, LAST_SCENE)
+
+
+@st.cache_resource(max_entries=8, show_spinner="Drawing the scene")
+def _drawn(_live: ModuleType, seed: int) -> Picture:
+    return _live.drawn(seed)
+
+
+def _upload(live: ModuleType) -> tuple[Picture, tuple] | None:
+    """A picture of one's own; its bytes decide, not its name."""
+    file = st.file_uploader("A picture of at most 20 MB", TYPES, key="file")
+    if file is None:
+        return None
+    picture = _read(live, file.getvalue())
+    return picture, ("upload", picture.image_id)
+
+
+@st.cache_resource(max_entries=4, show_spinner="Reading the picture")
+def _read(_live: ModuleType, data: bytes) -> Picture:
+    return _live.uploaded(data)
+
+
+def _recorded(live: ModuleType) -> tuple[Picture, tuple] | None:
+    """An image of a recorded run."""
+    path = shell.choose_run("Run", "run")
+    run = shell.opened(path)
+    if run is None or not len(run):
+        return None
+    image_id = shell.choose_image(run, "image")
+    return live.recorded(run, image_id), ("run", str(path), run.created, image_id)

@@ -1,0 +1,206 @@
+"""Before and after on the Live page: pictures, the grid to brush on, numbers, tables; no model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from analysis.numbers import edit_effects, usage
+from analysis.pages.parts import shell
+from analysis.pages.parts.live import controls as controls
+from analysis.pages.parts.live import parts as parts
+from svit.core.types import Target, TokenTrace
+
+SAME = "no change"
+HELP = {
+    "page": "The same picture through the same weights twice: as the model decides, and with the edits. "
+    "Edits go through the probes of the blocks; nothing of them stays in the model. A link restores all but "
+    "brushed tokens and uploads; to keep those, keep the result as a run.",
+    "grid": "Kept tokens of this block / tokens that show image pixels, after the edits. White: pruned. "
+    "Green and red: turned on and off by the edits, directly or because later gates decide otherwise.",
+    "found": "Annotated objects found by a detection of their class with at least the score and a box IoU "
+    "of 0.5. Without annotations, the detections before stand for the objects.",
+    "tokens": "Kept tokens / tokens that show image pixels, mean over the gated blocks.",
+    "network": "Multiply-accumulates of the whole network by the compute ledger, with as many proposals as "
+    "configured and a mask for each detection.",
+    "time": "Median time of the whole detector on this picture. Before and after run in turn; the "
+    "interval is that of the median of their ratios, valid for any distribution of times. Another "
+    "program on this computer slows both.",
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    """What the page knows of a model without holding it."""
+
+    about: str
+    targets: list[float]
+    names: tuple[str, ...]
+    truth: Target | None
+    mode: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """A model, a picture, and what names both for the caches."""
+
+    path: Path
+    picture: Any
+    key: tuple
+
+
+@dataclass(frozen=True)
+class View:
+    """Before and after of one picture; outcomes are `svit.live.workplace.Outcome`."""
+
+    job: Job
+    model: Model
+    before: Any
+    after: Any
+    changed: pd.DataFrame
+    score: float
+
+    @property
+    def key(self) -> tuple:
+        """Names what is drawn, for the caches."""
+        return (*self.job.key, *(one.key for one in self.after.edits), self.score)
+
+    def draw(self, side: str) -> Callable:
+        """What draws the detections of one side on an Axes."""
+        found = {"before": self.before, "after": self.after}[side].detections
+        grid = self.before.trace.grid
+        return lambda ax: parts.draw_found(
+            *(found, self.job.picture.pixels, grid, ax, self.model.names, self.score),
+            *(self.changed, side == "after"),
+        )
+
+
+def show_pictures(view: View, first: int) -> None:
+    """The grid to brush on with its block, and the detections of both sides; `first` is gated."""
+    choose_block(view.before.trace.layers, first)
+    grid, *sides = st.columns(3, gap="medium")
+    with grid:
+        show_tokens(view)
+    for place, side in zip(sides, parts.SIDES, strict=True):
+        with place:
+            show_side(view, side)
+    frames = parts.frames_said(view.changed)
+    said = "Tokens: white is pruned; green and red turned on and off by the edits."
+    st.caption(f"{said} {frames}", help=HELP["grid"])
+
+
+def show_side(view: View, side: str) -> None:
+    """The detections of one side."""
+    st.markdown(f"##### {side.capitalize()}", help=HELP["found"])
+    ratio = parts.shape(view.before.trace.grid)
+    shown = side if view.after.edits else "before"  # without edits both are one picture
+    drawn = parts.found_png(view.draw(shown), (*view.key, shown), ratio, shell.dark())
+    st.image(drawn, width="stretch", alt=f"Detections {side} the edits")
+
+
+def show_numbers(view: View, measure: Callable[[View], Any]) -> None:
+    """Found objects, kept tokens, operations, time: after, and the difference."""
+    before, after = view.before, view.after
+    counts = view.changed["state"].value_counts()
+    gained, lost, stayed = (int(counts.get(state, 0)) for state in ("gained", "lost", "kept"))
+    objects = str(stayed + gained)
+    if view.model.truth is not None:
+        objects += f" of {len(view.changed)}"
+    row = st.container(horizontal=True)
+    _metric(row, "Objects found", objects, f"+{gained} −{lost}" if gained or lost else SAME)
+    kept, points = edit_effects.kept_change(before.trace, after.trace, view.model.targets)
+    _metric(row, "Kept tokens", f"{kept:.1%}", f"{points:+.1f} points" if points else SAME)
+    if after.macs is None or before.macs is None:
+        _metric(row, "Network", "–", "no cost formula")
+    else:
+        macs, change = edit_effects.macs_change(before.macs, after.macs)
+        _metric(row, "Network", f"{macs / 1e9:.2f} GMACs", f"{change:+.1%}" if change else SAME)
+    show_latency(view, measure, row)
+
+
+def _metric(place: DeltaGenerator, name: str, value: str, change: str) -> None:
+    """A number and how it differs from before; no colour says whether that is good."""
+    place.metric(
+        name,
+        value,
+        change,
+        delta_color="off",
+        delta_arrow="off",
+        border=True,
+        help=HELP[name.split()[-1].lower()],
+    )
+
+
+def show_tokens(view: View) -> None:
+    """The grid to brush on."""
+    trace, block = view.after.trace, st.session_state["block"]
+    tokens = edit_effects.token_frame(view.before.trace, trace, block - 1)
+    kept = usage.keep_ratios(trace)[block - 1]
+    st.markdown(f"##### Block {block} keeps {kept:.0%}")
+    url = parts.address(view.job.picture.pixels, view.job.key)
+    missed = view.changed[view.changed["state"] == "missed"]
+    parts.show_grid(tokens, missed, trace.grid, url, grid_key())
+
+
+def choose_block(depth: int, first: int) -> None:
+    """The block whose tokens are shown; the first gated one to begin with."""
+    shell.restore("block", first + 1, range(1, depth + 1))
+    st.slider("Block", 1, depth, key="block", label_visibility="collapsed")
+    shell.remember(block=st.session_state["block"])
+
+
+def grid_key() -> str:
+    return f"grid-{controls.turn()}"
+
+
+def chosen_tokens(before: TokenTrace) -> tuple[tuple[int, int], ...]:
+    """What is selected in the grid, which is drawn after the controls that need it."""
+    event = st.session_state.get(grid_key()) or {}
+    return parts.selected(event.get("selection", {}), edit_effects.token_frame(before, before, 0))
+
+
+def show_details(view: View) -> None:
+    """Objects, keep ratios and files."""
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.markdown("##### Objects", help=HELP["found"])
+        st.dataframe(parts.change_table(view.changed), hide_index=True, height="content")
+    with right:
+        st.markdown("##### Kept tokens per block", help=HELP["tokens"])
+        ratios = edit_effects.ratio_frame(view.before.trace, view.after.trace, view.model.targets)
+        parts.show_ratios(ratios, st.session_state["block"])
+    ratio = parts.shape(view.before.trace.grid)
+    figure = partial(parts.both_figure, view.draw("before"), view.draw("after"), ratio)
+    shell.downloads("live", view.changed, ratios, figure)
+
+
+def show_latency(view: View, measure: Callable[[View], Any], row: DeltaGenerator) -> None:
+    """Times on request, kept until something changes.
+
+    Args:
+        row: takes the number; button and interval go below.
+    """
+    stored = st.session_state.get("latency")
+    times = stored[1] if stored is not None and stored[0] == view.key[:-1] else None
+    told = "Runs both sides ten times in turn."
+    if times is None:
+        _metric(row, "Time", "–", "not measured")
+    else:
+        quartiles = [f"{1000 * value:.0f}" for value in times.seconds("after")]
+        before = f"{1000 * times.seconds('before')[1]:.0f}"
+        _metric(row, "Time", f"{quartiles[1]} ms", f"before {before} ms")
+        told = f"Half of the calls {quartiles[0]} to {quartiles[2]} ms. {times.verdict}"
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if st.button("Measure", icon=":material/timer:"):
+            measured = measure(view)
+            if measured is not None:
+                st.session_state["latency"] = (view.key[:-1], measured)
+                st.rerun()
+        st.caption(told)

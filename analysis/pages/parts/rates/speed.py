@@ -1,0 +1,82 @@
+"""The Rates page's speeds: what pruning gained in time, where the time goes, and every measurement."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import pandas as pd
+import streamlit as st
+from matplotlib.axes import Axes
+
+from analysis.figures import speed_figures
+from analysis.pages.parts import shell
+from analysis.paper import tables
+from analysis.sources import benchmarks
+from analysis.sources.benchmarks import Speed
+
+WIDTH = 6.0  # inches
+COMMAND = "svit benchmark --models PRESET --keep dense,paper --out results/NAME"
+
+
+def show(timed: Sequence[Speed], key: tuple) -> None:
+    """Both figures, a condition and a benchmark at a time, over all measured speeds."""
+    if not timed:
+        shell.empty(
+            "No benchmark here yet. This measures a model with and without pruning:", COMMAND
+        )
+        return
+    with st.container(border=True):
+        show_gain(benchmarks.speedups(timed), timed, key)
+    with st.container(border=True):
+        show_stages([one for one in timed if one.stages and not one.recorded], key)
+    table = benchmarks.frame(timed)
+    st.markdown(f"##### All {len(table)} measured speeds")
+    st.dataframe(table.round(3), hide_index=True)
+    st.caption(shell.plain(tables.SPEED_CAPTION))
+    shell.downloads("speeds", table)
+
+
+def show_gain(table: pd.DataFrame, timed: Sequence[Speed], key: tuple) -> None:
+    """Speed-up against tokens, under its limit."""
+    about = speed_figures.speed.__doc__
+    st.markdown("##### What pruning gains", help=shell.definition(about))
+    if not len(table):
+        shell.empty("No benchmark here timed a model both with all tokens and pruned:", COMMAND)
+        return
+    chosen = shell.choose_name(
+        "Timed as", "speed_of", table["condition"].value_counts().index.tolist()
+    )
+    rows = table[table["condition"] == chosen]
+    draw = partial(speed_figures.speedup_lines, rows)
+    st.image(picture(draw, 0.52, (key, "speed", chosen), shell.dark()), width="stretch")
+    shell.downloads("speed-up", table, lambda: drawn(speed_figures.speed, timed))
+
+
+def show_stages(timed: Sequence[Speed], key: tuple) -> None:
+    """Stages of the variants of one benchmark at one size."""
+    about = speed_figures.stages.__doc__
+    st.markdown("##### Where the time goes", help=shell.definition(about))
+    if not timed:
+        st.info("No benchmark here holds a profile.", icon=":material/info:")
+        return
+    groups = speed_figures.panels(timed)
+    chosen = shell.choose_name("Benchmark", "stages_of", list(groups))
+    draw = partial(speed_figures.stage_bars, groups[chosen], keys=True)
+    ratio = 0.2 + 0.055 * len(groups[chosen])
+    st.image(picture(draw, ratio, (key, "stages", chosen), shell.dark()), width="stretch")
+    table = speed_figures.stage_frame(groups[chosen])
+    shell.downloads("stages", table, lambda: drawn(speed_figures.stages, groups[chosen]))
+
+
+@st.cache_data(max_entries=24, show_spinner=False)
+def picture(_draw: Callable[[Axes], object], ratio: float, key: tuple, dark: bool) -> bytes:
+    """A drawn panel; `key` says which."""
+    return shell.png(_draw, WIDTH, ratio, dark)
+
+
+def drawn(figure: Callable, timed: Sequence[Speed]):
+    """The figure for a paper."""
+    (product,) = figure(timed, argparse.Namespace())
+    return product.figure

@@ -1,0 +1,376 @@
+"""What the pages share: choosing runs and images, links that restore a view, downloads, messages.
+
+No page itself. Text from data (names of files, classes, runs) goes through `plain` before Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import re
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import pandas as pd
+import streamlit as st
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.style import context
+
+from analysis.figures import figures, output
+from svit.core.types import ImageId
+from svit.runs.run import Run, RunError, find_runs, open_run
+
+Option = TypeVar("Option")
+
+MEMORY = "remembered"  # session state: what `remember` was told, also on other pages
+DARK_INK = dict.fromkeys(
+    ("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.labelcolor", "ytick.labelcolor"),
+    "#cfd6e0",
+) | {"grid.color": "#3a4453"}
+
+
+def folders() -> list[Path]:
+    """Where runs are looked for, from the command line."""
+    parser = argparse.ArgumentParser(prog="streamlit run app.py --")
+    wanted = {"nargs": "+", "type": Path, "default": [Path("runs"), Path("demo/runs")]}
+    parser.add_argument("--runs", **wanted, help="folders of recorded runs (runs, demo/runs)")
+    return parser.parse_args().runs
+
+
+def runs() -> list[Path]:
+    """The runs in the chosen folders; links that lead out of these folders are not followed."""
+    roots = [(folder, folder.resolve()) for folder in folders()]
+    found = [
+        path
+        for folder, root in roots
+        for path in find_runs(folder)
+        if path.resolve().is_relative_to(root)
+    ]
+    return list(dict.fromkeys(found))
+
+
+def labels(paths: Iterable[Path]) -> dict[str, Path]:
+    """A name for each run: its folder's, or the whole path where two folders share a name."""
+    paths = list(paths)
+    names = [path.name for path in paths]
+    return {path.name if names.count(path.name) == 1 else str(path): path for path in paths}
+
+
+@st.cache_resource(max_entries=8, show_spinner="Opening the run")
+def _load(path: Path, stamp: float, undamaged: bool) -> Run:
+    """An open run; another `stamp` opens it anew. Its files lie in the chosen folders, links or not."""
+    roots = [folder.resolve() for folder in folders()]
+    for file in path.iterdir():
+        if not any(file.resolve().is_relative_to(root) for root in roots):
+            raise RunError(f"{file} leads out of the chosen folders: name its folder, too (--runs)")
+    return open_run(path, skip_corrupt=undamaged)
+
+
+def opened(path: Path) -> Run | None:
+    """The run, or None after the page said what is wrong with it."""
+    stamp = max((file.stat().st_mtime for file in path.glob("*.json")), default=0.0)
+    try:
+        run = _load(path, stamp, st.session_state.get(f"undamaged {path}", False))
+    except RunError as error:
+        complain(str(error), path)
+        return None
+    if run.skipped:
+        complain("\n".join(run.skipped), path)
+    return run
+
+
+def complain(message: str, path: Path) -> None:
+    """Shows an error (its text may hold names from data, so it is shown verbatim) and a way on."""
+    st.error("This run cannot be read as a whole.", icon=":material/broken_image:")
+    st.code(message, language=None, wrap_lines=True)
+    st.checkbox("Show what is undamaged", key=f"undamaged {path}")
+
+
+def plain(text: str) -> str:
+    """Text from data with Markdown's signs made harmless."""
+    return re.sub(r"([\\`*_{}\[\]()<>#+.!|~:$^-])", r"\\\1", text)
+
+
+def definition(text: str) -> str:
+    """A docstring or sentence as help text: paragraphs joined, signs shown as they are."""
+    paragraphs = re.split(r"\n\s*\n", text.strip())
+    return "\n\n".join(plain(" ".join(paragraph.split())) for paragraph in paragraphs)
+
+
+@st.cache_resource
+def drawing() -> threading.Lock:
+    """Matplotlib has one style for the process, so sessions draw in turn."""
+    return threading.Lock()
+
+
+def dark() -> bool:
+    """Whether the viewer's theme is dark."""
+    return st.context.theme.type == "dark"
+
+
+def png(draw: Callable[[Axes], object], width: float, ratio: float, dark: bool) -> bytes:
+    """A figure that `draw` filled, on a transparent ground.
+
+    Args:
+        width: inches.
+        ratio: height / width.
+        dark: light ink, for a dark page.
+    """
+    buffer = io.BytesIO()
+    clear = {"axes.facecolor": "none"} | (DARK_INK if dark else {})
+    with drawing(), context([figures.STYLE, clear]):
+        figure = Figure(figsize=(width, width * ratio), facecolor="none")
+        draw(figure.subplots())
+        figure.savefig(buffer, dpi=220, facecolor="none", pil_kwargs={"compress_level": 2})
+    return buffer.getvalue()
+
+
+def chart(spec: dict, tables: Mapping[str, pd.DataFrame], **options: object) -> None:
+    """A chart whose specification stays the same while its tables change: the browser then draws only
+    what differs.
+
+    Args:
+        spec: Vega-Lite, made once (`to_dict` of an Altair chart takes longer than a page may).
+        tables: by the names that the specification calls them (`alt.NamedData`).
+        options: of `st.vega_lite_chart`.
+    """
+    st.vega_lite_chart(spec={**spec, "datasets": dict(tables)}, width="stretch", **options)
+
+
+def cut_below(key: str, shape: float, height: int) -> None:
+    """Cuts off what a chart leaves empty below: its height is fixed, and in a narrow window its picture
+    shrinks.
+
+    Args:
+        key: of the chart; letters, digits, hyphens.
+        shape: width / height of what is drawn at least.
+        height: of the chart, in screen pixels.
+    """
+    rules = f"aspect-ratio: {shape:.4f}; max-height: {height}px; flex: 0 0 auto !important"
+    rules += "; height: auto !important; overflow: hidden"
+    st.html(f"<style>.st-key-{key} {{{rules}}}</style>")
+
+
+def downloads(name: str, *things: pd.DataFrame | Callable[[], Figure]) -> None:
+    """Buttons that make files on click: CSV of a frame, PNG and PDF of a figure's factory.
+
+    Args:
+        name: of the files, without ending; on a page it names the buttons, so it is used once.
+        things: frames and functions that draw a new figure; with several frames or figures, the
+            files after the first are numbered.
+    """
+    seen = {"frame": 0, "figure": 0}
+    with st.container(horizontal=True, gap="small"):
+        for thing in things:
+            kind = "frame" if isinstance(thing, pd.DataFrame) else "figure"
+            seen[kind] += 1
+            number = "" if seen[kind] == 1 else f"-{seen[kind]}"
+            for ending in ("csv",) if kind == "frame" else ("png", "pdf"):
+                _button(f"{output.file_name(name)}{number}.{ending}", thing)
+
+
+_MEDIA = {"csv": "text/csv", "png": "image/png", "pdf": "application/pdf"}
+
+
+def _button(file: str, thing: pd.DataFrame | Callable[[], Figure]) -> None:
+    ending = file.rpartition(".")[2]
+    make = _csv if ending == "csv" else _page
+    st.download_button(
+        ending.upper(),
+        lambda: make(thing, ending),
+        file,
+        _MEDIA[ending],
+        key=f"download {file}",
+        on_click="ignore",
+        type="tertiary",
+        icon=":material/download:",
+        help=plain(file),
+    )
+
+
+def _csv(frame: pd.DataFrame, ending: str) -> bytes:
+    return frame.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
+
+
+def _page(factory: Callable[[], Figure], ending: str) -> bytes:
+    """The figure in the style of the paper's figures, without dates: the same bytes every time."""
+    buffer = io.BytesIO()
+    metadata = {"CreationDate": None} if ending == "pdf" else {"Software": None}
+    with drawing(), context(figures.STYLE):
+        factory().savefig(buffer, format=ending, metadata=metadata)
+    return buffer.getvalue()
+
+
+def remember(**values: object) -> None:
+    """Writes values of the view into the address and the session; None takes one out."""
+    memory = st.session_state.setdefault(MEMORY, {})
+    for name, value in values.items():
+        if value is None:
+            memory.pop(name, None)
+            st.query_params.pop(name, None)
+            continue
+        memory[name] = str(value)
+        if st.query_params.get(name) != memory[name]:
+            st.query_params[name] = memory[name]
+
+
+def recalled(
+    name: str,
+    default: Option,
+    among: Iterable[Option] | None = None,
+    within: tuple[float, float] | None = None,
+) -> Option:
+    """What the address says of `name`, or else the session, or else `default`.
+
+    Args:
+        default: gives the type, too: int, float, bool or text.
+        among: the values allowed; the address names one by its `str`. Wrong ones are ignored with a
+            note on the page.
+        within: smallest and largest number allowed, likewise.
+    """
+    linked = st.query_params.get(name)
+    text = st.session_state.get(MEMORY, {}).get(name) if linked is None else linked
+    if text is None:
+        return default
+    try:
+        value = _read(text, default, among)
+        if within is not None and not within[0] <= value <= within[1]:
+            raise ValueError(text)
+        return value
+    except ValueError:
+        if linked is not None:
+            st.warning(f"The link asks for {name} “{plain(text[:80])}”, which is not here.")
+        return default
+
+
+def _read(text: str, default: Option, among: Iterable[Option] | None) -> Option:
+    """The value that `text` stands for.
+
+    Raises:
+        ValueError: none of the allowed ones, or not of the type of `default`.
+    """
+    if among is not None:
+        known = {str(option): option for option in among}
+        if text not in known:
+            raise ValueError(text)
+        return known[text]
+    if isinstance(default, bool):
+        if text not in ("True", "False"):
+            raise ValueError(text)
+        return text == "True"
+    return type(default)(text)
+
+
+def restore(
+    name: str,
+    default: Option,
+    among: Iterable[Option] | None = None,
+    within: tuple[float, float] | None = None,
+) -> None:
+    """Gives the widget of key `name` its recalled value, unless it has a possible one already.
+
+    Call it before the widget, and `remember` after it. Arguments as `recalled`.
+    """
+    among = None if among is None else list(among)
+    known = name in st.session_state
+    if not known or (among is not None and st.session_state[name] not in among):
+        st.session_state[name] = recalled(name, default, among, within)
+
+
+def choose_run(label: str, key: str, default: Path | None = None) -> Path:
+    """A choice among the runs, remembered under `key`; without a run it ends the page with advice.
+
+    Args:
+        default: chosen first; without, the first run.
+    """
+    known = labels(runs())
+    if not known:
+        no_run()
+        st.stop()
+    first = next((name for name, path in known.items() if path == default), next(iter(known)))
+    return known[choose_name(label, key, list(known), first)]
+
+
+def choose_name(label: str, key: str, names: list[str], first: str | None = None) -> str:
+    """A choice among names, remembered under `key`.
+
+    Args:
+        first: chosen to begin with; without, the first of the list.
+    """
+    restore(key, first or names[0], names)
+    chosen = st.selectbox(label, names, key=key)
+    remember(**{key: chosen})
+    return chosen
+
+
+def choose_image(run: Run, key: str) -> ImageId:
+    """A choice among the images of a run that has some, remembered under `key`.
+
+    Another run keeps the chosen image where it has it.
+    """
+    image_ids = sorted(run.image_ids)
+    names = dict(zip(run.images["image_id"], run.images["file_name"], strict=True))
+
+    def label(image_id: ImageId) -> str:
+        name = names[image_id]
+        return str(image_id) if name in ("", image_id) else f"{image_id}  {name}"
+
+    restore(key, image_ids[0], image_ids)
+    chosen = st.selectbox("Image", image_ids, format_func=label, key=key)
+    remember(**{key: chosen})
+    return chosen
+
+
+def choose_part(key: str, parts: Iterable[str], about: str) -> str:
+    """Which part of a page is made, the first to begin with, remembered under `key`."""
+    parts = list(parts)
+    restore(key, parts[0], parts)
+    part = st.segmented_control(
+        "Part", parts, key=key, required=True, help=about, label_visibility="collapsed"
+    )
+    remember(**{key: part})
+    return part
+
+
+def provenance(run: Run) -> None:
+    """One line on where the numbers above come from."""
+    unfinished = "" if run.finished else "unfinished · "
+    st.caption(unfinished + plain(run.describe()))
+
+
+def empty(message: str, command: str) -> None:
+    """An empty state: what is missing, and the command that makes it."""
+    st.info(message, icon=":material/info:")
+    st.code(command, language="shell")
+
+
+def one_run(show: Callable[[Run], None], about: Callable[[Run], None] = provenance) -> None:
+    """A page of one run: the choice of it, `show` where it holds images and is sound, and `about` it."""
+    with st.sidebar:
+        path = choose_run("Run", "run")
+    run = opened(path)
+    if run is None:
+        return
+    if not len(run):
+        message = "This run holds no images yet. Record into it with:"
+        empty(message, f"svit record --out {run.path}")
+    else:
+        try:
+            show(run)
+        except RunError as error:
+            complain(str(error), run.path)
+    about(run)
+
+
+def no_run() -> None:
+    """The empty state of an app without runs."""
+    looked = " and ".join(str(folder) for folder in folders())
+    st.title("No recorded run yet")
+    st.text(f"Nothing in {looked}. This makes a first run:")
+    st.code("make demo", language="shell")
+    st.text("and this records pictures of your own:")
+    command = "svit record --model svit-adapter-t --weights FILE --images DIR --out runs/mine"
+    st.code(command, language="shell")

@@ -1,0 +1,1 @@
+"""The paper's claims and tables, printed and measured apart."""

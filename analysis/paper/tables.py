@@ -1,0 +1,288 @@
+"""The paper's Tables 1-5 and the claim ledger as frames and Markdown: printed and measured apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from analysis.paper import claims
+from analysis.sources import control_gain, evaluations
+from analysis.sources.evaluations import Evaluation
+from svit.system.text import table as markdown_table
+
+CAPTIONS = {
+    "Table 1": "Four dimensions of token pruning. Measured: what recorded masks show of them.",
+    "Table 2": "Removing against preserving pruned tokens, tiny, COCO val2017.",
+    "Table 3": "Dynamic pruning rate and reactivation, SViT-T, COCO val2017.",
+    "Table 4": "2-layer MLP against a complex gating network, COCO val2017.",
+    "Table 5": "Token pruning methods on COCO val2017; differences are to DeiT.",
+}
+ELSEWHERE_CAPTION = (
+    "Not comparable with the numbers above: models, data and training differ. Those printed are of the "
+    "paper's tiny models on COCO and show the order only. ± is half the 95 % bootstrap interval over "
+    'images, or with several trainings their standard deviation. "own −" is what a model\'s masks are '
+    "worth in box AP over other masks of the same number (objects: from ground truth), or over no token "
+    "at all in the pruned blocks."
+)
+# base keep ratios of Tables 2-5: pruned as in the paper, or not at all
+PRINTED_RATIOS = set(evaluations.PAPER_TARGETS[:6])
+SHOWN_CONTROLS = {
+    "oracle": "objects",
+    "shuffle": "shuffled",
+    "random": "random",
+    "off": "none",
+}
+SPEED_CAPTION = (
+    "Images a second, median and quartiles over rounds, of `svit benchmark`. Comparable within a benchmark "
+    "only, and not with the paper's, which are of another machine."
+)
+REMARKS = (
+    "Table 4 contradicts Table 5: the columns headed tiny hold values of the small model and the other "
+    "way round, and 48.5 and 48.6 cannot be mask APs (Table 5: 42.5). Its own differences stay below 0.2.",
+    "Table 5 shows EViT, ATS and DynamicViT with removed tokens, Evo-ViT and SViT with preserved ones; "
+    "the preserving variants of EViT and ATS are in Table 2 only.",
+    "The text's pruning rate of 0.7 is a keep ratio: 70 %, 49 % and 34.3 % of the tokens stay.",
+    "DynamicViT-S with removed tokens diverges: a result, not a missing value.",
+    "Speeds are of batch 1 on an A100 with global attention; no other machine can confirm them. What "
+    "was measured elsewhere has a table of its own; only how much faster one model is than another shows "
+    "a direction.",
+)
+LEDGER_COLUMNS = {
+    "where": "where",
+    "statement": "claim",
+    "size": "size",
+    "paper": "paper",
+    "measured": "measured",
+    "verdict": "verdict",
+    "direction": "direction elsewhere",
+    "of": "measured on",
+    "source": "source",
+}
+
+
+def paper_tables(ledger: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Table name -> a row a model and measurement; each quantity has a paper and a measured column.
+
+    Only measurements of the claim's own kind stand in the measured columns; "–" is not tested.
+
+    Args:
+        ledger: `claims.ledger`; tables of which it has no cell are left out.
+    """
+    ledger = _complete(ledger)
+    cells = {name: ledger[ledger["where"] == name] for name in CAPTIONS}
+    return {name: _table(mine) for name, mine in cells.items() if len(mine)}
+
+
+def _table(cells: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for (_, size), mine in cells.groupby(["model", "size"], sort=False):
+        tested = mine[mine["verdict"] != claims.NOT_TESTED]
+        # a line a kind of measurement; of two recordings of one kind the second has its own
+        turn = tested.groupby(["id", "of"]).cumcount()
+        groups = list(tested.groupby(["of", turn], sort=False)) or [(("–", 0), tested)]
+        for (of, _), found in groups:
+            row = {"model": _title(mine), "size": size, **_cells(mine, found.set_index("id"))}
+            rows.append(row | {"measured on": of})
+    table = pd.DataFrame(rows).fillna("")
+    table["measured on"] = table.pop("measured on")  # the last column
+    return table if table["size"].any() else table.drop(columns="size")
+
+
+def _cells(printed: pd.DataFrame, found: pd.DataFrame) -> dict[str, str]:
+    """Of each quantity what the paper prints, and what was measured."""
+    row = {}
+    for cell in printed.drop_duplicates("id").to_dict("records"):
+        known = cell["id"] in found.index
+        row[f"{cell['quantity']}, paper"] = cell["paper"]
+        row[f"{cell['quantity']}, measured"] = measured(found.loc[cell["id"]]) if known else "–"
+    return row
+
+
+def _title(cells: pd.DataFrame) -> str:
+    return str(cells["statement"].iloc[0]).split(":")[0].split(" minus ")[0]
+
+
+def measured(row: pd.Series) -> str:
+    """The measured value of a ledger row with its spread over runs, or noise over images."""
+    if pd.isna(row["measured"]):
+        return "–"
+    if row["paper"] in ("yes", "no"):
+        return "yes" if row["measured"] else "no"
+    digits, sign = (3, "") if row["unit"] in ("share", "layers") else (1, "")
+    timed = row["measure"].startswith("speed")
+    if "difference" in row["quantity"] or timed and row["against"]:
+        sign = "+"
+    text = f"{row['measured']:{sign}.{digits}f}"
+    if pd.notna(row["spread"]):
+        return f"{text} ± {row['spread']:.{digits}f} ({row['runs']:.0f} runs)"
+    if pd.notna(row["noise"]):
+        return f"{text} ± {row['noise']:.{digits}f} ({'rounds' if timed else 'images'})"
+    return text
+
+
+def elsewhere(results: Sequence[Evaluation]) -> pd.DataFrame:
+    """Evaluations of other models or data than the paper's: never beside its numbers."""
+    return evaluations.frame([one for one in results if _is_elsewhere(one)])
+
+
+def arranged(results: Sequence[Evaluation]) -> dict[str, pd.DataFrame]:
+    """Models that are not the paper's, in the order of its Tables 2-5, then all of them with their controls.
+
+    Printed numbers are of the paper's tiny model on COCO: beside the measured ones they show whether the
+    order is the same, nothing else.
+
+    Returns:
+        "Table 2: nano, pyramid neck, shapes, 300 images" -> a row a model of that table, and "Controls: ..."
+        -> a row a model; groups whose APs may not be compared have tables of their own.
+    """
+    found: dict[str, pd.DataFrame] = {}
+    others = [one for one in results if _is_elsewhere(one)]
+    for about, group in evaluations.data_groups(others, bodies=True).items():
+        models = control_gain.frame(group)
+        if not len(models):
+            continue
+        means = control_gain.over_seeds(models)
+        printed = means[~means["dial"] & means["base_ratio"].isin(PRINTED_RATIOS)]
+        for name in list(CAPTIONS)[1:]:
+            table = _arranged(name, printed.drop_duplicates("model"))
+            if len(table) > 1:  # one model alone compares nothing
+                found[f"{name}: {about}"] = table
+        found[f"Controls: {about}"] = _controls(means)
+    return found
+
+
+def _arranged(name: str, means: pd.DataFrame) -> pd.DataFrame:
+    """Models of one of the paper's tables that are in `worth.over_seeds`, in its order."""
+    printed: dict[str, dict[str, str]] = {}
+    for claim in claims.load_claims():
+        if claim.where == name and claim.size == "tiny" and claim.measure.startswith("ap:"):
+            title = claim.statement.split(":")[0]
+            cells = printed.setdefault(claim.model, {"model": title})
+            cells[f"{claim.quantity}, paper"] = claim.paper
+    rows = []
+    for _, row in means.iterrows():
+        if row["model"] in printed:
+            cells = printed[row["model"]]
+            rows.append((list(printed).index(row["model"]), cells | _measured_cells(row)))
+    table = pd.DataFrame([row for _, row in sorted(rows, key=lambda pair: pair[0])])
+    ahead = [column for column in table.columns if column == "model" or "paper" in column]
+    return table[[*ahead, *(column for column in table.columns if column not in ahead)]]
+
+
+def _controls(means: pd.DataFrame) -> pd.DataFrame:
+    """Every model with what its masks are worth over each control, box AP points."""
+    rows = []
+    for _, row in means.iterrows():
+        worths = {
+            f"own − {label}": "–"
+            if pd.isna(row[f"box_over_{control}"])
+            else f"{row[f'box_over_{control}']:+.1f}"
+            for control, label in SHOWN_CONTROLS.items()
+        }
+        rows.append({"model": row["name"]} | _measured_cells(row) | worths)
+    return pd.DataFrame(rows)
+
+
+def _measured_cells(row: pd.Series) -> dict[str, str]:
+    """A row of `worth.over_seeds` as text."""
+    cells = {}
+    for kind in control_gain.KINDS:
+        one_seed = pd.isna(row[f"{kind}_spread"])
+        width, of = (
+            (row[f"{kind}_half"], "images") if one_seed else (row[f"{kind}_spread"], "seeds")
+        )
+        cells[f"{kind} AP"] = f"{row[f'{kind}_ap']:.1f} ± {width:.1f} ({of})"
+        gap = row[f"{kind}_gap"]
+        cells[f"{kind} − dense"] = "–" if pd.isna(gap) else f"{gap:+.1f}"
+    cells["kept"] = f"{row['keep_ratio']:.3f}"
+    cells["GMACs backbone"] = f"{row['gmacs_backbone']:.3f}"
+    cells["seeds"] = str(row["seeds"])
+    return cells
+
+
+def _is_elsewhere(one: Evaluation) -> bool:
+    return one.facts.data != "COCO val2017" or _other_model(one)
+
+
+def _other_model(one: Evaluation) -> bool:
+    return one.facts.size not in ("tiny", "small") or one.facts.neck != "adapter"
+
+
+def _complete(ledger: pd.DataFrame) -> pd.DataFrame:
+    """The ledger with all columns, also where nothing was measured."""
+    names = ("direction", "measured", "runs", "images", "spread", "noise", "of", "source", "reason")
+    return ledger.reindex(columns=list(dict.fromkeys([*ledger.columns, *names])))
+
+
+def shown_ledger(ledger: pd.DataFrame) -> pd.DataFrame:
+    """The columns of a ledger that fit a page, as text."""
+    ledger = _complete(ledger)
+    text = ledger.assign(measured=[measured(row) for _, row in ledger.iterrows()])
+    text["paper"] = [_printed(row) for _, row in ledger.iterrows()]
+    text = text[list(LEDGER_COLUMNS)].rename(columns=LEDGER_COLUMNS).astype(object)
+    return text.where(text.notna(), "").astype(str)
+
+
+def _printed(row: pd.Series) -> str:
+    relation = "" if row["relation"] == "=" else f"{row['relation']} "
+    tolerance = f" (± {row['tolerance']})" if row["tolerance"] else ""
+    return f"{relation}{row['paper']}{tolerance} {row['unit']}".strip()
+
+
+def counts(ledger: pd.DataFrame) -> str:
+    """One sentence: claims by verdict; one that two kinds of runs answer differently counts twice."""
+    ids = {name: set(rows["id"]) for name, rows in ledger.groupby("verdict")}
+    confirmed, contradicted = (ids.get(v, set()) for v in (claims.CONFIRMED, claims.CONTRADICTED))
+    untested = set(ledger["id"]) - confirmed - contradicted
+    return (
+        f"{ledger['id'].nunique()} claims and table cells: {len(confirmed)} {claims.CONFIRMED}, "
+        f"{len(contradicted)} {claims.CONTRADICTED}, {len(untested)} {claims.NOT_TESTED}."
+    )
+
+
+def tables_markdown(
+    tables: dict[str, pd.DataFrame], others: dict[str, pd.DataFrame], timed: pd.DataFrame
+) -> str:
+    """All tables, and what was measured elsewhere, as one page.
+
+    Args:
+        others: `arranged`.
+        timed: `speeds.frame`.
+    """
+    parts = ["# The paper's tables: printed beside measured"]
+    for name, table in tables.items():
+        parts += [f"## {name}", CAPTIONS[name], markdown(table)]
+    if others:
+        parts += ["## Measured on other models or data", ELSEWHERE_CAPTION]
+        for name, table in others.items():
+            parts += [f"### {name}", markdown(table)]
+    if len(timed):
+        parts += ["## Measured speed", SPEED_CAPTION, markdown(timed.round(3))]
+    return "\n\n".join([*parts, *_remarks()]) + "\n"
+
+
+def ledger_markdown(ledger: pd.DataFrame, odd: pd.DataFrame) -> str:
+    """The claim ledger as one page.
+
+    Args:
+        odd: `claims.inconsistencies`.
+    """
+    parts = ["# Claims of the paper", counts(ledger), markdown(shown_ledger(ledger))]
+    parts += ["## Where the paper disagrees with itself", markdown(odd)]
+    return "\n\n".join([*parts, *_remarks()]) + "\n"
+
+
+def _remarks() -> list[str]:
+    return ["## Remarks", "\n".join(f"- {remark}" for remark in REMARKS)]
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """A frame as a Markdown table."""
+    return markdown_table(
+        _texts(frame.columns), [_texts(row) for row in frame.itertuples(index=False)]
+    )
+
+
+def _texts(cells: Iterable[object]) -> list[str]:
+    return [str(cell).replace("|", "\\|") for cell in cells]

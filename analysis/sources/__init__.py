@@ -1,0 +1,1 @@
+"""What lies in folders, read back: evaluations, benchmarks, trainings."""

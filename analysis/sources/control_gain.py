@@ -1,0 +1,123 @@
+"""What masks are worth: a model's AP with its own masks beside its AP with others of the same number.
+
+`svit compare` and `svit evaluate --intervene` write these lines; here the lines of one model come together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from analysis.sources.evaluations import Evaluation
+
+# intervention -> in words; on and off keep another number of tokens than the model
+CONTROLS = {
+    "on": "all tokens",
+    "oracle": "objects",
+    "shuffle": "own, shuffled",
+    "random": "random",
+    "invert": "lowest scores",
+    "off": "no token",
+}
+KINDS = ("box", "mask")
+# rows that agree in these saw the same images and grew from the same seed: their APs may be subtracted
+ALIKE = ["data_sha256", "images", "size", "neck", "framework", "seed"]
+_MODEL = [*ALIKE, "data", "weights", "model", "inference", "base_ratio", "masks_from", "row"]
+
+
+def lines(results: Sequence[Evaluation]) -> pd.DataFrame:
+    """One row an evaluation: which model it is of, the masks it had, its APs, keep ratio and GMACs."""
+    return pd.DataFrame([_line(one) for one in results])
+
+
+def _line(one: Evaluation) -> dict[str, object]:
+    facts, provenance = one.facts, one.summary["provenance"]
+    framework, inference, intervention = facts.source
+    values: dict[str, object] = {
+        "data_sha256": facts.data_sha256,
+        "images": one.images,
+        "size": facts.size,
+        "neck": facts.neck,
+        "framework": framework,
+        "seed": facts.training_seed,
+        "data": facts.data,
+        "weights": str(provenance.get("weights_sha256") or ""),
+        "model": facts.model,
+        "inference": inference,
+        "base_ratio": facts.base_ratio,
+        "masks_from": str(provenance.get("masks_from") or ""),
+        "row": str(provenance.get("row") or ""),
+        "masks": intervention,
+        "keep_ratio": one.mean("keep_ratio"),
+        "gmacs_backbone": one.mean("macs_backbone") / 1e9,
+    }
+    for kind in KINDS:
+        values |= {f"{kind}_ap": one.ap(kind), f"{kind}_half": one.half_width(kind)}
+    return values
+
+
+def frame(results: Sequence[Evaluation]) -> pd.DataFrame:
+    """One row a model: weights with one way of deciding. Models without a learned line are left out.
+
+    Columns: what the model is (`name` for people, `seed` of its training, `dial`: whether the gates of a
+    model that decides otherwise were calibrated to another keep ratio); keep_ratio over gated layers,
+    gmacs_backbone; for box and mask `*_ap` with its own masks, `*_half` of the 95 % bootstrap interval,
+    `*_CONTROL` with each of `CONTROLS` (NaN where not measured; a mean over their seeds), and `*_gap` =
+    `*_ap` minus that of the dense model of the same data, size, neck and training seed.
+    """
+    table = lines(results)
+    if not len(table):
+        return table
+    means = table.groupby([*_MODEL, "masks"], dropna=False).mean().reset_index()
+    found = means[means["masks"] == "learned"].drop(columns="masks")
+    for control in CONTROLS:
+        names = {f"{kind}_ap": f"{kind}_{control}" for kind in KINDS}
+        mine = means[means["masks"] == control].rename(columns=names)
+        found = found.merge(mine[[*_MODEL, *names.values()]], on=_MODEL, how="left")
+    # calibration changes the weights' hash: what is equal is the row and the training
+    deciders = found.groupby([*ALIKE, "row", "model"])["inference"].transform("nunique")
+    found["dial"] = (deciders > 1) & (found["inference"] == "calibrated")
+    bodies = len(found[["size", "neck", "framework"]].drop_duplicates())
+    found["name"] = [_name(row, bodies > 1) for _, row in found.iterrows()]
+    return _with_gaps(found).sort_values(["box_ap", "name"], ascending=False, ignore_index=True)
+
+
+def _name(row: pd.Series, with_body: bool) -> str:
+    name = row["row"] or row["model"]
+    if with_body:
+        name += f" ({row['size']}, {row['neck']}, {row['framework']})"
+    if row["dial"]:
+        name += f", dial at {row['base_ratio']:g}"
+    return f"{name}, masks of {row['masks_from']}" if row["masks_from"] else name
+
+
+def _with_gaps(found: pd.DataFrame) -> pd.DataFrame:
+    dense = found[(found["model"] == "dense") & (found["masks_from"] == "")].groupby(ALIKE)
+    for kind in KINDS:
+        level = dense[f"{kind}_ap"].mean().rename("dense_ap").reset_index()
+        merged = found[ALIKE].merge(level, on=ALIKE, how="left")["dense_ap"]
+        found[f"{kind}_gap"] = found[f"{kind}_ap"].to_numpy() - merged.to_numpy()
+    return found
+
+
+def over_seeds(found: pd.DataFrame) -> pd.DataFrame:
+    """One row a name, from `frame`: means over training seeds, their number as `seeds`, and for box and mask
+    `*_spread` = standard deviation over seeds (NaN for one); in the order of `found`."""
+    numbers = [name for name in found.columns if pd.api.types.is_float_dtype(found[name])]
+    groups = found.groupby("name", sort=False)
+    table = groups[numbers].mean()
+    table["seeds"] = groups["seed"].nunique()
+    for kind in KINDS:
+        table[f"{kind}_spread"] = groups[f"{kind}_ap"].std()
+        worth = [groups[f"{kind}_ap"].mean() - groups[f"{kind}_{one}"].mean() for one in CONTROLS]
+        table = table.assign(**{f"{kind}_over_{one}": w for one, w in zip(CONTROLS, worth)})
+    first = groups[["model", "dial"]].first()
+    return table.join(first).reset_index()
+
+
+def with_controls(found: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `frame` for which at least one control was measured."""
+    columns = [f"box_{control}" for control in CONTROLS]
+    return found[np.any(found[columns].notna(), axis=1)]

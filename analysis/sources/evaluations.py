@@ -1,0 +1,280 @@
+"""Result folders of `svit evaluate`, read back: what was measured, of which model, on which data.
+
+results = find_evaluations("runs/demo")
+frame(results)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+SUMMARY = "summary.json"
+COCO_VAL_IMAGES = 5000
+# width, depth, heads of the paper's two models and of ours for drawn shapes
+SIZES = {(192, 12, 3): "tiny", (384, 12, 6): "small", (96, 12, 3): "nano"}
+PAPER_TARGETS = (*[1.0] * 3, *[0.7] * 3, *[0.49] * 3, *[0.343] * 3)
+
+
+class EvaluationError(ValueError):
+    """A result folder cannot be used; the message names the file and says why."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Of what a number is: read from the provenance that recordings and evaluations carry.
+
+    Attributes:
+        preset: name of the configuration.
+        method: pruning method.
+        variant: its options that the paper compares: "preserve" or "remove" (EViT, ATS,
+            DynamicViT), for SViT "", "fixed", "inherit", "fixed+inherit" or "gate GATE", for random "" or
+            "inherit".
+        size: tiny or small as in the paper, nano, else "WIDTHxDEPTH".
+        neck: adapter (the paper's) or pyramid.
+        data: "COCO val2017" (80 classes of COCO, all images), "COCO, other images", "shapes" or "other".
+        targets: target keep ratio of each layer.
+        source: what else must agree in one figure: framework, inference mode, intervention.
+        seed: of sampled masks.
+        data_sha256: of annotations and file names.
+        training_seed: 0 where the provenance does not tell.
+    """
+
+    preset: str
+    method: str
+    variant: str
+    size: str
+    neck: str
+    data: str
+    targets: tuple[float, ...]
+    source: tuple[str, str, str]
+    seed: int
+    data_sha256: str
+    training_seed: int
+
+    @property
+    def model(self) -> str:
+        """Method and variant, as `claims.csv` names them."""
+        return f"{self.method} {self.variant}".strip()
+
+    @property
+    def base_ratio(self) -> float:
+        """Target of the first stage that prunes, the paper's "pruning rate"; 1 for a dense model."""
+        return next((target for target in self.targets if target < 1), 1.0)
+
+    @property
+    def label(self) -> str:
+        """For legends: the preset, and what is special about it."""
+        framework, inference, intervention = self.source
+        special = "" if intervention == "learned" else intervention
+        return " · ".join(filter(None, [self.preset, self.variant, framework, inference, special]))
+
+
+def facts_of(provenance: dict[str, Any], images: int) -> Facts:
+    """Facts from the provenance of a run or an evaluation of so many images."""
+    config = provenance.get("config") or {}
+    backbone, pruning = config.get("backbone") or {}, config.get("pruning") or {}
+    train = config.get("train") or {}
+    method = str(provenance.get("method") or pruning.get("method") or "unknown")
+    sides = tuple(backbone.get(name, 0) for name in ("embed_dim", "depth", "heads"))
+    inference = str(provenance.get("inference") or "")
+    intervention = str(provenance.get("intervention") or "learned")
+    return Facts(
+        preset=str(config.get("name") or "unnamed"),
+        method=method,
+        variant=_variant(method, pruning.get("options") or {}),
+        size=SIZES.get(sides, f"{sides[0]}x{sides[1]}"),
+        neck=str(backbone.get("neck") or "unknown"),
+        data=_data(list(provenance.get("class_names") or []), images),
+        targets=tuple(float(target) for target in provenance.get("targets") or ()),
+        source=(str(provenance.get("framework") or "unknown"), inference, intervention),
+        seed=int(provenance.get("seed") or 0),
+        data_sha256=str(provenance.get("data_sha256") or ""),
+        training_seed=int(train.get("seed") or 0),
+    )
+
+
+def _variant(method: str, options: dict[str, Any]) -> str:
+    if method in ("evit", "ats", "dynamicvit"):
+        return str(options.get("retain", "remove"))
+    if method == "random":
+        return "inherit" if options.get("inherit") else ""
+    if method != "svit":
+        return ""
+    changed = ["fixed"] if options.get("ratio_loss", "dynamic") == "fixed" else []
+    changed += ["inherit"] if options.get("inherit") else []
+    gate = options.get("gate", "mlp")
+    return "+".join([*changed, *([] if gate == "mlp" else [f"gate {gate}"])])
+
+
+def _data(names: list[str], images: int) -> str:
+    if len(names) == 80 and names[0] == "person" and names[-1] == "toothbrush":
+        return "COCO val2017" if images == COCO_VAL_IMAGES else "COCO, other images"
+    return "shapes" if {"circle", "star", "heart"} <= set(names) else "other"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One result folder.
+
+    Attributes:
+        path: the folder.
+        summary: content of its `summary.json` (`svit.evaluation.summary.Summary.to_json`).
+    """
+
+    path: Path
+    summary: dict[str, Any]
+
+    @cached_property
+    def facts(self) -> Facts:
+        return facts_of(self.summary["provenance"], self.images)
+
+    @property
+    def images(self) -> int:
+        return int(self.summary["images"])
+
+    def ap(self, kind: str) -> float:
+        """COCO AP in percent of "box" or "mask"."""
+        return float(self.summary[kind]["AP"])
+
+    def half_width(self, kind: str) -> float:
+        """Half of the 95 % bootstrap interval of an AP, in points."""
+        low, high = self.summary[kind]["AP_interval"]
+        return (high - low) / 2
+
+    def mean(self, name: str) -> float:
+        """Mean over images of keep_ratio, macs_backbone or macs; NaN where not known."""
+        value = self.summary[name]["mean"]
+        return float("nan") if value is None else float(value)
+
+
+def find_evaluations(folder: str | Path) -> list[Evaluation]:
+    """All evaluations in a folder and below it, by path; empty when there is none.
+
+    Raises:
+        EvaluationError: a summary cannot be read.
+    """
+    return [_read(path) for path in sorted(Path(folder).rglob(SUMMARY))]
+
+
+def _read(path: Path) -> Evaluation:
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        evaluation = Evaluation(path.parent, summary)
+        evaluation.facts, evaluation.ap("box"), evaluation.half_width("mask")  # noqa: B018
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        raise EvaluationError(
+            f"{path} is not a summary of `svit evaluate` ({type(error).__name__}: {error}); "
+            "evaluate again with --out, or leave the folder out"
+        ) from error
+    return evaluation
+
+
+def frame(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
+    """One row an evaluation: what it is of, base_ratio, APs with half-widths, keep, MACs, path."""
+    rows = [
+        {
+            "preset": one.facts.preset,
+            "model": one.facts.model,
+            "size": one.facts.size,
+            "neck": one.facts.neck,
+            "data": one.facts.data,
+            "framework": one.facts.source[0],
+            "inference": one.facts.source[1],
+            "intervention": one.facts.source[2],
+            "seed": one.facts.seed,
+            "images": one.images,
+            "base_ratio": one.facts.base_ratio,
+            **{f"{kind}_ap": one.ap(kind) for kind in ("box", "mask")},
+            **{f"{kind}_half": one.half_width(kind) for kind in ("box", "mask")},
+            "keep_ratio": one.mean("keep_ratio"),
+            "gmacs_backbone": one.mean("macs_backbone") / 1e9,
+            "gmacs": one.mean("macs") / 1e9,
+            "path": one.path.as_posix(),
+        }
+        for one in evaluations
+    ]
+    return pd.DataFrame(rows)
+
+
+def rate_frame(results: Sequence[Evaluation]) -> pd.DataFrame:
+    """`frame` with two columns more, for AP against cost; empty without a result.
+
+    dense: prunes nothing; series: what a line joins (`series`).
+    """
+    table = frame(results)
+    if not len(table):
+        return table
+    dense = [one.facts.method == "dense" for one in results]
+    return table.assign(dense=dense, series=series(results))
+
+
+def series(results: Sequence[Evaluation]) -> list[str]:
+    """One line a model kind, size and way of deciding; presets differ within a line by their ratio. Sizes,
+    necks and frameworks are told only where they differ."""
+    facts = [one.facts for one in results]
+    bodies = [(one.size, one.neck, one.source[0]) for one in facts]
+    told = [len(set(column)) > 1 for column in zip(*bodies, strict=True)]
+    names = []
+    for one, body in zip(facts, bodies, strict=True):
+        _, inference, intervention = one.source
+        special = "" if intervention == "learned" else intervention
+        shown = " ".join(part for part, differs in zip(body, told, strict=True) if differs)
+        names.append(", ".join(filter(None, [one.model, shown, inference, special])))
+    return names
+
+
+def own_masks(results: Iterable[Evaluation]) -> list[Evaluation]:
+    """Those of models with the masks that they decide themselves: no intervention, no masks of others."""
+    return [
+        one
+        for one in results
+        if one.facts.source[2] == "learned" and not one.summary["provenance"].get("masks_from")
+    ]
+
+
+def data_groups(results: Iterable[Evaluation], bodies: bool = False) -> dict[str, list[Evaluation]]:
+    """Evaluations by what they saw; AP is comparable within a group only. Largest group first.
+
+    Args:
+        bodies: models of another size or neck apart as well.
+
+    Returns:
+        "shapes, 300 images" or "nano, pyramid neck, shapes, 300 images" -> its evaluations; the start of
+        the data's hash tells equal names apart.
+    """
+    groups: dict[tuple[str, str], list[Evaluation]] = {}
+    for one in results:
+        facts = one.facts
+        body = f"{facts.size}, {facts.neck} neck, " if bodies else ""
+        name = f"{body}{facts.data}, {one.images} images"
+        groups.setdefault((name, facts.data_sha256), []).append(one)
+    ordered = sorted(groups.items(), key=lambda item: -len(item[1]))
+    names = [name for (name, _), _ in ordered]
+    return {
+        f"{name} ({digest[:6] or 'unknown'})" if names.count(name) > 1 else name: members
+        for (name, digest), members in ordered
+    }
+
+
+def same_data(evaluations: Iterable[Evaluation]) -> None:
+    """Refuses evaluations that cannot share an axis of AP.
+
+    Raises:
+        EvaluationError: two of them saw other images or annotations.
+    """
+    known: dict[tuple[str, int], Path] = {}
+    for one in evaluations:
+        known.setdefault((one.facts.data_sha256, one.images), one.path)
+    if len(known) > 1:
+        first, second = list(known.values())[:2]
+        raise EvaluationError(
+            f"{first} and {second} are of different images; AP is comparable on the same only. "
+            "Give the folders of one data set at a time"
+        )

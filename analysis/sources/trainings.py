@@ -1,0 +1,146 @@
+"""Training folders of `svit train`, read back: losses, APs, keep ratios and gate noise over steps."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from svit.core.config import PAPER_KEEP_RATIOS, Config, ConfigError, load_config
+
+JOURNAL, CONFIG = (
+    "metrics.json",
+    "config.yaml",
+)  # as `svit.training.training_log` and `svit.training.trainer` name them
+_AP = re.compile(r"(^|[^A-Za-z])AP$")
+
+
+class TrainingError(ValueError):
+    """A training folder cannot be used; the message names the file and says why."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training folder.
+
+    Attributes:
+        path: the folder.
+        lines: the objects of its `metrics.json`: means over the steps since the line before, and the
+            numbers of evaluations at their step.
+    """
+
+    path: Path
+    lines: list[dict[str, Any]]
+
+    @cached_property
+    def config(self) -> Config | None:
+        """Of its `config.yaml`; None where there is none.
+
+        Raises:
+            TrainingError: this version cannot read it.
+        """
+        path = self.path / CONFIG
+        if not path.is_file():
+            return None
+        try:
+            return load_config(str(path))
+        except ConfigError as error:
+            raise TrainingError(f"{path}: {error}; leave the folder out") from error
+
+    @cached_property
+    def targets(self) -> list[float]:
+        """Keep ratio that each layer is trained towards, where the configuration says one a gated layer;
+        empty otherwise (methods that decide in stages, dense models, no configuration)."""
+        if self.config is None or self.config.pruning.method != "svit":
+            return []
+        depth, options = self.config.backbone.depth, self.config.pruning.options
+        ratios = list(options.get("keep_ratios") or PAPER_KEEP_RATIOS)
+        gated = options.get("locations") or range(depth - len(ratios), depth)
+        targets = dict(zip(gated, ratios, strict=True))
+        return [targets.get(layer, 1.0) for layer in range(depth)]
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """One row a line, by step: step, total_loss, loss_*, rate, noise_scale, ...; keep_ratio_1 to
+        keep_ratio_L, the share of tokens each block kept; NaN where a line has no such number."""
+        return pd.DataFrame([_flat(line) for line in self.lines]).sort_values("step", kind="stable")
+
+    @property
+    def keep_columns(self) -> list[str]:
+        """Columns of keep ratios, block by block."""
+        return [name for name in self.frame.columns if name.startswith("keep_ratio_")]
+
+    @property
+    def ap_columns(self) -> list[str]:
+        """Columns of evaluations: those named AP, such as box_AP (AP50 and the like are left out)."""
+        return [name for name in self.frame.columns if _AP.search(name)]
+
+    @property
+    def loss_columns(self) -> list[str]:
+        """The parts of the total loss."""
+        names = [name for name in self.frame.columns if "loss" in name]
+        return [name for name in names if name != "total_loss"]
+
+
+def _flat(line: dict[str, Any]) -> dict[str, float]:
+    flat: dict[str, float] = {}
+    for name, value in line.items():
+        if isinstance(value, list):
+            flat |= {f"{name}_{number}": part for number, part in enumerate(value, 1)}
+        else:
+            flat[name] = value
+    return flat
+
+
+def find_trainings(folder: str | Path) -> list[Training]:
+    """All trainings in a folder and below it, by path; empty when there is none.
+
+    Raises:
+        TrainingError: a journal cannot be read.
+    """
+    return [_read(path) for path in sorted(Path(folder).rglob(JOURNAL))]
+
+
+def _read(path: Path) -> Training:
+    """A last line without its end is what a kill, or a training at work, leaves: it does not count."""
+    lines = []
+    text = path.read_text(encoding="utf-8")
+    for number, line in enumerate(text.splitlines(keepends=True), 1):
+        if not line.endswith("\n"):
+            break
+        try:
+            found = json.loads(line)
+            int(found["step"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise TrainingError(
+                f"{path}, line {number}: not a line of a journal of `svit train` "
+                f"({type(error).__name__}: {error}); leave the folder out"
+            ) from error
+        lines.append(found)
+    return Training(path.parent, lines)
+
+
+def names(trainings: Iterable[Training]) -> list[str]:
+    """Folder names, from as far up as it takes to tell them apart."""
+    paths = [training.path.resolve().parts for training in trainings]
+    for depth in range(1, max(map(len, paths), default=0) + 1):
+        found = ["/".join(parts[-depth:]) for parts in paths]
+        if len(set(found)) == len(found):
+            return found
+    return ["/".join(parts) for parts in paths]
+
+
+def long_frame(trainings: Iterable[Training]) -> pd.DataFrame:
+    """All numbers below each other: training, step, name, value; missing ones left out."""
+    trainings = list(trainings)
+    parts = [
+        training.frame.melt("step", var_name="name").dropna().assign(training=name)
+        for name, training in zip(names(trainings), trainings, strict=True)
+    ]
+    return pd.concat(parts, ignore_index=True)[["training", "step", "name", "value"]]

@@ -1,0 +1,38 @@
+"""`svit calibrate`: fits the gates' thresholds on training images and writes the checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from svit.probing.calibrate import calibrate
+from svit.training import training_checkpoints
+from svit.weights import checkpoint
+from svit.weights.loading import add_model_arguments, load_coco, load_model, notes
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model_arguments(parser)
+    parser.add_argument("--dataset", type=Path, required=True, help="COCO json of TRAINING images")
+    parser.add_argument("--image-root", type=Path, required=True, help="folder of the images")
+    parser.add_argument("--images", type=int, default=200, help="images to fit on (default 200)")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="checkpoint to write (.safetensors)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    detector = load_model(args, torch.device(args.device))
+    dataset = load_coco(args.dataset, args.image_root, detector)
+    size = sum(tensor.nbytes for tensor in detector.state_dict().values())
+    training_checkpoints.prepare_folder(
+        args.out.parent, size
+    )  # a refusal now, not after the fitting
+    table = calibrate(detector, dataset, args.images)
+    facts = {"calibrated_on": args.dataset.name, "calibration_images": args.images}
+    checkpoint.save(args.out, detector, {**notes(args.weights), **facts})
+    print(table.to_string(index=False))
+    print(f"written: {args.out}")
+    return 0

@@ -1,0 +1,1 @@
+"""Every method from the same weights, by one recipe and one budget."""

@@ -1,0 +1,307 @@
+"""One row of a comparison: its training, its evaluations, and what is written down about them.
+
+Everything can be gone on with: a training from its checkpoint, an evaluation from what it recorded.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from svit.comparison.plan import CompareError, Job, Line
+from svit.core.catalogue import stages
+from svit.core.config import Config, to_dict
+from svit.data.coco import CocoDataset, find_coco
+from svit.detectors import build_detector
+from svit.detectors.base import Detector
+from svit.evaluation import provenance
+from svit.evaluation.evaluate import evaluate
+from svit.evaluation.passes import ALONE
+from svit.evaluation.summary import SUMMARY
+from svit.probing.calibrate import calibrate
+from svit.system.files import write_text
+from svit.system.processes import Ranks
+from svit.training import training_checkpoints
+from svit.training.loader import check_data, fingerprint
+from svit.training.train import train
+from svit.training.trainer import FINAL
+from svit.weights import checkpoint
+from svit.weights.loading import check_objects, load_detector
+
+PLAN, ROW, FAILED = "plan.json", "row.json", "failed.txt"
+CALIBRATED = "calibrated-start.safetensors"
+log = logging.getLogger("svit.training")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all rows of a comparison share beside their recipe.
+
+    Attributes:
+        out: folder of the comparison.
+        dataset: folder in COCO's layout with train and val, or "coco".
+        start: the dense weights every row starts from.
+        images: validation images evaluated on, the first ones; None is all.
+        calibration: training images that rates are fitted on.
+        workers: processes that read images ahead.
+    """
+
+    out: Path
+    dataset: str
+    start: Path
+    images: int | None = None
+    calibration: int = 100
+    workers: int = 0
+
+    def data(self, config: Config) -> tuple[CocoDataset, CocoDataset]:
+        """Training and validation images.
+
+        Raises:
+            CocoError: a split is missing or its json is wrong.
+        """
+        root = None if self.dataset == "coco" else Path(self.dataset)
+        splits = {name: find_coco(name, root) for name in ("train", "val")}
+        return tuple(  # type: ignore[return-value]
+            CocoDataset(files.json, files.image_root, config.data, train=name == "train")
+            for name, files in splits.items()
+        )
+
+    def looked_at(self, val_set: CocoDataset) -> int:
+        """Number of validation images that count."""
+        return min(self.images or len(val_set), len(val_set))
+
+
+def check(planned: Sequence[Job], setting: Setting) -> None:
+    """Refuses, before anything is written, what no row could use and folders of another comparison.
+
+    Raises:
+        CompareError: a row's folder was begun with other settings, or the two splits differ.
+        CocoError, DataMismatch, ValueError: wrong annotations, too few images, no objects.
+    """
+    config = planned[0].config  # data and classes are those of all rows
+    train_set, val_set = setting.data(config)
+    check_data(train_set, config.detector.classes, config.train.batch, world=1)
+    if val_set.class_names != train_set.class_names:
+        raise CompareError(
+            f"the training images have the classes {', '.join(train_set.class_names)}, the "
+            f"validation images {', '.join(val_set.class_names)}; both need the same"
+        )
+    check_objects(val_set, setting.images)
+    begun = [job for job in planned if (setting.out / job.name / PLAN).exists()]
+    start = checkpoint.read_foreign(setting.start).state if begun else {}
+    for job in begun:
+        _check_same(_Making(job, setting, ALONE, train_set, val_set), start)
+
+
+def run_row(job: Job, setting: Setting, ranks: Ranks) -> bool:
+    """Trains and evaluates one row, or goes on with it. Returns: False if a signal ended it.
+
+    Raises:
+        CompareError: the folder belongs to a comparison with other settings.
+        TrainError: the training cannot go on.
+    """
+    return _Making(job, setting, ranks, *setting.data(job.config)).make()
+
+
+@dataclass(frozen=True)
+class _Making:
+    """One row on its way: every step looks first at what is there already."""
+
+    job: Job
+    setting: Setting
+    ranks: Ranks
+    train_set: CocoDataset
+    val_set: CocoDataset
+
+    @property
+    def folder(self) -> Path:
+        return self.setting.out / self.job.name
+
+    @property
+    def training(self) -> Path:
+        return self.folder / "training"
+
+    @property
+    def model(self) -> Path:
+        return weights_of(self.job, self.setting.out)
+
+    def make(self) -> bool:
+        begin, start = time.time(), checkpoint.read_foreign(self.setting.start).state
+        facts = self.facts(start)
+        self._on_first(lambda: self._claim(start))
+        if not self.model.exists() and not self._train():
+            return False
+        detector = load_detector(self.model, self.job.config.framework)
+        detector.to(self.ranks.device).eval()
+        for line in self.job.lines:
+            self._measure(line, detector)
+        own = [name for name in detector.canonical_state_dict() if name not in start]
+        seconds = round(time.time() - begin, 1)
+        facts |= {"initialised": own, "device": provenance.device_name(detector)}
+        self._on_first(lambda: self._finish({**facts, "seconds_of_this_call": seconds}))
+        return True
+
+    def facts(self, start: dict[str, torch.Tensor]) -> dict[str, Any]:
+        """What the row follows from, beside the code."""
+        steps = self.job.steps(len(self.train_set))
+        return {
+            "row": self.job.row.name,
+            "seed": self.job.seed,
+            "steps": steps,
+            "views": steps * self.job.config.train.batch,
+            "images": self.setting.looked_at(self.val_set),
+            "calibration": self.setting.calibration,
+            "init_sha256": checkpoint.fingerprint(start),
+            "train_sha256": fingerprint(self.train_set),
+            "val_sha256": provenance.data_hash(self.val_set),
+            "config": to_dict(self.job.config),
+        }
+
+    def _claim(self, start: dict[str, torch.Tensor]) -> None:
+        """Writes down what the folder is for, or proves that it is for the same."""
+        _check_same(self, start)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / FAILED).unlink(missing_ok=True)
+        write_text(self.folder / PLAN, json.dumps(self.facts(start), indent=1))
+
+    def _on_first(self, action: Callable[[], object]) -> None:
+        """Lets the first process act; the others wait, and end with the same words after a failure."""
+        problem = ""
+        if self.ranks.is_first:
+            try:
+                action()
+            except (CompareError, OSError) as error:
+                problem = str(error)
+        problem = self.ranks.agree(problem)
+        if problem:
+            raise CompareError(problem)
+
+    def _train(self) -> bool:
+        """Finetunes; ATS starts and ends with levels that keep what the row is meant to keep."""
+        init, leveled = self.setting.start, self.job.row.method == "ats"
+        if leveled:
+            init = self.folder / CALIBRATED
+            self._on_first(lambda: self._calibrated(self.setting.start, init))
+        ending = train(
+            self.job.config,
+            self.train_set,
+            self.training,
+            init=init,
+            resume=True,
+            workers=self.setting.workers,
+            device=str(self.ranks.device),
+        )
+        if ending != "finished":
+            return False
+        trained, model = self.training / FINAL, self.model
+        settle = self._calibrated if leveled else os.replace
+        self._on_first(lambda: settle(trained, model))
+        return True
+
+    def _calibrated(self, source: Path, target: Path) -> None:
+        """Writes the weights with ATS's numbers of levels fitted to the keep ratios, if it must."""
+        if target.exists():
+            return
+        config = self.job.config
+        torch.manual_seed(config.train.seed)
+        detector = build_detector(config).to(self.ranks.device).eval()
+        report = checkpoint.load_weights(detector, source, complete=False, other_neck=True)
+        for line in report.lines():
+            log.info(line)
+        calibrate(detector, self.train_set, self.setting.calibration)
+        checkpoint.save(target, detector, {"class_names": list(self.train_set.class_names)})
+
+    def _measure(self, line: Line, detector: Detector) -> None:
+        """Evaluates a line unless that is done; the learned masks are recorded on the way."""
+        folder = self.folder / line.name
+        if self.ranks.agree("done" if (folder / SUMMARY).exists() else ""):
+            return
+        if self.ranks.is_first:
+            log.info("%s: %s", self.job.name, line.name)
+        if line.base is not None:  # one training, many rates
+            detector.backbone.method.keep_ratios = stages(line.base)
+            calibrate(detector, self.train_set, self.setting.calibration)
+        evaluate(
+            detector,
+            self.val_set,
+            folder,
+            workers=self.setting.workers,
+            inference=None if line.base is None else "calibrated",
+            seed=self.job.seed,
+            intervene=line.intervene,
+            record=self.folder / "run" if line == Line() else None,
+            limit=self.setting.images,
+            ranks=self.ranks,
+            weights=f"{self.job.name}/{self.model.name}",
+            row=self.job.row.name,
+            line=line.name,
+            trained_steps=self.job.steps(len(self.train_set)),
+        )
+
+    def _finish(self, facts: dict[str, Any]) -> None:
+        """Writes the numbers and their provenance; what only a resumed training needs goes."""
+        numbers = {
+            line.name: _numbers(self.folder / line.name / SUMMARY) for line in self.job.lines
+        }
+        code = {"versions": provenance.versions(), "commit": provenance.commit()}
+        about = {**code, **provenance.of_command()}
+        write_text(self.folder / ROW, json.dumps({**facts, **about, "lines": numbers}, indent=1))
+        spare = (
+            self.training / training_checkpoints.MARKER,
+            self.training / FINAL,
+            self.folder / CALIBRATED,
+        )
+        for path in (*training_checkpoints.paths(self.training), *spare):
+            path.unlink(missing_ok=True)
+
+
+def _check_same(making: _Making, start: dict[str, torch.Tensor]) -> None:
+    """Proves that the plan in a row's folder, if there is one, is the one that is to be made.
+
+    Raises:
+        CompareError: what differs.
+    """
+    path = making.folder / PLAN
+    if not path.exists():
+        return
+    plan = json.loads(json.dumps(making.facts(start)))
+    lines = training_checkpoints.differences(json.loads(path.read_text(encoding="utf-8")), plan)
+    if lines:
+        found = "\n  ".join(line.replace("in the checkpoint", "there") for line in lines)
+        raise CompareError(
+            f"{making.folder} belongs to another comparison:\n  {found}\n"
+            "give the same settings again, or choose another --out folder"
+        )
+
+
+def _numbers(path: Path) -> dict[str, float | None]:
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    means = {name: summary[name]["mean"] for name in ("keep_ratio", "macs_backbone", "macs")}
+    return {"box_AP": summary["box"]["AP"], "mask_AP": summary["mask"]["AP"], **means}
+
+
+def weights_of(job: Job, out: Path) -> Path:
+    """The trained row; its file is named after it, so that a benchmark of several tells them apart."""
+    return out / job.name / f"{job.name}.safetensors"
+
+
+def state_of(job: Job, out: Path) -> str:
+    """How far a row is, in words."""
+    folder = out / job.name
+    if (folder / ROW).exists():
+        return "finished"
+    if (folder / FAILED).exists():
+        return f"failed, see {folder / FAILED}; it is tried again"
+    if weights_of(job, out).exists():
+        done = sum((folder / line.name / SUMMARY).exists() for line in job.lines)
+        return f"trained, {done} of {len(job.lines)} lines evaluated"
+    saved = training_checkpoints.paths(folder / "training")
+    return f"trained for {int(saved[0].stem.split('_')[1]) + 1} steps" if saved else "to do"

@@ -1,0 +1,121 @@
+"""Object masks as COCO's compressed run-length codes, and what can be told without unpacking them.
+
+A code lists the lengths of runs of zeros and ones in turn, column by column from the top left, in the
+text format of pycocotools (`maskApi.c`, `rleToString`). A run folder stores masks this way; a photograph's
+mask is some hundred runs instead of 300,000 pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from svit.core.types import Target
+
+
+@dataclass(frozen=True)
+class CodedMasks:
+    """The masks of one image.
+
+    Attributes:
+        codes: one a mask.
+        image_hw: height and width of each.
+    """
+
+    codes: tuple[bytes, ...]
+    image_hw: tuple[int, int]
+
+    @classmethod
+    def of(cls, masks: np.ndarray) -> CodedMasks:
+        """Encodes bool masks (n, height, width)."""
+        if not len(masks):
+            return cls((), masks.shape[1:])
+        columns_first = np.asfortranarray(masks.transpose(1, 2, 0), dtype=np.uint8)
+        codes = tuple(code["counts"] for code in coco_mask.encode(columns_first))
+        return cls(codes, masks.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __getitem__(self, chosen: np.ndarray) -> CodedMasks:
+        """Those that an index array or boolean mask picks."""
+        indices = np.arange(len(self))[chosen]
+        return CodedMasks(tuple(self.codes[index] for index in indices), self.image_hw)
+
+    def coco(self) -> list[dict]:
+        """As the functions of `pycocotools.mask` take them."""
+        return [{"size": list(self.image_hw), "counts": code} for code in self.codes]
+
+    def decoded(self) -> np.ndarray:
+        """bool (n, height, width)."""
+        if not self.codes:
+            return np.zeros((0, *self.image_hw), bool)
+        return coco_mask.decode(self.coco()).transpose(2, 0, 1).astype(bool)
+
+    def union(self) -> CodedMasks:
+        """One mask: the pixels that any covers."""
+        if not self.codes:
+            return CodedMasks.of(np.zeros((1, *self.image_hw), bool))
+        return CodedMasks((coco_mask.merge(self.coco())["counts"],), self.image_hw)
+
+    def areas(self) -> np.ndarray:
+        """Pixels of each mask. Returns: int64 (n,)."""
+        return np.asarray(coco_mask.area(self.coco()), np.int64).reshape(-1)
+
+    def segments(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Vertical pieces of a mask: column x and rows top <= y < bottom, none across columns."""
+        height = self.image_hw[0]
+        starts, ends = _runs(self.codes[index])
+        first, last = starts // height, (ends - 1) // height
+        counts = last - first + 1
+        piece = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        column = np.repeat(first, counts) + piece
+        top = np.maximum(np.repeat(starts, counts) - column * height, 0)
+        bottom = np.minimum(np.repeat(ends, counts) - column * height, height)
+        return column, top, bottom
+
+
+@dataclass(frozen=True)
+class CodedTarget:
+    """Ground truth as `svit.core.types.Target`, in source pixels, with masks as they are stored."""
+
+    boxes_xyxy: np.ndarray
+    labels: np.ndarray
+    masks: CodedMasks
+    crowd: np.ndarray
+    areas: np.ndarray
+
+    @classmethod
+    def of(cls, target: Target) -> CodedTarget:
+        masks = CodedMasks.of(target.masks)
+        return cls(target.boxes_xyxy, target.labels, masks, target.crowd, target.areas)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def decoded(self) -> Target:
+        masks = self.masks.decoded()
+        return Target(self.boxes_xyxy, self.labels, masks, self.crowd, self.areas)
+
+
+def _runs(code: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Starts and ends of the runs of ones, in pixels column by column (`maskApi.c`, `rleFrString`).
+
+    A character holds five bits of a number, lowest first, and in bit 5 whether more follow; the last one's
+    bit 4 is the sign. From the fourth number on each is the difference to the one two before.
+    """
+    letters = np.frombuffer(code, np.uint8).astype(np.int64) - 48
+    ends = np.flatnonzero(letters & 0x20 == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    sizes = ends - starts + 1
+    place = np.arange(len(letters)) - np.repeat(starts, sizes)
+    numbers = np.add.reduceat((letters & 0x1F) << (5 * place), starts)
+    numbers -= np.where(letters[ends] & 0x10, np.int64(1) << (5 * sizes), 0)
+    for parity in (1, 2):
+        numbers[parity::2] = np.cumsum(numbers[parity::2])
+    turns = np.cumsum(numbers)
+    begins, stops = turns[:-1:2], turns[1::2]
+    some = stops > begins
+    return begins[some], stops[some]

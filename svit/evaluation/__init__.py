@@ -1,0 +1,1 @@
+"""One pass of a detector over images: recorded, measured, summed up."""

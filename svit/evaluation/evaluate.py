@@ -1,0 +1,359 @@
+"""`svit evaluate`: AP, realised keep ratios and compute of a detector on a COCO data set.
+
+    summary = evaluate(detector, dataset, Path("results"), intervene="shuffle")
+
+Everything comes from one pass over the images, which may record its masks on the way and can then
+be interrupted and gone on with. Several inference modes, interventions and seeds make one table
+(`svit.evaluation.evaluation_table`), with the paired bootstrap interval of each difference to the
+learned masks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from svit.data.coco import CocoDataset, find_coco
+from svit.detectors.base import Detector
+from svit.evaluation import provenance
+from svit.evaluation.average_precision import EVALUATORS
+from svit.evaluation.evaluation_table import Choice, choices, report
+from svit.evaluation.passes import (
+    ALONE,
+    How,
+    Seen,
+    Unreadable,
+    add_dtype,
+    batches_of,
+    deciding,
+    look,
+)
+from svit.evaluation.record import missing, run_provenance, write
+from svit.evaluation.summary import Model, Outcome, Summary, outcome_of, prepare_folder, summarise
+from svit.probing.calibrate import calibrate
+from svit.probing.interventions import INTERVENTIONS, gated_layers
+from svit.runs.run import RunWriter, open_run
+from svit.system.files import write_text
+from svit.system.processes import Ranks, joined, launch
+from svit.system.processes import add_arguments as add_process_arguments
+from svit.weights.loading import (
+    add_model_arguments,
+    check_objects,
+    load_coco,
+    load_detector,
+    load_model,
+    weights_name,
+)
+
+TABLE = "table.md"
+
+
+def evaluate(
+    detector: Detector,
+    dataset: CocoDataset,
+    output: Path,
+    *,
+    batch: int = 1,
+    workers: int = 0,
+    inference: str | None = None,
+    seed: int = 0,
+    intervene: str | None = None,
+    layers: Sequence[int] | None = None,
+    masks_from: Detector | None = None,
+    record: Path | None = None,
+    limit: int | None = None,
+    dtype: str = "float32",
+    evaluator: str = "pycocotools",
+    draws: int = 1000,
+    ranks: Ranks = ALONE,
+    progress: bool = True,
+    **facts: Any,
+) -> Summary | None:
+    """Predicts, scores and writes `coco_instances_results.json`, `summary.json` and `images.csv`.
+
+    Args:
+        output: folder to write.
+        batch: images a forward; padding to one size changes masks, so 1 is what is usually reported.
+        workers: processes that read images ahead.
+        inference: mode of the gates; None leaves the method's own.
+        intervene: one of `svit.probing.interventions.INTERVENTIONS`; None is "learned".
+        layers: zero-based blocks the intervention changes; None is the gated ones.
+        masks_from: another model that decides the masks.
+        record: also records a run there; an interrupted one is gone on with.
+        limit: only the first images.
+        dtype: number type of the backbone, one of `svit.evaluation.passes.DTYPES`.
+        evaluator: one of `svit.evaluation.average_precision.EVALUATORS`.
+        draws: of the bootstrap.
+        ranks: this process among those that share the images; all of them have to call.
+        facts: more provenance, such as the name of the weights.
+
+    Returns: the summary on the first rank, None on the others.
+
+    Raises:
+        ValueError: no images, other classes than the model's, or an option that does not exist.
+        ResultsError: `output` cannot be written; told before the first image is looked at.
+        RunError: `record` holds another run or cannot be written.
+    """
+    _check(detector, dataset, evaluator, limit)
+    output = Path(output)
+    if ranks.is_first:
+        prepare_folder(output)
+    how = How(
+        batch,
+        scores=record is not None,
+        pictures=record is not None,
+        workers=workers,
+        intervention=intervene or "learned",
+        layers=None if layers is None else tuple(layers),
+        masks_from=masks_from,
+        dtype=dtype,
+    )
+    indices = range(len(dataset) if limit is None else min(limit, len(dataset)))
+    with deciding(detector, inference, seed):
+        source = run_provenance(detector, dataset, how, **facts)
+        work = _Work(detector, dataset, how, limit, ranks, progress and ranks.is_first)
+        outcomes = _gather(list(work.outcomes(record, source)), ranks)
+    if not ranks.is_first:
+        return None
+    source |= {**provenance.of_command(), "limit": limit, "evaluator": evaluator}
+    summary = summarise(
+        _model(detector), dataset.coco(indices), outcomes, source, evaluator=evaluator, draws=draws
+    )
+    summary.write(output)
+    return summary
+
+
+def _check(detector: Detector, dataset: CocoDataset, evaluator: str, limit: int | None) -> None:
+    found, expected = len(dataset.category_ids), detector.config.detector.classes
+    if found != expected:
+        raise ValueError(
+            f"the data set has {found} classes and the model {detector.config.name!r} {expected}; "
+            "take the data it was trained for"
+        )
+    if evaluator not in EVALUATORS:
+        raise ValueError(f"evaluator: expected one of {', '.join(EVALUATORS)}, found {evaluator!r}")
+    if not len(dataset) or (limit is not None and limit < 1):
+        raise ValueError("expected at least one image to evaluate on, found none")
+    check_objects(dataset, limit)
+
+
+def _model(detector: Detector) -> Model:
+    method = detector.backbone.method
+    return Model(detector.config, method.target_ratios(), gated_layers(method))
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The images of this rank and how they are looked at."""
+
+    detector: Detector
+    dataset: CocoDataset
+    how: How
+    limit: int | None
+    ranks: Ranks
+    progress: bool
+
+    @property
+    def batches(self) -> list[list[int]]:
+        return batches_of(len(self.dataset), self.how.batch, self.ranks, self.limit)
+
+    def outcomes(self, record: Path | None, source: dict[str, Any]) -> Iterator[Outcome]:
+        """Of every image: those a run already holds are read from there, the others seen anew."""
+        if record is None:
+            yield from map(self._outcome, self._look(lambda index: index < self._end))
+            return
+        with RunWriter(record, source, rank=self.ranks.rank, world=self.ranks.world) as writer:
+            ready = writer.done
+            for item in self._look(missing(self.dataset, writer, self.limit)):
+                write(writer, self.dataset, item)
+                yield self._outcome(item)
+        yield from self._read_back(record, ready)
+
+    @property
+    def _end(self) -> int:
+        return len(self.dataset) if self.limit is None else self.limit
+
+    def _look(self, wanted: Callable[[int], bool]) -> Iterator[Seen | Unreadable]:
+        return look(
+            self.detector,
+            self.dataset,
+            self.batches,
+            self.how,
+            wanted=wanted,
+            progress=self.progress,
+        )
+
+    def _outcome(self, item: Seen | Unreadable) -> Outcome:
+        if isinstance(item, Unreadable):
+            return Outcome(self.dataset.image_ids[item.index], [], error=item.message)
+        return outcome_of(item.trace, item.detections, self.dataset.category_ids)
+
+    def _read_back(self, record: Path, ready: frozenset) -> Iterator[Outcome]:
+        if not ready:
+            return
+        run = open_run(record)
+        for index in itertools.chain(*self.batches):
+            image_id = self.dataset.image_ids[index]
+            if index < self._end and image_id in ready:
+                found = run.detections(image_id, masks=True)
+                yield outcome_of(run.trace(image_id), found, self.dataset.category_ids)
+
+
+def _gather(outcomes: list[Outcome], ranks: Ranks) -> list[Outcome]:
+    """All outcomes on the first rank, each image once; what comes back elsewhere means nothing."""
+    parts = [outcomes]
+    if ranks.world > 1:
+        parts = [[] for _ in range(ranks.world)]
+        dist.gather_object(outcomes, parts if ranks.is_first else None)
+    unique = {outcome.image_id: outcome for part in parts for outcome in part}
+    return list(unique.values())
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model_arguments(parser)
+    data = parser.add_argument_group("data: a json with its images, or COCO's folders")
+    data.add_argument("--dataset", type=Path, metavar="JSON", help="instance annotations")
+    data.add_argument("--image-root", type=Path, help="folder of the images of --dataset")
+    data.add_argument("--data-root", type=Path, help="folder with annotations/ and the splits")
+    data.add_argument("--split", default="val2017", help="of --data-root (default val2017)")
+    data.add_argument("--limit", type=int, help="only the first images")
+    masks = parser.add_argument_group("masks; lists are separated by commas and make one table")
+    masks.add_argument(
+        "--inference", help="sample, threshold, calibrated, topk (default: the model's)"
+    )
+    masks.add_argument("--intervene", default="learned", help=", ".join(INTERVENTIONS))
+    masks.add_argument(
+        "--layers", help="blocks to intervene in, from 0: 3,4,5 (default: gated ones)"
+    )
+    masks.add_argument(
+        "--masks-from", type=Path, metavar="FILE", help="model that decides the masks"
+    )
+    masks.add_argument("--seed", default="0", help="of sampled, random and shuffled masks")
+    masks.add_argument(
+        "--calibrate-on",
+        metavar="SPLIT",
+        help="fit the thresholds of `calibrated` on 200 images of this split of --data-root first",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--record", type=Path, metavar="RUN", help="also record a run, resumable")
+    parser.add_argument("--batch", type=int, default=1, help="images a forward (default 1)")
+    parser.add_argument("--workers", type=int, default=0, help="processes that read images ahead")
+    add_dtype(parser)
+    parser.add_argument("--evaluator", default="pycocotools", choices=EVALUATORS)
+    parser.add_argument("--draws", type=int, default=1000, help="of the bootstrap (default 1000)")
+    add_process_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    return launch(_run, args)
+
+
+def _run(args: argparse.Namespace) -> int:
+    with joined(args.device) as ranks:
+        detector = load_model(args, ranks.device)
+        dataset = _dataset(args, detector)
+        _calibrate(args, detector)
+        wanted = _choices(args, detector)
+        lender = _lender(args, ranks.device)
+        summaries = [
+            _evaluate(args, choice, len(wanted) > 1, detector, dataset, lender, ranks)
+            for choice in wanted
+        ]
+    if not ranks.is_first:
+        return 0
+    text = report(summaries, args.draws)
+    print(text)  # first: a full disk must not cost the answer
+    write_text(args.out / TABLE, text)
+    return _say_errors(summaries[0])
+
+
+def _calibrate(args: argparse.Namespace, detector: Detector) -> None:
+    if args.calibrate_on is None:
+        return
+    if args.data_root is None:
+        raise ValueError("--calibrate-on names a split of --data-root DIR, which is missing")
+    files = find_coco(args.calibrate_on, args.data_root)
+    calibrate(detector, load_coco(files.json, files.image_root, detector))
+
+
+def _choices(args: argparse.Namespace, detector: Detector) -> list[Choice]:
+    """The lines of the table.
+
+    Raises:
+        ValueError: one of them is impossible; better now than after hours of the others.
+    """
+    modes = args.inference.split(",") if args.inference else [None]
+    seeds = [int(seed) for seed in args.seed.split(",")]
+    own = getattr(detector.backbone.method, "inference", "")
+    wanted = choices(own, modes, args.intervene.split(","), seeds)
+    for choice in wanted:
+        with deciding(detector, choice.inference, choice.seed):
+            pass
+    return wanted
+
+
+def _evaluate(
+    args: argparse.Namespace,
+    choice: Choice,
+    several: bool,
+    detector: Detector,
+    dataset: CocoDataset,
+    lender: Detector | None,
+    ranks: Ranks,
+) -> Summary | None:
+    """One line of the table; of several, each has its own folder."""
+    below = choice.name if several else ""
+    return evaluate(
+        detector,
+        dataset,
+        args.out / below,
+        batch=args.batch,
+        workers=args.workers,
+        inference=choice.inference,
+        seed=choice.seed,
+        intervene=choice.intervene,
+        layers=None if args.layers is None else [int(layer) for layer in args.layers.split(",")],
+        masks_from=lender,
+        record=None if args.record is None else args.record / below,
+        limit=args.limit,
+        dtype=args.dtype,
+        evaluator=args.evaluator,
+        draws=args.draws,
+        ranks=ranks,
+        weights=weights_name(args),
+        **({"calibrated_on": args.calibrate_on} if args.calibrate_on else {}),
+    )
+
+
+def _dataset(args: argparse.Namespace, detector: Detector) -> CocoDataset:
+    """Raises ValueError when neither or both ways of naming the data are used."""
+    if args.dataset is None:
+        files = find_coco(args.split, args.data_root)
+        return load_coco(files.json, files.image_root, detector)
+    if args.image_root is None or args.data_root is not None:
+        raise ValueError("--dataset JSON goes with --image-root DIR, and not with --data-root")
+    return load_coco(args.dataset, args.image_root, detector)
+
+
+def _lender(args: argparse.Namespace, device: torch.device) -> Detector | None:
+    if args.masks_from is None:
+        return None
+    return load_detector(args.masks_from, args.framework).to(device).eval()
+
+
+def _say_errors(summary: Summary) -> int:
+    """Tells of images that could not be read. Returns: the exit code."""
+    if not summary.errors:
+        return 0
+    for image_id, message in summary.errors.items():
+        print(f"{image_id}: {message}", file=sys.stderr)
+    print(f"{len(summary.errors)} images could not be read and count as empty", file=sys.stderr)
+    return 1

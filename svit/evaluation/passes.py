@@ -1,0 +1,238 @@
+"""One pass of a detector over images: what recording and evaluation share.
+
+Batches are cut from the whole data set beforehand, and random masks depend on the seed and the
+image's id alone, so a pass may be interrupted, gone on with, or shared out among processes without
+a change in what it sees.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from svit.core.config import DataConfig
+from svit.core.types import Detections, ImageId, Target, TokenTrace
+from svit.data.coco import ImageError, prepare
+from svit.data.samples import Sample, to_device
+from svit.detectors.base import Detector
+from svit.probing.interventions import intervene
+from svit.probing.recorder import record
+from svit.system.processes import Ranks
+
+ALONE = Ranks(0, 1, torch.device("cpu"))
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Images(Protocol):
+    """What can be recorded: `svit.data.coco.CocoDataset` and `ImageFiles`."""
+
+    config: DataConfig
+    image_ids: Sequence[ImageId]
+
+    def __len__(self) -> int: ...
+
+    def image(self, index: int) -> np.ndarray: ...
+
+    def target(self, index: int) -> Target | None: ...
+
+    def file_name(self, index: int) -> str: ...
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the model did with one image.
+
+    Attributes:
+        index: place in the data set.
+        trace: its token masks.
+        detections: in source pixels.
+        image: the source picture, uint8 (height, width, 3), if it was asked for.
+        seconds: time of the model, shared out over the batch; without reading.
+    """
+
+    index: int
+    trace: TokenTrace
+    detections: Detections
+    image: np.ndarray | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """An image that could not be read, and why."""
+
+    index: int
+    message: str
+
+
+@dataclass(frozen=True)
+class How:
+    """How a model looks at images.
+
+    Attributes:
+        batch: images a forward; they are padded to one size.
+        scores: whether traces carry the gates' scores.
+        pictures: whether the source pictures come along.
+        workers: processes that read ahead; 0 reads in between.
+        intervention: one of `svit.probing.interventions.INTERVENTIONS`.
+        layers: blocks it changes; None is the gated ones.
+        masks_from: another model that decides the masks it starts from.
+        dtype: number type of the backbone, one of `DTYPES`; gates and heads stay in float32.
+    """
+
+    batch: int = 1
+    scores: bool = True
+    pictures: bool = False
+    workers: int = 0
+    intervention: str = "learned"
+    layers: tuple[int, ...] | None = None
+    masks_from: Detector | None = None
+    dtype: str = "float32"
+
+
+def computing(device: torch.device, dtype: str) -> torch.autocast:
+    """Autocast of the backbone to one of `DTYPES`; nothing for float32."""
+    return torch.autocast(device.type, DTYPES[dtype], enabled=dtype != "float32")
+
+
+def add_dtype(parser: argparse.ArgumentParser) -> None:
+    """The option that `computing` takes."""
+    about = "number type of the backbone, by autocast (default float32); gates and heads stay in float32"
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help=about)
+
+
+def batches_of(
+    count: int, batch: int, ranks: Ranks = ALONE, limit: int | None = None
+) -> list[list[int]]:
+    """Indices of the batches of this rank: always the same cuts, dealt out in turn.
+
+    Args:
+        limit: batches that hold none of the first so many images are left out. The last one stays
+            whole, because padding and so the masks depend on the company; see `look`.
+    """
+    if batch < 1:
+        raise ValueError(f"expected a batch of at least one image, found {batch}")
+    end = count if limit is None else min(limit, count)
+    cuts = [list(range(start, min(start + batch, count))) for start in range(0, end, batch)]
+    return cuts[ranks.rank :: ranks.world]
+
+
+def look(
+    detector: Detector,
+    dataset: Images,
+    batches: Sequence[list[int]],
+    how: How,
+    *,
+    wanted: Callable[[int], bool] = lambda index: True,
+    progress: bool = False,
+) -> Iterator[Seen | Unreadable]:
+    """Runs the detector over batches of indices, image by image.
+
+    The caller has set the detector's mode and seed; see `deciding`.
+
+    Args:
+        wanted: index -> whether the image is to be handed out; a batch without one is not run.
+        progress: shows a bar on standard error.
+    """
+    chosen = [batch for batch in batches if any(map(wanted, batch))]
+    loader = DataLoader(
+        _Reader(dataset, how.pictures, how.intervention == "oracle"),
+        batch_sampler=chosen,
+        num_workers=how.workers,
+        collate_fn=list,
+        generator=torch.Generator(),  # the global one must not move when a loader starts
+    )
+    total = sum(map(len, batches))
+    ready = total - sum(map(len, chosen))
+    with tqdm(total=total, initial=ready, unit="image", disable=not progress) as bar:
+        for items in loader:
+            yield from (item for item in _seen(detector, items, how) if wanted(item.index))
+            bar.update(len(items))
+
+
+def _seen(
+    detector: Detector, items: Sequence[_Read | Unreadable], how: How
+) -> Iterator[Seen | Unreadable]:
+    yield from (item for item in items if isinstance(item, Unreadable))
+    read = [item for item in items if isinstance(item, _Read)]
+    if read:
+        yield from _predict(detector, read, how)
+
+
+@dataclass(frozen=True)
+class _Read:
+    index: int
+    sample: Sample
+    image: np.ndarray | None
+
+
+class _Reader(Dataset["_Read | Unreadable"]):
+    def __init__(self, dataset: Images, pictures: bool, targets: bool) -> None:
+        self._dataset, self._pictures, self._targets = dataset, pictures, targets
+
+    def __getitem__(self, index: int) -> _Read | Unreadable:
+        try:
+            image = self._dataset.image(index)
+        except ImageError as error:
+            return Unreadable(index, str(error))
+        target = self._dataset.target(index) if self._targets else None
+        sample = prepare(image, self._dataset.config, self._dataset.image_ids[index], target)
+        return _Read(index, sample, image if self._pictures else None)
+
+
+def _predict(detector: Detector, read: Sequence[_Read], how: How) -> Iterator[Seen]:
+    device = next(detector.parameters()).device
+    samples = [to_device(item.sample, device) for item in read]
+    changed = intervene(
+        detector, how.intervention, samples, layers=how.layers, source=how.masks_from
+    )
+    with changed, record(detector, scores=how.scores) as tape:
+        begin = time.perf_counter()
+        with computing(device, how.dtype):
+            found = detector.predict(samples)
+        seconds = (time.perf_counter() - begin) / len(samples)
+    for item, trace, detections in zip(read, tape.traces(samples), found, strict=True):
+        yield Seen(item.index, trace, detections, item.image, seconds)
+
+
+@contextmanager
+def deciding(detector: Detector, inference: str | None = None, seed: int = 0) -> Iterator[None]:
+    """Evaluation with an inference mode and seed; what was set before comes back.
+
+    Raises:
+        ValueError: the method has no such mode, or was never calibrated for `calibrated`.
+    """
+    method, before = detector.backbone.method, (detector.training, detector.seed)
+    mode = getattr(method, "inference", None)
+    if inference is not None:
+        _check_mode(detector, inference)
+        method.set_inference(inference)
+    detector.eval()
+    detector.seed = seed
+    try:
+        yield
+    finally:
+        detector.train(before[0])
+        detector.seed = before[1]
+        if inference is not None:
+            method.set_inference(mode)
+
+
+def _check_mode(detector: Detector, inference: str) -> None:
+    method, name = detector.backbone.method, detector.config.name
+    if not hasattr(method, "set_inference"):
+        raise ValueError(f"{name!r} decides in one way only; leave the inference mode out")
+    if inference == "calibrated" and not method.thresholds.any():
+        raise ValueError(
+            f"{name!r} was never calibrated: fit its thresholds on training images with "
+            "`svit calibrate`"
+        )

@@ -1,0 +1,115 @@
+"""Where numbers come from: what a recorded run and an evaluation say about themselves.
+
+`of_run` holds only what the content depends on, so that an interrupted job goes on under the same
+provenance; `of_command` adds what merely describes one call.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+import svit
+from svit.core.config import to_dict
+from svit.core.types import ImageId
+from svit.detectors.base import Detector
+from svit.weights import checkpoint
+
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "pycocotools", "detectron2")
+
+
+class Images(Protocol):
+    """What identifies a data set."""
+
+    image_ids: Sequence[ImageId]
+
+    def __len__(self) -> int: ...
+
+    def file_name(self, index: int) -> str: ...
+
+
+def of_run(
+    detector: Detector, images: Images, *, class_names: Sequence[str] = (), **choices: Any
+) -> dict[str, Any]:
+    """Everything the masks and detections follow from, as plain JSON values.
+
+    Args:
+        class_names: for images that come without.
+        choices: what the caller chose beside the model, such as `intervention` or `batch`.
+    """
+    method = detector.backbone.method
+    return {
+        "config": to_dict(detector.config),
+        "framework": detector.framework,
+        "method": detector.config.pruning.method,
+        "inference": getattr(method, "inference", ""),
+        "seed": detector.seed,
+        "targets": method.target_ratios(),
+        "class_names": list(getattr(images, "class_names", ()) or class_names),
+        "weights_sha256": checkpoint.fingerprint(detector.canonical_state_dict()),
+        "data_sha256": data_hash(images),
+        "device": device_name(detector),
+        "versions": versions(),
+        "commit": commit(),
+        **choices,
+    }
+
+
+def of_command() -> dict[str, Any]:
+    """This call of the program: command line and threads."""
+    # the program's own place says nothing; what a user typed after it does
+    command = shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "svit"), *sys.argv[1:]])
+    return {"command": command, "threads": torch.get_num_threads()}
+
+
+def data_hash(images: Images) -> str:
+    """SHA-256 over ids and file names in order and, of a COCO set, its checked annotations."""
+    names = [images.file_name(index) for index in range(len(images))]
+    parts: list[Any] = [list(images.image_ids), names]
+    if hasattr(images, "coco"):
+        parts.append(images.coco())
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def device_name(detector: Detector) -> str:
+    """ "cpu", or the model of the GPU the detector lies on."""
+    device = next(detector.parameters()).device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def versions() -> dict[str, str]:
+    """Versions of this program, of Python and of the packages numbers depend on, where installed."""
+    found = {"svit": svit.__version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str:
+    """Commit of the checkout this package lies in, with "+" after local changes; "" outside of one."""
+    root = Path(svit.__file__).resolve().parents[1]
+    head = _git(root, "rev-parse", "--show-toplevel", "HEAD").splitlines()
+    if len(head) != 2 or Path(head[0]).resolve() != root:
+        return ""  # installed elsewhere: a repository around it is not ours
+    return head[1] + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+
+
+def _git(root: Path, *words: str) -> str:
+    try:
+        done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True)
+    except OSError:  # no git here
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,0 +1,342 @@
+"""What an evaluation amounts to: AP, realised keep ratios, compute, and their tables. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from svit.core import macs
+from svit.core.config import Config
+from svit.core.statistics import Interval, bootstrap
+from svit.core.types import Detections, ImageId, TokenTrace
+from svit.evaluation.average_precision import (
+    Resampler,
+    Row,
+    average_precision,
+    load_truth,
+    result_rows,
+)
+from svit.system import text
+from svit.system.files import write_text
+
+RESULTS, SUMMARY, PER_IMAGE = "coco_instances_results.json", "summary.json", "images.csv"
+KINDS = ("box", "mask")
+IMAGE_COLUMNS = ("image_id", "objects", "area", "keep_ratio", "detections", "macs_backbone", "macs")
+
+
+class ResultsError(RuntimeError):
+    """Results cannot be written; the message names the folder and the fix."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What counts of one image.
+
+    Attributes:
+        rows: its COCO result objects.
+        grid_hw: padded token grid; (0, 0) if the image could not be read.
+        valid: tokens that show image pixels.
+        kept: tokens used a layer, padding included.
+        kept_valid: likewise of the valid ones.
+        error: why the image could not be read, or empty.
+    """
+
+    image_id: ImageId
+    rows: list[Row]
+    grid_hw: tuple[int, int] = (0, 0)
+    valid: int = 0
+    kept: tuple[int, ...] = ()
+    kept_valid: tuple[int, ...] = ()
+    error: str = ""
+
+
+def outcome_of(trace: TokenTrace, detections: Detections, category_ids: Sequence[int]) -> Outcome:
+    """The outcome of an image that was seen."""
+    valid = trace.grid.valid_mask()
+    return Outcome(
+        trace.image_id,
+        result_rows(trace.image_id, detections, category_ids),
+        trace.grid.grid_hw,
+        int(valid.sum()),
+        tuple(trace.keep.sum(axis=(1, 2)).tolist()),
+        tuple(trace.keep[:, valid].sum(axis=1).tolist()),
+    )
+
+
+@dataclass(frozen=True)
+class Model:
+    """What of a model the numbers depend on.
+
+    Attributes:
+        targets: target keep ratio of each layer.
+        gated: zero-based blocks that prune, or may.
+    """
+
+    config: Config
+    targets: list[float]
+    gated: list[int]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The result of an evaluation.
+
+    Attributes:
+        scores: "box" and "mask" -> the 12 COCO numbers in percent, by their names.
+        intervals: "box" and "mask" -> AP with its 95 % bootstrap interval over images.
+        layers: one row a layer: target, gated; keep and keep_valid, the mean over images of the share
+            of all and of valid tokens used; their standard deviations over images as *_spread.
+        images: one row an image: objects, area (share of the image that objects cover, summed),
+            keep_ratio (mean over gated layers, valid tokens), detections, macs_backbone, macs.
+        correlation: Pearson's of keep_ratio with objects and with area; None where one is constant or
+            fewer than three images were seen.
+        rows: all COCO result objects.
+        errors: image id -> why it could not be read; such an image counts as one without detections.
+        resamplers: "box" and "mask" -> AP under other multiplicities of the images.
+        provenance: as in a recorded run, with the command.
+    """
+
+    scores: dict[str, dict[str, float]]
+    intervals: dict[str, Interval]
+    layers: pd.DataFrame
+    images: pd.DataFrame
+    correlation: dict[str, float | None]
+    rows: list[Row]
+    errors: dict[ImageId, str]
+    resamplers: dict[str, Resampler]
+    provenance: dict[str, Any]
+
+    def numbers(self) -> dict[str, float]:
+        """The few that a training curve or a table shows."""
+        named = {f"{kind}_{name}": self.scores[kind][name] for kind in KINDS for name in _HEADLINE}
+        named |= {name: float(self.images[name].mean()) for name in _MEANS}
+        return {name: value for name, value in named.items() if not np.isnan(value)}
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `summary.json`."""
+        ap = {
+            kind: {**self.scores[kind], "AP_interval": list(self.intervals[kind].bounds)}
+            for kind in KINDS
+        }
+        return {
+            **ap,
+            **{name: mean_and_spread(self.images[name]) for name in _MEANS},
+            "correlation_with_keep_ratio": self.correlation,
+            "layers": self.layers.to_dict("records"),
+            "images": len(self.images) + len(self.errors),
+            "errors": {str(image_id): message for image_id, message in self.errors.items()},
+            "provenance": self.provenance,
+        }
+
+    def write(self, output: Path) -> None:
+        """Writes results, summary and the table of images; each file appears whole or not at all.
+
+        Raises:
+            ResultsError: the folder cannot be written.
+        """
+        with _explained(output):
+            output.mkdir(parents=True, exist_ok=True)
+            write_text(output / RESULTS, json.dumps(self.rows))
+            write_text(output / PER_IMAGE, self.images.to_csv(index=False))
+            write_text(output / SUMMARY, json.dumps(self.to_json(), indent=1, allow_nan=False))
+
+
+_HEADLINE = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+_MEANS = ("keep_ratio", "macs_backbone", "macs")
+
+
+def prepare_folder(output: Path) -> None:
+    """Makes a folder for results and proves that it can be written, before any time is spent.
+
+    Raises:
+        ResultsError: it cannot.
+    """
+    probe = output / ".probe"
+    with _explained(output):
+        output.mkdir(parents=True, exist_ok=True)
+        write_text(probe, "probe")
+        probe.unlink()
+
+
+@contextmanager
+def _explained(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ResultsError(
+            f"cannot write results into {output}: {error.strerror or error}. Make room or choose "
+            "another folder, then run the same command again (with --record RUN, images that are "
+            "already in RUN are read from there)"
+        ) from error
+
+
+def summarise(
+    model: Model,
+    truth: dict[str, Any],
+    outcomes: Sequence[Outcome],
+    provenance: dict[str, Any],
+    *,
+    evaluator: str = "pycocotools",
+    draws: int = 1000,
+) -> Summary:
+    """The summary of the outcomes of all images of a COCO dictionary, given in any order."""
+    place = {image["id"]: number for number, image in enumerate(truth["images"])}
+    outcomes = sorted(outcomes, key=lambda outcome: place[outcome.image_id])
+    rows = [row for outcome in outcomes for row in outcome.rows]
+    seen = [outcome for outcome in outcomes if not outcome.error]
+    index = load_truth(truth)
+    resamplers = {kind: Resampler(index, rows, kind) for kind in KINDS}
+    images = _per_image(model, truth, seen)
+    return Summary(
+        scores={kind: average_precision(index, rows, kind, evaluator) for kind in KINDS},
+        intervals={kind: bootstrap(r.ap, len(place), draws) for kind, r in resamplers.items()},
+        layers=_per_layer(model, seen),
+        images=images,
+        correlation={name: _correlation(images, name) for name in ("objects", "area")},
+        rows=rows,
+        errors={outcome.image_id: outcome.error for outcome in outcomes if outcome.error},
+        resamplers=resamplers,
+        provenance=provenance,
+    )
+
+
+def _per_layer(model: Model, outcomes: Sequence[Outcome]) -> pd.DataFrame:
+    """Realised keep ratios of each layer over images."""
+    layers = range(len(model.targets))
+    frame = pd.DataFrame({"layer": layers, "target": model.targets})
+    frame["gated"] = [layer in model.gated for layer in layers]
+    shares = {
+        "keep": [np.divide(o.kept, o.grid_hw[0] * o.grid_hw[1]) for o in outcomes],
+        "keep_valid": [np.divide(o.kept_valid, o.valid) for o in outcomes],
+    }
+    for name, values in shares.items():
+        frame[name] = np.mean(values, axis=0) if values else None
+        frame[f"{name}_spread"] = np.std(values, axis=0) if values else None
+    return frame
+
+
+def _per_image(model: Model, truth: dict[str, Any], outcomes: Sequence[Outcome]) -> pd.DataFrame:
+    objects = _objects(truth)
+    rows = [
+        {
+            "image_id": outcome.image_id,
+            **objects[outcome.image_id],
+            "keep_ratio": np.divide(outcome.kept_valid, outcome.valid)[model.gated].mean(),
+            "detections": len(outcome.rows),
+            **_macs(model.config, outcome),
+        }
+        for outcome in outcomes
+    ]
+    return pd.DataFrame(rows, columns=list(IMAGE_COLUMNS))
+
+
+def _objects(truth: dict[str, Any]) -> dict[ImageId, dict[str, float]]:
+    """Number of objects and the share of the image they cover together, crowds left out."""
+    pixels = {image["id"]: image["height"] * image["width"] for image in truth["images"]}
+    found = {image_id: {"objects": 0, "area": 0.0} for image_id in pixels}
+    for annotation in truth["annotations"]:
+        if not annotation["iscrowd"]:
+            image_id = annotation["image_id"]
+            found[image_id]["objects"] += 1
+            found[image_id]["area"] += annotation["area"] / pixels[image_id]
+    return found
+
+
+def _macs(config: Config, outcome: Outcome) -> dict[str, float]:
+    """Of the backbone and of the whole network with as many proposals as configured; NaN for a
+    method without a cost formula."""
+    if config.pruning.method not in macs.FORMULAS:
+        return {"macs_backbone": np.nan, "macs": np.nan}
+    parts = macs.ledger(
+        config.backbone,
+        config.detector,
+        config.pruning,
+        outcome.grid_hw,
+        outcome.kept,
+        detections=len(outcome.rows),
+    )
+    return {"macs_backbone": parts.drop([*macs.HEAD_PARTS]).sum(), "macs": parts.sum()}
+
+
+def _correlation(images: pd.DataFrame, name: str) -> float | None:
+    ratios, values = images["keep_ratio"].to_numpy(float), images[name].to_numpy(float)
+    if len(images) < 3 or not np.ptp(ratios) or not np.ptp(values):
+        return None
+    return float(np.corrcoef(ratios, values)[0, 1])
+
+
+def mean_and_spread(values: pd.Series) -> dict[str, float | None]:
+    """Mean and standard deviation over images; None without numbers."""
+    known = values.dropna().to_numpy(float)
+    if not len(known):
+        return {"mean": None, "spread": None}
+    return {"mean": float(known.mean()), "spread": float(known.std())}
+
+
+def difference(a: Summary, b: Summary, kind: str, draws: int) -> Interval:
+    """AP of a minus AP of b on the same images, with its paired 95 % bootstrap interval.
+
+    Raises:
+        ValueError: the images differ.
+    """
+    first, second = a.resamplers[kind], b.resamplers[kind]
+    if first.image_ids != second.image_ids:
+        raise ValueError("a paired difference needs the same images in both evaluations")
+    images = len(first.image_ids)
+    return bootstrap(lambda weights: first.ap(weights) - second.ap(weights), images, draws)
+
+
+def result_table(summaries: Sequence[Summary]) -> str:
+    """Markdown: a line an evaluation. Keep is the mean over gated layers and valid tokens."""
+    head = ["inference", "masks", "seed", "box AP", "box AP50", "mask AP", "mask AP50"]
+    rows = []
+    for summary in summaries:
+        keep = mean_and_spread(summary.images["keep_ratio"])
+        cells = [*_labels(summary)]
+        for kind in KINDS:
+            cells += [str(summary.intervals[kind]), f"{summary.scores[kind]['AP50']:.1f}"]
+        cells += [_number(keep["mean"], 3), _number(keep["spread"], 3)]
+        cells += [_number(_giga(summary.images[name]), 3) for name in ("macs_backbone", "macs")]
+        rows.append(cells)
+    return text.table([*head, "keep", "± images", "GMACs backbone", "GMACs all"], rows)
+
+
+def difference_table(pairs: Sequence[tuple[Summary, Summary]], draws: int) -> str:
+    """Markdown: first minus second of each pair, in AP points."""
+    rows = [
+        [*_labels(other), *(str(difference(learned, other, kind, draws)) for kind in KINDS)]
+        for learned, other in pairs
+    ]
+    return text.table(["inference", "learned minus", "seed", "box AP", "mask AP"], rows)
+
+
+def layer_table(summary: Summary) -> str:
+    """Markdown: target and realised keep ratio of each gated layer, blocks counted from 1."""
+    names = ("target", "keep", "keep_spread", "keep_valid", "keep_valid_spread")
+    rows = [
+        [str(row["layer"] + 1), *(_number(row[name], 3) for name in names)]
+        for row in summary.layers[summary.layers["gated"]].to_dict("records")
+    ]
+    head = ["block", "target", "keep", "± images", "keep, valid tokens", "± images"]
+    return text.table(head, rows)
+
+
+def _labels(summary: Summary) -> list[str]:
+    facts = summary.provenance
+    return [facts["inference"] or "–", facts["intervention"], str(facts["seed"])]
+
+
+def _giga(values: pd.Series) -> float | None:
+    mean = mean_and_spread(values)["mean"]
+    return None if mean is None else mean / 1e9
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"

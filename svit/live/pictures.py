@@ -1,0 +1,92 @@
+"""Pictures for one forward: uploaded ones, drawn scenes, and those that a recorded run holds."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from svit.core.types import ImageId, Target
+from svit.data.images import resize_target
+from svit.data.reading import ImageError, read_image
+from svit.data.shapes import CLASSES, Scene, scene
+from svit.runs.run import Run
+
+MAX_BYTES = 20 * 2**20  # as `.streamlit/config.toml` has it; here it holds without a server, too
+MAX_PIXELS = 25_000_000  # larger uploads are refused before they are decoded
+SIDE = 1333  # pixels of an uploaded picture's longer side: models see no more, masks cost no more
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture and what is known of it.
+
+    Attributes:
+        pixels: uint8 (height, width, 3), RGB.
+        image_id: random masks depend on it.
+        origin: one sentence on where it comes from.
+        target: ground truth in the pixels of this picture, or None.
+        class_names: of the labels of `target`.
+    """
+
+    pixels: np.ndarray
+    image_id: ImageId
+    origin: str
+    target: Target | None = None
+    class_names: tuple[str, ...] = ()
+
+
+def uploaded(data: bytes) -> Picture:
+    """A picture from the bytes of a file, whatever its name says it is; larger than `SIDE` it shrinks.
+
+    Raises:
+        ImageError: too many bytes or pixels, damaged, or not a picture.
+    """
+    if len(data) > MAX_BYTES:
+        size = len(data) / 2**20
+        raise ImageError(f"expected at most {MAX_BYTES >> 20} MB, found {size:.0f} MB; shrink it")
+    pixels = read_image(data, max_pixels=MAX_PIXELS)
+    digest = hashlib.sha256(data).hexdigest()[:12]
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((SIDE, SIDE))
+    width, height = picture.size
+    origin = f"uploaded picture, SHA-256 {digest}, {width} x {height} pixels"
+    return Picture(np.array(picture), f"upload-{digest}", origin)
+
+
+def drawn(seed: int, size: int = 256) -> Picture:
+    """A scene of shapes; the seed is its id, as in the data set (`svit.data.shapes`)."""
+    drawing = scene(seed, size)
+    origin = f"scene {seed} of the drawn shapes, {size} pixels"
+    return Picture(drawing.image, seed, origin, _target(drawing), CLASSES)
+
+
+def _target(drawing: Scene) -> Target:
+    boxes = np.array([_box(mask) for mask in drawing.masks], np.float32)
+    areas = drawing.masks.sum(axis=(1, 2)).astype(np.float32)
+    return Target(boxes, drawing.labels, drawing.masks, areas=areas)
+
+
+def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+
+
+def recorded(run: Run, image_id: ImageId) -> Picture:
+    """The picture that a run stores, with the ground truth in its pixels.
+
+    It is a JPEG, and large pictures were made smaller, so a model may see it a little differently.
+
+    Raises:
+        ImageError: the run stores no pictures.
+    """
+    pixels, target = run.picture(image_id), run.target(image_id)
+    if pixels is None:
+        raise ImageError(f"{run.path} stores no pictures; record it again with --thumbnail 640")
+    height, width = pixels.shape[:2]
+    if target is not None:
+        target = resize_target(target, (height, width))
+    origin = f"image {image_id} as run {run.path.name} stores it, {width} x {height} pixels"
+    return Picture(pixels, image_id, origin, target, tuple(run.class_names))

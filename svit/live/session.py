@@ -1,0 +1,291 @@
+"""A loaded model and its jobs: forwards with counterfactual masks, what they cost, keeping them."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from svit.core import macs as compute
+from svit.core.types import Detections, ImageId, Target, TokenTrace
+from svit.data.coco_names import COCO_CLASSES
+from svit.data.images import prepare
+from svit.data.samples import Sample, to_device
+from svit.detectors.base import Detector
+from svit.evaluation import provenance
+from svit.evaluation.passes import deciding
+from svit.live.pictures import Picture
+from svit.probing.apply_edits import applied
+from svit.probing.edits import Edit, Transplant
+from svit.probing.recorder import record
+from svit.runs.run import RunError, RunWriter
+from svit.system import timing
+from svit.weights.loading import load_detector, notes
+
+BEFORE, AFTER = "before", "after"
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a model did with one picture.
+
+    Attributes:
+        trace: masks as used, with the scores after edits.
+        detections: in pixels of the picture.
+        macs: module -> multiply-accumulates (`compute.ledger`); None for a method without a formula.
+        edits: what was changed.
+    """
+
+    trace: TokenTrace
+    detections: Detections
+    macs: pd.Series | None
+    edits: tuple[Edit, ...] = ()
+
+    @property
+    def sentences(self) -> list[str]:
+        return [one.sentence for one in self.edits]
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Times of one picture before and after, measured in turn (`timing.interleave`).
+
+    Attributes:
+        times: one row a call: variant (before, after), round, wall_s.
+        machine: device and threads.
+    """
+
+    times: pd.DataFrame
+    machine: str
+
+    @property
+    def rounds(self) -> int:
+        return int(self.times["round"].nunique())
+
+    def seconds(self, variant: str) -> tuple[float, float, float]:
+        """First quartile, median and third quartile of a call, in seconds."""
+        wall = self.times.loc[self.times["variant"] == variant, "wall_s"]
+        return tuple(wall.quantile([0.25, 0.5, 0.75]).tolist())
+
+    @property
+    def speedup(self) -> tuple[float, float, float]:
+        """Median of before / after in the same round, between the ends of its 95 % interval."""
+        table = self.times.pivot(index="round", columns="variant", values="wall_s")
+        ratios = table[BEFORE] / table[AFTER]
+        low, high = median_interval(ratios.tolist())
+        return low, float(ratios.median()), high
+
+    @property
+    def verdict(self) -> str:
+        """Whether the difference is larger than the noise."""
+        low, middle, high = self.speedup
+        told = f"95 % interval over {self.rounds} rounds {low:.2f}x to {high:.2f}x"
+        if low <= 1 <= high:
+            return f"No difference beyond the noise: {told}."
+        return f"{middle:.2f}x as fast: {told}."
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float]:
+    """An interval that holds the true median with at least 95 %, whatever the distribution.
+
+    The k-th smallest and k-th largest value, k the largest with 2 P(Binomial(n, 1/2) < k) <= 5 %.
+
+    Raises:
+        ValueError: fewer than six values allow no such interval.
+    """
+    count, chance, place = len(values), 0.0, 0
+    while 2 * (chance + math.comb(count, place) / 2**count) <= 0.05:
+        chance += math.comb(count, place) / 2**count
+        place += 1
+    if not place:
+        raise ValueError(f"expected at least 6 values, found {count}")
+    ranked = sorted(values)
+    return ranked[place - 1], ranked[-place]
+
+
+class Session:
+    """A detector in evaluation mode; jobs on it run one after another.
+
+    Args:
+        detector: is put into evaluation mode for each job; its own mode comes back.
+        weights: what to call the weights in provenance.
+        class_names: of the model's labels.
+        seed: of random masks, in the inference mode `sample`.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        weights: str = "",
+        class_names: Sequence[str] = (),
+        seed: int = 0,
+    ) -> None:
+        self.detector, self.weights, self.seed = detector, weights, seed
+        self.class_names = tuple(class_names)
+        self._turn = threading.Lock()
+
+    @classmethod
+    def load(cls, path: Path, device: str = "cpu") -> Session:
+        """Of a checkpoint.
+
+        Raises:
+            CheckpointError: the file cannot be read.
+        """
+        detector = load_detector(path).to(device).eval()
+        names = notes(path).get("class_names")
+        if not names and detector.config.detector.classes == len(COCO_CLASSES):
+            names = COCO_CLASSES
+        return cls(detector, path.name, names or ())
+
+    @property
+    def about(self) -> str:
+        """One line: what is loaded."""
+        config, method = self.detector.config, self.detector.backbone.method
+        parameters = sum(value.numel() for value in self.detector.parameters()) / 1e6
+        mode = getattr(method, "inference", "")
+        same = Path(self.weights).stem in ("", config.name)
+        parts = [config.name if same else f"{self.weights} ({config.name})"]
+        parts += [f"{config.pruning.method}{f', mode {mode}' if mode else ''}"]
+        parts += [f"{method.depth} blocks", f"{parameters:.1f} M parameters", self._machine()]
+        return " · ".join([*parts, self.detector.framework])
+
+    def names(self, picture: Picture) -> tuple[str, ...]:
+        """Names of the model's labels; those of the picture's ground truth where they may be meant."""
+        return self.class_names or (picture.class_names if self._same_classes(picture) else ())
+
+    def truth(self, picture: Picture) -> Target | None:
+        """The picture's ground truth if its labels can be the model's."""
+        return picture.target if self._same_classes(picture) else None
+
+    def _same_classes(self, picture: Picture) -> bool:
+        if self.class_names:
+            return picture.class_names == self.class_names
+        return len(picture.class_names) == self.detector.config.detector.classes
+
+    @property
+    def targets(self) -> list[float]:
+        """Target keep ratio of each block."""
+        return self.detector.backbone.method.target_ratios()
+
+    @property
+    def mode(self) -> str:
+        """How the gates decide, or "" for methods with one way only."""
+        return getattr(self.detector.backbone.method, "inference", "")
+
+    def run(
+        self, picture: Picture, edits: Iterable[Edit] = (), timeout_s: float = math.inf
+    ) -> Outcome:
+        """One forward with the edits; without any it is the plain forward, bit for bit.
+
+        Raises:
+            EditError: an edit does not fit the model or the picture.
+            TimeoutError: it took longer; the model is as before.
+        """
+        edits, deadline = tuple(edits), time.monotonic() + timeout_s
+        sample = self._sample(picture)
+        with (
+            self._turn,
+            deciding(self.detector, seed=self.seed),
+            applied(self.detector, sample, edits, deadline),
+            record(self.detector) as tape,
+        ):
+            found = self.detector.predict([sample])[0]
+            trace = tape.traces([sample])[0]
+        return Outcome(trace, found, self._macs(trace, len(found)), edits)
+
+    def race(
+        self, picture: Picture, outcome: Outcome, rounds: int = 10, timeout_s: float = math.inf
+    ) -> Latency:
+        """Times the whole detector without edits and with the masks of an outcome, in turn.
+
+        Both sides get their masks ready-made, so that making an edit costs no time.
+
+        Raises:
+            TimeoutError: it took longer.
+        """
+        deadline, sample = time.monotonic() + timeout_s, self._sample(picture)
+        plain = self.run(picture, timeout_s=timeout_s).trace
+        sides = {
+            BEFORE: (Transplant(plain, BEFORE),),
+            AFTER: (
+                Transplant(outcome.trace, AFTER),
+                *(one for one in outcome.edits if one.removes),
+            ),
+        }
+
+        def work(edits: tuple[Edit, ...]) -> None:
+            with applied(self.detector, sample, edits, deadline):
+                self.detector.predict([sample])
+
+        works = {name: lambda edits=edits: work(edits) for name, edits in sides.items()}
+        with self._turn, deciding(self.detector, seed=self.seed):
+            times = timing.interleave(works, rounds, self._device, warmup=1)
+        return Latency(times, self._machine())
+
+    def keep(self, outcome: Outcome, picture: Picture, path: Path, file_name: str = "") -> Path:
+        """Writes an outcome as a run of one image; its provenance names the edits.
+
+        Raises:
+            RunError: the folder exists, or cannot be written.
+        """
+        if path.exists():
+            raise RunError(f"{path} is there already; choose another name")
+        sentences = outcome.sentences
+        with self._turn, deciding(self.detector, seed=self.seed):
+            source = provenance.of_run(
+                self.detector,
+                _One(picture.image_id, file_name, self.names(picture)),
+                intervention=f"edited: {'; '.join(sentences)}" if sentences else "learned",
+                edits=sentences,
+                weights=self.weights,
+                picture=picture.origin,
+            )
+        with RunWriter(path, source) as writer:
+            writer.add(outcome.trace, outcome.detections, picture.target, picture.pixels, file_name)
+        return path
+
+    def _sample(self, picture: Picture) -> Sample:
+        config = self.detector.config.data
+        return to_device(prepare(picture.pixels, config, picture.image_id), self._device)
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.detector.parameters()).device
+
+    def _machine(self) -> str:
+        name = provenance.device_name(self.detector)
+        return f"{name}, {torch.get_num_threads()} threads" if name == "cpu" else name
+
+    def _macs(self, trace: TokenTrace, found: int) -> pd.Series | None:
+        """With as many proposals as configured, like `svit evaluate`."""
+        config = self.detector.config
+        if config.pruning.method not in compute.FORMULAS:
+            return None
+        kept = trace.keep.sum(axis=(1, 2))
+        sides = (config.backbone, config.detector, config.pruning, trace.grid.grid_hw, kept)
+        return compute.ledger(*sides, detections=found)
+
+
+@dataclass(frozen=True)
+class _One:
+    """A data set of one image, for provenance."""
+
+    image_id: ImageId
+    name: str
+    class_names: tuple[str, ...]
+
+    @property
+    def image_ids(self) -> list[ImageId]:
+        return [self.image_id]
+
+    def __len__(self) -> int:
+        return 1
+
+    def file_name(self, index: int) -> str:
+        return self.name

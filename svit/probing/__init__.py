@@ -1,0 +1,1 @@
+"""The only door into a model: masks read and written through probes."""

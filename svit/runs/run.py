@@ -1,0 +1,271 @@
+"""A recorded run is a folder: `RunWriter` fills it, `open_run` reads it, neither needs torch.
+
+    with RunWriter("runs/mine", provenance) as writer:
+        writer.add(trace, detections, target, image, "000000079841.jpg")
+    run = open_run("runs/mine")
+    run.keep_counts(), run.trace(79841), run.picture(79841)
+
+A copy of the folder is complete. How it is written is in `svit.runs.writer`, the files are described in
+`svit.system.files` and `svit.runs.shards`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import re
+from collections.abc import Collection, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from PIL import Image
+
+from svit.core.rle import CodedTarget
+from svit.core.types import Detections, ImageId, Target, TokenTrace
+from svit.runs import shards
+from svit.runs.shards import GEOMETRY, GROUP
+from svit.runs.writer import RunWriter
+from svit.system import files
+from svit.system.files import RunError
+
+__all__ = ["Run", "RunError", "RunWriter", "find_runs", "open_run"]
+
+_HASH = re.compile(r"\b[0-9a-f]{16,}\b")
+_COUNTS = ["image_id", "layer", "kept", "kept_valid", "valid", "tokens"]
+
+logger = logging.getLogger(__name__)
+
+
+def open_run(path: str | Path, skip_corrupt: bool = False) -> Run:
+    """Opens a recorded run, also an unfinished one: its full shards are there.
+
+    Args:
+        path: the run folder.
+        skip_corrupt: reads every shard once, leaves out the damaged and missing ones and logs a
+            warning for each; otherwise a missing or truncated shard is an error now, and wrong
+            bytes are one when they are read.
+
+    Raises:
+        RunError: not a run, of another version, half-written or damaged; it names file and fix.
+    """
+    path = Path(path)
+    head, manifests = files.read_head(path), files.read_manifests(path)
+    good, skipped = [], []
+    for manifest in manifests.values():
+        for shard in manifest["shards"]:
+            try:
+                shards.check_shard(path, shard, thorough=skip_corrupt)
+                good.append(shard)
+            except RunError as error:
+                if not skip_corrupt:
+                    raise
+                skipped.append(f"{len(shard['image_ids'])} images left out: {error}")
+                logger.warning(skipped[-1])
+    return Run(path, head, manifests, good, tuple(skipped))
+
+
+def find_runs(folder: str | Path) -> list[Path]:
+    """The run folders in a folder (or the folder itself), by name."""
+    heads = [*Path(folder).glob("run.json"), *Path(folder).glob("*/run.json")]
+    return sorted(head.parent for head in heads)
+
+
+class Run:
+    """A recorded run, read lazily; made by `open_run`.
+
+    Attributes:
+        path: the folder.
+        provenance: where the numbers come from, as the writer gave it; from it, empty without:
+        class_names: names of the classes.
+        targets: target share of kept tokens of each layer.
+        created: ISO time (UTC) at which the recording began.
+        finished: whether every rank closed its part; otherwise it was interrupted or goes on.
+        layers: blocks a trace has; 0 in a run without images.
+        image_ids: in recorded order (rank, shard, row), each once.
+        skipped: one sentence for each damaged shard that was left out.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        head: dict[str, Any],
+        manifests: dict[int, dict[str, Any]],
+        good_shards: list[dict[str, Any]],
+        skipped: tuple[str, ...],
+    ) -> None:
+        self.path, self.skipped = path, skipped
+        self.provenance: dict[str, Any] = head["provenance"]
+        self.class_names: list[str] = list(self.provenance.get("class_names") or [])
+        self.targets: list[float] = list(self.provenance.get("targets") or [])
+        self.created: str = head["created"]
+        self._manifests, self._shards = list(manifests.values()), good_shards
+        world = manifests[0]["world"] if 0 in manifests else 1
+        self.finished = all(r in manifests and manifests[r]["finished"] for r in range(world))
+        self.layers = max((manifest["layers"] for manifest in self._manifests), default=0)
+        self._places = _places(good_shards)
+        self.image_ids: tuple[ImageId, ...] = tuple(self._places)
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def describe(self) -> str:
+        """One line of provenance: preset, texts and numbers by name; hashes are shortened."""
+        config = self.provenance.get("config")
+        parts = [str(config["name"])] if isinstance(config, dict) and "name" in config else []
+        for name, value in self.provenance.items():
+            if isinstance(value, (str, int, float)) and not isinstance(value, bool) and value != "":
+                parts.append(f"{name} {_HASH.sub(lambda found: found[0][:10], str(value))}")
+        return " · ".join([*parts, f"{len(self)} images", f"recorded {self.created}"])
+
+    @property
+    def errors(self) -> pd.DataFrame:
+        """Images that failed and were not recorded later: image_id, file_name, message."""
+        rows = [row for manifest in self._manifests for row in manifest["errors"]]
+        rows = [row for row in rows if row[0] not in self._places]
+        return pd.DataFrame(rows, columns=["image_id", "file_name", "message"])
+
+    @cached_property
+    def images(self) -> pd.DataFrame:
+        """One row an image in recorded order: image_id, file_name, geometry, counts of
+        `detections` and annotated `objects` (missing where not recorded), extra numbers."""
+        names = ["image_id", "file_name", *GEOMETRY]
+        columns = [*names, "detection_scores", "target_labels", "extra"]
+        rows = list(self._iter_rows("images", columns))
+        frame = pd.DataFrame([{name: row[name] for name in names} for row in rows], columns=names)
+        for name, column in (("detections", "detection_scores"), ("objects", "target_labels")):
+            counts = [None if row[column] is None else len(row[column]) for row in rows]
+            frame[name] = pd.array(counts, dtype="Int64")
+        extra = pd.DataFrame([dict(row["extra"]) for row in rows], index=frame.index)
+        return frame.join(extra.rename(columns={name: f"{name}_extra" for name in frame}))
+
+    def keep_counts(self) -> pd.DataFrame:
+        """One row per (image, layer): `kept` of all `tokens`, `kept_valid` of the `valid` ones."""
+        tables = [self._read(shard, "tokens", _COUNTS) for shard in self._shards]
+        if not tables:
+            return pd.DataFrame(columns=_COUNTS)
+        frame = pa.concat_tables(tables).to_pandas()
+        return frame.drop_duplicates(["image_id", "layer"], ignore_index=True)
+
+    def trace(self, image_id: ImageId) -> TokenTrace:
+        """The token masks of one image.
+
+        Raises:
+            KeyError: no such image.
+            RunError: its shard is damaged.
+        """
+        return next(shards.traces_from(self._lookup(image_id, "tokens"), self.layers))
+
+    def iter_traces(self, scores: bool = True) -> Iterator[TokenTrace]:
+        """All traces in recorded order; memory holds one shard at a time.
+
+        Args:
+            scores: reads them too, where they were recorded: sixteen times the bytes of the masks.
+        """
+        columns = ["image_id", "bits", *GEOMETRY, *(["scores"] if scores else [])]
+        for table in self._iter_tables("tokens", columns):
+            yield from shards.traces_from(table, self.layers)
+
+    def iter_bits(self) -> Iterator[pa.Table]:
+        """Packed masks and geometry (`svit.runs.shards`), a table a shard: the rows of an image follow
+        each other, layer by layer, in recorded order. Many times faster than `iter_traces`."""
+        yield from self._iter_tables("tokens", ["image_id", "layer", "bits", *GEOMETRY])
+
+    def detections(self, image_id: ImageId, masks: bool = False) -> Detections | None:
+        """What was found in one image, masks on request; None without. Raises as `trace`."""
+        rows = self._lookup(image_id, "images", shards.named("image_", "detection_"))
+        return next(shards.detections_from(rows, masks))
+
+    def iter_detections(self, masks: bool = False) -> Iterator[Detections | None]:
+        """`detections` of every image in the order of `iter_traces`, a shard at a time."""
+        columns = shards.named("image_", "detection_")
+        for table in self._iter_tables("images", columns if masks else columns[:-1]):
+            yield from shards.detections_from(table, masks)
+
+    def target(self, image_id: ImageId) -> Target | None:
+        """Ground truth of one image in source pixels; None without. Raises as `trace`."""
+        rows = self._lookup(image_id, "images", shards.named("image_", "target_"))
+        coded = next(shards.targets_from(rows))
+        return None if coded is None else coded.decoded()
+
+    def iter_targets(self) -> Iterator[CodedTarget | None]:
+        """`target` of every image with masks as stored, in the order of `iter_traces`, a shard at a
+        time."""
+        for table in self._iter_tables("images", shards.named("image_", "target_")):
+            yield from shards.targets_from(table)
+
+    def picture(self, image_id: ImageId) -> np.ndarray | None:
+        """The stored picture, uint8 (h, w, 3) RGB, at most `picture_side` long; None without."""
+        return _picture(self._lookup(image_id, "images", ["picture"])["picture"][0].as_py())
+
+    def iter_pictures(self) -> Iterator[np.ndarray | None]:
+        """`picture` of every image in the order of `iter_traces`; memory holds one shard's JPEGs."""
+        for table in self._iter_tables("images", ["picture"]):
+            yield from (_picture(stored.as_py()) for stored in table["picture"])
+
+    def content_hash(self, without: Collection[str] = ("seconds",)) -> str:
+        """SHA-256 of all that is recorded, images sorted by id: equal for equal recordings,
+        however often interrupted and over however many ranks.
+
+        Args:
+            without: names of extra numbers that may differ, such as timings.
+        """
+        digests = {image_id: hashlib.sha256() for image_id in sorted(self.image_ids)}
+        for kind in ("images", "tokens"):
+            for row in self._iter_rows(kind):
+                if kind == "images":
+                    row["extra"] = [pair for pair in row["extra"] if pair[0] not in without]
+                digests[row["image_id"]].update(repr(sorted(row.items())).encode())
+        lines = [f"{image_id!r} {digest.hexdigest()}" for image_id, digest in digests.items()]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    def _read(self, shard: dict[str, Any], kind: str, columns: list[str] | None = None) -> pa.Table:
+        return shards.read_table(shards.shard_path(self.path, shard["name"], kind), columns)
+
+    def _iter_tables(self, kind: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
+        """A table a shard in recorded order; rows of an image recorded twice only in its first place."""
+        each = self.layers if kind == "tokens" else 1
+        for index, shard in enumerate(self._shards):
+            table = self._read(shard, kind, columns)
+            first = [
+                self._places[image_id] == (index, row)
+                for row, image_id in enumerate(shard["image_ids"])
+            ]
+            yield table if all(first) else table.filter(pa.array(np.repeat(first, each)))
+
+    def _iter_rows(self, kind: str, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+        for table in self._iter_tables(kind, columns):
+            yield from table.to_pylist()
+
+    def _lookup(self, image_id: ImageId, kind: str, columns: list[str] | None = None) -> pa.Table:
+        """The rows of one image; reads the row group that holds them."""
+        if image_id not in self._places:
+            raise KeyError(f"no image {image_id!r} in {self.path}; it has {len(self)} images")
+        index, row = self._places[image_id]
+        path = shards.shard_path(self.path, self._shards[index]["name"], kind)
+        count = self.layers if kind == "tokens" else 1
+        table = shards.read_table(path, columns, group=row // GROUP)
+        return table.slice(row % GROUP * count, count)
+
+
+def _places(good_shards: list[dict[str, Any]]) -> dict[ImageId, tuple[int, int]]:
+    """Image id -> (index of the shard, row of the image in it) of its first occurrence."""
+    places: dict[ImageId, tuple[int, int]] = {}
+    for index, shard in enumerate(good_shards):
+        for row, image_id in enumerate(shard["image_ids"]):
+            places.setdefault(image_id, (index, row))
+    twice = sum(len(shard["image_ids"]) for shard in good_shards) - len(places)
+    if twice:
+        logger.warning("%d images were recorded by several ranks; the first record counts", twice)
+    return places
+
+
+def _picture(stored: bytes | None) -> np.ndarray | None:
+    if stored is None:
+        return None
+    with Image.open(io.BytesIO(stored)) as picture:
+        return np.asarray(picture)

@@ -1,0 +1,301 @@
+"""The Parquet tables of a run folder: columns, rows made and read back.
+
+    shard-RANK-NUMBER.tokens.parquet   a row per (image, layer): keep bits, counts, geometry, scores
+    shard-RANK-NUMBER.images.parquet   a row per image: detections, annotations, picture, numbers
+
+`bits` is `numpy.packbits` of the padded token grid in raster order: the first token is the highest
+bit of the first byte, zeros follow the last token. `scores` are little-endian float16 in raster
+order. Masks are compressed COCO RLE in source pixels, pictures JPEG. `svit.runs.run` is the door.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from svit.core.rle import CodedMasks, CodedTarget
+from svit.core.types import Detections, ImageId, Target, TokenGrid, TokenTrace
+from svit.system.files import RunError, write_atomic
+
+GROUP = 8  # images a Parquet row group: what reading a single image costs
+JPEG_QUALITY = 90
+
+_BOXES = pa.list_(pa.list_(pa.float32(), 4))
+GEOMETRY = {
+    f"{name}_{axis}": pa.int32() for name in ("image", "resized", "grid", "valid") for axis in "hw"
+}
+GEOMETRY["patch"] = pa.int32()
+COLUMNS: dict[str, dict[str, pa.DataType]] = {
+    "tokens": {
+        "layer": pa.int16(),
+        "bits": pa.binary(),
+        "kept": pa.int32(),
+        "kept_valid": pa.int32(),
+        "valid": pa.int32(),
+        "tokens": pa.int32(),
+        **GEOMETRY,
+        "scores": pa.binary(),
+    },
+    "images": {
+        "file_name": pa.string(),
+        **GEOMETRY,
+        "detection_boxes_xyxy": _BOXES,
+        "detection_scores": pa.list_(pa.float32()),
+        "detection_labels": pa.list_(pa.int64()),
+        "detection_masks": pa.list_(pa.binary()),
+        "target_boxes_xyxy": _BOXES,
+        "target_labels": pa.list_(pa.int64()),
+        "target_masks": pa.list_(pa.binary()),
+        "target_crowd": pa.list_(pa.bool_()),
+        "target_areas": pa.list_(pa.float32()),
+        "extra": pa.map_(pa.string(), pa.float64()),
+        "picture": pa.binary(),
+    },
+}
+
+
+def named(*prefixes: str) -> list[str]:
+    """Columns of the image table whose names begin so."""
+    return [name for name in COLUMNS["images"] if name.startswith(prefixes)]
+
+
+def plain_id(image_id: ImageId) -> ImageId:
+    """The id as Python's own int or str.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    value = image_id.item() if isinstance(image_id, np.generic) else image_id
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise ValueError(f"expected an image id of type int or str, found {image_id!r}")
+    return value
+
+
+def token_rows(trace: TokenTrace) -> list[dict[str, Any]]:
+    """One row a layer: packed bits, counts over all and over valid tokens, geometry, scores."""
+    grid, flat = trace.grid, trace.keep.reshape(trace.layers, -1)
+    bits = np.packbits(flat, axis=1, bitorder="big")
+    valid = grid.valid_mask()
+    counts = {"valid": int(valid.sum()), "tokens": grid.tokens}
+    common = {"image_id": plain_id(trace.image_id), **counts, **_geometry(grid)}
+    return [
+        {
+            **common,
+            "layer": layer,
+            "bits": bits[layer].tobytes(),
+            "kept": int(flat[layer].sum()),
+            "kept_valid": int(flat[layer, valid.ravel()].sum()),
+            "scores": None if trace.scores is None else trace.scores[layer].astype("<f2").tobytes(),
+        }
+        for layer in range(trace.layers)
+    ]
+
+
+def traces_from(rows: pa.Table, layers: int) -> Iterator[TokenTrace]:
+    """The traces of a table, `layers` rows each, in order: inverse of `token_rows`.
+
+    Scores are read where the table has the column.
+    """
+    geometry = zip(*(rows[name].to_numpy()[::layers].tolist() for name in ("image_id", *GEOMETRY)))
+    bits = _bytes(rows["bits"])
+    scores = _bytes(rows["scores"]) if "scores" in rows.column_names else iter(())
+    for image_id, *sides in geometry:
+        grid = _grid(dict(zip(GEOMETRY, sides, strict=True)))
+        shape = (layers, *grid.grid_hw)
+        packed = np.concatenate([next(bits) for _ in range(layers)]).reshape(layers, -1)
+        keep = np.unpackbits(packed, axis=1, count=grid.tokens, bitorder="big")
+        stored = [next(scores, None) for _ in range(layers)]
+        known = stored[0] is not None
+        numbers = np.concatenate(stored).view("<f2").reshape(shape) if known else None
+        yield TokenTrace(image_id, grid, keep.view(bool).reshape(shape), numbers)
+
+
+def _bytes(column: pa.ChunkedArray) -> Iterator[np.ndarray | None]:
+    """The content of each row of a binary column, uint8; None where it is missing."""
+    for chunk in column.chunks:
+        ends = np.frombuffer(chunk.buffers()[1], np.int32)[chunk.offset :]
+        data = np.frombuffer(chunk.buffers()[2] or b"", np.uint8)
+        for row, known in enumerate(chunk.is_valid().to_pylist()):
+            yield data[ends[row] : ends[row + 1]] if known else None
+
+
+def image_row(
+    trace: TokenTrace,
+    detections: Detections | None,
+    target: Target | None,
+    picture: bytes | None,
+    file_name: str,
+    extra: dict[str, float] | None,
+) -> dict[str, Any]:
+    """The row of one image; absent parts are null.
+
+    Raises:
+        ValueError: masks are not of the source image's size.
+    """
+    row = {
+        "image_id": plain_id(trace.image_id),
+        "file_name": str(file_name),
+        **_geometry(trace.grid),
+    }
+    row |= {"extra": sorted((extra or {}).items()), "picture": picture}
+    fields = ("boxes_xyxy", "scores", "labels", "masks")
+    row |= _record_columns("detection", detections, fields, trace.grid.image_hw)
+    fields = ("boxes_xyxy", "labels", "masks", "crowd", "areas")
+    return row | _record_columns("target", target, fields, trace.grid.image_hw)
+
+
+def _record_columns(
+    prefix: str,
+    record: Detections | Target | None,
+    fields: Sequence[str],
+    image_hw: tuple[int, int],
+) -> dict[str, Any]:
+    columns = {}
+    for name in fields:
+        value = getattr(record, name, None)
+        if name == "masks" and value is not None:
+            if value.shape[1:] != image_hw:
+                raise ValueError(f"expected {prefix} masks of {image_hw}, found {value.shape[1:]}")
+            columns[f"{prefix}_masks"] = list(CodedMasks.of(value).codes)
+        else:
+            columns[f"{prefix}_{name}"] = None if value is None else value.tolist()
+    return columns
+
+
+def detections_from(rows: pa.Table, masks: bool) -> Iterator[Detections | None]:
+    """Inverse of `image_row`, an image a row; masks are decoded on request."""
+    names = ("boxes_xyxy", "scores", "labels")
+    columns = [_lists(rows[f"detection_{name}"]) for name in names]
+    codes = rows["detection_masks"].to_pylist() if masks else [None] * len(rows)
+    for image_hw, stored, boxes, scores, labels in zip(_sizes(rows), codes, *columns, strict=True):
+        coded = None if stored is None else CodedMasks(tuple(stored), image_hw)
+        known = None if coded is None else coded.decoded()
+        yield None if scores is None else Detections(boxes, scores, labels, known)
+
+
+def targets_from(rows: pa.Table) -> Iterator[CodedTarget | None]:
+    """Inverse of `image_row`, an image a row; masks stay encoded."""
+    names = ("boxes_xyxy", "labels", "crowd", "areas")
+    columns = [_lists(rows[f"target_{name}"]) for name in names]
+    codes = rows["target_masks"].to_pylist()
+    for image_hw, stored, boxes, labels, crowd, areas in zip(
+        _sizes(rows), codes, *columns, strict=True
+    ):
+        known = labels is not None
+        masks = CodedMasks(tuple(stored), image_hw) if known else None
+        yield CodedTarget(boxes.reshape(-1, 4), labels, masks, crowd, areas) if known else None
+
+
+def _sizes(rows: pa.Table) -> Iterator[tuple[int, int]]:
+    """Height and width of the source image of each row."""
+    return zip(rows["image_h"].to_pylist(), rows["image_w"].to_pylist(), strict=True)
+
+
+def _lists(column: pa.ChunkedArray) -> Iterator[np.ndarray | None]:
+    """The numbers of each row of a list column, flat; None where the row is missing."""
+    for chunk in column.chunks:
+        values, each = chunk.values, 1
+        if pa.types.is_fixed_size_list(values.type):
+            values, each = values.values, values.type.list_size
+        numbers = values.to_numpy(zero_copy_only=False)
+        ends = chunk.offsets.to_numpy() * each
+        for row, known in enumerate(chunk.is_valid().to_pylist()):
+            yield numbers[ends[row] : ends[row + 1]] if known else None
+
+
+def jpeg(image: np.ndarray, side: int) -> bytes:
+    """The picture as JPEG, its longer side at most `side` pixels.
+
+    Raises:
+        ValueError: not uint8 (h, w, 3).
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"expected a uint8 (h, w, 3) picture, found {image.dtype} {image.shape}")
+    picture = Image.fromarray(image)
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return buffer.getvalue()
+
+
+def _geometry(grid: TokenGrid) -> dict[str, int]:
+    pairs = {name: getattr(grid, f"{name}_hw") for name in ("image", "resized", "grid", "valid")}
+    sides = {
+        f"{name}_{axis}": pair[i] for name, pair in pairs.items() for i, axis in enumerate("hw")
+    }
+    return {**sides, "patch": grid.patch}
+
+
+def _grid(row: dict[str, Any]) -> TokenGrid:
+    return TokenGrid(_pair(row, "image"), _pair(row, "resized"), _pair(row, "grid"), row["patch"])
+
+
+def _pair(row: dict[str, Any], name: str) -> tuple[int, int]:
+    return row[f"{name}_h"], row[f"{name}_w"]
+
+
+def shard_path(folder: Path, name: str, kind: str) -> Path:
+    """File of a shard; kind is a key of `COLUMNS`."""
+    return folder / f"{name}.{kind}.parquet"
+
+
+def write_table(path: Path, kind: str, rows: list[dict[str, Any]], group: int, rank: int) -> int:
+    """Writes rows of a kind with zstd and page checksums. Returns: bytes."""
+    id_type = pa.int64() if isinstance(rows[0]["image_id"], int) else pa.string()
+    schema = pa.schema({"image_id": id_type, **COLUMNS[kind]})
+    table = pa.Table.from_pylist(rows, schema=schema)
+    settings = {"row_group_size": group, "compression": "zstd", "write_page_checksum": True}
+    return write_atomic(path, lambda file: pq.write_table(table, file, **settings), rank)
+
+
+def read_table(
+    path: Path, columns: Sequence[str] | None = None, group: int | None = None
+) -> pa.Table:
+    """Columns of a shard file, or of one of its row groups; checksums are verified.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    names = None if columns is None else list(columns)
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            return file.read(names) if group is None else file.read_row_group(group, names)
+    except (OSError, pa.ArrowException) as error:
+        raise _damaged(path, str(error).splitlines()[0]) from error
+
+
+def check_shard(folder: Path, shard: dict[str, Any], thorough: bool) -> None:
+    """Compares the files of a shard with its entry in the manifest: place, presence and size.
+
+    Args:
+        thorough: reads all of it too, which finds wrong bytes.
+
+    Raises:
+        RunError: a file is missing or damaged, or lies in another folder.
+    """
+    for kind, size in shard["bytes"].items():
+        path = shard_path(folder, shard["name"], kind)
+        if path.parent != folder:
+            raise RunError(
+                f"{folder}: its manifest names {path}, outside of the run; do not trust it"
+            )
+        if not path.is_file():
+            raise _damaged(path, "the file is missing")
+        if path.stat().st_size != size:
+            raise _damaged(path, f"expected {size} bytes, found {path.stat().st_size}")
+        if thorough:
+            read_table(path)
+
+
+def _damaged(path: Path, reason: str) -> RunError:
+    return RunError(
+        f"{path}: {reason}. Copy the file again from where it was recorded, or use the rest of the "
+        "run with skip_corrupt=True (--skip-corrupt on the command line)"
+    )

@@ -1,0 +1,1 @@
+"""How fast a model is, and why it is not faster."""

@@ -1,0 +1,289 @@
+"""`svit benchmark`: how fast a model is, compared fairly, and why it is not faster.
+
+What is compared runs in turn in one process. Keep ratios are forced through `recorder.edit`, so times
+depend neither on training nor on pictures; each table says how much of what arithmetic allows (the
+ratio of MACs, `svit.core.macs`) was reached, and at which share of this machine's own matmul rate.
+Stages and memory are measured in passes of their own, and each stage stands beside the time that this
+machine's matmul and memory rates allow its operators (`svit.speed.roofline`).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from timm.layers import Mlp
+from torch import Tensor, nn
+
+from svit.core import macs as compute
+from svit.data.samples import Sample, pad_batch
+from svit.detectors.base import Detector
+from svit.evaluation import provenance
+from svit.evaluation.passes import add_dtype
+from svit.models.adapter import Extractor, Injector, SpatialPrior
+from svit.models.vit import Block
+from svit.probing.recorder import record
+from svit.pruning.attention import Attention
+from svit.speed import report
+from svit.speed.benchmark_cases import PARTS, RECORDED, Settings, Variant, noise_samples, variants
+from svit.speed.roofline import Roofline
+from svit.system import timing
+
+# modules of the adapter and the blocks -> stage; a method's own time is gathering and scattering
+STAGES: tuple[tuple[tuple[type[nn.Module], ...], str], ...] = (
+    ((SpatialPrior,), "spatial prior"),
+    ((Injector,), "injectors"),
+    ((Extractor,), "extractors"),
+    ((Block, Attention, Mlp), "blocks"),
+)
+# what methods that look into a block call of it, instead of the block
+HALVES = (("attn", "project"), ("attn", "mix"), ("", "feed_forward"))
+STAGE_PASSES = 3
+HEADS = {  # path of a module in a detector, whatever framework -> stage
+    **{"fpn": "fpn", "rpn": "rpn", "roi_heads": "roi heads"},
+    **{"model.backbone": "fpn", "model.proposal_generator": "rpn", "model.roi_heads": "roi heads"},
+}
+
+
+def benchmark(settings: Settings) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
+    """Measures everything. Returns: (environment, settings, verdicts) and tables by name.
+
+    Tables: summary (one row a variant, part and size), stages, crossover, times (every call).
+
+    Raises:
+        ValueError: settings that no model fits.
+    """
+    device = torch.device(settings.device)
+    environment = timing.machine(device) | {"commit": provenance.commit()}
+    cases: list[dict[str, pd.DataFrame]] = []
+    with ExitStack() as edits:
+        compared = variants(settings, device, edits)
+        for size in settings.sizes:
+            samples = noise_samples(size, settings.batch, device, settings.seed)
+            cases += [
+                _case(part, compared, samples, settings.rounds, environment)
+                for part in settings.parts
+            ]
+    names = ("summary", "stages", "times")
+    tables = {name: pd.concat([case[name] for case in cases], ignore_index=True) for name in names}
+    plain = tables["summary"][~tables["summary"]["variant"].str.endswith(RECORDED)]
+    tables["crossover"] = report.crossover(plain)
+    if settings.recording:
+        tables["recording"] = report.overhead(tables["times"])
+    verdicts = _verdicts(plain, tables["stages"], device.type == "cuda")
+    result = {"environment": environment, "settings": asdict(settings), "verdicts": verdicts}
+    return result, tables
+
+
+def _case(
+    part: str,
+    compared: Sequence[Variant],
+    samples: Sequence[Sample],
+    rounds: int,
+    environment: Mapping[str, Any],
+) -> dict[str, pd.DataFrame]:
+    """Tables of one part at one size."""
+    device, images = samples[0].image.device, pad_batch(samples)
+    works = {
+        variant.label: lambda variant=variant: variant.run(part, samples, images)
+        for variant in compared
+    }
+    times = timing.interleave(works, rounds, device)
+    summary = timing.compare(times, compared[0].label)
+    cpu = timing.compare(times, compared[0].label, "cpu_s")
+    summary = summary.merge(cpu[["variant", "cpu_s_median", "cpu_s_speedup_median"]], on="variant")
+    counts = pd.DataFrame(_counted(part, variant, samples, images) for variant in compared)
+    summary = pd.concat([summary, counts], axis=1)
+    summary["peak_mb"] = [timing.peak_memory(work, device) / 2**20 for work in works.values()]
+    rates = float(environment["matmul_gflops"]), float(environment["copy_gbs"])
+    stages = [_staged(part, variant, works[variant.label], device, rates) for variant in compared]
+    tables = {
+        "summary": _derived(summary, rates[0]),
+        "stages": pd.concat(stages, ignore_index=True),
+        "times": times,
+    }
+    size = "x".join(map(str, samples[0].resized_hw))
+    where = {"part": part, "size": size, "batch": len(samples)}
+    return {name: _labelled(table, where) for name, table in tables.items()}
+
+
+def _labelled(table: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
+    return pd.concat([pd.DataFrame([where] * len(table)), table], axis=1)
+
+
+def _counted(
+    part: str, variant: Variant, samples: Sequence[Sample], images: Tensor
+) -> dict[str, float]:
+    """Tokens, kept tokens, proposals, detections and GMACs of the batch, of one run."""
+    detector = variant.detector
+    proposals = detections = [0] * len(samples)
+    with record(detector) as tape, torch.no_grad():
+        if part == "backbone":
+            detector.backbone(images)
+        else:
+            proposals, detections = _found(detector, samples)
+    keep = tape.keep()
+    config, heads = detector.config, detector.config.detector if part == "network" else None
+    kept = keep.reshape(*keep.shape[:2], -1).sum(axis=2)  # (B, layers)
+    macs = [
+        compute.ledger(config.backbone, heads, config.pruning, keep.shape[2:], *counts).sum()
+        for counts in zip(kept, proposals, detections)
+    ]
+    return {
+        "tokens": int(keep.shape[2] * keep.shape[3]),
+        "kept_share": float(keep.mean()),
+        "proposals": sum(proposals) / len(samples),
+        "detections": sum(detections) / len(samples),
+        "gmacs": float(sum(macs)) / 1e9,
+    }
+
+
+def _found(detector: Detector, samples: Sequence[Sample]) -> tuple[list[int], list[int]]:
+    """Proposals and detections of each image."""
+    proposals: list[int] = []
+    rpn = next(module for module, stage in _heads(detector) if stage == "rpn")
+    hook = rpn.register_forward_hook(lambda *call: proposals.extend(map(len, call[2][0])))
+    try:
+        return proposals, [len(found.labels) for found in detector.predict(samples)]
+    finally:
+        hook.remove()
+
+
+def _derived(summary: pd.DataFrame, matmul_gflops: float) -> pd.DataFrame:
+    """Adds the speed-up MACs allow, the share of it reached, and rates."""
+    limit = summary["gmacs"].iloc[0] / summary["gmacs"]
+    rate = compute.FLOPS_PER_MAC * summary["gmacs"] / summary["wall_s_median"]
+    return summary.assign(
+        mac_limit=limit,
+        share_of_limit=summary["speedup_median"] / limit,
+        gflops=rate,
+        matmul_share=rate / matmul_gflops,
+    )
+
+
+def _staged(
+    part: str,
+    variant: Variant,
+    work: timing.Work,
+    device: torch.device,
+    rates: tuple[float, float],
+) -> pd.DataFrame:
+    """Seconds a call and share of each stage, in a pass of its own; the least seconds the machine's
+    ceilings (matmul GFLOP/s, copy GB/s) allow its operators, in another; and the one over the other."""
+    rest = "post-processing" if part == "network" else "other"  # what no watched module does
+
+    def run(stages: timing.Stages) -> None:
+        stages.enter(rest)
+        work()
+        stages.leave()
+
+    detector = variant.detector
+    with timing.watched(_parts(detector), device, _calls(detector)) as stages:
+        for _ in range(STAGE_PASSES):
+            run(stages)
+        seconds = pd.Series(stages.seconds, name="seconds") / STAGE_PASSES
+        with Roofline(lambda: stages.current, *rates) as roofline:
+            run(stages)
+    table = seconds.rename_axis("stage").reset_index()
+    least = table["stage"].map(roofline.seconds)
+    share = table["seconds"] / seconds.sum()
+    of_ceiling = least / table["seconds"]
+    return table.assign(share=share, least_s=least, of_ceiling=of_ceiling, variant=variant.label)
+
+
+def _parts(detector: Detector) -> list[tuple[nn.Module, str]]:
+    """Modules to watch and their stages; time in a module of none counts for the one around it."""
+    backbone = detector.backbone
+    parts = [(backbone, "fusion"), (backbone.patch_embed, "embedding"), *_heads(detector)]
+    parts.append((backbone.method, "gather and scatter"))
+    parts += [(gate, "gates") for gate in getattr(backbone.method, "gates", ())]
+    for kinds, stage in STAGES:
+        parts += [(part, stage) for part in backbone.modules() if isinstance(part, kinds)]
+    parts += [(norm, "blocks") for block in backbone.blocks for norm in (block.norm1, block.norm2)]
+    return parts
+
+
+def _calls(detector: Detector) -> list[tuple[object, str, str]]:
+    """Methods of objects to watch and their stages: halves of blocks, a method's choosing."""
+    backbone = detector.backbone
+    halves = [
+        (block.get_submodule(part), name, "blocks")
+        for block in backbone.blocks
+        for part, name in HALVES
+    ]
+    own = type(backbone.method)
+    chosen = [name for name in dir(own) if getattr(getattr(own, name), "chooses", False)]
+    return [*halves, *((backbone.method, name, "selection") for name in chosen)]
+
+
+def _heads(detector: Detector) -> list[tuple[nn.Module, str]]:
+    named = dict(detector.named_modules())
+    return [(named[path], stage) for path, stage in HEADS.items() if path in named]
+
+
+def _verdicts(summary: pd.DataFrame, stages: pd.DataFrame, gpu: bool) -> dict[str, str]:
+    shares = stages.set_index(["part", "size", "variant", "stage"])["share"].sort_index()
+    found = {}
+    for row in summary.itertuples():
+        key = (row.part, row.size, row.variant)
+        words = report.verdict(shares.loc[key].to_dict(), row.matmul_share, gpu)
+        found[" ".join(key)] = words
+    return found
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `svit benchmark`."""
+    words = lambda text: tuple(text.split(","))  # noqa: E731
+    add = parser.add_argument
+    add(
+        "--models",
+        type=words,
+        required=True,
+        help="presets or checkpoints; the first is compared to",
+    )
+    add("--keep", type=words, default=("paper",), help="paper, learned, dense or ratios (paper)")
+    add("--sdpa", type=words, default=("fused",), help="fused, explicit (default fused)")
+    add("--sizes", type=_sizes, default=((640, 640),), help="as 640x640,800x1333: height x width")
+    add("--parts", type=words, default=PARTS, help="backbone, network (default both)")
+    add("--batch", type=int, default=1, help="images a batch (default 1)")
+    add("--rounds", type=int, default=10, help="calls of each variant (default 10)")
+    add("--device", default="cpu", help="cpu, cuda or cuda:N (default cpu)")
+    add("--threads", type=int, help="threads (default: torch's choice)")
+    add_dtype(parser)
+    add("--framework", default="auto", help="auto, torchvision or detectron2")
+    add("--fuse", action="store_true", help="fold batch normalisation into convolutions")
+    add("--recording", action="store_true", help="measure every variant with recording as well")
+    add("--seed", type=int, default=0, help="of weights, pictures and masks")
+    add("--out", type=Path, required=True, help="folder for the tables")
+
+
+def _sizes(text: str) -> tuple[tuple[int, int], ...]:
+    """Raises: ValueError, which argparse turns into a sentence."""
+    sizes = tuple(tuple(int(side) for side in size.split("x")) for size in text.split(","))
+    if any(len(size) != 2 or min(size) < 1 for size in sizes):
+        raise ValueError(text)
+    return sizes
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures, writes the tables and prints the report."""
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    settings = Settings(
+        **{name: getattr(args, name) for name in ("models", "keep", "sizes", "batch", "rounds")},
+        **{name: getattr(args, name) for name in ("device", "dtype", "framework", "seed", "parts")},
+        attention=args.sdpa,
+        fused=args.fuse,
+        recording=args.recording,
+    )
+    result, tables = benchmark(settings)
+    report.write(args.out, result, tables)
+    print(report.markdown(result, tables))
+    print(f"written to {args.out}")
+    return 0

@@ -1,0 +1,180 @@
+"""What a benchmark compares: models, forced keep ratios and attention kernels, each ready to run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from svit.core.config import load_config
+from svit.data.samples import Sample
+from svit.detectors import build_detector
+from svit.detectors.base import Detector
+from svit.evaluation.passes import computing
+from svit.models.fuse import fuse
+from svit.probing.recorder import MaskEdit, edit, record
+from svit.system import timing
+from svit.weights.loading import load_detector
+
+GROUPS = 4  # quarters of the blocks; a base ratio r keeps 1, r, r^2, r^3 in them
+PARTS = ("backbone", "network")
+RECORDED = " recorded"  # ends the label of a variant measured with the recorder
+CHECKPOINTS = (".pth", ".pt", ".safetensors")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is measured. The first model, with the first `keep` and `attention`, is the reference.
+
+    Attributes:
+        models: presets, YAML files or checkpoints.
+        keep: "learned" (what the gates say), "paper" (the ratios the method is trained towards), "dense"
+            (all tokens through the gates), or a base ratio r: 1, r, r^2, r^3 in the quarters of the blocks.
+        attention: "fused" and "explicit" (the N x N matrix is written out, as in the official dense model).
+        sizes: height and width of the pictures in pixels.
+        fused: fold batch normalisation into convolutions.
+        recording: measure every variant with the recorder as well.
+    """
+
+    models: tuple[str, ...]
+    keep: tuple[str, ...] = ("paper",)
+    attention: tuple[str, ...] = ("fused",)
+    sizes: tuple[tuple[int, int], ...] = ((640, 640),)
+    batch: int = 1
+    parts: tuple[str, ...] = PARTS
+    rounds: int = 10
+    device: str = "cpu"
+    dtype: str = "float32"
+    framework: str = "auto"
+    fused: bool = False
+    recording: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to run one model: its label, its own copy of the modules, and what surrounds a call."""
+
+    label: str
+    detector: Detector
+    attention: str
+    recording: bool
+    dtype: str
+
+    def run(self, part: str, samples: Sequence[Sample], images: Tensor) -> None:
+        """One inference of the backbone or of the whole network."""
+        with ExitStack() as around:
+            around.enter_context(torch.no_grad())
+            around.enter_context(timing.attention_kernel(self.attention))
+            around.enter_context(computing(images.device, self.dtype))
+            tape = around.enter_context(record(self.detector)) if self.recording else None
+            if part == "backbone":
+                self.detector.backbone(images)
+            else:
+                self.detector.predict(samples)
+            if tape:
+                tape.traces(samples)
+
+
+def noise_samples(
+    size: tuple[int, int], batch: int, device: torch.device, seed: int
+) -> list[Sample]:
+    """Pictures of noise: what they show decides nothing where masks are forced."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn(batch, 3, *size, generator=generator).to(device)
+    return [Sample(index, image, size) for index, image in enumerate(images)]
+
+
+def keep_schedule(keep: str, targets: Sequence[float]) -> list[float] | None:
+    """Forced share of kept tokens of each block; None leaves the decision to the method.
+
+    Args:
+        keep: as in `Settings`.
+        targets: the method's own target ratios, one a block.
+
+    Raises:
+        ValueError: neither a known word nor a ratio in (0, 1].
+    """
+    named = {"learned": None, "paper": list(targets), "dense": [1.0] * len(targets)}
+    if keep in named:
+        return named[keep]
+    try:
+        base = float(keep)
+    except ValueError:
+        base = 0.0
+    if not 0 < base <= 1:
+        raise ValueError(f"keep: expected {', '.join(named)} or a ratio in (0, 1], found {keep!r}")
+    return [base ** (layer * GROUPS // len(targets)) for layer in range(len(targets))]
+
+
+def random_masks(ratios: Sequence[float], seed: int = 0, nested: bool = False) -> MaskEdit:
+    """An edit that keeps exactly round(ratio * N) random tokens of each image, the same every time.
+
+    Args:
+        nested: one draw for all layers, so that what a layer dropped stays dropped where ratios fall.
+    """
+    made: dict[tuple[int, torch.Size], Tensor] = {}
+
+    def masks(layer: int, keep: Tensor) -> Tensor:
+        key = (layer, keep.shape)
+        if key not in made:
+            generator = torch.Generator().manual_seed(1000 * seed + (0 if nested else layer))
+            order = torch.rand(keep.shape, generator=generator).argsort(dim=1)
+            count = round(ratios[layer] * keep.shape[1])
+            chosen = torch.zeros(keep.shape, dtype=torch.bool)
+            made[key] = chosen.scatter(1, order[:, :count], True).to(keep.device)
+        return made[key]
+
+    return masks
+
+
+def variants(settings: Settings, device: torch.device, edits: ExitStack) -> list[Variant]:
+    """Every combination that differs: a dense model has no other keep ratios."""
+    found = []
+    for name in settings.models:
+        detector = _detector(name, settings).to(device).eval()
+        dense = detector.config.pruning.method == "dense"
+        choices = product(
+            ("learned",) if dense else settings.keep,
+            settings.attention,
+            (False, True)[: 1 + settings.recording],
+        )
+        for keep, attention, recording in choices:
+            twin = sharing_copy(detector)
+            _force(twin, keep, settings.seed, edits)
+            words = filter(None, [Path(name).stem, "" if dense else keep, attention])
+            label = " ".join(words) + RECORDED * recording
+            found.append(Variant(label, twin, attention, recording, settings.dtype))
+    return found
+
+
+def _force(detector: Detector, keep: str, seed: int, edits: ExitStack) -> None:
+    """Edits the detector's masks until `edits` closes, unless the method decides."""
+    method = detector.backbone.method
+    ratios = keep_schedule(keep, method.target_ratios())
+    if ratios is not None:
+        # a method that calls nothing back would have to run on what it no longer holds
+        masks = random_masks(ratios, seed, nested=not method.traits.reactivates)
+        edits.enter_context(edit(detector, masks=masks))
+
+
+def _detector(name: str, settings: Settings) -> Detector:
+    """A checkpoint's detector, or a preset's with random weights."""
+    if Path(name).suffix in CHECKPOINTS:
+        detector = load_detector(Path(name), settings.framework)
+    else:
+        torch.manual_seed(settings.seed)
+        detector = build_detector(load_config(name, [f"framework={settings.framework}"]))
+    return fuse(detector.eval()) if settings.fused else detector
+
+
+def sharing_copy(detector: Detector) -> Detector:
+    """Modules of their own, to be hooked apart, over the same parameters and buffers."""
+    tensors = [*detector.parameters(), *detector.buffers()]
+    return deepcopy(detector, {id(tensor): tensor for tensor in tensors})

@@ -1,0 +1,251 @@
+"""One process, several on this machine, or torchrun's: who takes part, and how numbers are shared.
+
+Environment variables are those of torch.distributed.run (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR,
+MASTER_PORT), so `torchrun -m svit train ...` and `svit train --num-gpus N ...` run the same code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from types import FrameType
+from urllib.parse import urlsplit
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch import multiprocessing as mp
+
+log = logging.getLogger("svit.training")
+
+GRACE_SECONDS = 30.0  # what the other processes get to end by themselves when one has failed
+PATIENCE = timedelta(minutes=30)  # how long a process waits for the others before it gives up
+
+
+class LaunchError(RuntimeError):
+    """Processes could not be started or joined as asked."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that train together.
+
+    Attributes:
+        rank: zero-based number of this process over all machines.
+        world: number of processes.
+        device: where this process computes.
+    """
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """The process that writes files and talks."""
+        return self.rank == 0
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The elementwise mean over all processes, the same in each."""
+        if self.world == 1:
+            return values
+        dist.all_reduce(values)
+        return values / self.world
+
+    def agree(self, problem: str) -> str:
+        """The first process's text, in all: empty, or why they all have to stop."""
+        if self.world == 1:
+            return problem
+        shelf = [problem]
+        dist.broadcast_object_list(shelf, device=self.device)
+        return shelf[0]
+
+
+@contextmanager
+def joined(device: str = "cpu") -> Iterator[Ranks]:
+    """Joins the group that the environment describes (alone without one) and leaves it at the end.
+
+    Args:
+        device: "cpu", "cuda" (the local rank's), or one like "cuda:1".
+
+    Raises:
+        LaunchError: CUDA is asked for and not there.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    place = _device(device)
+    if world == 1:
+        yield Ranks(0, 1, place)
+        return
+    join = not dist.is_initialized()
+    if join:
+        dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=PATIENCE)
+    try:
+        yield Ranks(dist.get_rank(), dist.get_world_size(), place)
+    finally:
+        if join:
+            dist.destroy_process_group()
+
+
+def _device(name: str) -> torch.device:
+    device = torch.device(name)
+    if device.type != "cuda":
+        return device
+    if not torch.cuda.is_available():
+        raise LaunchError("this torch sees no CUDA device; use --device cpu, or ask `svit doctor`")
+    if device.index is None:
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(device)
+    return device
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that say how many processes run, under detectron2's names."""
+    group = parser.add_argument_group("processes (or start the command with torchrun)")
+    group.add_argument(
+        "--num-gpus",
+        "--processes",
+        dest="processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes on this machine, one a GPU; on CPU the cores are shared out among them",
+    )
+    group.add_argument("--num-machines", type=int, default=1, metavar="N")
+    group.add_argument("--machine-rank", type=int, default=0, metavar="K", help="0 .. machines - 1")
+    group.add_argument(
+        "--dist-url",
+        default="auto",
+        metavar="tcp://HOST:PORT",
+        help="where machine 0 listens; auto serves one machine",
+    )
+
+
+def launch(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    """Runs `run(args)` here, or in as many local processes as `args` says. Returns: the exit code.
+
+    Raises:
+        LaunchError: the numbers do not fit, or several machines have no common address.
+    """
+    if "WORLD_SIZE" in os.environ or args.processes * args.num_machines == 1:
+        return run(args)
+    _check(args)
+    environment = _environment(args)
+    context = mp.start_processes(
+        _child, (run, args, environment), args.processes, join=False, start_method="spawn"
+    )
+    return _wait(context)
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.processes < 1 or not 0 <= args.machine_rank < args.num_machines:
+        raise LaunchError(
+            "expected --num-gpus of at least 1 and --machine-rank below --num-machines, "
+            f"found {args.processes}, {args.machine_rank} and {args.num_machines}"
+        )
+    if args.num_machines > 1 and args.dist_url == "auto":
+        raise LaunchError("several machines need one address: --dist-url tcp://MACHINE0:PORT")
+
+
+def _environment(args: argparse.Namespace) -> dict[str, str]:
+    """What torchrun would set, but for the ranks of the single processes."""
+    host, port = "127.0.0.1", None
+    if args.dist_url != "auto":
+        url = urlsplit(args.dist_url)
+        host, port = url.hostname, url.port
+        if url.scheme != "tcp" or host is None or port is None:
+            raise LaunchError(f"--dist-url: expected tcp://HOST:PORT, found {args.dist_url}")
+    return {
+        "MASTER_ADDR": host,
+        "MASTER_PORT": str(port or _free_port()),
+        "WORLD_SIZE": str(args.processes * args.num_machines),
+        "FIRST_RANK": str(args.processes * args.machine_rank),
+        "LOCAL_WORLD_SIZE": str(args.processes),
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _child(
+    local_rank: int,
+    run: Callable[[argparse.Namespace], int],
+    args: argparse.Namespace,
+    environment: dict[str, str],
+) -> None:
+    rank = int(environment["FIRST_RANK"]) + local_rank
+    os.environ.update(environment, RANK=str(rank), LOCAL_RANK=str(local_rank))
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // args.processes))
+    code = run(args)
+    if code:
+        sys.exit(code)
+
+
+def _wait(context: mp.ProcessContext) -> int:
+    """Waits for the processes and hands SIGINT and SIGTERM on, so that they can save."""
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        for process in context.processes:
+            if process.is_alive():
+                process.terminate()
+
+    with handling(forward):
+        try:
+            while not context.join(timeout=1.0, grace_period=GRACE_SECONDS):
+                pass
+        except mp.ProcessRaisedException as error:
+            raise LaunchError(_message(str(error))) from error
+        except mp.ProcessExitedException as error:
+            if error.exit_code > 0:
+                return error.exit_code
+            raise LaunchError(f"{error}; out of memory is the usual reason") from error
+        finally:  # whatever ends the wait, no process outlives it
+            for process in context.processes:
+                process.kill()
+    return 0
+
+
+def _message(trace: str) -> str:
+    """The words of the error at the end of a formatted traceback."""
+    after_last_frame = trace.rpartition('\n  File "')[2].splitlines()[1:]
+    lines = itertools.dropwhile(lambda line: line.startswith(" "), after_last_frame)
+    return "\n".join(lines).partition(": ")[2].strip()
+
+
+@contextmanager
+def handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Lets `handler` take SIGINT and SIGTERM inside the `with`, where Python allows: the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+@contextmanager
+def stop_requests() -> Iterator[list[int]]:
+    """A list that grows with every SIGINT and SIGTERM."""
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        log.warning("%s: saving after this step", signal.Signals(number).name)
+
+    with handling(note):
+        yield received

@@ -1,0 +1,158 @@
+"""What a training tells while it runs: `metrics.json`, TensorBoard events, a progress bar.
+
+`metrics.json` holds one JSON object a line (detectron2's habit). Numbers are means over the steps since
+the line before. A line ends with every checkpoint, so a resumed run writes the same lines as an unbroken
+one, but for the seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+METRICS = "metrics.json"
+PERIOD = 20  # steps a line
+SPOKEN_SECONDS = 30.0  # without a terminal a line of text takes the place of the bar
+
+log = logging.getLogger("svit.training")
+
+
+@contextmanager
+def logged(folder: Path) -> Iterator[None]:
+    """Also writes what the trainer says into `log.txt`."""
+    handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+
+
+class Journal:
+    """Collects the numbers of every step and writes them down now and then.
+
+    Args:
+        folder: where `metrics.json` and TensorBoard's events go.
+        step: finished steps of an earlier run; lines beyond it will be written again, so they go.
+        total: steps of the whole training.
+        batch: images a step over all processes.
+    """
+
+    def __init__(self, folder: Path, step: int, total: int, batch: int) -> None:
+        self._sums: dict[str, Any] = {}
+        self._counts: Counter[str] = Counter()
+        self._state: dict[str, Any] = {}
+        self._step, self._total, self._first, self._batch = step, total, step, batch
+        self._begin = self._spoken = time.monotonic()
+        _forget_after(folder / METRICS, step)
+        self._file = (folder / METRICS).open("a", encoding="utf-8")
+        self._board = _board(folder, step)
+        self._bar = tqdm(total=total, initial=step, unit="step", disable=None, smoothing=0.05)
+
+    def add(
+        self, step: int, means: Mapping[str, float | np.ndarray], state: Mapping[str, float]
+    ) -> None:
+        """Notes step number `step` (finished ones, from 1).
+
+        Args:
+            means: numbers or arrays to be averaged over the line, `data_seconds` and
+                `compute_seconds` among them; a step may leave some out.
+            state: values of this very moment, written as they are.
+        """
+        for name, value in means.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._counts.update(means.keys())
+        self._step, self._state = step, dict(state)
+        self._bar.set_postfix(loss=f"{means['total_loss']:.3f}", refresh=False)
+        self._bar.update(1)
+        if step % PERIOD == 0 or step == self._total:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes the line of the steps since the last one, if there were any."""
+        if not self._sums:
+            return
+        means = {name: _plain(value / self._counts[name]) for name, value in self._sums.items()}
+        seconds = means["data_seconds"] + means["compute_seconds"]
+        line = {"step": self._step, **means, "images_per_second": self._batch / seconds}
+        self.note({**line, **self._state})
+        self._tell(line)
+        self._sums, self._counts = {}, Counter()
+
+    def note(self, line: Mapping[str, Any]) -> None:
+        """Writes one object at once, as evaluations do; it must have a `step`."""
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        if self._board is not None:
+            _draw(self._board, line)
+
+    def _tell(self, line: Mapping[str, Any]) -> None:
+        """Where there is no terminal for the bar, says a line now and then."""
+        step, loss = line["step"], f"{line['total_loss']:.3f}"
+        now = time.monotonic()
+        if self._bar.disable and (now - self._spoken > SPOKEN_SECONDS or step == self._total):
+            left = (now - self._begin) / max(1, step - self._first) * (self._total - step)
+            speed = f"{line['images_per_second']:.1f} images/s"
+            left_text = tqdm.format_interval(left)
+            log.info("step %d/%d, loss %s, %s, %s left", step, self._total, loss, speed, left_text)
+            self._spoken = now
+
+    def close(self) -> None:
+        """Writes what is left and closes all files."""
+        self.flush()
+        self._bar.close()
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def _forget_after(path: Path, step: int) -> None:
+    """Drops the lines of steps that will run again, and a last line that a kill cut off."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if not line.endswith("\n") or json.loads(line)["step"] > step:
+            break
+        kept.append(line)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(kept), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _board(folder: Path, step: int) -> Any:
+    """TensorBoard's writer, or None with a word in the log where it is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        log.info(
+            "TensorBoard is not installed (pip install tensorboard); %s has all numbers", METRICS
+        )
+        return None
+    return SummaryWriter(str(folder), purge_step=step + 1)
+
+
+def _plain(value: Any) -> Any:
+    """Python numbers and lists, which JSON can hold."""
+    return value.tolist() if isinstance(value, np.ndarray) else float(value)
+
+
+def _draw(board: Any, line: Mapping[str, Any]) -> None:
+    for name, value in line.items():
+        if isinstance(value, list):
+            for index, part in enumerate(value):
+                board.add_scalar(f"{name}/{index}", part, line["step"])
+        elif name != "step":
+            board.add_scalar(name, value, line["step"])

@@ -1,0 +1,1 @@
+"""Weights: our own checkpoints, and everybody else's under their names."""

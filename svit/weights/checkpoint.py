@@ -1,0 +1,332 @@
+"""Checkpoints: our own safetensors files with the resolved settings inside, and everybody else's.
+
+A file is written beside its destination, flushed to disk, then renamed: a kill leaves the old one.
+Reading trusts nothing (`svit.weights.safe_read`); loading refuses what does not fit, by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from svit import __version__
+from svit.core.config import Config, from_dict, to_dict
+from svit.weights.conversion import Converted, Report, convert_state, full_precision, named
+from svit.weights.safe_read import CheckpointError, RawWeights, read_tensors
+
+FORMAT = "svit-checkpoint"
+FORMAT_VERSION = 1
+# all of a backbone that is neither the ViT's body nor the pruning method
+NECK = r"backbone\.bottom_up\.(?!patch_embed\.|pos_embed|blocks\.|method\.).+"
+
+
+class HasWeights(Protocol):
+    """What this module needs of a `svit.detectors.Detector`."""
+
+    config: Config
+
+    def canonical_state_dict(self) -> dict[str, Tensor]: ...
+
+    def load_canonical(self, state: dict[str, Tensor]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One of our own files.
+
+    Attributes:
+        state: canonical name -> tensor; floats as float32 whatever the file stores.
+        config: the resolved settings of the model.
+        extra: what the writer added, JSON values.
+        lacks: patterns of canonical names the file never held, where it is a part of a model.
+    """
+
+    state: dict[str, Tensor]
+    config: Config
+    extra: dict[str, Any]
+    lacks: tuple[str, ...] = ()
+
+
+def save(
+    path: str | Path,
+    detector: HasWeights,
+    extra: Mapping[str, Any] | None = None,
+    *,
+    half: bool = False,
+) -> None:
+    """Writes a detector's weights and settings; `half` stores floats as float16 (half the size).
+
+    Raises:
+        CheckpointError: see `write`.
+    """
+    write(path, detector.canonical_state_dict(), detector.config, extra, half=half)
+
+
+def write(
+    path: str | Path,
+    state: Mapping[str, Tensor],
+    config: Config,
+    extra: Mapping[str, Any] | None = None,
+    *,
+    lacks: Sequence[str] = (),
+    half: bool = False,
+) -> None:
+    """Writes tensors under canonical names as safetensors. A file that exists survives a failure.
+
+    Raises:
+        CheckpointError: not a `.safetensors` path, no room or right to write, `extra` that is not
+            JSON, or values that float16 cannot hold.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors" or path.is_dir():
+        raise CheckpointError(f"{path}: expected a file name that ends in .safetensors")
+    metadata = _metadata(config, extra or {}, lacks)
+    tensors = {name: _stored(name, tensor, half) for name, tensor in state.items()}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, metadata)
+            _sort_metadata(temporary)
+    except (OSError, SafetensorError) as error:
+        kept = "; the file that was there is unchanged" if path.is_file() else ""
+        raise CheckpointError(f"{path}: cannot be written ({error}){kept}") from error
+
+
+def _metadata(config: Config, extra: Mapping[str, Any], lacks: Sequence[str]) -> dict[str, str]:
+    try:
+        described = json.dumps(dict(extra))
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"extra must hold JSON values: {error}") from error
+    return {
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "svit_version": __version__,
+        "config": json.dumps(to_dict(config)),
+        "extra": described,
+        "lacks": json.dumps(list(lacks)),
+    }
+
+
+def _stored(name: str, tensor: Tensor, half: bool) -> Tensor:
+    # a copy of its own: safetensors refuses tensors that share memory
+    tensor = tensor.detach().to("cpu", copy=True).contiguous()
+    if not half or not tensor.is_floating_point():
+        return tensor
+    small = tensor.half()
+    if not torch.equal(small.isfinite(), tensor.isfinite()):
+        raise CheckpointError(
+            f"{name} has values beyond float16's 65504: save it in full precision"
+        )
+    return small
+
+
+def _sort_metadata(path: Path) -> None:
+    """Puts the header's metadata in order: safetensors shuffles it, and equal weights make equal files."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        file.seek(8)
+        file.write(text.ljust(length))  # spaces at the end are part of the format
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place once the block ended without exception.
+
+    File and folder are flushed to disk: after a power cut either the old or the new file is there.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        _flush(temporary)
+        os.replace(temporary, path)
+        _flush(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read(path: str | Path) -> Checkpoint:
+    """One of our own checkpoints.
+
+    Raises:
+        CheckpointError: unreadable, damaged, of another format, or not one of ours.
+    """
+    raw = read_tensors(path)
+    if raw.metadata.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: has no settings of ours inside; `svit convert` makes a checkpoint of it"
+        )
+    return _ours(str(path), raw)
+
+
+def _ours(source: str, raw: RawWeights) -> Checkpoint:
+    version, writer = raw.metadata.get("format_version"), raw.metadata.get("svit_version")
+    if version != str(FORMAT_VERSION):
+        raise CheckpointError(
+            f"{source}: has format {version} of svit {writer}; this svit {__version__} reads "
+            f"format {FORMAT_VERSION}: install the svit that wrote it"
+        )
+    try:
+        config = from_dict(json.loads(raw.metadata["config"]))
+        extra, lacks = json.loads(raw.metadata["extra"]), json.loads(raw.metadata["lacks"])
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{source}: settings of svit {writer} do not fit: {error}") from error
+    state = {name: full_precision(tensor) for name, tensor in raw.state.items()}
+    return Checkpoint(state, config, extra, tuple(lacks))
+
+
+def read_foreign(path: str | Path) -> Converted:
+    """Weights of any known origin under canonical names, the settings they fit, and a report.
+
+    Known: our own files, the official SViT release (dense, sparse, inherited masks, `revised_*`,
+    Evo-ViT), ViT-Adapter with layer scale, DeiT and timm, detectron2; safetensors or torch files.
+
+    Raises:
+        CheckpointError: unreadable, damaged, with pickled objects, or with names no table knows.
+    """
+    raw = read_tensors(path)
+    converted = convert_state(raw.state, str(path))
+    report = converted.report
+    if raw.metadata.get("format") != FORMAT:
+        return converted._replace(report=replace(report, notes=(*report.notes, *raw.notes)))
+    ours = _ours(str(path), raw)
+    lacks = ours.lacks or report.lacks
+    # what was guessed from shapes is not told: the file's own settings are inside
+    report = replace(report, kind="ours", lacks=lacks, notes=())
+    return converted._replace(config=ours.config, report=report)
+
+
+def load_weights(
+    detector: HasWeights, path: str | Path, *, complete: bool = True, other_neck: bool = False
+) -> Report:
+    """Loads a file of any known origin into a detector.
+
+    Args:
+        complete: every tensor of the model must be in the file. False lets parts that files of this
+            kind never hold (gates in a dense file, all but the ViT in DeiT's) keep their initial
+            values; the report lists them as missing.
+        other_neck: a file with the other neck will do as well, for a training to start from: the neck
+            keeps its initial values.
+
+    Raises:
+        CheckpointError: the file cannot be read or does not fit; the detector is unchanged.
+    """
+    converted = read_foreign(path)
+    lacks = () if complete else converted.report.lacks
+    if other_neck and converted.config.backbone.neck != detector.config.backbone.neck:
+        converted, lacks = _without_neck(converted), (*lacks, NECK)
+    return load_into(detector, converted, allow_missing=lacks)
+
+
+def _without_neck(converted: Converted) -> Converted:
+    """For a model with the other neck: body and heads are common, as the paper's DeiT start has it."""
+    report, neck = converted.report, converted.config.backbone.neck
+    why = f"belongs to the neck of the file ({neck}), the model has the other"
+    theirs = {name: why for name in converted.state if re.fullmatch(NECK, name)}
+    report = replace(report, optional={**report.optional, **theirs})
+    return converted._replace(report=report)
+
+
+def load_into(
+    detector: HasWeights, source: str | Path | Converted, *, allow_missing: Iterable[str] = ()
+) -> Report:
+    """Loads converted weights (or a file) into a detector: names and shapes must agree.
+
+    Args:
+        allow_missing: patterns of whole canonical names that may keep their initial values.
+
+    Raises:
+        CheckpointError: unexpected, missing or misshapen tensors (the first ten of each are named);
+            the detector is unchanged.
+    """
+    state, config, report = source if isinstance(source, Converted) else read_foreign(source)
+    own = detector.canonical_state_dict()
+    unused = {name: why for name, why in report.optional.items() if name not in own}
+    taken = {name: tensor for name, tensor in state.items() if name not in unused}
+    missing = [name for name in own if name not in taken]
+    refused = [name for name in missing if not any(re.fullmatch(p, name) for p in allow_missing)]
+    problems = _problems(own, taken, refused)
+    if problems:
+        raise CheckpointError(
+            f"{report.source} ({report.kind}) does not fit the model {detector.config.name}:\n"
+            + "\n".join(problems)
+            + f"\nThe file looks like {_described(config)},"
+            + f"\nthe model is {_described(detector.config)}."
+        )
+    detector.load_canonical({**own, **taken})
+    return replace(
+        report,
+        used=tuple(name for name in report.used if name in taken),
+        missing=tuple(missing),
+        dropped={**report.dropped, **unused},
+    )
+
+
+def _problems(
+    own: Mapping[str, Tensor], taken: Mapping[str, Tensor], refused: Sequence[str]
+) -> list[str]:
+    strangers = [name for name in taken if name not in own]
+    misshapen = [
+        f"{name} {tuple(tensor.shape)} for {tuple(own[name].shape)}"
+        for name, tensor in taken.items()
+        if name in own and own[name].shape != tensor.shape
+    ]
+    groups = (
+        ("unexpected in the file", strangers),
+        ("of another shape", misshapen),
+        ("missing from the file", refused),
+    )
+    return [f"  {len(found)} {what}: {named(found)}" for what, found in groups if found]
+
+
+def _described(config: Config) -> str:
+    backbone = config.backbone
+    return (
+        f"{config.name} (neck {backbone.neck}, {backbone.embed_dim} wide, {backbone.depth} blocks, "
+        f"pretrain_grid {backbone.pretrain_grid}, method {config.pruning.method}, "
+        f"{config.detector.classes} classes)"
+    )
+
+
+def convert_file(source: str | Path, destination: str | Path, *, half: bool = False) -> Report:
+    """Writes weights of any known origin as one of our checkpoints.
+
+    Raises:
+        CheckpointError: see `read_foreign` and `write`.
+    """
+    state, config, report = read_foreign(source)
+    extra = {"converted_from": report.kind, "source": Path(source).name}
+    write(destination, state, config, extra, lacks=report.lacks, half=half)
+    return report
+
+
+def fingerprint(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes: alike for any file or framework with them."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,358 @@
+"""The comparison: one recipe for all rows, folders that can be gone on with, results the tables read."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import svit.comparison.row
+from analysis import render
+from analysis.sources import evaluations
+from svit.cli import main
+from svit.comparison import compare
+from svit.comparison.pace import Pace, in_words
+from svit.comparison.plan import ALL_ROWS, Job, Line, chosen, jobs, plan_text
+from svit.comparison.row import Setting, run_row, state_of, weights_of
+from svit.core.config import PRESETS, load_config
+from svit.data.shapes import write_dataset
+from svit.detectors import build_detector
+from svit.evaluation.evaluate import evaluate
+from svit.evaluation.passes import ALONE
+from svit.training.trainer import TrainError
+from svit.weights import checkpoint
+
+SMALL = [
+    *("framework=torchvision", "data.short_side=64", "data.long_side=64", "train.batch=2"),
+    *("train.precision=float32", "train.checkpoint_period=1", "detector.max_detections=3"),
+    *("backbone.embed_dim=24", "backbone.depth=4", "detector.fpn_dim=16"),
+    *("detector.box_head_dim=32", "detector.mask_head_dim=16", "detector.rpn_pre_nms_test=50"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_draws() -> Iterator[None]:
+    """The bootstrap's intervals are no concern of these tests; a thousand draws a line are slow."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(svit.comparison.row, "evaluate", functools.partial(evaluate, draws=2))
+        yield
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_dataset(folder, 4, 2, seed=3, size=64, workers=1, progress=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("start") / "dense.safetensors"
+    checkpoint.save(path, build_detector(load_config("vit-plain-nano", SMALL)))
+    return path
+
+
+def job(name: str, seed: int = 0, steps: int = 2) -> Job:
+    (found,) = jobs(chosen([name]), [seed], "plain", "nano", SMALL, steps)
+    return found
+
+
+def words(data: Path, out: Path, start: Path, rows: str) -> list[str]:
+    options = ["--dataset", str(data), "--out", str(out), "--init", str(start), "--rows", rows]
+    counts = ["--steps", "2", "--images", "2", "--calibrate-on", "1", "--device", "cpu"]
+    return ["compare", *options, *counts, *SMALL]
+
+
+@pytest.fixture(scope="module")
+def made(data: Path, start: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished comparison of a dense control and ATS."""
+    out = tmp_path_factory.mktemp("made")
+    assert main.main(words(data, out, start, "dense,ats-preserve")) == 0
+    return out
+
+
+def test_a_comparison_runs_on_coco(coco_tiny: Path, tmp_path: Path, monkeypatch) -> None:
+    """The photographs of val serve as both splits; the layout is COCO's, found by the environment."""
+    root = tmp_path / "coco"
+    (root / "annotations").mkdir(parents=True)
+    for split in ("train2017", "val2017"):
+        (root / split).symlink_to(coco_tiny / "val2017")
+        annotations = coco_tiny / "annotations" / "instances_val2017.json"
+        (root / "annotations" / f"instances_{split}.json").symlink_to(annotations)
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    options = ["--dataset", "coco", "--out", str(tmp_path / "out"), "--rows", "evit-remove"]
+    counts = ["--steps", "2", "--images", "2", "--calibrate-on", "1", "--device", "cpu"]
+    assert main.main(["compare", *options, *counts, *SMALL, "detector.classes=80"]) == 0
+    row = json.loads((tmp_path / "out" / "evit-remove-seed0" / "row.json").read_text())
+    assert row["config"]["detector"]["classes"] == 80
+    (learned, *_) = evaluations.find_evaluations(tmp_path / "out" / "evit-remove-seed0" / "learned")
+    assert learned.facts.data == "COCO, other images"
+
+
+def test_rows_come_by_importance_and_seed_by_seed() -> None:
+    planned = jobs(chosen([]), [0, 1], "plain", "nano")
+    names = [one.name for one in planned]
+    order = ["svit", "dense", "dynamicvit-preserve", "evit-preserve", "ats-preserve", "evovit"]
+    assert names[:6] == [f"{name}-seed0" for name in order]
+    assert names[len(ALL_ROWS)] == "svit-seed1" and len(set(names)) == 2 * len(ALL_ROWS)
+    assert [one.row.name for one in planned[len(ALL_ROWS) - 4 : len(ALL_ROWS)]] == [
+        *("svit-0.5", "svit-0.6", "svit-0.8", "svit-0.9")
+    ]
+
+
+@pytest.mark.parametrize(("neck", "size"), [("plain", "nano"), ("adapter", "s")])
+def test_all_rows_have_one_recipe_and_one_budget(neck: str, size: str) -> None:
+    overrides = ["train.rate=2e-5", "backbone.drop_path=0.05"]
+    planned = jobs(chosen([]), [3], neck, size, overrides, steps=70)
+    assert len({one.config.train for one in planned}) == 1
+    recipe = planned[0].config.train
+    assert (recipe.rate, recipe.iterations, recipe.seed) == (2e-5, 70, 3)
+    assert recipe.warmup == PRESETS[f"svit-{neck}-{size}"].train.warmup
+    assert len({one.config.detector for one in planned}) == 1
+    bodies = {replace(one.config.backbone, norm_eps=1.0) for one in planned}
+    assert len(bodies) == 1 and bodies.pop().drop_path == 0.05
+
+
+def test_the_sweep_changes_the_keep_ratios_alone() -> None:
+    half, whole = job("svit-0.5").config, job("svit").config
+    assert half.pruning.options["keep_ratios"] == [0.5] * 3 + [0.25] * 3 + [0.125] * 3
+    same = {**half.pruning.options, "keep_ratios": whole.pruning.options["keep_ratios"]}
+    assert same == whole.pruning.options and half.train == whole.train
+
+
+def test_learned_masks_are_measured_beside_others_and_only_svit_has_the_dial() -> None:
+    shared = ("learned", "random", "shuffle", "oracle", "off")
+    assert tuple(line.name for line in job("evovit").lines) == shared
+    assert tuple(line.name for line in job("dense").lines) == ("learned", "off")
+    dial = [line.name for line in job("svit").lines[5:]]
+    assert dial == [f"calibrated-{base}" for base in (0.5, 0.6, 0.7, 0.8, 0.9)]
+
+
+def test_the_plan_counts_views() -> None:
+    text = plan_text([job("dense"), job("evovit")], ["to do", "finished"], 4, 10)
+    assert "dense" in text.splitlines()[1] and text.splitlines()[1].split()[2:5] == ["2", "4", "20"]
+    # learned 1 + random 2 + shuffle 2 + oracle 2 + off 1 looks at ten images
+    assert text.splitlines()[2].split()[2:5] == ["2", "4", "80"]
+    assert text.splitlines()[-1] == "2 rows: 8 training views, 100 evaluation views"
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        (["--rows", "svit,evit-preserv"], "near names: evit-preserve"),
+        (["--seeds", "0,one"], "whole numbers"),
+        (["--steps", "0"], "--steps: expected at least 1"),
+        (["--calibrate-on", "0"], "--calibrate-on: expected at least 1"),
+        (["--init", "nowhere.safetensors"], "no file nowhere.safetensors"),
+    ],
+)
+def test_wrong_options_are_refused_in_a_sentence(
+    option: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    command = ["compare", "--dataset", str(tmp_path), "--out", str(out), *option]
+    assert main.main(command) == 2
+    assert sentence in capsys.readouterr().err and not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda data: data.update(annotations=[]), "has an object to find"),
+        (lambda data: data["categories"].append({"id": 99, "name": "more"}), "both need the same"),
+    ],
+)
+def test_data_that_no_row_could_use_is_refused_before_anything_is_written(
+    change, sentence: str, data: Path, start: Path, tmp_path: Path, capsys
+) -> None:
+    folder, out = tmp_path / "data", tmp_path / "out"
+    shutil.copytree(data, folder)
+    path = folder / "annotations" / "instances_val2017.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    assert main.main(words(folder, out, start, "dense")) == 2
+    assert sentence in capsys.readouterr().err and not out.exists()
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(
+    data: Path, start: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    command = words(data, out, start, "dense,evit-preserve")
+    assert main.main([*command[: -len(SMALL)], "--dry-run", *SMALL]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ["dense", "evit-preserve"]
+    assert "to do" in lines[1] and not out.exists()
+    told = r"left: 2 rows, about \d+ minutes .* dense's pace.*: (\d+) ms .* (\d+) ms .*"
+    found = re.fullmatch(told, lines[-1])
+    assert found and all(float(number) > 0 for number in found.groups())
+
+
+def test_the_time_of_a_comparison_is_that_of_its_views() -> None:
+    pace = Pace(training=2.0, evaluation=0.5)
+    rows = [job("dense"), job("evovit")]
+    # 2 x 4 training views; 2 and 8 looks (random, shuffle and oracle look twice) at ten images
+    assert pace.seconds(rows, 4, 10) == 8 * 2.0 + (20 + 80) * 0.5
+    assert [in_words(s) for s in (3, 600, 9000)] == ["1 minutes", "10 minutes", "2.5 hours"]
+
+
+def test_every_finished_row_says_what_it_was(made: Path, start: Path) -> None:
+    row = json.loads((made / "ats-preserve-seed0" / "row.json").read_text())
+    assert (row["row"], row["seed"], row["steps"], row["views"]) == ("ats-preserve", 0, 2, 4)
+    known = ("init_sha256", "train_sha256", "val_sha256", "commit", "command", "device")
+    assert all(name in row for name in known) and row["device"] == "cpu"
+    assert set(row["lines"]) == {"learned", "random", "shuffle", "oracle", "off"}
+    # a dense checkpoint has no class token: it starts anew, and that is written down
+    own = "backbone.bottom_up.method."
+    assert row["initialised"] == [f"{own}class_token", f"{own}levels"]
+    dense = json.loads((made / "dense-seed0" / "row.json").read_text())
+    assert dense["initialised"] == [] and dense["init_sha256"] == row["init_sha256"]
+    assert not list(made.rglob("model_*.pth"))
+
+
+def test_a_class_token_that_a_checkpoint_lacks_is_reported(start: Path) -> None:
+    detector = build_detector(load_config("evit-preserve-plain-nano", SMALL))
+    with pytest.raises(checkpoint.CheckpointError, match="class_token"):
+        checkpoint.load_weights(detector, start)
+    report = checkpoint.load_weights(detector, start, complete=False)
+    assert [name.rpartition(".")[2] for name in report.missing] == ["class_token"]
+    assert any("class_token" in line and "initialised" in line for line in report.lines())
+
+
+def test_results_are_read_by_the_tables(made: Path, tmp_path: Path) -> None:
+    found = evaluations.frame(evaluations.find_evaluations(made))
+    rows = set(zip(found["model"], found["intervention"], strict=True))
+    assert {("dense", "learned"), ("dense", "off"), ("ats preserve", "oracle")} <= rows
+    assert found["data"].unique().tolist() == ["shapes"] and len(found) == 7
+    assert found["gmacs_backbone"].notna().all()
+    assert render.main(["tables", str(made), "--out", str(tmp_path)]) == 0
+    page = (tmp_path / "tables.md").read_text()
+    assert "### Controls: " in page and "\n| ats-preserve | " in page
+    table = (made / "table.md").read_text().splitlines()
+    assert len(table) == 4 and table[2].startswith("| dense | 0 |")
+
+
+def test_finished_rows_are_passed_over(
+    made: Path, data: Path, start: Path, capsys: pytest.CaptureFixture, monkeypatch
+) -> None:
+    monkeypatch.setattr(compare, "run_row", None)  # calling it would fail
+    assert main.main(words(data, made, start, "ats-preserve,dense")) == 0
+    assert "2 of 2 rows are finished already" in capsys.readouterr().out
+
+
+def test_a_broken_row_goes_on_where_it_was(
+    data: Path, start: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting, one = Setting(tmp_path, str(data), start, images=2, calibration=1), job("dense")
+    whole_train, whole_evaluate = svit.comparison.row.train, svit.comparison.row.evaluate
+    short = lambda *args, **options: whole_train(*args, **options, max_steps_this_run=1)  # noqa: E731
+    monkeypatch.setattr(svit.comparison.row, "train", short)
+    assert not run_row(one, setting, ALONE)
+    assert state_of(one, tmp_path) == "trained for 1 steps"
+
+    def interrupted(*args, intervene: str, **options):
+        if intervene == "off":
+            raise KeyboardInterrupt
+        return whole_evaluate(*args, intervene=intervene, **options)
+
+    monkeypatch.setattr(svit.comparison.row, "evaluate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_row(one, setting, ALONE)
+    assert state_of(one, tmp_path) == "trained, 1 of 2 lines evaluated"
+    learned = tmp_path / "dense-seed0" / "learned" / "summary.json"
+    before = learned.stat().st_mtime_ns
+    monkeypatch.setattr(svit.comparison.row, "train", None)
+    monkeypatch.setattr(svit.comparison.row, "evaluate", whole_evaluate)
+    assert run_row(one, setting, ALONE) and state_of(one, tmp_path) == "finished"
+    assert learned.stat().st_mtime_ns == before
+    weights = [
+        checkpoint.fingerprint(checkpoint.read(weights_of(job("dense"), folder)).state)
+        for folder in (tmp_path, made)
+    ]
+    assert weights[0] == weights[1]  # broken and unbroken, bit for bit
+
+
+def test_a_folder_of_another_comparison_is_refused_also_where_its_rows_are_finished(
+    made: Path, data: Path, start: Path, capsys: pytest.CaptureFixture
+) -> None:
+    command = words(data, made, start, "ats-preserve,dense")
+    before = {path: path.stat().st_mtime_ns for path in made.rglob("*")}
+    for changed in (["--dry-run"], []):
+        others = [*command[: -len(SMALL)], "--images", "1", *changed, *SMALL, "train.rate=0.5"]
+        assert main.main(others) == 2
+        found = capsys.readouterr().err
+        assert "dense-seed0 belongs to another comparison:" in found
+        assert "images: 2 there, 1 now" in found
+        assert "config.train.rate: 0.0003 there, 0.5 now" in found
+    assert before == {path: path.stat().st_mtime_ns for path in made.rglob("*")}
+
+
+def test_a_failed_row_is_noted_and_the_next_one_begins(
+    data: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    begun = []
+
+    def failing(one: Job, setting: Setting, ranks) -> bool:
+        begun.append(one.row.name)
+        if one.row.name == "svit":
+            raise TrainError("step 2: total_loss not finite")
+        return True
+
+    monkeypatch.setattr(compare, "run_row", failing)
+    assert main.main(words(data, tmp_path, start, "svit,dense")) == 1
+    assert begun == ["svit", "dense"] and "svit-seed0 failed" in capsys.readouterr().err
+    assert "not finite" in (tmp_path / "svit-seed0" / "failed.txt").read_text()
+    assert "tried again" in state_of(job("svit"), tmp_path)
+
+
+def test_rows_at_once_are_commands_that_make_the_same_row(
+    data: Path, start: Path, tmp_path: Path
+) -> None:
+    parser = main._parser("compare", compare.add_arguments)
+    args = parser.parse_args(words(data, tmp_path, start, "svit,dense"))
+    alone = parser.parse_args(compare.command(job("dense", seed=4), args)[3:])
+    assert (alone.rows, alone.seeds, alone.jobs) == ("dense", "4", 1)
+    same = {name: value for name, value in vars(args).items() if name not in ("rows", "seeds")}
+    assert {name: getattr(alone, name) for name in same} == same
+
+
+def test_two_rows_at_once_hand_a_failure_on(tmp_path: Path, monkeypatch) -> None:
+    script = (
+        "import os, sys; sys.exit(int(sys.argv[1]) if os.environ['OMP_NUM_THREADS'] == '1' else 9)"
+    )
+    codes = {"dense": "0", "svit": "1"}
+    made = lambda one, args: [compare.sys.executable, "-c", script, codes[one.row.name]]  # noqa: E731
+    monkeypatch.setattr(compare, "command", made)
+    args = argparse.Namespace(jobs=2)
+    assert compare._side_by_side([job("dense")], args) == 0
+    assert compare._side_by_side([job("dense"), job("svit")], args) == 1
+
+
+def test_without_init_all_rows_start_from_the_same_random_weights(
+    data: Path, tmp_path: Path
+) -> None:
+    parser = main._parser("compare", compare.add_arguments)
+    command = ["compare", "--dataset", str(data), "--out", str(tmp_path / "out"), *SMALL]
+    compare._prepare_start(parser.parse_args(command))
+    first = (tmp_path / "out" / compare.START).read_bytes()
+    compare._prepare_start(parser.parse_args(command))
+    assert (tmp_path / "out" / compare.START).read_bytes() == first
+    assert checkpoint.read(tmp_path / "out" / compare.START).config.pruning.method == "dense"
+
+
+def test_lines_name_their_folders() -> None:
+    assert [Line().name, Line("off").name, Line(base=0.5).name] == [
+        "learned",
+        "off",
+        "calibrated-0.5",
+    ]

@@ -1,0 +1,79 @@
+"""Run-length codes of masks: everything told from the code equals what the pixels tell."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from support.runs import parts
+
+from svit.core.coverage import covered_share, token_cover, token_means
+from svit.core.rle import CodedMasks, CodedTarget
+from svit.core.types import TokenGrid
+
+sides = st.integers(1, 9)
+some_masks = st.tuples(st.integers(0, 3), sides, sides).flatmap(lambda shape: arrays(bool, shape))
+
+
+@given(some_masks)
+def test_codes_of_any_masks_decode_to_them(masks):
+    coded = CodedMasks.of(masks)
+    assert len(coded) == len(masks) and coded.image_hw == masks.shape[1:]
+    np.testing.assert_array_equal(coded.decoded(), masks)
+    np.testing.assert_array_equal(coded.areas(), masks.sum(axis=(1, 2)))
+
+
+@given(some_masks)
+def test_segments_paint_every_pixel_of_a_mask_once(masks):
+    coded = CodedMasks.of(masks)
+    for index, mask in enumerate(masks):
+        painted = np.zeros(mask.shape, int)
+        for column, top, bottom in zip(*coded.segments(index), strict=True):
+            assert top < bottom
+            painted[top:bottom, column] += 1
+        np.testing.assert_array_equal(painted, mask)
+
+
+@given(some_masks, st.integers(0, 999))
+def test_a_choice_and_its_union_are_those_of_the_pixels(masks, seed):
+    chosen = np.random.default_rng(seed).random(len(masks)) < 0.5
+    part = CodedMasks.of(masks)[chosen]
+    np.testing.assert_array_equal(part.decoded(), masks[chosen])
+    np.testing.assert_array_equal(part.union().decoded()[0], masks[chosen].any(axis=0))
+
+
+def test_long_runs_and_large_differences_survive_the_text():
+    masks = np.zeros((3, 700, 900), bool)  # run lengths of one to four characters, both signs
+    masks[0, 3:690, 1:880] = True
+    masks[1, ::37, ::11] = True
+    masks[2] = True
+    coded = CodedMasks.of(masks)
+    for index, mask in enumerate(masks):
+        column, top, bottom = coded.segments(index)
+        assert (bottom - top).sum() == mask.sum()
+        edges = np.zeros((mask.shape[0] + 1, mask.shape[1]), int)
+        np.add.at(edges, (top, column), 1)
+        np.add.at(edges, (bottom, column), -1)
+        np.testing.assert_array_equal(edges.cumsum(axis=0)[:-1], mask)
+
+
+def test_a_coded_target_is_the_target():
+    target = parts(1)["target"]
+    coded = CodedTarget.of(target)
+    assert len(coded) == len(target)
+    for name, value in vars(coded.decoded()).items():
+        np.testing.assert_array_equal(value, getattr(target, name))
+    share = target.masks.any(axis=0).mean()
+    assert covered_share(coded) == covered_share(target) == share
+
+
+@given(some_masks, st.floats(0.4, 3))
+def test_cover_from_codes_is_the_mean_of_the_pixels_over_each_token(masks, scale):
+    height, width = masks.shape[1:]
+    resized = (max(1, round(16 * height * scale)), max(1, round(16 * width * scale)))
+    grid = TokenGrid((height, width), resized, tuple(-(-side // 16) + 1 for side in resized))
+    cover = token_cover(masks, grid)
+    assert cover.shape == (len(masks), *grid.valid_hw)
+    for mask, found in zip(masks, cover, strict=True):
+        np.testing.assert_allclose(found, token_means(mask, grid), atol=2e-6)

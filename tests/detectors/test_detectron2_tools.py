@@ -1,0 +1,185 @@
+"""detectron2's own tools build, train, evaluate and save our models."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from support.tiny_detectors import build, settings_of, varied
+
+from svit.detectors import HAS_DETECTRON2
+from svit.probing.recorder import record
+
+if HAS_DETECTRON2:
+    from detectron2.checkpoint import DetectionCheckpointer
+    from detectron2.config import CfgNode, get_cfg
+    from detectron2.data import DatasetCatalog, MetadataCatalog
+    from detectron2.data.datasets import register_coco_instances
+    from detectron2.engine import DefaultTrainer
+    from detectron2.evaluation import COCOEvaluator
+    from detectron2.modeling import build_model
+    from detectron2.structures import BitMasks, Boxes, Instances
+    from detectron2.utils.events import EventStorage
+
+    from svit.detectors.detectron2_rcnn import SharedMasks, add_svit_config
+
+pytestmark = pytest.mark.detectron2
+CLASSES = ["one", "two", "three", "four", "five"]
+
+
+def configuration(*overrides: str):
+    cfg = get_cfg()
+    add_svit_config(cfg, settings_of("detectron2", *overrides))
+    cfg.MODEL.DEVICE = "cpu"
+    return cfg
+
+
+def inputs(image_id: int = 5, objects: int = 2) -> dict:
+    """What detectron2's loader yields: an RGB image of 0..255 and instances."""
+    image = torch.randint(0, 256, (3, 64, 96), generator=torch.Generator().manual_seed(image_id))
+    boxes = torch.tensor([[4.0, 6.0, 40.0, 50.0], [30.0, 10.0, 90.0, 60.0]])[:objects]
+    masks = torch.zeros(objects, 64, 96, dtype=torch.bool)
+    masks[:, 10:50, 35:40] = True
+    truth = Instances(
+        (64, 96),
+        gt_boxes=Boxes(boxes),
+        gt_classes=torch.arange(objects),
+        gt_masks=BitMasks(masks),
+    )
+    source = {"height": 128, "width": 192, "image_id": image_id}
+    return {"image": image.to(torch.uint8), "instances": truth, **source}
+
+
+def test_build_model_gives_a_model_that_trains_and_detects() -> None:
+    model = build_model(configuration())
+    with EventStorage():
+        losses = model.train()([inputs(), inputs(6, 0)])
+    assert "ratio_loss" in losses and "loss_mask" in losses
+    sum(losses.values()).backward()
+    assert all(value.grad is not None for value in model.parameters())
+    found = model.eval()([inputs()])[0]["instances"]
+    assert found.pred_masks.shape[1:] == (128, 192)
+    assert set(found.pred_classes.tolist()) <= set(range(5))
+
+
+def test_settings_of_ours_can_be_changed_through_detectron2s_configuration() -> None:
+    cfg = configuration()
+    cfg.merge_from_list(["MODEL.SVIT.backbone.depth", 8, "MODEL.ROI_HEADS.NUM_CLASSES", 3])
+    method = CfgNode({"MODEL": {"SVIT": {"pruning": {"options": {"ratio_weight": 2.0}}}}})
+    cfg.merge_from_other_cfg(method)  # an option the preset leaves at its default
+    model = build_model(cfg)
+    assert len(model.backbone.bottom_up.net.blocks) == 8
+    assert model.backbone.bottom_up.net.method.ratio_weight == 2.0
+    assert model.roi_heads.box_predictor.cls_score.out_features == 4
+
+
+def test_the_canonical_size_of_regions_reaches_both_poolers() -> None:
+    heads = build_model(configuration("detector.roi_canonical_size=56")).roi_heads
+    assert heads.box_pooler.canonical_box_size == heads.mask_pooler.canonical_box_size == 56
+
+
+def test_pixels_are_normalised_once_and_as_in_our_data_layer() -> None:
+    cfg = configuration()
+    model, one = build_model(cfg).eval(), inputs()
+    images = model.preprocess_image([one])
+    mean, std = (
+        torch.tensor(pair).view(3, 1, 1) for pair in (cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
+    )
+    assert cfg.INPUT.FORMAT == "RGB" and cfg.MODEL.PIXEL_MEAN[0] == pytest.approx(123.675)
+    assert torch.allclose(images.tensor[0], (one["image"].float() - mean) / std)
+
+
+def test_random_masks_depend_on_the_image_id_of_detectron2s_inputs() -> None:
+    model = build_model(configuration("pruning.options.inference=sample")).eval()
+    with record(model) as tape, torch.no_grad():
+        keep = []
+        for image_id in (5, 5, 6):
+            model([{**inputs(5), "image_id": image_id}])
+            keep.append(tape.keep())
+    assert np.array_equal(keep[0], keep[1])
+    assert not np.array_equal(keep[0], keep[2])
+
+
+def test_detectron2s_checkpoints_hold_canonical_names(tmp_path) -> None:
+    model = build_model(configuration())
+    DetectionCheckpointer(model, str(tmp_path)).save("saved")
+    state = torch.load(tmp_path / "saved.pth", weights_only=True)["model"]
+    detector = varied(build("torchvision"))
+    detector.load_canonical(state)
+    other = build_model(configuration())
+    DetectionCheckpointer(other).load(str(tmp_path / "saved.pth"))
+    expected = detector.canonical_state_dict()
+    assert set(other.state_dict()) == set(expected)
+    assert all(torch.equal(value, expected[name]) for name, value in other.state_dict().items())
+
+
+def test_shared_masks_are_cropped_as_bitmaps_without_copies() -> None:
+    masks = torch.rand(3, 40, 50, generator=torch.Generator().manual_seed(0)) > 0.5
+    index = torch.tensor([2, 0, 2, 1, 2])
+    shared, copied = SharedMasks(masks)[index], BitMasks(masks)[index]
+    boxes = torch.tensor([[3.0, 4.0, 30.0, 35.0]]).repeat(5, 1) + torch.arange(5)[:, None]
+    assert len(shared) == 5
+    assert shared[1:3].tensor is shared.tensor is not None
+    assert torch.equal(shared.crop_and_resize(boxes, 28), copied.crop_and_resize(boxes, 28))
+
+
+if HAS_DETECTRON2:
+
+    class Trainer(DefaultTrainer):
+        @classmethod
+        def build_evaluator(cls, cfg, dataset_name):
+            return COCOEvaluator(dataset_name, output_dir=cfg.OUTPUT_DIR)
+
+
+def test_the_default_trainer_and_the_coco_evaluator_accept_the_model(tmp_path) -> None:
+    name = f"shapes-{tmp_path.name}"
+    register_coco_instances(name, {}, str(write_dataset(tmp_path)), str(tmp_path))
+    try:
+        cfg = configuration()
+        cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = (name,)
+        cfg.DATALOADER.NUM_WORKERS = 0
+        cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.MAX_ITER, cfg.SOLVER.BASE_LR = 2, 2, 1e-4
+        cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TEST = (64,), 64
+        cfg.OUTPUT_DIR = str(tmp_path / "out")
+        trainer = Trainer(cfg)
+        before = [value.clone() for value in trainer.model.parameters()]
+        trainer.train()  # steps, writes metrics and weights, evaluates
+        after = trainer.model.parameters()
+        moved = [not torch.equal(one, two) for one, two in zip(before, after, strict=True)]
+        assert sum(moved) > 0.9 * len(moved)
+        metrics = (tmp_path / "out" / "metrics.json").read_text()
+        assert all(name in metrics for name in ("ratio_loss", "bbox/AP", "segm/AP"))
+        assert (tmp_path / "out" / "model_final.pth").is_file()
+    finally:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+def write_dataset(folder) -> object:
+    """Two pictures with two rectangles each, as COCO json."""
+    images, annotations = [], []
+    for image_id in (1, 2):
+        pixels = np.random.default_rng(image_id).integers(0, 255, (64, 96, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{image_id}.png")
+        images.append({"id": image_id, "file_name": f"{image_id}.png", "height": 64, "width": 96})
+        for index, (x, y) in enumerate(((5, 5), (50, 20))):
+            polygon = [x, y, x + 30, y, x + 30, y + 30, x, y + 30]
+            annotations.append(
+                {
+                    "id": 10 * image_id + index,
+                    "image_id": image_id,
+                    "category_id": index + 1,
+                    "bbox": [x, y, 30, 30],
+                    "area": 900,
+                    "iscrowd": 0,
+                    "segmentation": [polygon],
+                }
+            )
+    categories = [{"id": index + 1, "name": name} for index, name in enumerate(CLASSES)]
+    content = {"info": {}, "images": images, "annotations": annotations, "categories": categories}
+    path = folder / "shapes.json"
+    path.write_text(json.dumps(content))
+    return path

@@ -1,0 +1,200 @@
+"""AP equals pycocotools' own, and resampling images equals evaluating the drawn images anew."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools import mask as coco_mask
+from pycocotools.cocoeval import COCOeval
+
+from svit.core.statistics import bootstrap
+from svit.core.types import Detections
+from svit.evaluation.average_precision import (
+    METRICS,
+    Resampler,
+    average_precision,
+    bootstrap_ap,
+    load_truth,
+    result_rows,
+)
+
+IMAGES, CLASSES, SIDE = 7, 3, 200
+
+
+def rle(box: list[float]) -> dict[str, Any]:
+    left, top, width, height = (int(value) for value in box)
+    mask = np.zeros((SIDE, SIDE), np.uint8, order="F")
+    mask[top : top + height, left : left + width] = 1
+    code = coco_mask.encode(mask)
+    return {"size": code["size"], "counts": code["counts"].decode()}
+
+
+def random_box(random: np.random.Generator) -> list[float]:
+    left, top = random.integers(0, 60, 2)
+    width, height = random.integers(8, 130, 2)
+    return [float(left), float(top), float(width), float(height)]
+
+
+def scene(seed: int = 0) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Objects of all sizes, some crowds, one image without any; and half-right results.
+
+    Scores tie between images but not within one, where copies would come in another order.
+    """
+    random = np.random.default_rng(seed)
+    objects, results = [], []
+    for image in range(1, IMAGES + 1):
+        scores = iter(random.permutation(12) / 12)
+        for _ in range(0 if image == 3 else random.integers(1, 6)):
+            box = random_box(random)
+            kind, crowd = int(random.integers(1, CLASSES + 1)), int(random.random() < 0.15)
+            common = {"image_id": image, "category_id": kind, "segmentation": rle(box)}
+            number = len(objects) + 1
+            area = box[2] * box[3]
+            objects.append({"id": number, "bbox": box, "area": area, "iscrowd": crowd, **common})
+            moved = [box[0] + random.integers(-4, 5), box[1], box[2], box[3]]
+            moved[0] = max(moved[0], 0)
+            rest = {"bbox": moved, "segmentation": rle(moved), "score": float(next(scores))}
+            results.append({**common, **rest})
+        for _ in range(4):
+            box, kind = random_box(random), int(random.integers(1, CLASSES + 1))
+            common = {"image_id": image, "category_id": kind, "bbox": box}
+            rest = {"segmentation": rle(box), "score": float(next(scores))}
+            results.append({**common, **rest})
+    images = [{"id": i, "height": SIDE, "width": SIDE} for i in range(1, IMAGES + 1)]
+    categories = [{"id": i, "name": str(i)} for i in range(1, CLASSES + 1)]
+    return {"images": images, "categories": categories, "annotations": objects}, results
+
+
+def reference(truth: dict[str, Any], results: list[dict[str, Any]], kind: str, images=None):
+    """pycocotools, called as its own demo does."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        index = load_truth(copy.deepcopy(truth))
+        rows = copy.deepcopy(results)
+        for row in rows if kind == "segm" else ():
+            del row["bbox"]
+        evaluation = COCOeval(index, index.loadRes(rows), kind)
+        if images is not None:
+            evaluation.params.imgIds = images
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return [100 * value if value >= 0 else -1 for value in evaluation.stats]
+
+
+@pytest.mark.parametrize(("kind", "coco_kind"), [("box", "bbox"), ("mask", "segm")])
+@pytest.mark.parametrize("evaluator", ["pycocotools", "faster-coco-eval"])
+def test_the_12_numbers_equal_those_of_pycocotools(
+    kind: str, coco_kind: str, evaluator: str
+) -> None:
+    truth, results = scene()
+    found = average_precision(load_truth(truth), results, kind, evaluator)
+    expected = reference(truth, results, coco_kind)
+    assert list(found) == list(METRICS)
+    assert list(found.values()) == pytest.approx(expected, abs=1e-9)
+    assert len(set(expected)) > 8 and min(expected) > 0  # none is trivial
+
+
+@pytest.mark.parametrize("evaluator", ["pycocotools", "faster-coco-eval"])
+def test_no_predictions_score_zero_and_no_objects_score_minus_one(evaluator: str) -> None:
+    truth, results = scene()
+    assert average_precision(load_truth(truth), [], "mask", evaluator)["AP"] == 0
+    empty = load_truth({**truth, "annotations": []})
+    assert average_precision(empty, results, "box", evaluator)["AP"] == -1
+    assert average_precision(empty, [], "box", evaluator)["AP"] == -1
+
+
+def test_an_unknown_evaluator_is_refused_with_the_choices() -> None:
+    truth, results = scene()
+    with pytest.raises(ValueError, match="pycocotools, faster-coco-eval, found 'magic'"):
+        average_precision(load_truth(truth), results, "box", "magic")
+
+
+def test_scoring_changes_neither_results_nor_truth() -> None:
+    truth, results = scene()
+    before = copy.deepcopy(results)
+    first = average_precision(load_truth(truth), results, "mask")
+    assert results == before
+    assert average_precision(load_truth(truth), results, "mask") == first
+
+
+def written_out(
+    truth: dict[str, Any], results: list[dict[str, Any]], weights: np.ndarray
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The data set in which image i is copied weights[i] times, copies side by side."""
+    images, objects, rows = [], [], []
+    for image, weight in zip(truth["images"], weights, strict=True):
+        for copied in range(weight):
+            new = image["id"] * 1000 + copied
+            images.append({**image, "id": new})
+            for item in truth["annotations"]:
+                if item["image_id"] == image["id"]:
+                    objects.append({**item, "id": len(objects) + 1, "image_id": new})
+            rows += [{**row, "image_id": new} for row in results if row["image_id"] == image["id"]]
+    return {**truth, "images": images, "annotations": objects}, rows
+
+
+@settings(max_examples=25)
+@given(
+    weights=st.lists(st.integers(0, 4), min_size=IMAGES, max_size=IMAGES).filter(any),
+    kind=st.sampled_from(["box", "mask"]),
+    seed=st.integers(0, 3),
+)
+def test_weighted_ap_equals_evaluating_the_copied_images(
+    weights: list[int], kind: str, seed: int
+) -> None:
+    truth, results = scene(seed)
+    found = Resampler(load_truth(truth), results, kind).ap(np.array(weights))
+    big, rows = written_out(truth, results, np.array(weights))
+    assert found == pytest.approx(average_precision(load_truth(big), rows, kind)["AP"], abs=1e-9)
+
+
+def test_weights_of_zero_and_one_equal_coco_on_that_subset() -> None:
+    truth, results = scene()
+    weights = np.array([1, 0, 1, 1, 0, 0, 1])
+    found = Resampler(load_truth(truth), results, "box").ap(weights)
+    subset = [image for image, weight in enumerate(weights, 1) if weight]
+    assert found == pytest.approx(reference(truth, results, "bbox", subset)[0], abs=1e-9)
+
+
+def test_identical_results_differ_by_zero_with_no_width() -> None:
+    truth, results = scene()
+    interval = bootstrap_ap(results, results, load_truth(truth), draws=20)
+    assert (interval.value, interval.low, interval.high) == (0, 0, 0)
+
+
+def test_a_better_result_has_an_interval_above_zero_and_a_seed_repeats_it() -> None:
+    truth, results = scene()
+    perfect = [{**item, "score": 0.9} for item in truth["annotations"] if not item["iscrowd"]]
+    first = bootstrap_ap(perfect, results, load_truth(truth), kind="mask", draws=50)
+    assert 0 < first.low < first.value < first.high < 100
+    assert first == bootstrap_ap(perfect, results, load_truth(truth), kind="mask", draws=50)
+    assert first != bootstrap_ap(perfect, results, load_truth(truth), kind="mask", draws=50, seed=1)
+
+
+def test_a_bootstrap_of_a_mean_has_the_textbook_width() -> None:
+    values = np.random.default_rng(0).normal(size=400)
+    interval = bootstrap(lambda w: float(w @ values / w.sum()), 400, draws=2000)
+    assert interval.value == pytest.approx(values.mean())
+    # 2 * 1.96 standard errors; 2,000 draws leave about 4 % of noise
+    expected = 2 * 1.96 * values.std() / 20
+    assert interval.high - interval.low == pytest.approx(expected, rel=0.1)
+
+
+def test_rows_carry_xywh_boxes_category_ids_and_decodable_masks() -> None:
+    masks = np.zeros((2, 6, 9), bool)
+    masks[0, 2:4, 1:5] = True
+    boxes = np.array([[1, 2, 5, 4], [0, 0, 0.5, 6]], np.float32)
+    found = Detections(boxes, np.array([0.9, 0.25]), np.array([2, 0]), masks)
+    first, second = result_rows(17, found, [10, 20, 30])
+    assert (first["image_id"], first["category_id"], first["bbox"]) == (17, 30, [1, 2, 4, 2])
+    assert second["category_id"] == 10 and second["score"] == 0.25
+    assert (coco_mask.decode(first["segmentation"]) == masks[0]).all()
+    nothing = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0), np.zeros((0, 6, 9), bool))
+    assert result_rows(17, nothing, [10]) == []

@@ -1,0 +1,317 @@
+"""One evaluation pass: files, keep ratios, compute, resuming, ranks, and the table of several."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from pycocotools.coco import COCO
+from support.scenes import IMAGES, detector, nano, shapes
+from torch import multiprocessing as mp
+
+from svit.cli import main
+from svit.core.config import PRESETS
+from svit.core.coverage import token_cover
+from svit.core.macs import block_macs
+from svit.data.coco import CocoDataset
+from svit.detectors.base import Detector
+from svit.evaluation.average_precision import METRICS, average_precision, load_truth
+from svit.evaluation.evaluate import evaluate
+from svit.evaluation.evaluation_table import Choice, choices, pairs_with_learned, report
+from svit.evaluation.summary import Model, Outcome, Summary, difference, summarise
+from svit.runs.run import open_run
+from svit.weights import checkpoint
+
+DRAWS = 5
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> CocoDataset:
+    return shapes(tmp_path_factory.mktemp("evaluate"))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "nano.safetensors"
+    checkpoint.save(path, detector())
+    return path
+
+
+def quiet(model: Detector, dataset: CocoDataset, output: Path, **options) -> Summary:
+    found = evaluate(model, dataset, output, progress=False, draws=DRAWS, **options)
+    assert found is not None
+    return found
+
+
+def test_an_evaluation_writes_results_that_pycocotools_reads_and_scores_alike(
+    dataset: CocoDataset, tmp_path: Path
+) -> None:
+    summary = quiet(detector(), dataset, tmp_path)
+    rows = json.loads((tmp_path / "coco_instances_results.json").read_text())
+    assert len(rows) == 3 * IMAGES and rows == summary.rows
+    truth = COCO(str(dataset.image_root.parent / "annotations" / "instances_val2017.json"))
+    again = average_precision(load_truth(truth.dataset), rows, "box")
+    assert again == summary.scores["box"] and list(again) == list(METRICS)
+    images = pd.read_csv(tmp_path / "images.csv")
+    assert images["image_id"].tolist() == dataset.image_ids
+    assert images["objects"].tolist() == [len(dataset.target(i)) for i in range(IMAGES)]
+    written = json.loads((tmp_path / "summary.json").read_text())
+    assert written["images"] == IMAGES and written["errors"] == {}
+    assert written["mask"]["AP"] == summary.scores["mask"]["AP"]
+    facts = written["provenance"]
+    assert facts["intervention"] == "learned" and facts["inference"] == "topk"
+    assert facts["command"] and facts["threads"] and facts["limit"] is None
+
+
+def test_keep_ratios_and_macs_are_those_of_the_masks(dataset: CocoDataset, tmp_path: Path) -> None:
+    model = detector()
+    summary = quiet(model, dataset, tmp_path / "out", record=tmp_path / "run")
+    traces = [open_run(tmp_path / "run").trace(image_id) for image_id in dataset.image_ids]
+    keep = np.stack([trace.keep.reshape(12, -1) for trace in traces])
+    expected = keep.mean(axis=2)
+    assert summary.layers["keep"].tolist() == pytest.approx(expected.mean(axis=0).tolist())
+    assert summary.layers["keep_spread"].tolist() == pytest.approx(expected.std(axis=0).tolist())
+    assert summary.layers["gated"].tolist() == [False] * 3 + [True] * 9
+    assert summary.images["keep_ratio"].tolist() == pytest.approx([10 / 16] * IMAGES)
+    blocks = block_macs(model.config.backbone, "svit", 16, keep[0].sum(axis=1)).sum()
+    off = quiet(model, dataset, tmp_path / "off", intervene="off").images["macs_backbone"][0]
+    without = block_macs(model.config.backbone, "svit", 16, [16] * 3 + [0] * 9).sum()
+    assert summary.images["macs_backbone"][0] - off == pytest.approx(blocks - without)
+
+
+def outcomes(ratios: list[float], truth: dict) -> list[Outcome]:
+    made = []
+    for image, ratio in zip(truth["images"], ratios, strict=True):
+        kept = (100, *[int(100 * ratio)] * 3)
+        valid = (50, *[int(50 * ratio)] * 3)
+        made.append(Outcome(image["id"], [], (10, 10), 50, kept, valid))
+    return made
+
+
+def small_truth() -> dict:
+    objects = []
+    for image in range(1, 5):
+        for _ in range(image):
+            box = [0, 0, 10, 10 * image]
+            number = len(objects) + 1
+            common = {"image_id": image, "category_id": 1, "iscrowd": 0, "segmentation": [box * 2]}
+            objects.append({"id": number, "bbox": box, "area": 100 * image, **common})
+    objects.append({**objects[0], "id": 99, "iscrowd": 1})
+    images = [{"id": image, "height": 100, "width": 100} for image in range(1, 5)]
+    return {"images": images, "annotations": objects, "categories": [{"id": 1, "name": "a"}]}
+
+
+def test_ratios_follow_valid_tokens_and_correlate_with_objects_and_area() -> None:
+    config = replace(PRESETS["svit-plain-nano"], backbone=replace(nano().backbone, depth=4))
+    model = Model(config, [1.0, 0.5, 0.5, 0.5], [1, 2, 3])
+    truth = small_truth()
+    found = summarise(model, truth, outcomes([0.2, 0.4, 0.6, 0.8], truth)[::-1], {}, draws=2)
+    assert found.images["keep_ratio"].tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert found.images["objects"].tolist() == [1, 2, 3, 4]  # the crowd is not counted
+    assert found.images["area"].tolist() == pytest.approx([0.01, 0.04, 0.09, 0.16])
+    assert found.correlation["objects"] == pytest.approx(1)
+    assert found.correlation["area"] == pytest.approx(
+        np.corrcoef([1, 2, 3, 4], [1, 4, 9, 16])[0, 1]
+    )
+    assert found.layers["keep_valid"].tolist() == pytest.approx([1, 0.5, 0.5, 0.5])
+    equal = summarise(model, truth, outcomes([0.4] * 4, truth), {}, draws=2)
+    assert equal.correlation == {"objects": None, "area": None}
+    json.dumps(equal.to_json(), allow_nan=False)
+
+
+def test_an_evaluation_that_records_can_be_gone_on_with_and_read_back(
+    dataset: CocoDataset, tmp_path: Path
+) -> None:
+    model, run = detector(), tmp_path / "run"
+    plain = quiet(model, dataset, tmp_path / "a", inference="sample", seed=2)
+    options = {"inference": "sample", "seed": 2, "record": run}
+    quiet(model, dataset, tmp_path / "b", limit=2, **options)
+    resumed = quiet(model, dataset, tmp_path / "b", **options)
+    model.predict = None  # from here on everything has to come from the run
+    read = quiet(model, dataset, tmp_path / "c", **options)
+    for other in (resumed, read):
+        assert other.rows == plain.rows and other.images.equals(plain.images)
+    assert len(open_run(run)) == IMAGES
+
+
+def test_the_oracle_reads_the_ground_truth_of_the_data_set(
+    dataset: CocoDataset, tmp_path: Path
+) -> None:
+    model = detector()
+    learned = quiet(model, dataset, tmp_path / "learned")
+    summary = quiet(
+        model, dataset, tmp_path / "oracle", intervene="oracle", record=tmp_path / "run"
+    )
+    assert summary.layers["keep"].tolist() == learned.layers["keep"].tolist()
+    trace, target = open_run(tmp_path / "run").trace(dataset.image_ids[0]), dataset.target(0)
+    covered = token_cover(target.masks.any(axis=0)[None], trace.grid)[0]
+    kept = trace.keep[5]
+    assert covered[kept].min() >= covered[~kept].max() - 0.01  # hundredths, then outlines
+
+
+def test_no_detections_at_all_are_a_legal_result(dataset: CocoDataset, tmp_path: Path) -> None:
+    summary = quiet(detector(detections=0), dataset, tmp_path)
+    assert summary.scores["box"]["AP"] == summary.scores["mask"]["AP"] == 0
+    assert json.loads((tmp_path / "coco_instances_results.json").read_text()) == []
+
+
+def test_an_unreadable_image_counts_as_one_without_detections(
+    dataset: CocoDataset, tmp_path: Path
+) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(dataset.image_root.parent, root)
+    (root / "val2017" / dataset.file_name(1)).write_bytes(b"")
+    broken = shapes(root)
+    whole = quiet(detector(), dataset, tmp_path / "whole")
+    summary = quiet(detector(), broken, tmp_path / "out")
+    lost = dataset.image_ids[1]
+    assert list(summary.errors) == [lost] and len(summary.images) == IMAGES - 1
+    assert summary.rows == [row for row in whole.rows if row["image_id"] != lost]
+
+
+def test_two_processes_give_what_one_gives(
+    dataset: CocoDataset,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    start = mp.start_processes
+    forked = lambda *args, **options: start(*args, **{**options, "start_method": "fork"})  # noqa: E731
+    monkeypatch.setattr(mp, "start_processes", forked)  # spares the imports of a spawned process
+    # as many threads in each of two processes as in the one: sums round alike
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1})
+    threads = torch.get_num_threads()
+    request.addfinalizer(lambda: torch.set_num_threads(threads))
+    torch.set_num_threads(1)
+    words = ["evaluate", "--weights", str(weights), "--framework", "torchvision", "--batch", "2"]
+    words += ["--data-root", str(dataset.image_root.parent), "--draws", str(DRAWS)]
+    words += ["--inference", "sample", "--record", str(tmp_path / "run")]
+    assert main.main([*words, "--out", str(tmp_path / "two"), "--num-gpus", "2"]) == 0
+    words[-1] = str(tmp_path / "other")
+    assert main.main([*words, "--out", str(tmp_path / "one")]) == 0
+    for name in ("coco_instances_results.json", "images.csv", "table.md"):
+        assert (tmp_path / "one" / name).read_text() == (tmp_path / "two" / name).read_text()
+    assert open_run(tmp_path / "run").content_hash() == open_run(tmp_path / "other").content_hash()
+
+
+def test_the_command_makes_one_table_of_modes_interventions_and_seeds(
+    dataset: CocoDataset, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    json_path = dataset.image_root.parent / "annotations" / "instances_val2017.json"
+    words = ["evaluate", "--weights", str(weights), "--framework", "torchvision", "--limit", "2"]
+    words += ["--dataset", str(json_path), "--image-root", str(dataset.image_root)]
+    words += ["--intervene", "learned,shuffle,off", "--seed", "0,1", "--draws", str(DRAWS)]
+    assert main.main([*words, "--inference", "topk", "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert (tmp_path / "table.md").read_text().strip() == printed.strip()
+    lines = [line for line in printed.splitlines() if line.startswith("| topk")]
+    kinds = [line.split(" | ")[1:3] for line in lines]
+    shown = [["learned", "0"], ["shuffle", "0"], ["shuffle", "1"], ["off", "0"]]
+    over_seeds = [["learned", "1"], ["shuffle", "2"], ["off", "1"]]
+    assert kinds == [*shown, *over_seeds, *shown[1:]]  # results, means, differences to learned
+    assert (tmp_path / "topk-shuffle-seed1" / "summary.json").is_file()
+    assert "Correlation of an image's keep ratio" in printed
+
+
+def test_one_command_calibrates_and_compares_the_inference_modes(
+    dataset: CocoDataset, tmp_path: Path, weights: Path
+) -> None:
+    words = ["evaluate", "--weights", str(weights), "--framework", "torchvision"]
+    words += ["--data-root", str(dataset.image_root.parent), "--draws", "2", "--seed", "0,1,2"]
+    words += ["--inference", "sample,calibrated", "--out", str(tmp_path / "out")]
+    assert main.main(words) == 2  # never calibrated: told before anything is written
+    assert not (tmp_path / "out").exists()
+    assert main.main([*words, "--calibrate-on", "val2017"]) == 0
+    text = (tmp_path / "out/table.md").read_text()
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    (head,) = [row for row in lines if row[:2] == ["block", "target"] and "sample" in row]
+    assert head[2:] == ["sample", "calibrated"]
+    (missed,) = [row for row in lines if row[:1] == ["largest miss"]]
+    # fitted on the very images evaluated: a token of all of them is the finest step
+    assert float(missed[3]) <= 0.5 / (16 * IMAGES) + 0.001
+    (means,) = [row for row in lines if row[:3] == ["sample", "learned", "3"]]
+    kept = [json.loads(path.read_text())["keep_ratio"]["mean"] for path in sampled(tmp_path)]
+    mean, spread = (float(part) for part in means[5].split(" ± "))
+    assert mean == pytest.approx(np.mean(kept), abs=6e-4)
+    assert spread == pytest.approx(np.std(kept, ddof=1), abs=6e-5)
+
+
+def sampled(folder: Path) -> list[Path]:
+    return sorted(folder.glob("out/sample-learned-seed*/summary.json"))
+
+
+def test_seeds_repeat_only_what_draws_random_numbers() -> None:
+    found = choices("topk", ["sample", "topk"], ["learned", "random", "on"], [0, 1])
+    assert found == [
+        *[Choice("sample", "learned", 0), Choice("sample", "learned", 1)],
+        *[Choice("sample", "random", 0), Choice("sample", "random", 1)],
+        Choice("sample", "on", 0),
+        Choice("topk", "learned", 0),
+        *[Choice("topk", "random", 0), Choice("topk", "random", 1)],
+        Choice("topk", "on", 0),
+    ]
+    assert len(choices("topk", [None], ["learned"], [0, 1])) == 1  # the model's own mode is topk
+
+
+def test_differences_pair_equal_seeds_and_need_equal_images(
+    dataset: CocoDataset, tmp_path: Path
+) -> None:
+    model = detector()
+    a = quiet(model, dataset, tmp_path / "a")
+    b = quiet(model, dataset, tmp_path / "b", intervene="shuffle", seed=1)
+    assert pairs_with_learned([a, b]) == [(a, b)]
+    assert difference(a, a, "box", 3).high == 0
+    assert "Differences in AP points, 3 paired draws" in report([a, b], 3)
+    fewer = quiet(model, dataset, tmp_path / "c", limit=2)
+    with pytest.raises(ValueError, match="the same images"):
+        difference(a, fewer, "mask", 3)
+
+
+def test_masks_of_another_model_can_be_put_on_a_dense_one(
+    dataset: CocoDataset, tmp_path: Path
+) -> None:
+    summary = quiet(detector("dense"), dataset, tmp_path, intervene="random", masks_from=detector())
+    assert summary.layers["keep"][3:].tolist() == pytest.approx([10 / 16] * 9)
+    assert len(summary.provenance["masks_from"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"evaluator": "magic"}, "expected one of pycocotools"),
+        ({"inference": "magic"}, "expected one of sample"),
+        ({"intervene": "magic"}, "expected one of learned"),
+        ({"limit": 0}, "at least one image"),
+    ],
+)
+def test_unknown_choices_are_refused_with_the_known_ones(
+    dataset: CocoDataset, tmp_path: Path, options: dict, sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        quiet(detector(), dataset, tmp_path, **options)
+
+
+def test_numbers_for_a_training_curve_are_plain_floats(
+    dataset: CocoDataset, tmp_path: Path
+) -> None:
+    numbers = quiet(detector(), dataset, tmp_path).numbers()
+    assert {"box_AP", "mask_AP", "keep_ratio", "macs_backbone"} <= numbers.keys()
+    assert json.loads(json.dumps(numbers)) == numbers
+
+
+def test_in_bfloat16_the_backbone_computes_otherwise_and_the_results_say_so(
+    dataset: CocoDataset, tmp_path: Path
+) -> None:
+    plain = quiet(detector(), dataset, tmp_path / "float32", limit=2)
+    half = quiet(detector(), dataset, tmp_path / "bfloat16", limit=2, dtype="bfloat16")
+    assert half.provenance["dtype"] == "bfloat16" and "dtype" not in plain.provenance
+    pairs = [(one["score"], two["score"]) for one, two in zip(plain.rows, half.rows, strict=False)]
+    assert max(abs(one - two) for one, two in pairs) > 1e-6  # not the same numbers

@@ -1,0 +1,87 @@
+"""An evaluation in trouble: full disks, folders that cannot be written, data without an answer."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from support.scenes import IMAGES, detector, nano, shapes
+
+from svit.cli import main
+from svit.data.coco import CocoDataset
+from svit.detectors.base import Detector
+from svit.evaluation.evaluate import evaluate
+from svit.evaluation.summary import ResultsError, Summary
+from svit.weights import checkpoint
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> CocoDataset:
+    return shapes(tmp_path_factory.mktemp("trouble"))
+
+
+def quiet(model: Detector, dataset: CocoDataset, output: Path, **options) -> Summary:
+    found = evaluate(model, dataset, output, progress=False, draws=2, **options)
+    assert found is not None
+    return found
+
+
+def test_a_folder_that_cannot_be_written_is_noticed_before_the_first_image(
+    dataset: CocoDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setattr(Detector, "predict", None)  # looking at an image would fail otherwise
+    with pytest.raises(ResultsError, match="cannot write results into .*file.*choose another"):
+        quiet(detector(), dataset, tmp_path / "file" / "out")
+
+
+def test_a_disk_that_is_full_in_the_end_costs_no_recorded_image(
+    dataset: CocoDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch, pytest.raises(ResultsError, match="No space left"):
+        patch.setattr("svit.evaluation.evaluate.prepare_folder", lambda output: None)
+        patch.setattr("svit.evaluation.summary.write_text", full)
+        quiet(detector(), dataset, tmp_path / "out", record=tmp_path / "run")
+    monkeypatch.setattr(Detector, "predict", None)  # nothing is looked at again
+    summary = quiet(detector(), dataset, tmp_path / "out", record=tmp_path / "run")
+    assert len(summary.images) == IMAGES
+
+
+def test_a_full_disk_does_not_cost_the_printed_table(
+    dataset: CocoDataset, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    weights = tmp_path / "weights.safetensors"
+    checkpoint.save(weights, detector())
+
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr("svit.evaluation.evaluate.write_text", full)
+    words = ["evaluate", "--weights", str(weights), "--framework", "torchvision", "--limit", "2"]
+    words += ["--data-root", str(dataset.image_root.parent), "--draws", "2"]
+    assert main.main([*words, "--out", str(tmp_path / "out")]) == 2
+    found = capsys.readouterr()
+    assert "| topk | learned | 0 |" in found.out
+    assert "table.md: No space left on device" in found.err
+
+
+def test_images_without_an_object_have_no_ap(dataset: CocoDataset, tmp_path: Path) -> None:
+    truth = dataset.coco()
+    crowds = [{**annotation, "iscrowd": 1} for annotation in truth["annotations"]]
+    for left in ([], crowds):
+        empty = {**truth, "annotations": left}
+        with pytest.raises(ValueError, match="none of the 4 images has an object to find"):
+            quiet(detector(), CocoDataset(empty, dataset.image_root, nano().data), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_data_set_of_other_classes_is_refused(dataset: CocoDataset, tmp_path: Path) -> None:
+    truth = dataset.coco()
+    extra = {**truth, "categories": [*truth["categories"], {"id": 50, "name": "more"}]}
+    with pytest.raises(ValueError, match="9 classes and the model"):
+        quiet(detector(), CocoDataset(extra, dataset.image_root, nano().data), tmp_path)

@@ -1,0 +1,241 @@
+"""`svit record`: complete, repeatable, resumable, and honest about images it could not read."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.scenes import IMAGES, SVIT, detector, nano, shapes
+from torch import multiprocessing as mp
+
+import svit.evaluation.record
+from svit.cli import main
+from svit.data.coco import CocoDataset, ImageFiles
+from svit.detectors import build_detector
+from svit.evaluation.passes import ALONE, How, Seen, batches_of, deciding, look
+from svit.evaluation.record import record_run
+from svit.runs.run import RunError, RunWriter, open_run
+from svit.system.processes import Ranks
+from svit.weights import checkpoint
+from svit.weights.loading import class_names
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> CocoDataset:
+    return shapes(tmp_path_factory.mktemp("record"))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "nano.safetensors"
+    checkpoint.save(path, detector(), {"class_names": list("abcdefgh")})
+    return path
+
+
+def quiet(dataset: CocoDataset, run: Path, **options) -> int:
+    model = options.pop("model", None) or detector()
+    return record_run(model, dataset, run, progress=False, **options)
+
+
+def test_a_run_holds_masks_scores_detections_objects_pictures_and_their_origin(
+    dataset: CocoDataset, tmp_path: Path
+) -> None:
+    model = detector()
+    assert quiet(dataset, tmp_path / "run", model=model, seed=5, weights="nano") == 0
+    run = open_run(tmp_path / "run")
+    assert run.finished and list(run.image_ids) == dataset.image_ids
+    with deciding(model):
+        first = next(look(model, dataset, [[0]], How()))
+    trace = run.trace(dataset.image_ids[0])
+    assert (trace.keep == first.trace.keep).all() and trace.keep.sum(axis=(1, 2))[3] == 10
+    np.testing.assert_array_equal(trace.scores, first.trace.scores)
+    found = run.detections(dataset.image_ids[0], masks=True)
+    assert (found.boxes_xyxy == first.detections.boxes_xyxy).all() and len(found) == 3
+    assert (found.masks == first.detections.masks).all()
+    assert len(run.target(dataset.image_ids[0])) == len(dataset.target(0))
+    assert run.picture(dataset.image_ids[0]).shape == (64, 64, 3)
+    assert run.images["seconds"].gt(0).all()
+    facts = run.provenance
+    assert (facts["inference"], facts["seed"], facts["weights"]) == ("topk", 5, "nano")
+    assert facts["targets"][3:] == [0.6] * 9 and facts["class_names"] == dataset.class_names
+    assert {"torch", "python", "svit"} <= facts["versions"].keys()
+    assert len(facts["weights_sha256"]) == len(facts["data_sha256"]) == 64
+
+
+def test_a_recording_leaves_the_model_as_it_was(dataset: CocoDataset, tmp_path: Path) -> None:
+    model = detector().train()
+    quiet(dataset, tmp_path / "run", model=model, inference="sample", seed=9, limit=1)
+    assert model.training and model.seed == 0 and model.backbone.method.inference == "topk"
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_recording_in_pieces_equals_an_unbroken_one(
+    dataset: CocoDataset, tmp_path: Path, batch: int
+) -> None:
+    options = {"inference": "sample", "how": How(batch), "picture_side": 0}
+    quiet(dataset, tmp_path / "whole", **options)
+    quiet(dataset, tmp_path / "pieces", limit=1, **options)
+    assert len(open_run(tmp_path / "pieces")) == 1
+    quiet(dataset, tmp_path / "pieces", **options)
+    whole, pieces = open_run(tmp_path / "whole"), open_run(tmp_path / "pieces")
+    assert len(pieces) == len(whole) == IMAGES
+    assert whole.content_hash() == pieces.content_hash()
+
+
+def test_two_ranks_record_what_one_records(dataset: CocoDataset, tmp_path: Path) -> None:
+    options = {"inference": "sample", "how": How(batch=2), "picture_side": 0}
+    quiet(dataset, tmp_path / "one", **options)
+    for rank in range(2):
+        quiet(dataset, tmp_path / "two", ranks=Ranks(rank, 2, ALONE.device), **options)
+    one, two = open_run(tmp_path / "one"), open_run(tmp_path / "two")
+    assert two.finished and two.content_hash() == one.content_hash()
+
+
+def test_batches_are_cut_once_and_dealt_out() -> None:
+    assert batches_of(5, 2) == [[0, 1], [2, 3], [4]]
+    ranks = [Ranks(rank, 2, ALONE.device) for rank in range(2)]
+    assert [batches_of(5, 2, rank) for rank in ranks] == [[[0, 1], [4]], [[2, 3]]]
+    assert batches_of(0, 4) == []
+    assert batches_of(5, 2, limit=1) == [[0, 1]] and batches_of(5, 2, limit=9)[-1] == [4]
+    with pytest.raises(ValueError, match="at least one image, found 0"):
+        batches_of(5, 0)
+
+
+def test_other_settings_in_the_same_folder_are_refused(
+    dataset: CocoDataset, tmp_path: Path
+) -> None:
+    quiet(dataset, tmp_path / "run", limit=1)
+    with pytest.raises(RunError, match="seed"):
+        quiet(dataset, tmp_path / "run", seed=1)
+
+
+def test_dense_models_have_no_inference_modes(dataset: CocoDataset, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="decides in one way only"):
+        quiet(dataset, tmp_path / "run", model=detector("dense"), inference="topk")
+
+
+def test_reading_ahead_in_processes_changes_nothing(dataset: CocoDataset) -> None:
+    model = detector()
+    runs = [
+        list(look(model, dataset, batches_of(2, 1), How(workers=workers))) for workers in (0, 1)
+    ]
+    for here, ahead in zip(*runs, strict=True):
+        assert isinstance(ahead, Seen) and (here.trace.keep == ahead.trace.keep).all()
+
+
+def folder_with_damage(path: Path) -> Path:
+    path.mkdir()
+    for number in range(3):
+        pixels = np.random.default_rng(number).integers(0, 255, (50, 70, 3), np.uint8)
+        Image.fromarray(pixels).save(path / f"{number}.png")
+    (path / "1.png").write_bytes((path / "1.png").read_bytes()[:200])
+    return path
+
+
+def test_an_unreadable_image_goes_into_the_error_table_and_the_job_goes_on(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture
+) -> None:
+    photos = folder_with_damage(tmp_path / "photos")
+    words = ["record", "--weights", str(weights), "--framework", "torchvision"]
+    words += ["--images", str(photos), "--out", str(tmp_path / "run")]
+    assert main.main(words) == 1
+    assert "1 images could not be read" in capsys.readouterr().err
+    run = open_run(tmp_path / "run")
+    assert run.image_ids == ("0.png", "2.png") and run.class_names == list("abcdefgh")
+    (error,) = run.errors.to_dict("records")
+    assert error["image_id"] == "1.png" and "damaged or truncated" in error["message"]
+    Image.new("RGB", (70, 50)).save(photos / "1.png")  # mended: a rerun fetches it
+    assert main.main(words) == 0
+    assert set(open_run(tmp_path / "run").image_ids) == {"0.png", "1.png", "2.png"}
+
+
+def test_a_preset_runs_untrained_only_when_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    photos = folder_with_damage(tmp_path / "photos")
+    words = ["record", "--model", "svit-plain-nano", "--framework", "torchvision"]
+    words += ["--images", str(photos / "0.png"), "--out", str(tmp_path / "run")]
+    assert main.main(words) == 2
+    assert "give --weights FILE" in capsys.readouterr().err
+    words += ["--random-weights", "3", "--inference", "topk", "--no-scores", "--thumbnail", "0"]
+    words += ["--set", "data.short_side=64", "detector.max_detections=2"]
+    assert main.main(words) == 0
+    run = open_run(tmp_path / "run")
+    assert run.provenance["weights"] == "random 3" and run.trace("0.png").scores is None
+    assert run.picture("0.png") is None and len(run.detections("0.png")) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--random-weights", "0"], "needs --model PRESET"),
+        (["--weights", "x", "--random-weights", "0"], "give --weights FILE"),
+        (["--weights", "x", "--set", "a=1"], "name one with --model"),
+        (["--weights", "missing.safetensors"], "missing.safetensors"),
+    ],
+)
+def test_contradicting_options_are_refused(
+    words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main.main(["record", *words, "--images", ".", "--out", str(tmp_path / "run")]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_names_of_80_classes_are_those_of_coco() -> None:
+    model = build_detector(replace(nano(), detector=replace(nano().detector, classes=80)))
+    found = class_names(argparse.Namespace(weights=None), model)
+    assert (found[0], found[-1], len(found)) == ("person", "toothbrush", 80)
+    assert class_names(argparse.Namespace(weights=None), detector()) == []
+
+
+def test_images_have_to_be_named_in_one_way(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture
+) -> None:
+    words = ["record", "--weights", str(weights), "--framework", "torchvision"]
+    assert main.main([*words, "--out", str(tmp_path / "run")]) == 2
+    assert "name the images" in capsys.readouterr().err
+
+
+class Dying(RunWriter):
+    """Kills its process before the third image, in the middle of a recording."""
+
+    def __init__(self, *args, **options) -> None:
+        super().__init__(*args, shard_size=1, **options)
+
+    def add(self, *args, **options) -> None:
+        if len(self.done) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().add(*args, **options)
+
+
+def test_a_killed_recording_goes_on_and_ends_identical(
+    dataset: CocoDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(svit.evaluation.record, "RunWriter", Dying)
+        options = {"inference": "sample"}
+        victim = mp.get_context("fork").Process(
+            target=quiet, args=(dataset, tmp_path / "killed"), kwargs=options
+        )
+        victim.start()
+        victim.join(60)
+    assert victim.exitcode == -signal.SIGKILL
+    assert len(open_run(tmp_path / "killed")) == 2
+    for name in ("killed", "whole"):
+        quiet(dataset, tmp_path / name, inference="sample")
+    killed, whole = open_run(tmp_path / "killed"), open_run(tmp_path / "whole")
+    assert len(killed) == IMAGES and killed.finished
+    assert killed.content_hash() == whole.content_hash()
+
+
+def test_plain_pictures_are_recorded_without_objects(tmp_path: Path) -> None:
+    photos = folder_with_damage(tmp_path / "photos")
+    assert quiet(ImageFiles([photos], nano().data), tmp_path / "run") == 1
+    assert open_run(tmp_path / "run").target("0.png") is None
+    assert SVIT["inference"] == open_run(tmp_path / "run").provenance["inference"]

@@ -1,0 +1,61 @@
+"""Searching and sorting the images of a run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from support.runs import PROVENANCE, parts, write_run
+
+from analysis.numbers import image_list, usage
+from svit.runs.run import open_run
+from svit.runs.writer import RunWriter
+
+
+@pytest.fixture
+def run(tmp_path):
+    return write_run(tmp_path / "run", (3, 1, 2))
+
+
+def test_an_image_has_its_share_of_tokens_and_its_classes(run):
+    frame = image_list.image_frame(run)
+    assert frame["image_id"].tolist() == [3, 1, 2]
+    ratios = [usage.keep_ratios(run.trace(image_id))[3:].mean() for image_id in (3, 1, 2)]
+    assert frame["keep_ratio"].tolist() == pytest.approx(ratios)
+    assert frame["classes"].tolist() == [("disc", "ball")] * 3
+    assert frame["objects"].tolist() == [2, 2, 2]
+
+
+def test_without_annotations_classes_are_what_was_surely_found(tmp_path):
+    with RunWriter(tmp_path / "run", PROVENANCE) as writer:
+        record = parts(1)
+        writer.add(record["trace"], record["detections"])  # scores 0.95 and 0.4
+        writer.add(parts(2)["trace"])
+    frame = image_list.image_frame(open_run(tmp_path / "run"))
+    assert frame["classes"].tolist() == [("disc",), ()]
+
+
+def test_missed_objects_are_those_without_a_sure_detection(run, tmp_path):
+    assert image_list.missed_objects(run) == {3: 1, 1: 1, 2: 1}  # the second has score 0.4
+    with RunWriter(tmp_path / "bare", PROVENANCE) as writer:
+        writer.add(parts(1)["trace"])
+    assert image_list.missed_objects(open_run(tmp_path / "bare")) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [("", [3, 1, 2]), ("2.JPG", [2]), ("ball", [3, 1, 2]), ("ball 3", [3]), ("horse", [])],
+)
+def test_every_word_of_a_search_must_fit(run, text, ids):
+    frame = image_list.matching(image_list.image_frame(run), text)
+    assert frame["image_id"].tolist() == ids
+
+
+def test_images_are_ordered_by_a_number_and_those_without_come_last(run):
+    frame = image_list.image_frame(run)
+    fewest = image_list.ordered(frame, "Fewest tokens kept")["keep_ratio"]
+    assert fewest.is_monotonic_increasing
+    most = image_list.ordered(frame, "Most tokens kept")["keep_ratio"]
+    assert most.is_monotonic_decreasing
+    missed = frame.assign(missed=[0.0, np.nan, 2.0])
+    order = image_list.ordered(missed, "Most missed objects")
+    assert order["image_id"].tolist() == [2, 3, 1]

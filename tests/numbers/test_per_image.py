@@ -1,0 +1,72 @@
+"""From a number to the images behind it: single images add up to pooled numbers and are ranked."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from support.runs import grid_for, write_dense, write_misses, write_run
+
+from analysis.numbers import matching, per_image, regions, usage
+from svit.core.types import TokenGrid
+
+
+@pytest.fixture
+def run(tmp_path):
+    return write_run(tmp_path / "run", (1, 2, 3, 4, 5))
+
+
+def test_single_images_add_up_to_the_pooled_shares(run):
+    states = per_image.state_frame(run.iter_traces())
+    spread = per_image.spread_frame(states)
+    pooled = usage.reactivation_frame(run.iter_traces())
+    pd.testing.assert_frame_equal(spread[list(pooled.columns)], pooled)
+    parts = spread[["next_share", "wait_share", "never_share", "used_share"]]
+    assert parts.sum(axis=1).tolist() == pytest.approx([1.0] * 12)
+    assert (spread["used_share_low"] <= spread["used_share_high"]).all()
+
+
+def test_images_are_ranked_by_their_own_share(run):
+    states = per_image.state_frame(run.iter_traces())
+    ranked = per_image.images_by(states, 7, "used_share")
+    shares = {i: run.trace(i).keep[6, :8, :10].mean() for i in run.image_ids}
+    assert ranked["image_id"].tolist() == sorted(shares, key=shares.get, reverse=True)
+    assert ranked["value"].tolist() == pytest.approx(sorted(shares.values(), reverse=True))
+
+
+def test_regions_of_single_images_add_up(run):
+    single = per_image.region_images(per_image.annotated(run))
+    spread = per_image.region_spread(single)
+    pooled = regions.region_frame(per_image.annotated(run))
+    pd.testing.assert_frame_equal(spread[pooled.columns].astype(pooled.dtypes), pooled)
+    assert set(single["image_id"]) == set(run.image_ids)
+
+
+def test_pairs_leave_out_images_that_one_run_lacks_in_any_order(tmp_path):
+    run = write_run(tmp_path / "run", (3, 1, 2))
+    other = write_dense(tmp_path / "other", (2, 3))
+    samples, found, count = per_image.paired_samples(run, other)
+    assert count == 2
+    assert [(trace.image_id, len(seen)) for (trace, _, _), seen in zip(samples, found)] == [
+        (3, 2),
+        (2, 0),  # the dense run finds nothing there
+    ]
+
+
+def test_what_the_dense_run_finds_comes_first(tmp_path):
+    run, dense = write_misses(tmp_path / "a"), write_dense(tmp_path / "b")
+    samples, found, _ = per_image.paired_samples(run, dense)
+    missed = per_image.pruned_misses(matching.error_frame(samples, (), found, score=0.2))
+    assert missed["image_id"].tolist() == [1, 3, 2]
+    assert missed["dense_found"].tolist() == [True, True, False]
+
+
+def test_a_crop_shows_the_box_the_rim_and_what_is_pruned():
+    grid: TokenGrid = grid_for((64, 64))
+    picture = np.full((64, 64, 3), 100, np.uint8)
+    keep = np.ones((4, 4), bool)
+    keep[0, 0] = False
+    pixels = per_image.crop(picture, grid, np.array([0, 0, 32, 32]), keep, side=96)
+    assert pixels[0, 0].tolist() == [128, 128, 128]  # beyond the image
+    assert pixels[90, 90].tolist() == [100, 100, 100]
+    assert (pixels[30, 30] > 200).all()  # the pruned token

@@ -1,0 +1,168 @@
+"""The Dataset page driven headless: every part, empty states, links, clicks, a damaged run."""
+
+from __future__ import annotations
+
+import pytest
+from support.driven import charts, open_page, texts
+from support.runs import PROVENANCE, parts, write_misses, write_run
+
+from svit.runs.run import RunWriter
+
+PARTS = ("Tokens", "Objects", "Budget", "Errors")
+LABELS = {"Tokens": "Usage, averaged", "Objects": "Inside, on the contour", "Budget": "complexity"}
+LABELS["Errors"] = "missed objects whose tokens were pruned"
+
+
+@pytest.fixture
+def dataset(monkeypatch, tmp_path):
+    return lambda **query: open_page(monkeypatch, "dataset", tmp_path, **query)
+
+
+def test_without_runs_the_page_tells_the_command(dataset):
+    page = dataset()
+    assert not page.exception and "make demo" in texts(page)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_part_is_shown(dataset, tmp_path, part):
+    write_run(tmp_path / "discs", (1, 2, 3, 4, 5))
+    page = dataset(part=part)
+    assert not page.exception and not page.error
+    assert LABELS[part] in texts(page)
+    assert "5 images · 10 annotated objects · 2 classes · 12 blocks" in texts(page)
+    assert "framework torchvision" in texts(page)
+
+
+def test_a_link_to_no_part_is_ignored_with_a_note(dataset, tmp_path):
+    write_run(tmp_path / "discs")
+    page = dataset(part="Nonsense")
+    assert not page.exception and "which is not here" in texts(page)
+    assert LABELS["Tokens"] in texts(page)
+
+
+def test_images_behind_a_bar_are_ranked_by_their_own_share(dataset, tmp_path):
+    run = write_run(tmp_path / "discs", (1, 2, 3, 4, 5))
+    page = dataset(**{"part": "Tokens", "at block": "7", "share of": "kept"})
+    assert "Most tokens kept at block 7" in texts(page)
+    shares = {i: run.trace(i).keep[6, :8, :10].mean() for i in run.image_ids}
+    best = max(shares, key=shares.get)
+    links = [item.proto.label for item in page.get("page_link")]
+    assert links[0].endswith(f"· {best}")
+
+
+def test_a_run_that_prunes_nothing_says_so(dataset, tmp_path):
+    write_misses(tmp_path / "dense", "dense")
+    page = dataset()
+    assert not page.exception and "prunes no token" in texts(page)
+
+
+@pytest.mark.parametrize("part", ["Objects", "Errors"])
+def test_without_annotations_a_part_tells_the_command(dataset, tmp_path, part):
+    with RunWriter(tmp_path / "run", PROVENANCE) as writer:
+        writer.add(parts(1)["trace"])
+    page = dataset(part=part)
+    assert not page.exception and "holds no annotations" in texts(page)
+    assert "svit record" in texts(page)
+
+
+def test_without_annotations_and_pictures_there_is_no_complexity(dataset, tmp_path):
+    with RunWriter(tmp_path / "run", PROVENANCE) as writer:
+        writer.add(parts(1)["trace"])
+    page = dataset(part="Budget")
+    assert not page.exception and "neither annotations nor pictures" in texts(page)
+
+
+def test_a_clicked_point_opens_its_image_on_the_image_page(dataset, tmp_path):
+    write_run(tmp_path / "discs", (1, 2, 3))
+    page = dataset(part="Budget")
+    page.session_state["budget points"] = {"selection": {"picked": [{"image_id": 3}]}}
+    page.run()
+    assert not page.exception
+    assert page.query_params["image"] in ("3", ["3"])
+    assert any("3" in item.value for item in page.subheader)
+
+
+def test_a_group_of_objects_can_be_opened(dataset, tmp_path):
+    write_run(tmp_path / "discs", (1, 2, 3))
+    page = dataset(**{"part": "Objects", "group by": "class", "group": "ball"})
+    assert not page.exception and page.selectbox(key="group").value == "ball"
+    assert len(page.get("page_link")) == 3  # one ball an image
+    page.selectbox(key="group by").select("region").run()
+    assert not page.exception and page.selectbox(key="group").options == [
+        "contour",
+        "inside",
+        "background",
+    ]
+
+
+def test_missed_objects_are_listed_with_what_a_dense_run_does(dataset, tmp_path):
+    write_misses(tmp_path / "sparse")
+    write_misses(tmp_path / "dense", "dense", find=True)
+    page = dataset(run="sparse", part="Errors", score="0.2")
+    assert not page.exception and not page.error
+    assert page.selectbox(key="second").value == "dense"
+    assert "3 missed objects whose tokens were pruned" in texts(page)
+    table = page.dataframe[0].value
+    assert table["dropped"].tolist() == [5, 5, 5] and (table["back"] == "never").all()
+    assert table["second run"].tolist() == ["finds it"] * 3
+    assert all(picture.startswith("data:image/jpeg") for picture in table["object"])
+
+
+def test_the_error_table_is_filtered(dataset, tmp_path):
+    write_misses(tmp_path / "sparse")
+    page = dataset(part="Errors", score="0.2")
+    page.selectbox(key="error class").select("ball").run()
+    assert set(page.dataframe[0].value["class"]) == {"ball"}
+    page.selectbox(key="error fate").select("rescued").run()
+    assert not page.exception and "No such object" in texts(page)
+
+
+def test_a_link_restores_a_missed_object_and_leads_to_both_runs(dataset, tmp_path):
+    write_misses(tmp_path / "sparse")
+    write_misses(tmp_path / "dense", "dense", find=True)
+    page = dataset(run="sparse", part="Errors", score="0.2", missed="2/1")
+    assert not page.exception and "ball in image 2" in texts(page)
+    assert "###### dense" in texts(page) and "The second run finds it" in texts(page)
+    links = {item.proto.label: item.proto.query_string for item in page.get("page_link")}
+    assert "block=5" in links["Open the image"] and "image=2" in links["Open the image"]
+    assert "runs=sparse%7Cdense" in links["Compare both runs on the image"]
+    assert texts(page).count("framework torchvision") == 2  # provenance of both
+
+
+def test_a_link_to_a_region_lists_its_images(dataset, tmp_path):
+    write_run(tmp_path / "discs", (1, 2, 3))
+    page = dataset(**{"part": "Objects", "group by": "region", "group": "inside"})
+    assert not page.exception and "Most used: inside" in texts(page)
+    assert len(page.get("page_link")) == 3
+
+
+def test_a_second_run_on_other_images_is_left_out_with_a_note(dataset, tmp_path):
+    write_misses(tmp_path / "sparse")
+    write_run(tmp_path / "strange", (8, 9))
+    page = dataset(run="sparse", part="Errors", second="strange", score="0.2")
+    assert not page.exception and "holds none of this run's images" in texts(page)
+    assert "second run" not in page.dataframe[0].value
+
+
+def test_no_missed_object_leaves_the_browser_empty(dataset, tmp_path):
+    write_run(tmp_path / "discs")
+    page = dataset(part="Errors", score="0.2")
+    assert not page.exception and "0 missed objects" in texts(page)
+
+
+def test_a_damaged_run_says_so_and_another_still_works(dataset, tmp_path):
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "b")
+    shard = next((tmp_path / "a").glob("*.tokens.parquet"))
+    shard.write_bytes(shard.read_bytes()[:-9])
+    page = dataset(run="a")
+    assert not page.exception and "cannot be read as a whole" in page.error[0].value
+    page.selectbox(key="run").select("b").run()
+    assert not page.exception and not page.error and charts(page)
+
+
+def test_an_empty_run_tells_how_to_fill_it(dataset, tmp_path):
+    with RunWriter(tmp_path / "run", {}) as writer:
+        writer.add_error(5, "cannot decode", "five.jpg")
+    page = dataset()
+    assert not page.exception and "svit record --out" in texts(page)

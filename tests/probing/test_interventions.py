@@ -1,0 +1,257 @@
+"""Interventions keep what they promise: counts, lifetimes, everything or nothing."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from support.scenes import detector
+
+from svit.core.types import Target
+from svit.data.samples import Sample
+from svit.detectors.base import Detector
+from svit.probing.interventions import (
+    INTERVENTIONS,
+    Decided,
+    _oracle,
+    decide,
+    gated_layers,
+    importance,
+    intervene,
+    lowest,
+    permuted,
+)
+from svit.probing.recorder import record
+from svit.pruning import METHODS
+
+GATED = list(range(3, 12))
+
+
+def disc(image_hw: tuple[int, int]) -> Target:
+    """One disc left of the middle, with an outline through some tokens and none through others."""
+    y, x = np.mgrid[: image_hw[0], : image_hw[1]]
+    mask = (y - 30) ** 2 + (x - 28) ** 2 < 26**2
+    return Target(np.float32([[2, 4, 54, 56]]), np.array([0]), mask[None])
+
+
+def noise(name: str, image_hw: tuple[int, int], seed: int) -> Sample:
+    pixels = torch.randn(3, *image_hw, generator=torch.Generator().manual_seed(seed))
+    return Sample(name, pixels, image_hw, disc(image_hw))
+
+
+# of unequal sizes, so that the smaller picture has padding tokens: 24 and 16 of 24 tokens are valid
+SAMPLES = [noise("wide", (64, 96), 0), noise("square", (64, 64), 1)]
+
+
+@pytest.fixture(scope="module")
+def model() -> Detector:
+    return detector(inference="sample", keep_ratios=[0.5] * 9)
+
+
+def masks(model: Detector, name: str, seed: int = 0, **options) -> np.ndarray:
+    """Masks (images, layers, tokens) of a prediction under an intervention."""
+    model.seed = seed
+    with intervene(model, name, SAMPLES, **options), record(model) as tape:
+        model.predict(SAMPLES)
+    keep = tape.keep()
+    return keep.reshape(*keep.shape[:2], -1)
+
+
+def valid() -> np.ndarray:
+    return np.stack([sample.grid((64, 96), 16).valid_mask().ravel() for sample in SAMPLES])
+
+
+def counts(keep: np.ndarray, where: np.ndarray) -> np.ndarray:
+    return (keep & where[:, None]).sum(axis=2)
+
+
+@pytest.mark.parametrize("name", ["random", "shuffle", "invert", "oracle"])
+def test_counts_of_each_image_and_layer_stay_for_valid_and_padding_tokens(
+    model: Detector, name: str
+) -> None:
+    learned, changed = masks(model, "learned"), masks(model, name)
+    assert (learned != changed).any()
+    for where in (valid(), ~valid()):
+        assert (counts(learned, where) == counts(changed, where)).all()
+
+
+def test_shuffling_moves_lives_and_random_positions_break_them(model: Detector) -> None:
+    def lives(keep: np.ndarray) -> list[tuple]:
+        return sorted(map(tuple, keep[0].T.tolist()))
+
+    learned = masks(model, "learned")
+    assert lives(masks(model, "shuffle")) == lives(learned)
+    assert lives(masks(model, "random")) != lives(learned)
+
+
+@pytest.mark.parametrize("method", ["dynamicvit", "evit", "ats"])
+def test_what_a_removing_model_dropped_at_random_stays_dropped(method: str) -> None:
+    """A block would compute on zeros if a draw named tokens that are gone."""
+    model = detector(method, retain="remove")
+    learned, drawn = masks(model, "learned"), masks(model, "random")
+    assert (learned != drawn).any() and not drawn[:, -1].all()
+    assert (drawn[:, 1:] <= drawn[:, :-1]).all()
+    for where in (valid(), ~valid()):
+        assert (counts(learned, where) == counts(drawn, where)).all()
+    assert (masks(model, "shuffle") != drawn).any()
+    with pytest.raises(ValueError, match="invert needs a model that preserves"):
+        masks(model, "invert")
+    kept = masks(detector(method, retain="preserve"), "random")
+    assert (kept[:, 1:] > kept[:, :-1]).any()  # preserved ones may come back
+
+
+def test_off_uses_nothing_and_on_everything_in_gated_blocks_only(model: Detector) -> None:
+    off, on = masks(model, "off"), masks(model, "on")
+    assert off[:, :3].all() and not off[:, 3:].any()
+    assert on.all()
+    some = masks(model, "off", layers=[5])
+    assert not some[:, 5].any() and some[:, 4].any()
+
+
+def test_inverted_masks_keep_the_lowest_scores(model: Detector) -> None:
+    model.seed = 0
+    decided = decide(model, SAMPLES, seed=0)
+    inverted, shown = masks(model, "invert"), valid()
+    for layer in GATED:
+        scores = decided.scores[layer].numpy()[0][shown[0]]
+        kept = inverted[0, layer][shown[0]]
+        assert scores[kept].max() < scores[~kept].min()
+
+
+def shown(sample: Sample) -> dict[int, tuple[float, bool]]:
+    """Valid token -> pixels of the disc in hundredths, and whether its outline passes."""
+    mask, columns = sample.target.masks[0], sample.image.shape[2] // 16
+    found = {}
+    for row, column in itertools.product(range(4), range(columns)):
+        share = mask[16 * row : 16 * row + 16, 16 * column : 16 * column + 16].mean()
+        found[row * 6 + column] = (round(float(share), 2), 0.02 < share < 0.98)
+    return found
+
+
+def test_the_oracle_takes_what_objects_cover_most_then_outlines(model: Detector) -> None:
+    kept = masks(model, "oracle")
+    for image, sample in enumerate(SAMPLES):
+        order = shown(sample)
+        for layer in GATED:
+            chosen = [order[token] for token in order if kept[image, layer, token]]
+            others = [order[token] for token in order if not kept[image, layer, token]]
+            assert min(chosen, default=(1, True)) >= max(others, default=(0, False))
+
+
+def test_the_oracle_of_fewer_tokens_is_a_part_of_that_of_more(model: Detector) -> None:
+    kept = masks(model, "oracle") & valid()[:, None]
+    for image in kept:
+        ascending = sorted(image[GATED], key=lambda layer: layer.sum())
+        assert all((few <= many).all() for few, many in itertools.pairwise(ascending))
+
+
+def test_the_oracle_draws_among_equal_tokens() -> None:
+    keep, everywhere = torch.arange(40).unsqueeze(0) < 10, torch.ones(1, 40, dtype=torch.bool)
+    blank = torch.zeros(1, 40, dtype=torch.float64)
+    one, same, other = (
+        _oracle(Decided({0: keep}, {}, everywhere, [seed], blank), 0) for seed in (1, 1, 2)
+    )
+    assert torch.equal(one, same) and not torch.equal(one, other)
+    assert one.sum() == other.sum() == 10 and not torch.equal(one, keep)
+
+
+def test_the_oracle_needs_ground_truth(model: Detector) -> None:
+    blind = [replace(sample, target=None) for sample in SAMPLES]
+    wanted = pytest.raises(ValueError, match="needs images with ground truth")
+    with wanted, intervene(model, "oracle", blind):
+        model.predict(blind)
+
+
+def test_without_objects_no_token_is_important() -> None:
+    nothing = Target(np.zeros((0, 4)), np.zeros(0, int), np.zeros((0, 64, 64), bool))
+    grid = SAMPLES[1].grid((64, 96), 16)
+    assert not importance(nothing, grid).any()
+    assert importance(SAMPLES[1].target, grid).max() <= 1.005
+
+
+def test_the_learned_masks_are_those_of_the_unedited_model(model: Detector) -> None:
+    with record(model) as tape:
+        model.seed = 4
+        model.predict(SAMPLES)
+    plain = tape.keep().reshape(2, 12, -1)
+    assert (masks(model, "learned", seed=4) == plain).all()
+    decided = decide(model, SAMPLES, seed=4)
+    assert all((decided.keep[layer].numpy() == plain[:, layer]).all() for layer in range(12))
+
+
+@pytest.mark.parametrize("name", INTERVENTIONS)
+def test_a_seed_repeats_an_intervention_and_each_image_draws_alone(
+    model: Detector, name: str
+) -> None:
+    assert (masks(model, name, seed=1) == masks(model, name, seed=1)).all()
+    model.seed = 1
+    with intervene(model, name, SAMPLES[:1]), record(model) as tape:
+        model.predict(SAMPLES[:1])
+    alone = tape.keep().reshape(12, -1)
+    assert (masks(model, name, seed=1)[0] == alone).all()
+
+
+def test_another_seed_draws_other_positions(model: Detector) -> None:
+    assert (masks(model, "shuffle", seed=1) != masks(model, "shuffle", seed=2)).any()
+
+
+def test_masks_of_a_pruned_model_run_on_a_dense_one(model: Detector) -> None:
+    dense = detector("dense")
+    learned = masks(model, "learned", seed=3)
+    assert (masks(dense, "learned", seed=3, source=model) == learned).all()
+    moved = masks(dense, "random", seed=3, source=model)
+    assert (moved.sum(axis=2) == learned.sum(axis=2)).all() and (moved != learned).any()
+
+
+def test_a_dense_model_has_no_masks_to_move() -> None:
+    with pytest.raises(ValueError, match="prunes nothing; name a pruned model"):
+        masks(detector("dense"), "random")
+    assert gated_layers(detector("dense").backbone.method) == GATED
+    assert not masks(detector("dense"), "off")[:, 3:].any()
+
+
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"dense", "svit"}))
+def test_every_method_can_be_intervened_in(method: str) -> None:
+    model = detector(method)
+    learned, moved = masks(model, "learned"), masks(model, "shuffle")
+    assert (counts(learned, valid()) == counts(moved, valid())).all() and (learned != moved).any()
+    gated = gated_layers(model.backbone.method)
+    assert not masks(model, "off")[:, gated].any() and masks(model, "on").all()
+
+
+def test_unknown_names_and_missing_scores_are_refused(model: Detector) -> None:
+    with pytest.raises(ValueError, match="expected one of learned, random"):
+        masks(model, "reverse")
+    with pytest.raises(ValueError, match="invert needs scores"):
+        masks(detector("evit", retain="preserve"), "invert")
+
+
+flags = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40)
+
+
+@given(tokens=flags, seed=st.integers(0, 99), salt=st.integers(0, 5))
+def test_a_permutation_keeps_counts_inside_and_outside_the_picture(
+    tokens: list[tuple[bool, bool]], seed: int, salt: int
+) -> None:
+    keep, shown = (torch.tensor([column]) for column in zip(*tokens, strict=True))
+    moved = permuted(keep, shown, [seed], salt)
+    chosen = lowest(keep, torch.randn(keep.shape), shown)
+    for result in (moved, chosen):
+        assert (result & shown).sum() == (keep & shown).sum()
+        assert (result & ~shown).sum() == (keep & ~shown).sum()
+    everything = torch.ones_like(keep)
+    assert permuted(everything, shown, [seed], salt).all()
+
+
+def test_a_permutation_takes_every_position_equally_often() -> None:
+    keep = torch.zeros(4000, 6, dtype=torch.bool)
+    keep[:, 0] = True
+    shown = torch.tensor([True] * 5 + [False]).expand_as(keep)
+    share = permuted(keep, shown, list(range(4000)), 0).float().mean(dim=0)
+    # 1/5 each with a standard error of 0.0063, none in the padding
+    assert share[:5].tolist() == pytest.approx([0.2] * 5, abs=0.025) and share[5] == 0

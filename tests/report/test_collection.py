@@ -1,0 +1,65 @@
+"""What the figure command finds in folders: each thing once, named, in pairs."""
+
+from __future__ import annotations
+
+import pytest
+from support.runs import write_run
+from support.summaries import write_benchmark, write_result
+
+from analysis import render
+from analysis.figures.output import RenderError
+from analysis.report.collection import gather, names
+from analysis.sources.evaluations import EvaluationError
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("runs") / "discs")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("results")
+    for name in ("a", "b"):
+        write_result(folder / name)
+    write_benchmark(folder / "speed", {"svit-adapter-s paper fused": [1.0]}, ["svit-adapter-s"])
+    (folder / "training").mkdir()
+    (folder / "training" / "metrics.json").write_text('{"step": 20, "total_loss": 1.0}\n')
+    return folder
+
+
+def test_pairs_are_the_first_run_with_each_other_one(run, tmp_path):
+    others = [write_run(tmp_path / name) for name in ("b", "c")]
+    given = gather([run.path, tmp_path])
+    assert [(pair[1].path.name, name) for pair, name in given.pairs()] == [
+        ("b", "discs-and-b"),
+        ("c", "discs-and-c"),
+    ]
+    out = ["--out", str(tmp_path / "out")]
+    assert render.main(["deltas", str(run.path), *(str(other.path) for other in others), *out]) == 0
+    for name in ("discs-and-b", "discs-and-c"):
+        assert (tmp_path / "out" / name / "deltas.png").is_file()
+
+
+def test_folders_that_overlap_count_once(run, results):
+    found = gather([results, results / "a", results / "speed", run.path, run.path.parent])
+    assert len(found.results) == 2 and len(found.speeds) == len(found.trainings) == 1
+    assert [one.path.name for one in found.runs] == [run.path.name]
+
+
+def test_runs_of_equal_names_have_folders_of_their_own(run, tmp_path):
+    other = write_run(tmp_path / "discs", [8])
+    assert names([run, other]) == ["discs-1", "discs-2"]
+
+
+def test_a_broken_summary_is_named(tmp_path):
+    (tmp_path / "summary.json").write_text('{"box": {}}')
+    with pytest.raises(EvaluationError, match="leave the folder out") as caught:
+        gather([tmp_path])
+    assert str(tmp_path / "summary.json") in str(caught.value)
+
+
+def test_a_folder_with_nothing_in_it_is_named(results, tmp_path):
+    with pytest.raises(RenderError, match="holds neither runs") as caught:
+        gather([results, tmp_path])
+    assert str(tmp_path) in str(caught.value)

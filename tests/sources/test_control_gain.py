@@ -1,0 +1,193 @@
+"""What masks are worth: lines of one model come together, differences are of like with like."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from support.summaries import SHAPES, provenance, write_result
+
+from analysis import render
+from analysis.figures import control_figures
+from analysis.paper import tables
+from analysis.sources import control_gain, evaluations
+from analysis.sources.evaluations import Evaluation, find_evaluations
+
+NANO = {"size": "nano", "neck": "pyramid", "classes": SHAPES, "images": 300}
+
+
+def write_model(folder: Path, row: str, seed: int = 0, **aps: float) -> None:
+    """A trained row with a line each of `aps`; methods are named as in rows."""
+    method, _, variant = row.partition("-")
+    options = {"retain": variant} if variant else {}
+    facts = {"row": row, "weights_sha256": f"{row} {seed}"}
+    for line, box in aps.items():
+        source = provenance(method, "nano", neck="pyramid", classes=SHAPES, **options)
+        config = {**source["config"], "train": {"seed": seed}}
+        own = {"intervention": line, "config": config}
+        write_result(
+            folder / f"{row}-{seed}" / line, box, box - 4, facts=facts | own, method=method, **NANO
+        )
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> list[Evaluation]:
+    """A dense model and SViT with two seeds each, one method that removes."""
+    for seed in (0, 1):
+        write_model(tmp_path, "dense", seed, learned=60 + seed, off=20)
+        write_model(tmp_path, "svit", seed, learned=58 + 2 * seed, random=50, off=30)
+    write_model(tmp_path, "evit-remove", learned=55, random=54, shuffle=53, oracle=57, off=40)
+    write_model(tmp_path, "evit-preserve", learned=56)
+    return find_evaluations(tmp_path)
+
+
+def test_the_lines_of_a_model_are_one_row_and_missing_controls_are_not_zero(
+    results: list[Evaluation],
+) -> None:
+    found = control_gain.frame(results).set_index(["name", "seed"])
+    assert len(found) == 6
+    evit = found.loc[("evit-remove", 0)]
+    assert (evit.box_ap, evit.box_random, evit.box_oracle, evit.mask_off) == (55, 54, 57, 36)
+    assert np.isnan(found.loc[("svit", 0), "box_shuffle"])
+    assert control_gain.with_controls(control_gain.frame(results))["name"].nunique() == 3
+
+
+def test_a_gap_is_to_the_dense_model_of_the_same_seed(results: list[Evaluation]) -> None:
+    found = control_gain.frame(results).set_index(["name", "seed"])
+    assert found.loc[("svit", 0), "box_gap"] == -2 and found.loc[("svit", 1), "box_gap"] == -1
+    assert found.loc[("dense", 1), "mask_gap"] == 0
+
+
+def test_without_a_dense_model_of_the_same_images_there_is_no_gap(tmp_path: Path) -> None:
+    write_model(tmp_path, "svit", learned=58)
+    write_result(tmp_path / "dense", method="dense", **{**NANO, "images": 99})
+    found = control_gain.frame(find_evaluations(tmp_path)).set_index("name")
+    assert np.isnan(found.loc["svit", "box_gap"])
+
+
+def test_means_are_over_trainings_and_tell_their_spread(results: list[Evaluation]) -> None:
+    means = control_gain.over_seeds(control_gain.frame(results)).set_index("name")
+    svit = means.loc["svit"]
+    assert (svit.box_ap, svit.seeds, svit.box_over_random) == (59, 2, 9)
+    assert svit.box_spread == pytest.approx(np.std([58, 60], ddof=1))
+    assert np.isnan(means.loc["evit-remove", "box_spread"])
+
+
+def test_seeds_of_masks_are_averaged_and_are_no_trainings(tmp_path: Path) -> None:
+    write_model(tmp_path, "svit", learned=58)
+    for seed, box in ((0, 50), (1, 52)):
+        facts = {"row": "svit", "weights_sha256": "svit 0", "intervention": "random"}
+        config = provenance("svit", "nano", neck="pyramid")["config"] | {"train": {"seed": 0}}
+        facts |= {"config": config}
+        write_result(tmp_path / f"random{seed}", box, seed=seed, facts=facts, **NANO)
+    found = control_gain.frame(find_evaluations(tmp_path))
+    assert len(found) == 1 and found.box_random.tolist() == [51]
+
+
+def test_calibrated_gates_are_a_dial_only_beside_the_models_own_way(tmp_path: Path) -> None:
+    write_model(tmp_path, "svit", learned=58)
+    facts = {"row": "svit", "weights_sha256": "recalibrated", "inference": "calibrated"}
+    write_result(tmp_path / "dial", 50, facts=facts, base=0.5, **NANO)
+    found = control_gain.frame(find_evaluations(tmp_path))
+    assert dict(zip(found["name"], found["dial"])) == {"svit": False, "svit, dial at 0.5": True}
+    alone = control_gain.frame(find_evaluations(tmp_path / "dial"))
+    assert alone["name"].tolist() == ["svit"] and not alone["dial"].any()
+
+
+def test_bodies_are_told_apart_and_never_share_a_table(tmp_path: Path) -> None:
+    write_model(tmp_path, "svit", learned=58)
+    write_result(tmp_path / "adapter", 61, facts={"row": "svit"}, **{**NANO, "neck": "adapter"})
+    results = find_evaluations(tmp_path)
+    assert control_gain.frame(results)["name"].nunique() == 2
+    assert list(evaluations.data_groups(results)) == ["shapes, 300 images"]
+    assert list(evaluations.data_groups(results, bodies=True)) == [
+        "nano, adapter neck, shapes, 300 images",
+        "nano, pyramid neck, shapes, 300 images",
+    ]
+
+
+def test_equal_names_of_other_data_are_told_apart_by_their_hash(tmp_path: Path) -> None:
+    for digest in ("beef" * 16, "cafe" * 16):
+        facts = {"data_sha256": digest}
+        write_result(tmp_path / digest[:4], 58, facts=facts, **NANO)
+    found = evaluations.data_groups(find_evaluations(tmp_path))
+    assert set(found) == {"shapes, 300 images (beefbe)", "shapes, 300 images (cafeca)"}
+
+
+def test_a_model_finetuned_for_another_ratio_is_not_the_papers_row(
+    results: list[Evaluation], tmp_path: Path
+) -> None:
+    facts = {"row": "svit-0.9", "weights_sha256": "of 0.9"}
+    write_result(tmp_path / "more", 70, facts=facts, base=0.9, **NANO)
+    found = tables.arranged(find_evaluations(tmp_path))
+    about = "nano, pyramid neck, shapes, 300 images"
+    assert found[f"Table 5: {about}"].set_index("model").loc["SViT", "box AP"].startswith("59.0")
+    assert "svit-0.9" in found[f"Controls: {about}"]["model"].tolist()
+
+
+def test_tables_have_the_papers_order_and_only_models_of_it(results: list[Evaluation]) -> None:
+    found = tables.arranged(results)
+    about = "nano, pyramid neck, shapes, 300 images"
+    assert list(found) == [f"Table 2: {about}", f"Table 5: {about}", f"Controls: {about}"]
+    table = found[f"Table 5: {about}"].set_index("model")
+    assert list(table.index) == ["DeiT", "EViT", "SViT"]
+    assert table.loc["SViT", "box AP, paper"] == "45.5"
+    assert table.loc["SViT", "box AP"] == "59.0 ± 1.4 (seeds)"
+    assert table.loc["EViT", "box AP"] == "55.0 ± 0.4 (images)"
+    assert table.loc["EViT", "box − dense"] == "-5.0"
+    controls = found[f"Controls: {about}"].set_index("model")
+    assert controls.loc["evit-remove", "own − objects"] == "-2.0"
+    assert controls.loc["evit-preserve", "own − random"] == "–"
+
+
+def test_the_papers_own_models_are_not_among_the_others(tmp_path: Path) -> None:
+    write_result(tmp_path / "svit")
+    assert tables.arranged(find_evaluations(tmp_path)) == {}
+
+
+def test_the_figure_has_a_row_a_model_and_its_own_masks_last(results: list[Evaluation]) -> None:
+    found = control_gain.with_controls(control_gain.frame(results))
+    ax = control_figures.control_points(found, Figure().subplots(), "box")
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["dense", "svit", "evit-remove"]
+    own = [bars.lines[0].get_xydata().tolist() for bars in ax.containers]
+    assert sorted(x for ((x, _),) in own) == [55, 58, 60, 60, 61]
+    places = sorted(y for ((x, y),) in own if x in (58, 60) and y > 0.5)
+    assert places == pytest.approx([0.85, 1.15])  # seeds beside each other in SViT's row
+
+
+def test_the_command_draws_it_and_says_what_it_needs(
+    results: list[Evaluation], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert render.main(["controls", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    written = pd.read_csv(tmp_path / "out" / "controls.csv")
+    assert written["name"].tolist().count("svit") == 2
+    write_model(tmp_path / "other", "svit", learned=58)
+    assert render.main(["controls", str(tmp_path / "other")]) == 2
+    assert "--intervene" in capsys.readouterr().err
+
+
+def test_the_tradeoff_leaves_masks_of_others_out(
+    results: list[Evaluation], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = evaluations.own_masks(results)
+    assert len(own) == 6 and {one.facts.source[2] for one in own} == {"learned"}
+    assert render.main(["tradeoff", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    assert len(pd.read_csv(tmp_path / "out" / "tradeoff-box.csv")) == 6
+    write_model(tmp_path / "other", "svit", random=58)
+    assert render.main(["tradeoff", str(tmp_path / "other")]) == 2
+    assert "own masks" in capsys.readouterr().err
+
+
+def test_names_of_lines_tell_only_what_differs(tmp_path: Path) -> None:
+    write_result(tmp_path / "one", base=0.5, **NANO)
+    write_result(tmp_path / "two", method="dense", **NANO)
+    assert evaluations.series(find_evaluations(tmp_path)) == ["svit, threshold", "dense"]
+    write_result(tmp_path / "wide", **{**NANO, "size": "tiny"})
+    assert evaluations.series(find_evaluations(tmp_path)) == [
+        "svit, nano, threshold",
+        "dense, nano",
+        "svit, tiny, threshold",
+    ]

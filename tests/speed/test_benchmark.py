@@ -1,0 +1,302 @@
+"""The benchmark: forced masks, fair rounds, stages that add up, and reports that follow from the numbers."""
+
+from __future__ import annotations
+
+import json
+import time
+from argparse import ArgumentParser
+from contextlib import ExitStack
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from support import tiny_detectors
+from torch import nn
+from torch.nn import functional as F
+
+from svit.core.catalogue import ROWS
+from svit.core.config import load_config
+from svit.detectors import build_detector
+from svit.probing.recorder import edit, record
+from svit.speed import benchmark
+from svit.speed import report as benchmark_report
+from svit.speed.benchmark_cases import Settings, keep_schedule, random_masks, sharing_copy, variants
+from svit.system import timing
+
+CPU = torch.device("cpu")
+SMALL = """\
+backbone: {embed_dim: 24, prior_dim: 4, depth: 4}
+detector: {fpn_dim: 8, box_head_dim: 16, mask_head_dim: 8, classes: 3, rpn_post_nms_test: 30}
+"""
+
+
+# what is compared
+
+
+@given(share=st.floats(0, 1), tokens=st.integers(1, 60), batch=st.integers(1, 3))
+def test_forced_masks_keep_exactly_the_rounded_count_of_each_image(share, tokens, batch) -> None:
+    everything = torch.ones(batch, tokens, dtype=torch.bool)
+    keep = random_masks([share])(0, everything)
+    assert keep.sum(dim=1).tolist() == [round(share * tokens)] * batch
+
+
+def test_forced_masks_are_the_same_every_time_and_differ_by_layer_and_seed() -> None:
+    everything = torch.ones(1, 50, dtype=torch.bool)
+    first, again = random_masks([0.5, 0.5], 1), random_masks([0.5, 0.5], 1)
+    assert torch.equal(first(0, everything), again(0, everything))
+    assert not torch.equal(first(0, everything), first(1, everything))
+    assert not torch.equal(first(0, everything), random_masks([0.5, 0.5], 2)(0, everything))
+
+
+def test_nested_masks_bring_nothing_back() -> None:
+    everything = torch.ones(2, 50, dtype=torch.bool)
+    masks = random_masks([0.7, 0.7, 0.3], nested=True)
+    first, same, last = (masks(layer, everything) for layer in range(3))
+    assert torch.equal(first, same) and last.sum() == 30 and not (last & ~first).any()
+
+
+def test_a_base_ratio_gives_the_papers_schedule() -> None:
+    paper = [1.0] * 3 + [0.7] * 3 + [0.49] * 3 + [0.343] * 3
+    assert keep_schedule("0.7", paper) == pytest.approx(paper)
+    assert keep_schedule("paper", paper) == paper
+    assert keep_schedule("dense", paper) == [1.0] * 12
+    assert keep_schedule("learned", paper) is None
+
+
+@pytest.mark.parametrize("keep", ["papper", "0", "1.5", "nan"])
+def test_an_impossible_keep_ratio_is_refused(keep: str) -> None:
+    with pytest.raises(ValueError, match="keep: expected learned, paper, dense or a ratio"):
+        keep_schedule(keep, [1.0])
+
+
+def test_copies_share_weights_but_not_hooks() -> None:
+    detector = tiny_detectors.build("torchvision").eval()
+    twin = sharing_copy(detector)
+    pairs = zip(detector.parameters(), twin.parameters(), strict=True)
+    assert all(a is b for a, b in pairs)
+    images = torch.randn(1, 3, 64, 64)
+    with (
+        edit(twin, masks=random_masks([0.5] * 4)),
+        record(twin) as edited,
+        record(detector) as free,
+        torch.no_grad(),
+    ):
+        twin.backbone(images)
+        detector.backbone(images)
+    assert (edited.keep().sum(axis=(2, 3)) == 8).all()
+    assert (free.keep().sum(axis=(2, 3))[:, 0] == 16).all()
+
+
+def test_a_dense_model_is_measured_once_whatever_the_keep_ratios(tmp_path: Path) -> None:
+    chosen = Settings(
+        ("vit-plain-nano", "svit-plain-nano"), keep=("paper", "0.5"), framework="torchvision"
+    )
+    with ExitStack() as edits:
+        labels = [variant.label for variant in variants(chosen, CPU, edits)]
+    sparse = ["svit-plain-nano paper fused", "svit-plain-nano 0.5 fused"]
+    assert labels == ["vit-plain-nano fused", *sparse]
+
+
+# how it is measured
+
+
+def test_variants_take_turns_and_every_round_starts_with_the_next() -> None:
+    called: list[str] = []
+    works = {name: lambda name=name: called.append(name) for name in "ab"}
+    times = timing.interleave(works, rounds=3, device=CPU, warmup=1)
+    assert called == ["a", "b"] + ["a", "b", "b", "a", "a", "b"]
+    assert times.groupby("variant").size().tolist() == [3, 3]
+
+
+def test_speed_up_is_the_median_of_paired_ratios() -> None:
+    rows = [
+        ("a", 0, 2.0),
+        ("b", 0, 1.0),
+        ("a", 1, 8.0),
+        ("b", 1, 2.0),
+        ("a", 2, 3.0),
+        ("b", 2, 1.0),
+    ]
+    times = pd.DataFrame(rows, columns=["variant", "round", "wall_s"])
+    table = timing.compare(times, "a").set_index("variant")
+    assert table.loc["b", "speedup_median"] == 3.0  # of 2, 4 and 3
+    assert table.loc["b", ["speedup_q25", "speedup_q75"]].tolist() == [2.5, 3.5]
+    assert table.loc["a", "speedup_median"] == 1.0
+    with pytest.raises(ValueError, match="no variant 'c'"):
+        timing.compare(times, "c")
+
+
+def test_a_nested_stage_takes_its_time_from_the_one_around_it() -> None:
+    class Sleep(nn.Module):
+        def __init__(self, seconds: float, inner: nn.Module | None = None) -> None:
+            super().__init__()
+            self.seconds, self.inner = seconds, inner or nn.Identity()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            time.sleep(self.seconds)
+            return self.inner(x)
+
+    inner = Sleep(0.03)
+    outer = Sleep(0.01, inner)
+    with timing.watched([(outer, "outer"), (inner, "inner")], CPU) as stages:
+        start = time.perf_counter()
+        outer(torch.ones(1))
+        elapsed = time.perf_counter() - start
+    assert stages.seconds["inner"] >= 0.03 and stages.seconds["outer"] >= 0.01
+    assert sum(stages.seconds.values()) <= elapsed
+    assert stages.calls == {"outer": 1, "inner": 1}
+    assert not outer._forward_hooks and not inner._forward_pre_hooks
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_explicit_attention_equals_fused_and_is_gone_afterwards(masked: bool) -> None:
+    query, key, value = torch.randn(3, 2, 2, 5, 4)
+    mask = torch.rand(2, 1, 1, 5) < 0.7 if masked else None
+    mask = None if mask is None else mask | (torch.arange(5) == 0)
+    fused = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    kernel = F.scaled_dot_product_attention
+    with timing.attention_kernel("explicit"):
+        assert F.scaled_dot_product_attention is not kernel
+        explicit = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    assert F.scaled_dot_product_attention is kernel
+    torch.testing.assert_close(explicit, fused, atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match="fused or explicit"), timing.attention_kernel("flash"):
+        pass
+
+
+def test_peak_memory_counts_what_is_held_at_once() -> None:
+    x = torch.ones(1000, 1000)
+
+    def work() -> torch.Tensor:
+        first = x + 1
+        second = first + 1
+        del first
+        third = second + 1
+        return third.sum()
+
+    assert timing.peak_memory(work, CPU) == pytest.approx(2 * x.nbytes, rel=0.01)
+
+
+# what it says
+
+
+def test_the_crossing_lies_between_the_sizes_around_it() -> None:
+    assert benchmark_report.crossing([100, 300], [0.9, 1.1]) == pytest.approx(200)
+    assert benchmark_report.crossing([300, 100], [1.1, 0.9]) == pytest.approx(200)
+    assert benchmark_report.crossing([100, 300], [1.2, 1.1]) == 100
+    assert benchmark_report.crossing([100, 300], [1.2, 0.8]) is None
+    assert benchmark_report.crossing([], []) is None
+
+
+@pytest.mark.parametrize(
+    ("stages", "share", "gpu", "words"),
+    [
+        ({"roi heads": 0.5, "rpn": 0.2, "blocks": 0.3}, 0.2, False, "heads dominate "),
+        ({"extractors": 0.6, "blocks": 0.4}, 0.5, False, "adapter dominates .*arithmetic-bound"),
+        ({"blocks": 0.9}, 0.05, True, "blocks dominate .*launch-bound"),
+        ({"blocks": 0.9}, 0.05, False, "small operators"),
+        ({"blocks": 0.4, "fpn": 0.3, "injectors": 0.3}, 0.2, True, "nothing dominates"),
+    ],
+)
+def test_the_verdict_follows_from_shares_and_rate(stages, share, gpu, words) -> None:
+    sentence = benchmark_report.verdict(stages, share, gpu)
+    assert pd.Series([sentence]).str.contains(words).all(), sentence
+
+
+def test_overhead_compares_calls_of_one_round() -> None:
+    rows = [("a", 0, 1.0), ("a recorded", 0, 1.1), ("a", 1, 2.0), ("a recorded", 1, 2.2)]
+    times = pd.DataFrame(rows, columns=["variant", "round", "wall_s"]).assign(part="x", size="y")
+    times["cpu_s"] = [1.0, 1.2, 2.0, 2.4]
+    table = benchmark_report.overhead(times).set_index("clock")
+    assert table["variant"].tolist() == ["a", "a"]
+    for clock, added in (("wall", 0.1), ("cpu", 0.2)):
+        shares = table.loc[clock, ["q25", "median", "q75"]]
+        assert shares.tolist() == pytest.approx([added] * 3)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A benchmark of two tiny models as the command runs it."""
+    folder, parser = tmp_path_factory.mktemp("benchmark"), ArgumentParser()
+    for name, ratios in (("vit", ""), ("svit", "pruning: {options: {keep_ratios: [0.5, 0.5]}}")):
+        (folder / f"{name}.yaml").write_text(f"preset: {name}-adapter-nano\n{SMALL}{ratios}\n")
+    benchmark.add_arguments(parser)
+    models = f"{folder / 'vit.yaml'},{folder / 'svit.yaml'}"
+    words = f"--models {models} --keep paper --sizes 64x64,64x100 --rounds 2 --recording --fuse"
+    kinds = "--sdpa fused --framework torchvision"
+    args = parser.parse_args([*words.split(), *kinds.split(), "--out", str(folder / "out")])
+    assert benchmark.run(args) == 0
+    return folder / "out"
+
+
+def test_the_summary_holds_each_variant_part_and_size(report: Path) -> None:
+    table = pd.read_csv(report / "summary.csv")
+    assert len(table) == 2 * 2 * 4 and not table.duplicated(["part", "size", "variant"]).any()
+    assert table.groupby("size")["tokens"].unique().map(list).to_dict() == {
+        "64x64": [16],
+        "64x100": [4 * 8],  # padded to 128
+    }
+    pruned = table[table["variant"].str.startswith("svit")]
+    assert pruned["kept_share"].unique() == pytest.approx([0.75])  # two of four blocks keep half
+    assert (table[table["part"] == "network"]["proposals"] > 0).all()
+    assert (table["peak_mb"] > 0).all() and (table["wall_s_median"] > 0).all()
+
+
+def test_the_share_of_the_limit_is_speed_up_over_the_ratio_of_macs(report: Path) -> None:
+    table = pd.read_csv(report / "summary.csv")
+    first = table.groupby(["part", "size"])["gmacs"].transform("first")
+    assert (table["mac_limit"] - first / table["gmacs"]).abs().max() < 1e-9
+    share = table["speedup_median"] / table["mac_limit"]
+    assert (table["share_of_limit"] - share).abs().max() < 1e-9
+    backbone = table[(table["part"] == "backbone") & (table["variant"] == "svit paper fused")]
+    assert (backbone["mac_limit"] > 1).all()
+
+
+def test_stage_shares_add_up_and_name_every_stage(report: Path) -> None:
+    stages = pd.read_csv(report / "stages.csv")
+    totals = stages.groupby(["part", "size", "variant"])["share"].sum()
+    assert (totals - 1).abs().max() < 1e-9
+    known = {"spatial prior", "injectors", "extractors", "blocks", "fusion", "embedding"}
+    known |= {
+        "gates",
+        "selection",
+        "gather and scatter",
+        "fpn",
+        "rpn",
+        "roi heads",
+        "post-processing",
+    }
+    assert set(stages[stages["variant"] == "svit paper fused"]["stage"]) == known | {"other"}
+    assert (stages["seconds"] > 0).all()
+
+
+@pytest.mark.parametrize("name", [row.name for row in ROWS if row.method != "dense"])
+def test_of_every_method_choosing_is_a_stage_apart_from_the_blocks(name: str) -> None:
+    """Every block's two halves count as blocks, also where a method looks between them."""
+    detector = build_detector(load_config(f"{name}-plain-nano", ["framework=torchvision"])).eval()
+    parts, calls = benchmark._parts(detector), benchmark._calls(detector)
+    with timing.watched(parts, CPU, calls) as stages, torch.no_grad():
+        detector.backbone(torch.randn(1, 3, 64, 64))
+    halves = 2 * detector.backbone.method.depth
+    assert stages.calls["blocks"] >= halves and stages.calls["selection"] > 0
+    assert all(name not in vars(owner) for owner, name, _ in calls)  # the timers are gone
+
+
+def test_json_and_markdown_tell_the_same_and_name_the_machine(report: Path) -> None:
+    result = json.loads((report / "benchmark.json").read_text())
+    assert {"summary", "stages", "times", "crossover", "recording"} <= set(result)
+    assert result["environment"]["matmul_gflops"] > 0 and result["environment"]["copy_gbs"] > 0
+    assert len(result["verdicts"]) == 2 * 2 * 2  # the recorded twins have none of their own
+    text = (report / "benchmark.md").read_text()
+    assert all(words in text for words in result["verdicts"].values())
+    assert "| svit paper fused |" in text and "## Recording" in text
+    assert not list(report.glob(".*"))  # nothing half-written is left
+
+
+@pytest.mark.parametrize("text", ["640", "640x", "0x64", "axb"])
+def test_sizes_must_be_two_numbers(text: str) -> None:
+    with pytest.raises(ValueError):
+        benchmark._sizes(text)

@@ -1,0 +1,112 @@
+"""Result folders as `svit evaluate` writes them, with invented numbers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from analysis.sources.evaluations import PAPER_TARGETS
+
+COCO = ["person", *(f"class {number}" for number in range(78)), "toothbrush"]
+SHAPES = ["circle", "square", "triangle", "star", "ring", "cross", "hexagon", "heart"]
+SIDES = {"nano": (96, 12, 3), "tiny": (192, 12, 3), "small": (384, 12, 6)}
+
+
+def provenance(
+    method: str = "svit",
+    size: str = "tiny",
+    *,
+    neck: str = "adapter",
+    classes: list[str] = COCO,
+    base: float = 0.7,
+    seed: int = 0,
+    inference: str = "threshold",
+    **options,
+) -> dict:
+    """As `svit.evaluation.provenance` writes it, of a model that keeps base, base**2, base**3."""
+    width, depth, heads = SIDES[size]
+    dense = method == "dense"
+    targets = [1.0] * 12 if dense else [1.0] * 3 + [base ** (n // 3 + 1) for n in range(9)]
+    backbone = {"neck": neck, "embed_dim": width, "depth": depth, "heads": heads}
+    pruning = {"method": method, "options": options}
+    return {
+        "config": {"name": f"{method}-{size}", "backbone": backbone, "pruning": pruning},
+        "framework": "torchvision",
+        "method": method,
+        "inference": "" if dense else inference,
+        "intervention": "learned",
+        "seed": seed,
+        "targets": list(PAPER_TARGETS) if base == 0.7 and not dense else targets,
+        "class_names": classes,
+        "data_sha256": "feed" * 16,
+    }
+
+
+def write_result(
+    folder: Path,
+    box: float = 40.0,
+    mask: float = 36.0,
+    *,
+    images: int = 5000,
+    half: float = 0.4,
+    macs: float = 95e9,
+    facts: dict | None = None,
+    **choices,
+) -> Path:
+    """A folder with `summary.json`. `choices` go to `provenance`, `facts` over what it gives."""
+    scores = {
+        kind: {"AP": ap, "AP50": ap + 15, "AP_interval": [ap - half, ap + half]}
+        for kind, ap in (("box", box), ("mask", mask))
+    }
+    means = {name: {"mean": macs, "spread": macs / 10} for name in ("macs_backbone", "macs")}
+    keep = {"keep_ratio": {"mean": 0.5, "spread": 0.05}}
+    source = provenance(**choices) | (facts or {})
+    folder.mkdir(parents=True)
+    summary = {**scores, **means, **keep, "images": images, "errors": {}, "provenance": source}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return folder
+
+
+def write_benchmark(
+    folder: Path,
+    seconds: dict[str, list[float]],
+    models: list[str],
+    *,
+    keep: tuple[str, ...] = ("paper",),
+    size: str = "800x1088",
+    part: str = "network",
+    gpu: str | None = None,
+    batch: int = 1,
+    tokens: int = 3400,
+    gmacs: dict[str, float] | None = None,
+) -> Path:
+    """A folder with `benchmark.json` as `svit benchmark` writes it: variant -> seconds a round."""
+    same = {"part": part, "size": size, "batch": batch}
+    times = [
+        {**same, "variant": variant, "round": turn, "wall_s": value, "cpu_s": value}
+        for variant, values in seconds.items()
+        for turn, value in enumerate(values)
+    ]
+    settings = {"models": models, "keep": list(keep), "attention": ["fused"], "dtype": "float32"}
+    result = {
+        "settings": {**settings, "framework": "auto", "fused": False},
+        "environment": {"cpu": "a CPU", "gpu": gpu, "threads": 2},
+        "times": times,
+        "summary": [
+            {
+                **same,
+                "variant": variant,
+                "gmacs": (gmacs or {}).get(variant, 10.0),
+                "tokens": tokens,
+            }
+            for variant in seconds
+        ],
+        "stages": [
+            {**same, "variant": variant, "stage": stage, "share": share, "of_ceiling": 0.5}
+            for variant in seconds
+            for stage, share in (("blocks", 0.75), ("gates", 0.25))
+        ],
+    }
+    folder.mkdir(parents=True)
+    (folder / "benchmark.json").write_text(json.dumps(result))
+    return folder

@@ -1,0 +1,244 @@
+"""Training: pieces that equal an unbroken run bit for bit, its files, its journal, and the command."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from support.trainings import (
+    TINY,
+    Pictures,
+    Tiny,
+    assert_same_training,
+    forked,
+    killed,
+    lines,
+    settings,
+    signalled,
+    unbroken,
+    weights,
+)
+
+import svit.training.trainer
+from svit.cli import main
+from svit.core.config import load_config, to_dict
+from svit.data.shapes import write_dataset
+from svit.detectors.base import Detector
+from svit.training import training_checkpoints
+from svit.training.train import open_training_set, train
+from svit.weights import checkpoint
+
+
+@pytest.fixture(autouse=True)
+def _tiny_models(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "command" not in request.node.name:
+        monkeypatch.setattr(svit.training.trainer, "build_detector", Tiny)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return unbroken(tmp_path_factory.mktemp("whole"))
+
+
+def test_a_training_in_two_pieces_equals_an_unbroken_one_bit_for_bit(
+    tmp_path: Path, whole: Path
+) -> None:
+    assert train(TINY, Pictures(), tmp_path, max_steps_this_run=6) == "paused"
+    assert train(TINY, Pictures(), tmp_path, resume=True) == "finished"
+    assert_same_training(tmp_path, whole)
+
+
+def test_averaged_weights_follow_the_trained_ones_and_are_what_is_kept(tmp_path: Path) -> None:
+    plain, averaged = settings(checkpoint_period=1), settings(checkpoint_period=1, average=0.3)
+    seen = []
+
+    def note(detector: Detector, step: int) -> dict[str, float]:
+        seen.append(
+            {name: value.clone() for name, value in detector.canonical_state_dict().items()}
+        )
+        return {}
+
+    train(plain, Pictures(), tmp_path / "plain", evaluate=note)
+    average = dict(seen[0])
+    for number, state in enumerate(seen):
+        decay = min(0.3, (1 + number) / (10 + number)) if number else 0.0
+        average = {name: decay * average[name] + (1 - decay) * state[name] for name in state}
+    train(averaged, Pictures(), tmp_path / "averaged", max_steps_this_run=5)
+    train(averaged, Pictures(), tmp_path / "averaged", resume=True)
+    kept, last = weights(tmp_path / "averaged"), seen[-1]
+    assert all(torch.allclose(kept[name], average[name], atol=1e-6) for name in average)
+    assert any(not torch.allclose(kept[name], last[name], atol=1e-4) for name in average)
+    snapshot = training_checkpoints.read(training_checkpoints.paths(tmp_path / "averaged")[0])
+    assert all(torch.equal(snapshot["unaveraged"][name], last[name]) for name in last)
+    final = checkpoint.read(tmp_path / "averaged" / "model_final.safetensors").state
+    assert all(torch.equal(value, kept[name]) for name, value in final.items())
+
+
+def test_a_killed_training_goes_on_from_its_last_checkpoint_bit_for_bit(
+    tmp_path: Path, whole: Path
+) -> None:
+    assert forked(train, TINY, Pictures(killed(at=19)), tmp_path) == -signal.SIGKILL
+    assert [path.name for path in training_checkpoints.paths(tmp_path)] == ["model_0000002.pth"]
+    (tmp_path / ".model_0000005.pth.1.tmp").write_bytes(b"half a checkpoint")
+    with (tmp_path / "metrics.json").open("a") as journal:
+        journal.write('{"step": 4, "total_loss": 1.0}\n{"step": 5, "total_l')
+    assert train(TINY, Pictures(), tmp_path, resume=True) == "finished"
+    assert_same_training(tmp_path, whole)
+    assert list(tmp_path.glob("*.tmp")) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_after_the_step_and_the_training_goes_on_bit_for_bit(
+    tmp_path: Path, whole: Path, number: signal.Signals
+) -> None:
+    before = signal.getsignal(number)
+    assert train(TINY, Pictures(signalled(18, number)), tmp_path) == "interrupted"
+    assert signal.getsignal(number) is before
+    assert (tmp_path / training_checkpoints.MARKER).read_text() == "model_0000004.pth"
+    assert train(TINY, Pictures(), tmp_path, resume=True) == "finished"
+    a, b = weights(tmp_path), weights(whole)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_worker_processes_change_nothing(tmp_path: Path, whole: Path) -> None:
+    assert train(TINY, Pictures(), tmp_path, workers=2) == "finished"
+    assert_same_training(tmp_path, whole)
+
+
+def test_another_seed_gives_another_training(tmp_path: Path, whole: Path) -> None:
+    train(settings(seed=1), Pictures(), tmp_path)
+    assert lines(tmp_path)[0]["total_loss"] != lines(whole)[0]["total_loss"]
+
+
+def test_the_newest_two_checkpoints_and_the_final_model_stay(whole: Path) -> None:
+    names = [path.name for path in training_checkpoints.paths(whole)]
+    assert names == ["model_0000007.pth", "model_0000005.pth"]
+    assert (whole / "last_checkpoint").read_text() == names[0]
+    final = checkpoint.read(whole / "model_final.safetensors")
+    assert final.config == TINY and final.extra["steps"] == 8
+    assert all(torch.equal(final.state[name], value) for name, value in weights(whole).items())
+
+
+def test_a_training_checkpoint_holds_tensors_and_plain_python(whole: Path) -> None:
+    snapshot = torch.load(training_checkpoints.paths(whole)[0], weights_only=True)
+    assert snapshot["iteration"] == 7 and snapshot["config"] == to_dict(TINY)
+    assert {"model", "optimizer", "scaler", "dataset", "world"} < snapshot.keys()
+
+
+def test_a_training_checkpoint_serves_as_initial_weights(tmp_path: Path, whole: Path) -> None:
+    start = training_checkpoints.paths(whole)[0]
+    train(settings(iterations=1, rate=1e-30), Pictures(), tmp_path, init=start)
+    a, b = weights(tmp_path), weights(whole)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_training_may_start_from_a_model_with_the_other_neck(
+    tmp_path: Path, whole: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="svit.training")
+    start = whole / "model_final.safetensors"
+    adapter = replace(TINY.backbone, neck="adapter", deform_heads=2)
+    config = replace(settings(iterations=1, rate=1e-30), backbone=adapter)
+    train(config, Pictures(), tmp_path, init=start)
+    assert "belongs to the neck of the file (pyramid)" in caplog.text
+    assert "initialised: " in caplog.text
+    before, after = (checkpoint.read(path).state for path in (start, tmp_path / start.name))
+    body = [name for name in before if "blocks." in name]
+    assert body and all(torch.allclose(before[name], after[name]) for name in body)
+
+
+def test_initial_weights_are_not_read_when_a_training_is_resumed(
+    tmp_path: Path, whole: Path
+) -> None:
+    train(TINY, Pictures(), tmp_path, max_steps_this_run=6)
+    train(TINY, Pictures(), tmp_path, init=Path("no such file"), resume=True)
+    assert_same_training(tmp_path, whole)
+
+
+def test_the_journal_tells_all_that_the_curve_needs(whole: Path) -> None:
+    written = lines(whole)
+    assert [line["step"] for line in written] == [3, 6, 8]
+    assert {"loss_cls", "ratio_loss", "gradient_norm", "images_per_second"} < written[0].keys()
+    assert written[0]["keep_ratio"][:2] == [1.0, 1.0] and len(written[0]["keep_ratio"]) == 4
+    assert all(0 < ratio < 1 for ratio in written[0]["keep_ratio"][2:])
+    # 8 steps, noise gone after half of them: 1 - step/4 at the zero-based steps 2, 5 and 7
+    assert [line["noise_scale"] for line in written] == [0.5, 0.0, 0.0]
+    parts = ("loss_cls", "loss_size", "ratio_loss")
+    for line in written:
+        assert sum(line[name] for name in parts) == pytest.approx(line["total_loss"])
+
+
+def test_tensorboard_shows_the_numbers_of_the_journal(whole: Path) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    board = events.EventAccumulator(str(whole))
+    board.Reload()
+    shown = [(event.step, event.value) for event in board.Scalars("total_loss")]
+    assert shown == [(line["step"], pytest.approx(line["total_loss"])) for line in lines(whole)]
+    assert len(board.Scalars("keep_ratio/3")) == 3
+
+
+def test_a_training_without_tensorboard_says_so_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    caplog.set_level("INFO", "svit.training")
+    assert train(settings(iterations=1), Pictures(), tmp_path) == "finished"
+    assert "TensorBoard is not installed" in caplog.text and len(lines(tmp_path)) == 1
+
+
+def test_an_evaluation_runs_after_checkpoints_and_leaves_the_training_alone(
+    tmp_path: Path, whole: Path
+) -> None:
+    def evaluate(detector: Detector, step: int) -> dict[str, float]:
+        assert not detector.training and not torch.is_grad_enabled()
+        torch.rand(step)  # whatever it draws must not reach the training
+        return {"AP": 10.0 * step}
+
+    train(TINY, Pictures(), tmp_path, evaluate=evaluate)
+    assert [(x["step"], x["AP"]) for x in lines(tmp_path) if "AP" in x] == [
+        (3, 30),
+        (6, 60),
+        (8, 80),
+    ]
+    a, b = weights(tmp_path), weights(whole)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+# --- the command
+
+
+def test_the_command_trains_from_a_folder_in_cocos_layout(tmp_path: Path, capfd) -> None:
+    write_dataset(tmp_path / "shapes", train=6, val=1, seed=3)
+    (tmp_path / "tiny.yaml").write_text(
+        "preset: svit-plain-nano\n"
+        "framework: torchvision\n"
+        "backbone: {embed_dim: 12, depth: 4, heads: 2}\n"
+        "pruning: {options: {keep_ratios: [0.7, 0.5]}}\n"
+        "train: {iterations: 3, batch: 2, checkpoint_period: 2}\n"
+    )
+    words = ["train", "--config", f"{tmp_path}/tiny.yaml", "--dataset", f"{tmp_path}/shapes"]
+    out = ["--out", f"{tmp_path}/out"]
+    assert main.main([*words, *out, "--max-steps", "1", "train.seed=5"]) == 0
+    assert main.main([*words, *out, "--resume", "train.seed=6"]) == 2
+    assert "train.seed: 5 in the checkpoint, 6 now" in capfd.readouterr().err
+    assert main.main([*words, *out, "--resume", "train.seed=5"]) == 0
+    assert (tmp_path / "out" / "model_final.safetensors").exists()
+    config = load_config(str(tmp_path / "out" / "config.yaml"))
+    assert config.train.seed == 5
+    assert config == checkpoint.read(tmp_path / "out" / "model_final.safetensors").config
+    assert "resuming from" in (tmp_path / "out" / "log.txt").read_text()
+
+
+def test_a_dataset_may_be_a_json_a_folder_or_a_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_dataset(tmp_path / "shapes", train=3, val=1, seed=3)
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "shapes"))
+    annotations = tmp_path / "shapes" / "annotations" / "instances_train2017.json"
+    for name in (annotations, tmp_path / "shapes", "train"):
+        opened = open_training_set(str(name), None, TINY)
+        assert len(opened) > 0 and opened.image(0).shape == (256, 256, 3)

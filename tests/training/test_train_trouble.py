@@ -1,0 +1,218 @@
+"""What goes wrong in a training: other settings or data, damaged files, full disks, numbers out of range."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import resource
+import shutil
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+import torch
+from support.trainings import (
+    TINY,
+    Pictures,
+    Tiny,
+    assert_same_training,
+    forked,
+    settings,
+    unbroken,
+    weights,
+)
+
+import svit.training.trainer
+from svit.core.config import Config, DetectorConfig
+from svit.data.coco import ImageError
+from svit.training import training_checkpoints
+from svit.training.train import TrainError, train
+
+
+@pytest.fixture(autouse=True)
+def _tiny_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(svit.training.trainer, "build_detector", Tiny)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return unbroken(tmp_path_factory.mktemp("whole"))
+
+
+def test_resuming_with_other_settings_is_refused_and_names_them(tmp_path: Path) -> None:
+    train(TINY, Pictures(), tmp_path, max_steps_this_run=1)
+    changed = replace(settings(rate=0.5), backbone=replace(TINY.backbone, drop_path=0.3))
+    with pytest.raises(TrainError) as error:
+        train(changed, Pictures(), tmp_path, resume=True)
+    assert "train.rate: 0.001 in the checkpoint, 0.5 now" in str(error.value)
+    assert "backbone.drop_path: 0.1 in the checkpoint, 0.3 now" in str(error.value)
+    assert str(error.value).count(" now") == 2
+
+
+def test_resuming_with_other_data_is_refused(tmp_path: Path) -> None:
+    train(TINY, Pictures(), tmp_path, max_steps_this_run=1)
+    relabelled = Pictures()
+    relabelled.annotations = [{"id": 1, "image_id": 100, "category_id": 2}]
+    with pytest.raises(TrainError, match="other images, classes or annotations"):
+        train(TINY, relabelled, tmp_path, resume=True)
+
+
+def test_a_folder_with_a_training_is_not_overwritten(tmp_path: Path) -> None:
+    train(TINY, Pictures(), tmp_path, max_steps_this_run=1)
+    with pytest.raises(TrainError, match="already holds a training; add --resume"):
+        train(TINY, Pictures(), tmp_path)
+
+
+def test_two_trainings_do_not_share_a_folder(tmp_path: Path) -> None:
+    def second() -> None:
+        with pytest.raises(TrainError, match="another training is writing"):
+            train(TINY, Pictures(), tmp_path)
+
+    with training_checkpoints.locked(tmp_path):
+        assert forked(second) == 0
+    assert train(settings(iterations=1), Pictures(), tmp_path) == "finished"
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit, Path.unlink])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    tmp_path: Path, whole: Path, damage: Callable[[Path], None]
+) -> None:
+    train(TINY, Pictures(), tmp_path, max_steps_this_run=6)
+    damage(tmp_path / "model_0000005.pth")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", training_checkpoints.DamagedWarning)
+        assert train(TINY, Pictures(), tmp_path, resume=True) == "finished"
+    told = [
+        str(item.message) for item in caught if item.category is training_checkpoints.DamagedWarning
+    ]
+    assert len(told) == (0 if damage is Path.unlink else 1)
+    assert all("model_0000005.pth" in text for text in told)
+    assert_same_training(tmp_path, whole)
+
+
+def test_a_folder_of_damaged_checkpoints_is_an_error_that_names_them(tmp_path: Path) -> None:
+    (tmp_path / "model_0000005.pth").write_bytes(b"")
+    torch.save({"weights": 1}, tmp_path / "model_0000002.pth")
+    with (
+        pytest.warns(training_checkpoints.DamagedWarning),
+        pytest.raises(
+            training_checkpoints.SnapshotError, match="model_0000005.pth, model_0000002.pth"
+        ),
+    ):
+        training_checkpoints.newest(tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path: Path) -> None:
+    poison = Pictures(lambda reads: math.nan if reads == 18 else None)
+    with pytest.raises(TrainError, match="step 5: .*loss_cls.* not finite") as error:
+        train(TINY, poison, tmp_path)
+    assert "model_0000002.pth" in str(error.value)
+    assert [path.name for path in training_checkpoints.paths(tmp_path)] == ["model_0000002.pth"]
+    assert all(value.isfinite().all() for value in weights(tmp_path).values())
+
+
+def test_a_full_disk_is_noticed_before_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(TrainError, match=r"checkpoints need .* MiB and 0 MiB are free"):
+        train(TINY, Pictures(), tmp_path)
+
+
+def test_checkpoints_that_are_there_need_no_room_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    for held, largest in ((0, 333), (1, 500), (2, 1000), (3, 1000)):
+        if held:
+            (tmp_path / f"model_000000{held}.pth").touch()
+        training_checkpoints.prepare_folder(tmp_path, largest)
+        with pytest.raises(training_checkpoints.SnapshotError, match="MiB are free"):
+            training_checkpoints.prepare_folder(tmp_path, largest + 1)
+
+
+def test_an_output_that_cannot_be_written_is_noticed_before_the_training(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(TrainError, match="cannot write into .*file"):
+        train(TINY, Pictures(), tmp_path / "file" / "out")
+
+
+def test_a_disk_that_fills_up_costs_no_earlier_checkpoint(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(TINY, Pictures(), tmp_path, max_steps_this_run=3)
+
+    def save(content: object, file: BinaryIO) -> None:
+        file.write(b"the first half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch, pytest.raises(TrainError) as error:
+        patch.setattr(torch, "save", save)
+        train(TINY, Pictures(), tmp_path, resume=True)
+    assert "No space left" in str(error.value) and "still there: model_0000002.pth" in str(
+        error.value
+    )
+    assert sorted(path.name for path in tmp_path.glob("*model_*")) == ["model_0000002.pth"]
+    assert train(TINY, Pictures(), tmp_path, resume=True) == "finished"
+    assert_same_training(tmp_path, whole)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (replace(TINY, detector=DetectorConfig(classes=80)), "add detector.classes=2"),
+        (settings(batch=12), "expected at least 12 pictures"),
+        (settings(precision="float16"), "float16 needs a CUDA device"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_with_the_fix(
+    tmp_path: Path, config: Config, words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        train(config, Pictures(), tmp_path / "out")
+
+
+def test_a_real_write_error_half_way_into_a_checkpoint_costs_no_earlier_one(
+    tmp_path: Path, whole: Path
+) -> None:
+    def shrink(reads: int) -> None:
+        if reads == 14:  # in the fourth step: one checkpoint is written
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    def until_full() -> None:
+        with pytest.raises(TrainError, match="File too large.*still there: model_0000002.pth"):
+            train(TINY, Pictures(shrink), tmp_path)
+
+    assert forked(until_full) == 0
+    assert sorted(path.name for path in tmp_path.glob("*model_*")) == ["model_0000002.pth"]
+    assert train(TINY, Pictures(), tmp_path, resume=True) == "finished"
+    assert_same_training(tmp_path, whole)
+
+
+def test_a_picture_of_the_wrong_size_ends_the_training_by_name_and_may_be_replaced(
+    tmp_path: Path, whole: Path
+) -> None:
+    def wrong(reads: int) -> None:
+        if reads == 14:
+            raise ImageError("104.png: expected height and width (32, 64), found (64, 32)")
+
+    with pytest.raises(ImageError, match=r"104.png: expected height and width"):
+        train(TINY, Pictures(wrong), tmp_path)
+    assert train(TINY, Pictures(), tmp_path, resume=True) == "finished"
+    assert_same_training(tmp_path, whole)
