@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.scenes import detector, shapes
 
-import svit.probing.calibrate
+import svit.cli.calibrate
+from svit.cli.calibrate import add_arguments, run
 from svit.data.coco import CocoDataset
 from svit.detectors.base import Detector
 from svit.evaluation.passes import How, batches_of, deciding, look
-from svit.probing.calibrate import add_arguments, calibrate, run, threshold_for
+from svit.probing.calibrate import calibrate, threshold_for
 from svit.training.training_checkpoints import SnapshotError
 from svit.weights import checkpoint
 
@@ -113,7 +114,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_fitted(
     dataset: CocoDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        svit.probing.calibrate, "calibrate", lambda *_: pytest.fail("fitted all the same")
+        svit.cli.calibrate, "calibrate", lambda *_: pytest.fail("fitted all the same")
     )
     checkpoint.save(tmp_path / "before.safetensors", detector(), {})
     json = dataset.image_root.parent / "annotations" / "instances_val2017.json"
