@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
-import svit
+from svit.core.version import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTALL = "python -m pip install"
@@ -143,7 +143,7 @@ def examine() -> list[Finding]:
 def text(findings: list[Finding]) -> str:
     """The report for a terminal."""
     python = platform.python_version()
-    lines = [f"svit {svit.__version__}, Python {python}, {platform.platform()}", ""]
+    lines = [f"svit {__version__}, Python {python}, {platform.platform()}", ""]
     for item in findings:
         head = f"{item.state:7} {item.name:11} "
         indent = " " * len(head)

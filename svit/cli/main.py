@@ -12,8 +12,9 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import svit
+from svit.core.version import __version__
 
+DESCRIPTION = "SViT workbench: see, measure and understand token pruning in detectors."
 EXAMPLES = """\
 examples:
   svit demo                                         the bundled models, from data to pictures
@@ -101,9 +102,9 @@ def _parser(
     """The whole command's parser; only the chosen verb gets its arguments."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
-        prog="svit", description=svit.__doc__, epilog=EXAMPLES, formatter_class=raw
+        prog="svit", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=raw
     )
-    parser.add_argument("--version", action="version", version=f"svit {svit.__version__}")
+    parser.add_argument("--version", action="version", version=f"svit {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB [options]", title="verbs")
     for name, verb in VERBS.items():

@@ -19,9 +19,9 @@ from typing import Any, Protocol
 
 import torch
 
-import svit
 from svit.core.config import to_dict
 from svit.core.types import ImageId
+from svit.core.version import __version__
 from svit.detectors.base import Detector
 from svit.weights import checkpoint
 
@@ -89,7 +89,7 @@ def device_name(detector: Detector) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of this program, of Python and of the packages numbers depend on, where installed."""
-    found = {"svit": svit.__version__, "python": platform.python_version()}
+    found = {"svit": __version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:
             found[name] = metadata.version(name)

@@ -21,8 +21,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from svit import __version__
 from svit.core.config import Config, from_dict, to_dict
+from svit.core.version import __version__
 from svit.weights.conversion import Converted, Report, convert_state, full_precision, named
 from svit.weights.safe_read import CheckpointError, RawWeights, read_tensors
 
