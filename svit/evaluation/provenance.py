@@ -100,7 +100,7 @@ def versions() -> dict[str, str]:
 
 def commit() -> str:
     """Commit of the checkout this package lies in, with "+" after local changes; "" outside of one."""
-    root = Path(svit.__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     head = _git(root, "rev-parse", "--show-toplevel", "HEAD").splitlines()
     if len(head) != 2 or Path(head[0]).resolve() != root:
         return ""  # installed elsewhere: a repository around it is not ours
