@@ -53,6 +53,19 @@ def no_figure_left_open() -> Iterator[None]:
         sys.modules["matplotlib.pyplot"].close("all")
 
 
+@pytest.fixture
+def forked_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spares the imports of processes that `svit.system.processes.launch` spawns."""
+    from torch import multiprocessing as mp
+
+    start = mp.start_processes
+
+    def fork(*args: object, **options: object) -> object:
+        return start(*args, **{**options, "start_method": "fork"})
+
+    monkeypatch.setattr(mp, "start_processes", fork)
+
+
 @pytest.fixture(scope="session")
 def coco_tiny() -> Path:
     """Folder of a few COCO photographs (`val2017/`, `annotations/instances_val2017.json`)."""

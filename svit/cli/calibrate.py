@@ -7,14 +7,15 @@ from pathlib import Path
 
 import torch
 
+from svit.cli import model_options
 from svit.probing.calibrate import calibrate
 from svit.training import training_checkpoints
 from svit.weights import checkpoint
-from svit.weights.loading import add_model_arguments, load_coco, load_model, notes
+from svit.weights.loading import load_coco, notes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_model_arguments(parser)
+    model_options.add_arguments(parser)
     parser.add_argument("--dataset", type=Path, required=True, help="COCO json of TRAINING images")
     parser.add_argument("--image-root", type=Path, required=True, help="folder of the images")
     parser.add_argument("--images", type=int, default=200, help="images to fit on (default 200)")
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    detector = load_model(args, torch.device(args.device))
+    detector = model_options.load_model(args, torch.device(args.device))
     dataset = load_coco(args.dataset, args.image_root, detector)
     size = sum(tensor.nbytes for tensor in detector.state_dict().values())
     training_checkpoints.prepare_folder(

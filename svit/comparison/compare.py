@@ -42,8 +42,8 @@ from svit.detectors import build_detector
 from svit.system import processes
 from svit.system import text as markdown
 from svit.system.files import write_text
-from svit.system.processes import LaunchError
-from svit.training.train import INTERRUPTED, TrainError
+from svit.system.processes import INTERRUPTED, LaunchError
+from svit.training.train import TrainError
 from svit.weights import checkpoint
 
 START, TABLE = "start.safetensors", "table.md"
@@ -187,7 +187,10 @@ def _one_by_one(planned: Sequence[Job], args: argparse.Namespace) -> int:
     failed = 0
     for job in planned:
         try:
-            code = processes.launch(_run, argparse.Namespace(**vars(args), job=job))
+            layout = processes.Layout(
+                args.processes, args.num_machines, args.machine_rank, args.dist_url
+            )
+            code = processes.launch(_run, argparse.Namespace(**vars(args), job=job), layout)
         except (TrainError, LaunchError) as error:
             folder = args.out / job.name
             folder.mkdir(parents=True, exist_ok=True)  # the row may have failed before it made it

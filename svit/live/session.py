@@ -14,7 +14,6 @@ import torch
 
 from svit.core import macs as compute
 from svit.core.types import Detections, ImageId, Target, TokenTrace
-from svit.data.coco_names import COCO_CLASSES
 from svit.data.images import prepare
 from svit.data.samples import Sample, to_device
 from svit.detectors.base import Detector
@@ -26,7 +25,7 @@ from svit.probing.edits import Edit, Transplant
 from svit.probing.recorder import record
 from svit.runs.run import RunError, RunWriter
 from svit.system import timing
-from svit.weights.loading import load_detector, notes
+from svit.weights.loading import class_names, load_detector
 
 BEFORE, AFTER = "before", "after"
 
@@ -138,10 +137,7 @@ class Session:
             CheckpointError: the file cannot be read.
         """
         detector = load_detector(path).to(device).eval()
-        names = notes(path).get("class_names")
-        if not names and detector.config.detector.classes == len(COCO_CLASSES):
-            names = COCO_CLASSES
-        return cls(detector, path.name, names or ())
+        return cls(detector, path.name, class_names(path, detector))
 
     @property
     def about(self) -> str:

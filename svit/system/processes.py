@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from types import FrameType
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import torch
@@ -28,6 +29,8 @@ from torch import multiprocessing as mp
 
 log = logging.getLogger("svit.training")
 
+Task = TypeVar("Task")
+INTERRUPTED = 130  # exit code after a signal, as shells have it
 GRACE_SECONDS = 30.0  # what the other processes get to end by themselves when one has failed
 PATIENCE = timedelta(minutes=30)  # how long a process waits for the others before it gives up
 
@@ -130,46 +133,63 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def launch(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
-    """Runs `run(args)` here, or in as many local processes as `args` says. Returns: the exit code.
+@dataclass(frozen=True)
+class Layout:
+    """How many processes share a task, and where they meet.
+
+    Attributes:
+        processes: on this machine.
+        machines: with as many processes each.
+        machine_rank: zero-based number of this machine.
+        address: where machine 0 listens, as tcp://HOST:PORT; "auto" serves one machine.
+    """
+
+    processes: int = 1
+    machines: int = 1
+    machine_rank: int = 0
+    address: str = "auto"
+
+
+def launch(run: Callable[[Task], int], task: Task, layout: Layout) -> int:
+    """Runs `run(task)` here, or in as many local processes as the layout says. Returns: the exit code.
 
     Raises:
         LaunchError: the numbers do not fit, or several machines have no common address.
     """
-    if "WORLD_SIZE" in os.environ or args.processes * args.num_machines == 1:
-        return run(args)
-    _check(args)
-    environment = _environment(args)
+    if "WORLD_SIZE" in os.environ or layout.processes * layout.machines == 1:
+        return run(task)
+    _check(layout)
+    environment = _environment(layout)
     context = mp.start_processes(
-        _child, (run, args, environment), args.processes, join=False, start_method="spawn"
+        _child, (run, task, environment), layout.processes, join=False, start_method="spawn"
     )
     return _wait(context)
 
 
-def _check(args: argparse.Namespace) -> None:
-    if args.processes < 1 or not 0 <= args.machine_rank < args.num_machines:
+def _check(layout: Layout) -> None:
+    if layout.processes < 1 or not 0 <= layout.machine_rank < layout.machines:
         raise LaunchError(
             "expected --num-gpus of at least 1 and --machine-rank below --num-machines, "
-            f"found {args.processes}, {args.machine_rank} and {args.num_machines}"
+            f"found {layout.processes}, {layout.machine_rank} and {layout.machines}"
         )
-    if args.num_machines > 1 and args.dist_url == "auto":
+    if layout.machines > 1 and layout.address == "auto":
         raise LaunchError("several machines need one address: --dist-url tcp://MACHINE0:PORT")
 
 
-def _environment(args: argparse.Namespace) -> dict[str, str]:
+def _environment(layout: Layout) -> dict[str, str]:
     """What torchrun would set, but for the ranks of the single processes."""
     host, port = "127.0.0.1", None
-    if args.dist_url != "auto":
-        url = urlsplit(args.dist_url)
+    if layout.address != "auto":
+        url = urlsplit(layout.address)
         host, port = url.hostname, url.port
         if url.scheme != "tcp" or host is None or port is None:
-            raise LaunchError(f"--dist-url: expected tcp://HOST:PORT, found {args.dist_url}")
+            raise LaunchError(f"--dist-url: expected tcp://HOST:PORT, found {layout.address}")
     return {
         "MASTER_ADDR": host,
         "MASTER_PORT": str(port or _free_port()),
-        "WORLD_SIZE": str(args.processes * args.num_machines),
-        "FIRST_RANK": str(args.processes * args.machine_rank),
-        "LOCAL_WORLD_SIZE": str(args.processes),
+        "WORLD_SIZE": str(layout.processes * layout.machines),
+        "FIRST_RANK": str(layout.processes * layout.machine_rank),
+        "LOCAL_WORLD_SIZE": str(layout.processes),
     }
 
 
@@ -181,14 +201,15 @@ def _free_port() -> int:
 
 def _child(
     local_rank: int,
-    run: Callable[[argparse.Namespace], int],
-    args: argparse.Namespace,
+    run: Callable[[Task], int],
+    task: Task,
     environment: dict[str, str],
 ) -> None:
     rank = int(environment["FIRST_RANK"]) + local_rank
     os.environ.update(environment, RANK=str(rank), LOCAL_RANK=str(local_rank))
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // args.processes))
-    code = run(args)
+    share = len(os.sched_getaffinity(0)) // int(environment["LOCAL_WORLD_SIZE"])
+    torch.set_num_threads(max(1, share))
+    code = run(task)
     if code:
         sys.exit(code)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from pycocotools.coco import COCO
 from support.scenes import IMAGES, detector, nano, shapes
-from torch import multiprocessing as mp
 
-from svit.cli import main
 from svit.core.config import PRESETS
 from svit.core.coverage import token_cover
 from svit.core.macs import block_macs
@@ -27,7 +23,6 @@ from svit.evaluation.evaluate import evaluate
 from svit.evaluation.evaluation_table import Choice, choices, pairs_with_learned, report
 from svit.evaluation.summary import Model, Outcome, Summary, difference, summarise
 from svit.runs.run import open_run
-from svit.weights import checkpoint
 
 DRAWS = 5
 
@@ -35,13 +30,6 @@ DRAWS = 5
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> CocoDataset:
     return shapes(tmp_path_factory.mktemp("evaluate"))
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "nano.safetensors"
-    checkpoint.save(path, detector())
-    return path
 
 
 def quiet(model: Detector, dataset: CocoDataset, output: Path, **options) -> Summary:
@@ -174,78 +162,6 @@ def test_an_unreadable_image_counts_as_one_without_detections(
     lost = dataset.image_ids[1]
     assert list(summary.errors) == [lost] and len(summary.images) == IMAGES - 1
     assert summary.rows == [row for row in whole.rows if row["image_id"] != lost]
-
-
-def test_two_processes_give_what_one_gives(
-    dataset: CocoDataset,
-    weights: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
-) -> None:
-    start = mp.start_processes
-    forked = lambda *args, **options: start(*args, **{**options, "start_method": "fork"})  # noqa: E731
-    monkeypatch.setattr(mp, "start_processes", forked)  # spares the imports of a spawned process
-    # as many threads in each of two processes as in the one: sums round alike
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1})
-    threads = torch.get_num_threads()
-    request.addfinalizer(lambda: torch.set_num_threads(threads))
-    torch.set_num_threads(1)
-    words = ["evaluate", "--weights", str(weights), "--framework", "torchvision", "--batch", "2"]
-    words += ["--data-root", str(dataset.image_root.parent), "--draws", str(DRAWS)]
-    words += ["--inference", "sample", "--record", str(tmp_path / "run")]
-    assert main.main([*words, "--out", str(tmp_path / "two"), "--num-gpus", "2"]) == 0
-    words[-1] = str(tmp_path / "other")
-    assert main.main([*words, "--out", str(tmp_path / "one")]) == 0
-    for name in ("coco_instances_results.json", "images.csv", "table.md"):
-        assert (tmp_path / "one" / name).read_text() == (tmp_path / "two" / name).read_text()
-    assert open_run(tmp_path / "run").content_hash() == open_run(tmp_path / "other").content_hash()
-
-
-def test_the_command_makes_one_table_of_modes_interventions_and_seeds(
-    dataset: CocoDataset, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    json_path = dataset.image_root.parent / "annotations" / "instances_val2017.json"
-    words = ["evaluate", "--weights", str(weights), "--framework", "torchvision", "--limit", "2"]
-    words += ["--dataset", str(json_path), "--image-root", str(dataset.image_root)]
-    words += ["--intervene", "learned,shuffle,off", "--seed", "0,1", "--draws", str(DRAWS)]
-    assert main.main([*words, "--inference", "topk", "--out", str(tmp_path)]) == 0
-    printed = capsys.readouterr().out
-    assert (tmp_path / "table.md").read_text().strip() == printed.strip()
-    lines = [line for line in printed.splitlines() if line.startswith("| topk")]
-    kinds = [line.split(" | ")[1:3] for line in lines]
-    shown = [["learned", "0"], ["shuffle", "0"], ["shuffle", "1"], ["off", "0"]]
-    over_seeds = [["learned", "1"], ["shuffle", "2"], ["off", "1"]]
-    assert kinds == [*shown, *over_seeds, *shown[1:]]  # results, means, differences to learned
-    assert (tmp_path / "topk-shuffle-seed1" / "summary.json").is_file()
-    assert "Correlation of an image's keep ratio" in printed
-
-
-def test_one_command_calibrates_and_compares_the_inference_modes(
-    dataset: CocoDataset, tmp_path: Path, weights: Path
-) -> None:
-    words = ["evaluate", "--weights", str(weights), "--framework", "torchvision"]
-    words += ["--data-root", str(dataset.image_root.parent), "--draws", "2", "--seed", "0,1,2"]
-    words += ["--inference", "sample,calibrated", "--out", str(tmp_path / "out")]
-    assert main.main(words) == 2  # never calibrated: told before anything is written
-    assert not (tmp_path / "out").exists()
-    assert main.main([*words, "--calibrate-on", "val2017"]) == 0
-    text = (tmp_path / "out/table.md").read_text()
-    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
-    (head,) = [row for row in lines if row[:2] == ["block", "target"] and "sample" in row]
-    assert head[2:] == ["sample", "calibrated"]
-    (missed,) = [row for row in lines if row[:1] == ["largest miss"]]
-    # fitted on the very images evaluated: a token of all of them is the finest step
-    assert float(missed[3]) <= 0.5 / (16 * IMAGES) + 0.001
-    (means,) = [row for row in lines if row[:3] == ["sample", "learned", "3"]]
-    kept = [json.loads(path.read_text())["keep_ratio"]["mean"] for path in sampled(tmp_path)]
-    mean, spread = (float(part) for part in means[5].split(" ± "))
-    assert mean == pytest.approx(np.mean(kept), abs=6e-4)
-    assert spread == pytest.approx(np.std(kept, ddof=1), abs=6e-5)
-
-
-def sampled(folder: Path) -> list[Path]:
-    return sorted(folder.glob("out/sample-learned-seed*/summary.json"))
 
 
 def test_seeds_repeat_only_what_draws_random_numbers() -> None:

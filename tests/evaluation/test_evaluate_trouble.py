@@ -9,12 +9,10 @@ from pathlib import Path
 import pytest
 from support.scenes import IMAGES, detector, nano, shapes
 
-from svit.cli import main
 from svit.data.coco import CocoDataset
 from svit.detectors.base import Detector
 from svit.evaluation.evaluate import evaluate
 from svit.evaluation.summary import ResultsError, Summary
-from svit.weights import checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -50,24 +48,6 @@ def test_a_disk_that_is_full_in_the_end_costs_no_recorded_image(
     monkeypatch.setattr(Detector, "predict", None)  # nothing is looked at again
     summary = quiet(detector(), dataset, tmp_path / "out", record=tmp_path / "run")
     assert len(summary.images) == IMAGES
-
-
-def test_a_full_disk_does_not_cost_the_printed_table(
-    dataset: CocoDataset, tmp_path: Path, monkeypatch, capsys
-) -> None:
-    weights = tmp_path / "weights.safetensors"
-    checkpoint.save(weights, detector())
-
-    def full(path: Path, text: str) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-
-    monkeypatch.setattr("svit.evaluation.evaluate.write_text", full)
-    words = ["evaluate", "--weights", str(weights), "--framework", "torchvision", "--limit", "2"]
-    words += ["--data-root", str(dataset.image_root.parent), "--draws", "2"]
-    assert main.main([*words, "--out", str(tmp_path / "out")]) == 2
-    found = capsys.readouterr()
-    assert "| topk | learned | 0 |" in found.out
-    assert "table.md: No space left on device" in found.err
 
 
 def test_images_without_an_object_have_no_ap(dataset: CocoDataset, tmp_path: Path) -> None:

@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-from support.scenes import IMAGES, SVIT, detector, nano, shapes
+from support.scenes import IMAGES, SVIT, detector, nano, photos_with_damage, shapes
 from torch import multiprocessing as mp
 
 import svit.evaluation.record
-from svit.cli import main
 from svit.data.coco import CocoDataset, ImageFiles
-from svit.detectors import build_detector
 from svit.evaluation.passes import ALONE, How, Seen, batches_of, deciding, look
 from svit.evaluation.record import record_run
 from svit.runs.run import RunError, RunWriter, open_run
 from svit.system.processes import Ranks
-from svit.weights import checkpoint
-from svit.weights.loading import class_names
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> CocoDataset:
     return shapes(tmp_path_factory.mktemp("record"))
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "nano.safetensors"
-    checkpoint.save(path, detector(), {"class_names": list("abcdefgh")})
-    return path
 
 
 def quiet(dataset: CocoDataset, run: Path, **options) -> int:
@@ -129,79 +115,6 @@ def test_reading_ahead_in_processes_changes_nothing(dataset: CocoDataset) -> Non
         assert isinstance(ahead, Seen) and (here.trace.keep == ahead.trace.keep).all()
 
 
-def folder_with_damage(path: Path) -> Path:
-    path.mkdir()
-    for number in range(3):
-        pixels = np.random.default_rng(number).integers(0, 255, (50, 70, 3), np.uint8)
-        Image.fromarray(pixels).save(path / f"{number}.png")
-    (path / "1.png").write_bytes((path / "1.png").read_bytes()[:200])
-    return path
-
-
-def test_an_unreadable_image_goes_into_the_error_table_and_the_job_goes_on(
-    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture
-) -> None:
-    photos = folder_with_damage(tmp_path / "photos")
-    words = ["record", "--weights", str(weights), "--framework", "torchvision"]
-    words += ["--images", str(photos), "--out", str(tmp_path / "run")]
-    assert main.main(words) == 1
-    assert "1 images could not be read" in capsys.readouterr().err
-    run = open_run(tmp_path / "run")
-    assert run.image_ids == ("0.png", "2.png") and run.class_names == list("abcdefgh")
-    (error,) = run.errors.to_dict("records")
-    assert error["image_id"] == "1.png" and "damaged or truncated" in error["message"]
-    Image.new("RGB", (70, 50)).save(photos / "1.png")  # mended: a rerun fetches it
-    assert main.main(words) == 0
-    assert set(open_run(tmp_path / "run").image_ids) == {"0.png", "1.png", "2.png"}
-
-
-def test_a_preset_runs_untrained_only_when_asked(
-    tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    photos = folder_with_damage(tmp_path / "photos")
-    words = ["record", "--model", "svit-plain-nano", "--framework", "torchvision"]
-    words += ["--images", str(photos / "0.png"), "--out", str(tmp_path / "run")]
-    assert main.main(words) == 2
-    assert "give --weights FILE" in capsys.readouterr().err
-    words += ["--random-weights", "3", "--inference", "topk", "--no-scores", "--thumbnail", "0"]
-    words += ["--set", "data.short_side=64", "detector.max_detections=2"]
-    assert main.main(words) == 0
-    run = open_run(tmp_path / "run")
-    assert run.provenance["weights"] == "random 3" and run.trace("0.png").scores is None
-    assert run.picture("0.png") is None and len(run.detections("0.png")) == 2
-
-
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (["--random-weights", "0"], "needs --model PRESET"),
-        (["--weights", "x", "--random-weights", "0"], "give --weights FILE"),
-        (["--weights", "x", "--set", "a=1"], "name one with --model"),
-        (["--weights", "missing.safetensors"], "missing.safetensors"),
-    ],
-)
-def test_contradicting_options_are_refused(
-    words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    assert main.main(["record", *words, "--images", ".", "--out", str(tmp_path / "run")]) == 2
-    assert sentence in capsys.readouterr().err
-
-
-def test_names_of_80_classes_are_those_of_coco() -> None:
-    model = build_detector(replace(nano(), detector=replace(nano().detector, classes=80)))
-    found = class_names(argparse.Namespace(weights=None), model)
-    assert (found[0], found[-1], len(found)) == ("person", "toothbrush", 80)
-    assert class_names(argparse.Namespace(weights=None), detector()) == []
-
-
-def test_images_have_to_be_named_in_one_way(
-    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture
-) -> None:
-    words = ["record", "--weights", str(weights), "--framework", "torchvision"]
-    assert main.main([*words, "--out", str(tmp_path / "run")]) == 2
-    assert "name the images" in capsys.readouterr().err
-
-
 class Dying(RunWriter):
     """Kills its process before the third image, in the middle of a recording."""
 
@@ -235,7 +148,7 @@ def test_a_killed_recording_goes_on_and_ends_identical(
 
 
 def test_plain_pictures_are_recorded_without_objects(tmp_path: Path) -> None:
-    photos = folder_with_damage(tmp_path / "photos")
+    photos = photos_with_damage(tmp_path / "photos")
     assert quiet(ImageFiles([photos], nano().data), tmp_path / "run") == 1
     assert open_run(tmp_path / "run").target("0.png") is None
     assert SVIT["inference"] == open_run(tmp_path / "run").provenance["inference"]

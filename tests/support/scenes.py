@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 
 from svit.core.config import PRESETS, Config, PruningConfig
 from svit.data.coco import CocoDataset
@@ -41,3 +43,13 @@ def shapes(folder: Path) -> CocoDataset:
         write_dataset(folder, 0, IMAGES, seed=3, size=64, workers=1, progress=False)
     json = folder / "annotations" / "instances_val2017.json"
     return CocoDataset(json, folder / "val2017", nano().data)
+
+
+def photos_with_damage(path: Path) -> Path:
+    """A folder of three pictures, the second of which is cut off."""
+    path.mkdir()
+    for number in range(3):
+        pixels = np.random.default_rng(number).integers(0, 255, (50, 70, 3), np.uint8)
+        Image.fromarray(pixels).save(path / f"{number}.png")
+    (path / "1.png").write_bytes((path / "1.png").read_bytes()[:200])
+    return path

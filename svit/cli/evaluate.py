@@ -1,0 +1,169 @@
+"""`svit evaluate`: AP, realised keep ratios and compute of a detector on a COCO data set.
+
+Several inference modes, interventions and seeds make one table (`svit.evaluation.evaluation_table`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from svit.cli import model_options, pass_options, process_options
+from svit.cli.model_options import load_model, weights_name
+from svit.data.coco import CocoDataset, find_coco
+from svit.detectors.base import Detector
+from svit.evaluation.average_precision import EVALUATORS
+from svit.evaluation.evaluate import evaluate
+from svit.evaluation.evaluation_table import Choice, choices, report
+from svit.evaluation.passes import deciding
+from svit.evaluation.summary import Summary
+from svit.probing.calibrate import calibrate
+from svit.probing.interventions import INTERVENTIONS
+from svit.system.files import write_text
+from svit.system.processes import Ranks, joined, launch
+from svit.weights.loading import load_coco, load_detector
+
+TABLE = "table.md"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    model_options.add_arguments(parser)
+    data = parser.add_argument_group("data: a json with its images, or COCO's folders")
+    data.add_argument("--dataset", type=Path, metavar="JSON", help="instance annotations")
+    data.add_argument("--image-root", type=Path, help="folder of the images of --dataset")
+    data.add_argument("--data-root", type=Path, help="folder with annotations/ and the splits")
+    data.add_argument("--split", default="val2017", help="of --data-root (default val2017)")
+    data.add_argument("--limit", type=int, help="only the first images")
+    masks = parser.add_argument_group("masks; lists are separated by commas and make one table")
+    masks.add_argument(
+        "--inference", help="sample, threshold, calibrated, topk (default: the model's)"
+    )
+    masks.add_argument("--intervene", default="learned", help=", ".join(INTERVENTIONS))
+    masks.add_argument(
+        "--layers", help="blocks to intervene in, from 0: 3,4,5 (default: gated ones)"
+    )
+    masks.add_argument(
+        "--masks-from", type=Path, metavar="FILE", help="model that decides the masks"
+    )
+    masks.add_argument("--seed", default="0", help="of sampled, random and shuffled masks")
+    masks.add_argument(
+        "--calibrate-on",
+        metavar="SPLIT",
+        help="fit the thresholds of `calibrated` on 200 images of this split of --data-root first",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--record", type=Path, metavar="RUN", help="also record a run, resumable")
+    pass_options.add_arguments(parser)
+    parser.add_argument("--evaluator", default="pycocotools", choices=EVALUATORS)
+    parser.add_argument("--draws", type=int, default=1000, help="of the bootstrap (default 1000)")
+    process_options.add_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    return launch(_run, args, process_options.layout(args))
+
+
+def _run(args: argparse.Namespace) -> int:
+    with joined(args.device) as ranks:
+        detector = load_model(args, ranks.device)
+        dataset = _dataset(args, detector)
+        _calibrate(args, detector)
+        wanted = _choices(args, detector)
+        lender = _lender(args, ranks.device)
+        summaries = [
+            _evaluate(args, choice, len(wanted) > 1, detector, dataset, lender, ranks)
+            for choice in wanted
+        ]
+    if not ranks.is_first:
+        return 0
+    text = report(summaries, args.draws)
+    print(text)  # first: a full disk must not cost the answer
+    write_text(args.out / TABLE, text)
+    return _say_errors(summaries[0])
+
+
+def _calibrate(args: argparse.Namespace, detector: Detector) -> None:
+    if args.calibrate_on is None:
+        return
+    if args.data_root is None:
+        raise ValueError("--calibrate-on names a split of --data-root DIR, which is missing")
+    files = find_coco(args.calibrate_on, args.data_root)
+    calibrate(detector, load_coco(files.json, files.image_root, detector))
+
+
+def _choices(args: argparse.Namespace, detector: Detector) -> list[Choice]:
+    """The lines of the table.
+
+    Raises:
+        ValueError: one of them is impossible; better now than after hours of the others.
+    """
+    modes = args.inference.split(",") if args.inference else [None]
+    seeds = [int(seed) for seed in args.seed.split(",")]
+    own = getattr(detector.backbone.method, "inference", "")
+    wanted = choices(own, modes, args.intervene.split(","), seeds)
+    for choice in wanted:
+        with deciding(detector, choice.inference, choice.seed):
+            pass
+    return wanted
+
+
+def _evaluate(
+    args: argparse.Namespace,
+    choice: Choice,
+    several: bool,
+    detector: Detector,
+    dataset: CocoDataset,
+    lender: Detector | None,
+    ranks: Ranks,
+) -> Summary | None:
+    """One line of the table; of several, each has its own folder."""
+    below = choice.name if several else ""
+    return evaluate(
+        detector,
+        dataset,
+        args.out / below,
+        batch=args.batch,
+        workers=args.workers,
+        inference=choice.inference,
+        seed=choice.seed,
+        intervene=choice.intervene,
+        layers=None if args.layers is None else [int(layer) for layer in args.layers.split(",")],
+        masks_from=lender,
+        record=None if args.record is None else args.record / below,
+        limit=args.limit,
+        dtype=args.dtype,
+        evaluator=args.evaluator,
+        draws=args.draws,
+        ranks=ranks,
+        weights=weights_name(args),
+        **({"calibrated_on": args.calibrate_on} if args.calibrate_on else {}),
+    )
+
+
+def _dataset(args: argparse.Namespace, detector: Detector) -> CocoDataset:
+    """Raises ValueError when neither or both ways of naming the data are used."""
+    if args.dataset is None:
+        files = find_coco(args.split, args.data_root)
+        return load_coco(files.json, files.image_root, detector)
+    if args.image_root is None or args.data_root is not None:
+        raise ValueError("--dataset JSON goes with --image-root DIR, and not with --data-root")
+    return load_coco(args.dataset, args.image_root, detector)
+
+
+def _lender(args: argparse.Namespace, device: torch.device) -> Detector | None:
+    if args.masks_from is None:
+        return None
+    return load_detector(args.masks_from, args.framework).to(device).eval()
+
+
+def _say_errors(summary: Summary) -> int:
+    """Tells of images that could not be read. Returns: the exit code."""
+    if not summary.errors:
+        return 0
+    for image_id, message in summary.errors.items():
+        print(f"{image_id}: {message}", file=sys.stderr)
+    print(f"{len(summary.errors)} images could not be read and count as empty", file=sys.stderr)
+    return 1

@@ -1,0 +1,20 @@
+"""The options that say how a detector is run over images."""
+
+from __future__ import annotations
+
+import argparse
+
+from svit.evaluation.passes import DTYPES
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds --batch, --workers and --dtype."""
+    parser.add_argument("--batch", type=int, default=1, help="images a forward (default 1)")
+    parser.add_argument("--workers", type=int, default=0, help="processes that read images ahead")
+    add_dtype(parser)
+
+
+def add_dtype(parser: argparse.ArgumentParser) -> None:
+    """Adds the option that `svit.evaluation.passes.computing` takes."""
+    about = "number type of the backbone, by autocast (default float32); gates and heads stay in float32"
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help=about)

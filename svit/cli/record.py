@@ -1,0 +1,78 @@
+"""`svit record`: which tokens every layer uses on a set of images, and what is found, in a run folder."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from svit.cli import model_options, pass_options, process_options
+from svit.cli.model_options import load_model, weights_name
+from svit.data.coco import ImageFiles
+from svit.detectors.base import Detector
+from svit.evaluation.passes import How, Images
+from svit.evaluation.record import record_run
+from svit.system.processes import joined, launch
+from svit.weights.loading import class_names, load_coco
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    model_options.add_arguments(parser)
+    images = parser.add_argument_group("images")
+    images.add_argument("--images", nargs="+", type=Path, metavar="PATH", help="folders or files")
+    images.add_argument("--coco", type=Path, metavar="JSON", help="instance annotations")
+    images.add_argument("--image-root", type=Path, help="folder of the images of --coco")
+    images.add_argument("--limit", type=int, help="only the first images")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="run folder to make or to go on with"
+    )
+    parser.add_argument("--inference", metavar="MODE", help="sample, threshold, calibrated or topk")
+    parser.add_argument("--seed", type=int, default=0, help="of sampled masks (default 0)")
+    pass_options.add_arguments(parser)
+    parser.add_argument("--no-scores", action="store_true", help="leave the gates' scores out")
+    parser.add_argument(
+        "--thumbnail", type=int, default=640, metavar="SIDE", help="stored pictures; 0 for none"
+    )
+    process_options.add_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    return launch(_record, args, process_options.layout(args))
+
+
+def _record(args: argparse.Namespace) -> int:
+    with joined(args.device) as ranks:
+        detector = load_model(args, ranks.device)
+        failed = record_run(
+            detector,
+            _images(args, detector),
+            args.out,
+            inference=args.inference,
+            seed=args.seed,
+            limit=args.limit,
+            how=How(
+                args.batch, not args.no_scores, args.thumbnail > 0, args.workers, dtype=args.dtype
+            ),
+            picture_side=args.thumbnail,
+            ranks=ranks,
+            progress=ranks.is_first,
+            weights=weights_name(args),
+            class_names=class_names(args.weights, detector),
+        )
+    if ranks.is_first:
+        print(f"recorded: {args.out}")
+    if failed:
+        print(f"{failed} images could not be read; {args.out} lists them", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _images(args: argparse.Namespace, detector: Detector) -> Images:
+    if (args.images is None) == (args.coco is None):
+        raise ValueError(
+            "name the images: either --images PATH ... or --coco JSON --image-root DIR"
+        )
+    if args.images is not None:
+        return ImageFiles(args.images, detector.config.data)
+    if args.image_root is None:
+        raise ValueError("--coco JSON needs --image-root DIR")
+    return load_coco(args.coco, args.image_root, detector)

@@ -1,0 +1,96 @@
+"""`svit train`: a detector from a preset and a COCO data set, dense or pruned, on one process or many."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from pathlib import Path
+
+import torch
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from svit.cli import process_options
+from svit.core.config import Config, load_config
+from svit.data.coco import CocoDataset, find_coco
+from svit.system.processes import INTERRUPTED, launch
+from svit.training.train import train
+
+log = logging.getLogger("svit.training")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `svit train`; names that detectron2 has mean what they mean there."""
+    parser.add_argument(
+        "--config", "--config-file", required=True, metavar="PRESET|YAML", help="`svit presets`"
+    )
+    parser.add_argument(
+        "--dataset",
+        required=True,
+        metavar="JSON|DIR|SPLIT",
+        help="COCO instances, a folder in COCO's layout, or a split found by DETECTRON2_DATASETS",
+    )
+    parser.add_argument(
+        "--image-root", type=Path, metavar="DIR", help="images (default: by COCO's layout)"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--init",
+        type=Path,
+        metavar="FILE",
+        help="weights of any known origin; of a model with the other neck, its ViT and heads",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the newest checkpoint in --out"
+    )
+    parser.add_argument(
+        "--max-steps", type=int, metavar="N", help="pause after N steps of this run; resume later"
+    )
+    parser.add_argument("--workers", type=int, default=0, help="reading processes (default 0)")
+    parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
+    process_options.add_arguments(parser)
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="as train.rate=1e-4; put them last"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """`svit train`. Returns: the exit code, 130 after a signal (everything is saved then)."""
+    return launch(_run, args, process_options.layout(args))
+
+
+def _run(args: argparse.Namespace) -> int:
+    first = os.environ.get("RANK", "0") == "0"
+    logging.basicConfig(format="%(message)s")
+    log.setLevel(logging.INFO if first else logging.ERROR)
+    config = load_config(args.config, args.overrides)
+    train_set = open_training_set(args.dataset, args.image_root, config)
+    for line in train_set.report.lines():
+        log.info(line)
+    with logging_redirect_tqdm():
+        ending = train(
+            config,
+            train_set,
+            args.out,
+            init=args.init,
+            resume=args.resume,
+            workers=args.workers,
+            device=args.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            max_steps_this_run=args.max_steps,
+        )
+    return INTERRUPTED if ending == "interrupted" else 0
+
+
+def open_training_set(dataset: str, image_root: Path | None, config: Config) -> CocoDataset:
+    """The training images a `--dataset` means: a json, a folder in COCO's layout, or a split.
+
+    Raises:
+        CocoError: nothing found, or the json is wrong.
+    """
+    path = Path(dataset)
+    if path.suffix == ".json":
+        split = path.stem.removeprefix("instances_")
+        root = image_root or path.parent.parent / split  # ROOT/annotations/instances_SPLIT.json
+        return CocoDataset(path, root, config.data, train=True)
+    files = find_coco("train", path) if path.is_dir() else find_coco(dataset)
+    return CocoDataset(files.json, image_root or files.image_root, config.data, train=True)

@@ -1,0 +1,77 @@
+"""`svit record`: options that fit, images that cannot be read, models that are untrained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from support.scenes import detector, photos_with_damage
+
+from svit.cli import main
+from svit.runs.run import open_run
+from svit.weights import checkpoint
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "nano.safetensors"
+    checkpoint.save(path, detector(), {"class_names": list("abcdefgh")})
+    return path
+
+
+def test_an_unreadable_image_goes_into_the_error_table_and_the_job_goes_on(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture
+) -> None:
+    photos = photos_with_damage(tmp_path / "photos")
+    words = ["record", "--weights", str(weights), "--framework", "torchvision"]
+    words += ["--images", str(photos), "--out", str(tmp_path / "run")]
+    assert main.main(words) == 1
+    assert "1 images could not be read" in capsys.readouterr().err
+    run = open_run(tmp_path / "run")
+    assert run.image_ids == ("0.png", "2.png") and run.class_names == list("abcdefgh")
+    (error,) = run.errors.to_dict("records")
+    assert error["image_id"] == "1.png" and "damaged or truncated" in error["message"]
+    Image.new("RGB", (70, 50)).save(photos / "1.png")  # mended: a rerun fetches it
+    assert main.main(words) == 0
+    assert set(open_run(tmp_path / "run").image_ids) == {"0.png", "1.png", "2.png"}
+
+
+def test_a_preset_runs_untrained_only_when_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    photos = photos_with_damage(tmp_path / "photos")
+    words = ["record", "--model", "svit-plain-nano", "--framework", "torchvision"]
+    words += ["--images", str(photos / "0.png"), "--out", str(tmp_path / "run")]
+    assert main.main(words) == 2
+    assert "give --weights FILE" in capsys.readouterr().err
+    words += ["--random-weights", "3", "--inference", "topk", "--no-scores", "--thumbnail", "0"]
+    words += ["--set", "data.short_side=64", "detector.max_detections=2"]
+    assert main.main(words) == 0
+    run = open_run(tmp_path / "run")
+    assert run.provenance["weights"] == "random 3" and run.trace("0.png").scores is None
+    assert run.picture("0.png") is None and len(run.detections("0.png")) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--random-weights", "0"], "needs --model PRESET"),
+        (["--weights", "x", "--random-weights", "0"], "give --weights FILE"),
+        (["--weights", "x", "--set", "a=1"], "name one with --model"),
+        (["--weights", "missing.safetensors"], "missing.safetensors"),
+    ],
+)
+def test_contradicting_options_are_refused(
+    words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main.main(["record", *words, "--images", ".", "--out", str(tmp_path / "run")]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_images_have_to_be_named_in_one_way(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture
+) -> None:
+    words = ["record", "--weights", str(weights), "--framework", "torchvision"]
+    assert main.main([*words, "--out", str(tmp_path / "run")]) == 2
+    assert "name the images" in capsys.readouterr().err
