@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # one thread a worker: two pools of threads on two cores are slower than two threads
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help demo app figures test test-slow test-oldest lint clean
+.PHONY: help demo app figures test test-slow test-oldest test-latest constraints wheel lint clean
 
 help:
 	@echo 'make demo         set up, run the bundled models, write pictures, print their paths'
@@ -21,6 +21,9 @@ help:
 	@echo 'make test         set up, run the test suite            (WORKERS=2)'
 	@echo 'make test-slow    run the tests that take longer'
 	@echo 'make test-oldest  run the suite on the oldest versions that requirements.txt admits'
+	@echo 'make test-latest  run the suite on the newest versions that requirements.txt admits'
+	@echo 'make constraints  write the installed versions, tested together, to constraints.txt'
+	@echo 'make wheel        build dist/*.whl: the workbench with its demo, for use without this folder'
 	@echo 'make lint         ruff check and ruff format --check'
 	@echo 'make clean        remove the environments and caches; recorded runs stay'
 
@@ -48,16 +51,42 @@ test-oldest: requirements.txt pyproject.toml
 	  -r requirements.txt -e '.[dev]'
 	@OMP_NUM_THREADS=1 $(OLDEST) -m pytest -n $(WORKERS)
 
+# and a third with the newest
+test-latest: LATEST := $(VENV)-latest/bin/python
+test-latest: requirements.txt pyproject.toml
+	@$(PYTHON) -m venv --clear $(VENV)-latest
+	@$(LATEST) -m pip --disable-pip-version-check install --quiet --upgrade --upgrade-strategy eager \
+	  -r requirements.txt -e '.[dev]'
+	@OMP_NUM_THREADS=1 $(LATEST) -m pytest -n $(WORKERS)
+
+# of this environment, after `make test` passed in it; without a build's local part, as +cpu
+constraints: $(VENV)/.installed-dev
+	@{ echo '# Versions that passed the suite together; `make constraints` writes this file.'; \
+	   $(PIP) list --format=freeze --exclude-editable --exclude pip --exclude setuptools \
+	     | sed 's/+[^ ]*$$//' | grep -v '^\(nvidia\|cuda\|triton\)'; } > constraints.txt
+
+wheel: $(VENV)/.installed-dev
+	@$(PIP) wheel --quiet --no-deps --wheel-dir dist .
+	@ls -lh dist/*.whl
+
 lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
 clean:
-	rm -rf $(VENV) $(VENV)-oldest .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-latest .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The stamps make set-up happen once, and again after requirements.txt or pyproject.toml changed.
-$(VENV)/.installed: requirements.txt pyproject.toml
+# the versions tested together; where these do not install (another Python, another platform), any admitted
+define install
+$(PIP) install -c constraints.txt $(1) || { \
+	  echo "constraints.txt does not install here (see above): taking any versions that" \
+	       "requirements.txt admits" >&2; \
+	  $(PIP) install $(1); }
+endef
+
+# The stamps make set-up happen once, and again after one of these files changed.
+$(VENV)/.installed: requirements.txt pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { \
 	  echo "error: no '$(PYTHON)' here; install Python 3.10 or newer, or name one:" \
 	       "make PYTHON=/path/to/python3 $(MAKECMDGOALS)" >&2; exit 1; }
@@ -68,9 +97,9 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 	  echo "error: '$(PYTHON) -m venv' failed; on Debian and Ubuntu: apt install python3-venv" >&2; \
 	  exit 1; }
 	@echo "Installing into $(VENV): a few minutes the first time"
-	@$(PIP) install -r requirements.txt -e .
+	@$(call install,-r requirements.txt -e .)
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	@$(PIP) install -r requirements.txt -e '.[dev]'
+	@$(call install,-r requirements.txt -e '.[dev]')
 	@touch $@

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import streamlit as st
 
-FOLDER = Path(__file__).with_name("analysis") / "pages"
+import analysis.pages
+
+FOLDER = Path(analysis.pages.__file__).parent
 PAGES = {  # file in analysis/pages -> title, icon
     "image": ("Image", ":material/image:"),
     "compare": ("Compare", ":material/compare:"),

@@ -34,9 +34,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from benchmarks import ROOT
 from benchmarks.browser import READY, Server, chromium, opened, running, served, settle
 from benchmarks.generated_runs import write_everything
-from svit.cli.app import ROOT
 from svit.system import text as markdown
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from svit.cli.app import ROOT
+from benchmarks import ROOT
 from svit.system import files
 from svit.system import text as markdown
 from svit.system.timing import cpu_name

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from svit.cli.app import ROOT
+from benchmarks import ROOT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

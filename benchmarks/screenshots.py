@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks import ROOT
 from benchmarks.browser import chromium, opened, served, settle
-from svit.cli.app import ROOT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

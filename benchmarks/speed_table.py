@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from svit.cli.app import ROOT
+from benchmarks import ROOT
 from svit.speed.benchmark_cases import RECORDED
 from svit.speed.report import CASE
 from svit.system import files

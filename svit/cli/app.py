@@ -1,4 +1,4 @@
-"""`svit app`: starts Streamlit on the app of this checkout, on this computer only."""
+"""`svit app`: starts Streamlit on the workbench's app, on this computer only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from svit.system.home import home
+
 # what the pages need and what takes long to load; the first viewer need not wait for it
 SLOW_TO_LOAD = ("pandas", "altair", "matplotlib.figure", "pyarrow.parquet")
 
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=Path,
         metavar="DIR",
-        help="folders of recorded runs (default: runs and demo/runs of the checkout)",
+        help="folders of recorded runs (default: ./runs and the shipped recordings)",
     )
     parser.add_argument("--port", type=int, default=8501, help="of the local address (8501)")
 
@@ -30,30 +31,30 @@ def run(args: argparse.Namespace) -> None:
     """`svit app`: this process becomes the server, so that a signal to it ends the server."""
     from streamlit.web import cli
 
-    sys.argv = command(args.port, args.runs or ())
-    os.chdir(ROOT)
+    sys.argv = command(args.port, args.runs or default_folders())
+    os.chdir(home())
     threading.Thread(target=_load, args=(SLOW_TO_LOAD,), daemon=True).start()
     cli.main()
 
 
-def command(port: int, runs: Sequence[Path] = ()) -> list[str]:
-    """Streamlit's command line. It runs in the checkout, whose `.streamlit/config.toml` it reads; folders
-    in the checkout are named from there, as pages show them.
+def default_folders() -> list[Path]:
+    """Where runs are looked for when none are named: here, in the checkout, and what ships."""
+    folders = dict.fromkeys([Path("runs").resolve(), home() / "runs", home() / "demo" / "runs"])
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def command(port: int, runs: Sequence[Path]) -> list[str]:
+    """Streamlit's command line. It runs at home, whose `.streamlit/config.toml` it reads; folders
+    there are named from there, as pages show them.
 
     Raises:
-        FileNotFoundError: this installation is not a checkout.
         NotADirectoryError: one of `runs` is no folder.
     """
     for folder in runs:
         if not folder.is_dir():
             raise NotADirectoryError(f"--runs: expected a folder of runs, found none at {folder}")
-    app = ROOT / "app.py"
-    if not app.is_file():
-        raise FileNotFoundError(
-            f"no {app}: the app runs from a checkout; clone it, then `make app`"
-        )
-    words = ["streamlit", "run", str(app), "--server.port", str(port)]
-    return [*words, "--", "--runs", *map(_from_checkout, runs)] if runs else words
+    words = ["streamlit", "run", str(home() / "app.py"), "--server.port", str(port)]
+    return [*words, "--", "--runs", *map(_from_home, runs)]
 
 
 def _load(modules: Sequence[str]) -> None:
@@ -62,6 +63,6 @@ def _load(modules: Sequence[str]) -> None:
         importlib.import_module(module)
 
 
-def _from_checkout(folder: Path) -> str:
+def _from_home(folder: Path) -> str:
     whole = folder.resolve()
-    return str(whole.relative_to(ROOT) if whole.is_relative_to(ROOT) else whole)
+    return str(whole.relative_to(home()) if whole.is_relative_to(home()) else whole)

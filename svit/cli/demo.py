@@ -17,9 +17,9 @@ from svit.data.shapes import write_dataset
 from svit.evaluation.evaluate import evaluate
 from svit.evaluation.summary import result_table
 from svit.system.files import write_text
+from svit.system.home import home
 from svit.weights.loading import load_detector
 
-SHIPPED = Path(__file__).resolve().parents[2] / "demo"
 MODELS = ("vit-plain-nano", "svit-plain-nano")
 HELD_OUT = 5_000_000  # scenes from this seed on were never trained on (demo/README.md)
 FIGURES = ("heatmap", "layers", "reactivation")
@@ -47,9 +47,7 @@ def demo(out: Path, images: int, pictures: int, framework: str = "auto") -> list
     """
     missing = [name for name in MODELS if not weights_of(name).is_file()]
     if missing:
-        raise DemoError(
-            f"{SHIPPED} lacks {', '.join(missing)}; run the demo from a checkout of the repository"
-        )
+        raise DemoError(f"{home() / 'demo'} lacks {', '.join(missing)}")
     data = out / "shapes"
     write_dataset(data, train=0, val=images, seed=HELD_OUT)
     summaries, written = [], []
@@ -76,7 +74,7 @@ def demo(out: Path, images: int, pictures: int, framework: str = "auto") -> list
 
 def weights_of(name: str) -> Path:
     """The shipped checkpoint of a model in `MODELS`."""
-    return SHIPPED / f"{name}.safetensors"
+    return home() / "demo" / f"{name}.safetensors"
 
 
 def _pictures(run: Path, image_ids: list[int], out: Path) -> list[Path]:

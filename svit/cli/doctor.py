@@ -19,8 +19,8 @@ from importlib import metadata
 from pathlib import Path
 
 from svit.core.version import __version__
+from svit.system.home import home
 
-ROOT = Path(__file__).resolve().parents[2]
 INSTALL = "python -m pip install"
 DETECTRON2 = "'git+https://github.com/facebookresearch/detectron2.git'"
 BUILD = f"{INSTALL} setuptools wheel ninja && {INSTALL} --no-build-isolation {DETECTRON2}"
@@ -262,9 +262,9 @@ def _browser() -> Finding:
 
 
 def _recordings() -> Finding:
-    files = [*(ROOT / "demo").rglob("run.json"), *(ROOT / "runs").rglob("run.json")]
+    files = [*(home() / "demo").rglob("run.json"), *Path("runs").rglob("run.json")]
     folders = sorted(path.parent for path in files)
     if not folders:
-        return Finding("runs", "note", f"no recorded run in {ROOT / 'runs'}", "svit demo")
-    names = ", ".join(str(folder.relative_to(ROOT)) for folder in folders)
+        return Finding("runs", "note", f"no recorded run in {Path('runs').resolve()}", "svit demo")
+    names = ", ".join(os.path.relpath(folder) for folder in folders)
     return Finding("runs", "note", f"{len(folders)} recorded: {names}")

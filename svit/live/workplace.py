@@ -39,6 +39,7 @@ from svit.probing.edits import (
     tokens_in,
 )
 from svit.runs.run import RunError
+from svit.system.home import home
 from svit.weights.safe_read import CheckpointError
 
 __all__ = [
@@ -74,8 +75,6 @@ __all__ = [
     "tokens_in",
     "uploaded",
 ]
-
-SHIPPED = Path(__file__).resolve().parents[2] / "demo"
 
 
 class Busy(RuntimeError):
@@ -127,7 +126,7 @@ def _stamp(path: Path) -> tuple[Path, int]:
 def checkpoints(folders: Iterable[Path]) -> list[Path]:
     """Our checkpoints below the folders and the shipped ones; links that lead out are not followed."""
     found = []
-    for folder in (SHIPPED, *folders):
+    for folder in (home() / "demo", *folders):
         root = folder.resolve()
         found += [
             path

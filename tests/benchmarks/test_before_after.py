@@ -7,8 +7,7 @@ import subprocess
 
 import pytest
 
-from benchmarks import before_after
-from svit.cli.app import ROOT
+from benchmarks import ROOT, before_after
 
 
 def test_every_operator_counts_once():

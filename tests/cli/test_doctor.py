@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from svit.cli import doctor
 from svit.cli.doctor import DETECTRON2_FAULTS, TIERS, TORCH_FAULTS, Fault, Finding
@@ -174,3 +175,10 @@ def test_requirements_the_package_and_the_doctor_name_the_same_needs() -> None:
     assert [Requirement(line.partition("#")[0]) for line in requirements()] == declared
     for tier, names in TIERS.items():
         assert tuple(Requirement(line).name for line in tiers[tier]) == names
+
+
+def test_every_need_has_a_tested_version_within_its_bounds() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    tested = {canonicalize_name(line.partition("==")[0]): line.partition("==")[2] for line in lines}
+    for need in (Requirement(line.partition("#")[0]) for line in requirements()):
+        assert need.specifier.contains(tested[canonicalize_name(need.name)]), need

@@ -192,17 +192,20 @@ def test_the_app_is_started_with_streamlit_and_the_folders_of_runs(tmp_path: Pat
     words = app.command(8600, [tmp_path])
     assert words[:2] == ["streamlit", "run"] and Path(words[2]).is_file()
     assert words[3:] == ["--server.port", "8600", "--", "--runs", str(tmp_path)]
-    assert "--" not in app.command(8600)
     assert app.command(8600, [ROOT / "demo" / "runs"])[-1] == str(Path("demo", "runs"))
 
 
-def test_the_process_of_svit_app_becomes_the_server(monkeypatch):
+def test_the_process_of_svit_app_becomes_the_server_and_shows_the_runs_that_lie_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     begun = []
-    monkeypatch.chdir(ROOT)
+    (tmp_path / "runs").mkdir()
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["svit"])
     monkeypatch.setattr("streamlit.web.cli.main", lambda: begun.append(list(sys.argv)))
     app.run(argparse.Namespace(port=8600, runs=None))
-    assert begun == [app.command(8600)]
+    assert begun[0][-2:] == [str(tmp_path / "runs"), str(Path("demo", "runs"))]
+    assert Path.cwd() == ROOT
 
 
 def test_a_folder_of_runs_that_is_not_there_is_named(

@@ -15,8 +15,9 @@ from support.driven import linked, open_page, texts
 from support.runs import PROVENANCE
 
 from svit.live.session import Latency, Outcome
-from svit.live.workplace import SHIPPED, Session, drawn
+from svit.live.workplace import Session, drawn
 from svit.runs.run import RunWriter, open_run
+from svit.system.home import home
 
 SEED = 5_000_000
 NAME = "svit-plain-nano"
@@ -24,7 +25,7 @@ NAME = "svit-plain-nano"
 
 @pytest.fixture(scope="module")
 def session() -> Session:
-    return Session.load(SHIPPED / f"{NAME}.safetensors")
+    return Session.load(home() / "demo" / f"{NAME}.safetensors")
 
 
 @pytest.fixture(scope="module")
