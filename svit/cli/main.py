@@ -47,7 +47,7 @@ VERBS: dict[str, Verb] = {
     "presets": Verb("svit.cli.presets", "list the model presets, or print one as YAML"),
     "record": Verb("svit.cli.record", "record which tokens every layer uses, into a run folder"),
     "evaluate": Verb("svit.cli.evaluate", "measure box and mask AP on a COCO data set"),
-    "benchmark": Verb("svit.speed.benchmark", "measure speed: models side by side, stage by stage"),
+    "benchmark": Verb("svit.cli.benchmark", "measure speed: models side by side, stage by stage"),
     "train": Verb("svit.cli.train", "train a detector, dense or pruned"),
     "compare": Verb(
         "svit.comparison.compare", "finetune and measure every method of the paper alike"

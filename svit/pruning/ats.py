@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from svit.core.catalogue import STAGE_RATIOS, TRAITS
 from svit.pruning.attention import KEY_VALUE, QUERY
-from svit.pruning.base import State, all_tokens, choosing, gather_kept, scatter_kept
+from svit.pruning.base import State, all_tokens, gather_kept, in_stage, scatter_kept
 from svit.pruning.class_token import ClassTokenMethod, TokenSequence
 from svit.pruning.options import check_choice, schedule
 
@@ -85,7 +85,7 @@ class ATS(ClassTokenMethod):
         """Of all tokens that entered; queries are projected once the selection is known."""
         return block.attn.project(block.norm1(source.tokens), KEY_VALUE)
 
-    @choosing
+    @in_stage
     def _score(
         self, block: nn.Module, source: TokenSequence, key: Tensor, value: Tensor, size: int
     ) -> Float[Tensor, "batch tokens"]:
@@ -95,7 +95,7 @@ class ATS(ClassTokenMethod):
         norm = value.float().square().sum(dim=(1, 3)).sqrt()[:, source.patches_from :]
         return self.to_raster(source, attention * norm, size).detach()
 
-    @choosing
+    @in_stage
     def _sample(self, layer: int, score: Tensor, alive: Tensor) -> Tensor:
         """The tokens that survive a deciding block: its levels, read off this score."""
         count = round(float(self.levels[self.locations.index(layer)]) * score.shape[1])

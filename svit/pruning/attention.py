@@ -5,22 +5,35 @@ It lives beside the methods, one floor below the models that use it, because met
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from svit.pruning.base import StageProbe, in_stage
+
+Kernel = Callable[..., Tensor]
 QUERY, KEY, KEY_VALUE = slice(0, 1), slice(1, 2), slice(1, 3)
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention over `scaled_dot_product_attention`, with its class-token row in reach."""
+    """Multi-head self-attention with its class-token row in reach.
+
+    Attributes:
+        kernel: mixes values by queries and keys, each (B, heads, N, dim / heads), where `attn_mask` is True;
+            torch's `scaled_dot_product_attention`, or another one to measure.
+    """
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
+        self.kernel: Kernel = F.scaled_dot_product_attention
+        self.stage = StageProbe("blocks")  # methods that look into a block call its halves
 
+    @in_stage
     def project(
         self, tokens: Float[Tensor, "batch tokens dim"], parts: slice = slice(0, 3)
     ) -> tuple[Tensor, ...]:
@@ -57,9 +70,10 @@ class Attention(nn.Module):
         """Every token attends to the tokens where `key_mask` is True (all without one)."""
         return self.mix(*self.project(tokens), key_mask)
 
+    @in_stage
     def mix(
         self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor | None = None
     ) -> Float[Tensor, "batch queries dim"]:
-        """Fused attention of projected queries to the keys where `key_mask` is True, projected."""
+        """Attention of projected queries to the keys where `key_mask` is True, projected."""
         mask = None if key_mask is None else key_mask[:, None, None, :]
-        return self.merge(F.scaled_dot_product_attention(query, key, value, attn_mask=mask))
+        return self.merge(self.kernel(query, key, value, attn_mask=mask))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any, ClassVar
 
 import torch
@@ -38,6 +39,31 @@ class ScoreProbe(TokenProbe):
 
     def forward(self, score: Float[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens"]:
         return score
+
+
+class StageProbe(nn.Module):
+    """Runs the function it is given: forward hooks on it see where a stage of the network begins and ends.
+
+    Attributes:
+        stage: its name; `svit benchmark` times what runs inside apart from what is around it.
+    """
+
+    def __init__(self, stage: str) -> None:
+        super().__init__()
+        self.stage = stage
+
+    def forward(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+
+def in_stage(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Lets a method of a module run inside the module's `stage`, a `StageProbe`."""
+
+    @wraps(function)
+    def run(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        return module.stage(function, module, *args, **kwargs)
+
+    return run
 
 
 @dataclass
@@ -79,6 +105,7 @@ class Method(nn.Module):
         self.dim, self.depth, self.heads = dim, depth, heads
         self.probes = nn.ModuleList(TokenProbe(layer) for layer in range(depth))
         self.score_probes = nn.ModuleList(ScoreProbe(layer) for layer in range(depth))
+        self.stage = StageProbe("selection")  # what a method spends on its decision: `in_stage`
 
     def begin(
         self,
@@ -126,12 +153,6 @@ class Method(nn.Module):
         """The decision for a block after recording and edits. Every method calls it once a block."""
         state.previous = self.probes[layer](keep)
         return state.previous
-
-
-def choosing(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Marks what a method spends on its decision, which `svit benchmark` times as a stage of its own."""
-    function.chooses = True
-    return function
 
 
 def all_tokens(tokens: Float[Tensor, "batch tokens dim"]) -> Bool[Tensor, "batch tokens"]:

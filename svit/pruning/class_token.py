@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from svit.pruning.base import Kept, Method, State, choosing, gather_kept
+from svit.pruning.base import Kept, Method, State, gather_kept, in_stage
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,9 @@ class ClassTokenMethod(Method):
         """Queries, keys and values of the block: scoring and attending share them."""
         return block.attn.project(block.norm1(sequence.tokens))
 
-    @staticmethod
-    @choosing
+    @in_stage
     def class_attention(
-        block: nn.Module, sequence: TokenSequence, query: Tensor, key: Tensor
+        self, block: nn.Module, sequence: TokenSequence, query: Tensor, key: Tensor
     ) -> Float[Tensor, "batch heads kept"]:
         """Attention of the class token to each kept patch in this block: O(N C), no N x N matrix."""
         row = block.attn.class_row(query[:, :, :1], key, sequence.mask)
@@ -92,10 +91,9 @@ class ClassTokenMethod(Method):
         # values are compared, which waits for the device, only where a hook answered
         return keep is not wanted and bool((keep & ~alive).any())
 
-    @staticmethod
-    @choosing
+    @in_stage
     def to_raster(
-        sequence: TokenSequence, values: Float[Tensor, "batch kept"], size: int
+        self, sequence: TokenSequence, values: Float[Tensor, "batch kept"], size: int
     ) -> Float[Tensor, "batch tokens"]:
         """Values of the kept patches at their raster positions, 0 elsewhere."""
         if sequence.kept.present is not None:

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from svit.core.catalogue import PAPER_KEEP_RATIOS, TRAITS
-from svit.pruning.base import Method, State, choosing, run_block
+from svit.pruning.base import Method, State, in_stage, run_block
 from svit.pruning.options import schedule
 from svit.pruning.sampling import top_tokens, uniform
 
@@ -50,7 +50,7 @@ class Control(Method):
         keep = self.probe(layer, self._wanted(layer, tokens, state), state)
         return run_block(block, tokens, keep)
 
-    @choosing
+    @in_stage
     def _wanted(self, layer: int, tokens: Tensor, state: State) -> Bool[Tensor, "batch tokens"]:
         score = self.score_probes[layer](self.score(layer, tokens, state))
         return top_tokens(score, self.keep_ratios[self.locations.index(layer)])

@@ -17,7 +17,7 @@ from svit.pruning.base import (
     Method,
     State,
     all_tokens,
-    choosing,
+    in_stage,
     run_block,
     run_masked,
     straight_through,
@@ -87,7 +87,7 @@ class DynamicViT(Method):
             state.gates[layer] = gate
         return run_masked(block, tokens, keep, gate, preserve=self.preserve)
 
-    @choosing
+    @in_stage
     def _decide(self, layer: int, tokens: Tensor, state: State) -> tuple[Tensor, Tensor]:
         """The new decision and its soft form; tokens dropped before stay dropped."""
         stage = self.locations.index(layer)

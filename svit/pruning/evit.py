@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from svit.core.catalogue import TRAITS
-from svit.pruning.base import State, all_tokens, choosing, gather_kept, scatter_kept
+from svit.pruning.base import State, all_tokens, gather_kept, in_stage, scatter_kept
 from svit.pruning.class_token import ClassTokenMethod, TokenSequence
 from svit.pruning.options import check_choice, check_ratios, gated_blocks
 from svit.pruning.sampling import best_of
@@ -78,7 +78,7 @@ class EViT(ClassTokenMethod):
             front = torch.cat([front, self._fused(held, score, alive & ~keep)], dim=1)
         return self._feed_forward(block, front, held, keep, state)
 
-    @choosing
+    @in_stage
     def _score(
         self, block: nn.Module, sequence: TokenSequence, projected: tuple[Tensor, ...], size: int
     ) -> Tensor:
@@ -87,7 +87,7 @@ class EViT(ClassTokenMethod):
         attention = self.class_attention(block, sequence, query, key).mean(dim=1)
         return self.to_raster(sequence, attention, size)
 
-    @choosing
+    @in_stage
     def _best(self, score: Tensor, alive: Tensor) -> Tensor:
         """ceil(ratio * n) of the n living tokens (in whole thousandths, so that 0.7 * 10 is 7)."""
         thousandths = round(self.keep_ratio * 1000)

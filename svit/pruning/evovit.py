@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from svit.core.catalogue import PAPER_KEEP_RATIOS, TRAITS
-from svit.pruning.base import State, all_tokens, choosing, scatter_kept
+from svit.pruning.base import State, all_tokens, in_stage, scatter_kept
 from svit.pruning.class_token import ClassTokenMethod
 from svit.pruning.options import schedule
 from svit.pruning.sampling import best_of
@@ -65,7 +65,7 @@ class EvoViT(ClassTokenMethod):
         state.class_token = updated[:, :1]
         return scatter_kept(tokens, sequence.kept, updated[:, 1:])
 
-    @choosing
+    @in_stage
     def _wanted(self, layer: int, tokens: Tensor, state: State) -> Tensor:
         everything = all_tokens(tokens)
         score = state.extra.get("attention")
@@ -76,7 +76,7 @@ class EvoViT(ClassTokenMethod):
         count = max(1, size * round(self.keep_ratios[self.locations.index(layer)] * 1000) // 1000)
         return best_of(score, torch.full((len(tokens),), count, device=tokens.device), everything)
 
-    @choosing
+    @in_stage
     def _remember(
         self, attention: Float[Tensor, "batch tokens"], keep: Tensor, state: State
     ) -> None:

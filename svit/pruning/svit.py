@@ -18,7 +18,7 @@ from svit.core.catalogue import PAPER_KEEP_RATIOS, TRAITS
 from svit.pruning.base import (
     Method,
     State,
-    choosing,
+    in_stage,
     run_block,
     run_masked,
     straight_through,
@@ -113,7 +113,7 @@ class SViT(Method):
         keep = self.probe(layer, state.previous, state)
         return run_masked(block, tokens, keep) if self.training else run_block(block, tokens, keep)
 
-    @choosing
+    @in_stage
     def _log_odds(
         self, index: int, layer: int, tokens: Tensor, state: State
     ) -> Float[Tensor, "batch tokens"]:
@@ -122,7 +122,7 @@ class SViT(Method):
         log_probabilities = self.gates[index](tokens, policy)
         return self.score_probes[layer](log_probabilities[..., 0] - log_probabilities[..., 1])
 
-    @choosing
+    @in_stage
     def _decide(
         self, index: int, log_odds: Float[Tensor, "batch tokens"], state: State
     ) -> tuple[Bool[Tensor, "batch tokens"], Float[Tensor, "batch tokens"]]:

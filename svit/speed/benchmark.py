@@ -9,11 +9,9 @@ machine's matmul and memory rates allow its operators (`svit.speed.roofline`).
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -25,13 +23,13 @@ from svit.core import macs as compute
 from svit.data.samples import Sample, pad_batch
 from svit.detectors.base import Detector
 from svit.evaluation import provenance
-from svit.evaluation.passes import add_dtype
 from svit.models.adapter import Extractor, Injector, SpatialPrior
 from svit.models.vit import Block
 from svit.probing.recorder import record
 from svit.pruning.attention import Attention
+from svit.pruning.base import StageProbe
 from svit.speed import report
-from svit.speed.benchmark_cases import PARTS, RECORDED, Settings, Variant, noise_samples, variants
+from svit.speed.benchmark_cases import RECORDED, Settings, Variant, noise_samples, variants
 from svit.speed.roofline import Roofline
 from svit.system import timing
 
@@ -42,8 +40,6 @@ STAGES: tuple[tuple[tuple[type[nn.Module], ...], str], ...] = (
     ((Extractor,), "extractors"),
     ((Block, Attention, Mlp), "blocks"),
 )
-# what methods that look into a block call of it, instead of the block
-HALVES = (("attn", "project"), ("attn", "mix"), ("", "feed_forward"))
 STAGE_PASSES = 3
 HEADS = {  # path of a module in a detector, whatever framework -> stage
     **{"fpn": "fpn", "rpn": "rpn", "roi_heads": "roi heads"},
@@ -183,8 +179,7 @@ def _staged(
         work()
         stages.leave()
 
-    detector = variant.detector
-    with timing.watched(_parts(detector), device, _calls(detector)) as stages:
+    with timing.watched(_parts(variant.detector), device) as stages:
         for _ in range(STAGE_PASSES):
             run(stages)
         seconds = pd.Series(stages.seconds, name="seconds") / STAGE_PASSES
@@ -205,21 +200,9 @@ def _parts(detector: Detector) -> list[tuple[nn.Module, str]]:
     parts += [(gate, "gates") for gate in getattr(backbone.method, "gates", ())]
     for kinds, stage in STAGES:
         parts += [(part, stage) for part in backbone.modules() if isinstance(part, kinds)]
+    parts += [(part, part.stage) for part in backbone.modules() if isinstance(part, StageProbe)]
     parts += [(norm, "blocks") for block in backbone.blocks for norm in (block.norm1, block.norm2)]
     return parts
-
-
-def _calls(detector: Detector) -> list[tuple[object, str, str]]:
-    """Methods of objects to watch and their stages: halves of blocks, a method's choosing."""
-    backbone = detector.backbone
-    halves = [
-        (block.get_submodule(part), name, "blocks")
-        for block in backbone.blocks
-        for part, name in HALVES
-    ]
-    own = type(backbone.method)
-    chosen = [name for name in dir(own) if getattr(getattr(own, name), "chooses", False)]
-    return [*halves, *((backbone.method, name, "selection") for name in chosen)]
 
 
 def _heads(detector: Detector) -> list[tuple[nn.Module, str]]:
@@ -235,55 +218,3 @@ def _verdicts(summary: pd.DataFrame, stages: pd.DataFrame, gpu: bool) -> dict[st
         words = report.verdict(shares.loc[key].to_dict(), row.matmul_share, gpu)
         found[" ".join(key)] = words
     return found
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `svit benchmark`."""
-    words = lambda text: tuple(text.split(","))  # noqa: E731
-    add = parser.add_argument
-    add(
-        "--models",
-        type=words,
-        required=True,
-        help="presets or checkpoints; the first is compared to",
-    )
-    add("--keep", type=words, default=("paper",), help="paper, learned, dense or ratios (paper)")
-    add("--sdpa", type=words, default=("fused",), help="fused, explicit (default fused)")
-    add("--sizes", type=_sizes, default=((640, 640),), help="as 640x640,800x1333: height x width")
-    add("--parts", type=words, default=PARTS, help="backbone, network (default both)")
-    add("--batch", type=int, default=1, help="images a batch (default 1)")
-    add("--rounds", type=int, default=10, help="calls of each variant (default 10)")
-    add("--device", default="cpu", help="cpu, cuda or cuda:N (default cpu)")
-    add("--threads", type=int, help="threads (default: torch's choice)")
-    add_dtype(parser)
-    add("--framework", default="auto", help="auto, torchvision or detectron2")
-    add("--fuse", action="store_true", help="fold batch normalisation into convolutions")
-    add("--recording", action="store_true", help="measure every variant with recording as well")
-    add("--seed", type=int, default=0, help="of weights, pictures and masks")
-    add("--out", type=Path, required=True, help="folder for the tables")
-
-
-def _sizes(text: str) -> tuple[tuple[int, int], ...]:
-    """Raises: ValueError, which argparse turns into a sentence."""
-    sizes = tuple(tuple(int(side) for side in size.split("x")) for size in text.split(","))
-    if any(len(size) != 2 or min(size) < 1 for size in sizes):
-        raise ValueError(text)
-    return sizes
-
-
-def run(args: argparse.Namespace) -> int:
-    """Measures, writes the tables and prints the report."""
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    settings = Settings(
-        **{name: getattr(args, name) for name in ("models", "keep", "sizes", "batch", "rounds")},
-        **{name: getattr(args, name) for name in ("device", "dtype", "framework", "seed", "parts")},
-        attention=args.sdpa,
-        fused=args.fuse,
-        recording=args.recording,
-    )
-    result, tables = benchmark(settings)
-    report.write(args.out, result, tables)
-    print(report.markdown(result, tables))
-    print(f"written to {args.out}")
-    return 0

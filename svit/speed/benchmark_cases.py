@@ -10,7 +10,8 @@ from itertools import product
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from svit.core.config import load_config
 from svit.data.samples import Sample
@@ -19,7 +20,7 @@ from svit.detectors.base import Detector
 from svit.evaluation.passes import computing
 from svit.models.fuse import fuse
 from svit.probing.recorder import MaskEdit, edit, record
-from svit.system import timing
+from svit.pruning.attention import Attention, Kernel
 from svit.weights.loading import load_detector
 
 GROUPS = 4  # quarters of the blocks; a base ratio r keeps 1, r, r^2, r^3 in them
@@ -63,7 +64,6 @@ class Variant:
 
     label: str
     detector: Detector
-    attention: str
     recording: bool
     dtype: str
 
@@ -71,7 +71,6 @@ class Variant:
         """One inference of the backbone or of the whole network."""
         with ExitStack() as around:
             around.enter_context(torch.no_grad())
-            around.enter_context(timing.attention_kernel(self.attention))
             around.enter_context(computing(images.device, self.dtype))
             tape = around.enter_context(record(self.detector)) if self.recording else None
             if part == "backbone":
@@ -147,11 +146,41 @@ def variants(settings: Settings, device: torch.device, edits: ExitStack) -> list
         )
         for keep, attention, recording in choices:
             twin = sharing_copy(detector)
+            set_attention(twin, attention)
             _force(twin, keep, settings.seed, edits)
             words = filter(None, [Path(name).stem, "" if dense else keep, attention])
             label = " ".join(words) + RECORDED * recording
-            found.append(Variant(label, twin, attention, recording, settings.dtype))
+            found.append(Variant(label, twin, recording, settings.dtype))
     return found
+
+
+def explicit_attention(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None
+) -> Tensor:
+    """Attention with its matrix written out: what the official dense model runs."""
+    logits = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)
+    if attn_mask is not None:
+        logits = logits.masked_fill(~attn_mask, float("-inf"))
+    return logits.softmax(dim=-1) @ value
+
+
+KERNELS: dict[str, Kernel] = {
+    "fused": F.scaled_dot_product_attention,
+    "explicit": explicit_attention,
+}
+
+
+def set_attention(model: nn.Module, name: str) -> None:
+    """Lets every attention of the model run one of `KERNELS`.
+
+    Raises:
+        ValueError: another name.
+    """
+    if name not in KERNELS:
+        raise ValueError(f"attention: expected {' or '.join(KERNELS)}, found {name!r}")
+    for part in model.modules():
+        if isinstance(part, Attention):
+            part.kernel = KERNELS[name]
 
 
 def _force(detector: Detector, keep: str, seed: int, edits: ExitStack) -> None:

@@ -13,12 +13,10 @@ from contextlib import ExitStack, contextmanager
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 Work = Callable[[], object]
@@ -124,16 +122,8 @@ class Stages:
 
 
 @contextmanager
-def watched(
-    parts: Sequence[tuple[nn.Module, str]],
-    device: torch.device,
-    calls: Sequence[tuple[object, str, str]] = (),
-) -> Iterator[Stages]:
-    """Times modules under a stage's name each; several may share one. The hooks end with the `with`.
-
-    Args:
-        calls: object, name of a method of it that is called by itself, stage.
-    """
+def watched(parts: Sequence[tuple[nn.Module, str]], device: torch.device) -> Iterator[Stages]:
+    """Times modules under a stage's name each; several may share one. The hooks end with the `with`."""
     stages = Stages(device)
     with ExitStack() as hooks:
         for module, stage in parts:
@@ -145,47 +135,7 @@ def watched(
                 lambda module, inputs, output: stages.leave(), always_call=True
             )
             hooks.callback(after.remove)
-        for owner, name, stage in calls:
-            timed = _within(stages, stage, getattr(owner, name))
-            hooks.enter_context(mock.patch.object(owner, name, timed))
         yield stages
-
-
-def _within(stages: Stages, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    def timed(*args: Any, **kwargs: Any) -> Any:
-        stages.enter(stage)
-        try:
-            return function(*args, **kwargs)
-        finally:
-            stages.leave()
-
-    return timed
-
-
-def explicit_attention(
-    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None
-) -> Tensor:
-    """Attention with its matrix written out: what the official dense model runs."""
-    logits = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)
-    if attn_mask is not None:
-        logits = logits.masked_fill(~attn_mask, float("-inf"))
-    return logits.softmax(dim=-1) @ value
-
-
-@contextmanager
-def attention_kernel(name: str) -> Iterator[None]:
-    """Runs everything inside on "fused" (torch's own choice) or "explicit" attention.
-
-    Raises:
-        ValueError: another name.
-    """
-    if name not in ("fused", "explicit"):
-        raise ValueError(f"attention: expected fused or explicit, found {name!r}")
-    with ExitStack() as patches:
-        if name == "explicit":
-            patched = mock.patch.object(F, "scaled_dot_product_attention", explicit_attention)
-            patches.enter_context(patched)
-        yield
 
 
 def peak_memory(work: Work, device: torch.device) -> int:

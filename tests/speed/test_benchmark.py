@@ -17,13 +17,23 @@ from support import tiny_detectors
 from torch import nn
 from torch.nn import functional as F
 
+from svit.cli import benchmark as command
 from svit.core.catalogue import ROWS
 from svit.core.config import load_config
 from svit.detectors import build_detector
 from svit.probing.recorder import edit, record
+from svit.pruning.attention import Attention
 from svit.speed import benchmark
 from svit.speed import report as benchmark_report
-from svit.speed.benchmark_cases import Settings, keep_schedule, random_masks, sharing_copy, variants
+from svit.speed.benchmark_cases import (
+    Settings,
+    explicit_attention,
+    keep_schedule,
+    random_masks,
+    set_attention,
+    sharing_copy,
+    variants,
+)
 from svit.system import timing
 
 CPU = torch.device("cpu")
@@ -152,19 +162,27 @@ def test_a_nested_stage_takes_its_time_from_the_one_around_it() -> None:
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_explicit_attention_equals_fused_and_is_gone_afterwards(masked: bool) -> None:
-    query, key, value = torch.randn(3, 2, 2, 5, 4)
-    mask = torch.rand(2, 1, 1, 5) < 0.7 if masked else None
+def test_explicit_attention_equals_fused(masked: bool) -> None:
+    tokens, attention = torch.randn(2, 5, 8), Attention(8, 2)
+    mask = torch.rand(2, 5) < 0.7 if masked else None
     mask = None if mask is None else mask | (torch.arange(5) == 0)
-    fused = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    kernel = F.scaled_dot_product_attention
-    with timing.attention_kernel("explicit"):
-        assert F.scaled_dot_product_attention is not kernel
-        explicit = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    assert F.scaled_dot_product_attention is kernel
-    torch.testing.assert_close(explicit, fused, atol=1e-5, rtol=1e-5)
-    with pytest.raises(ValueError, match="fused or explicit"), timing.attention_kernel("flash"):
-        pass
+    fused = attention(tokens, mask)
+    set_attention(attention, "explicit")
+    assert attention.kernel is explicit_attention
+    torch.testing.assert_close(attention(tokens, mask), fused, atol=1e-5, rtol=1e-5)
+
+
+def test_the_kernel_of_attention_is_set_for_one_model_alone() -> None:
+    detector = tiny_detectors.build("torchvision")
+    twin = sharing_copy(detector)
+    set_attention(twin, "explicit")
+    kernels = [
+        {part.kernel for part in model.modules() if isinstance(part, Attention)}
+        for model in (detector, twin)
+    ]
+    assert kernels == [{F.scaled_dot_product_attention}, {explicit_attention}]
+    with pytest.raises(ValueError, match="fused or explicit"):
+        set_attention(twin, "flash")
 
 
 def test_peak_memory_counts_what_is_held_at_once() -> None:
@@ -223,12 +241,12 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, parser = tmp_path_factory.mktemp("benchmark"), ArgumentParser()
     for name, ratios in (("vit", ""), ("svit", "pruning: {options: {keep_ratios: [0.5, 0.5]}}")):
         (folder / f"{name}.yaml").write_text(f"preset: {name}-adapter-nano\n{SMALL}{ratios}\n")
-    benchmark.add_arguments(parser)
+    command.add_arguments(parser)
     models = f"{folder / 'vit.yaml'},{folder / 'svit.yaml'}"
     words = f"--models {models} --keep paper --sizes 64x64,64x100 --rounds 2 --recording --fuse"
     kinds = "--sdpa fused --framework torchvision"
     args = parser.parse_args([*words.split(), *kinds.split(), "--out", str(folder / "out")])
-    assert benchmark.run(args) == 0
+    assert command.run(args) == 0
     return folder / "out"
 
 
@@ -277,12 +295,12 @@ def test_stage_shares_add_up_and_name_every_stage(report: Path) -> None:
 def test_of_every_method_choosing_is_a_stage_apart_from_the_blocks(name: str) -> None:
     """Every block's two halves count as blocks, also where a method looks between them."""
     detector = build_detector(load_config(f"{name}-plain-nano", ["framework=torchvision"])).eval()
-    parts, calls = benchmark._parts(detector), benchmark._calls(detector)
-    with timing.watched(parts, CPU, calls) as stages, torch.no_grad():
+    parts = benchmark._parts(detector)
+    with timing.watched(parts, CPU) as stages, torch.no_grad():
         detector.backbone(torch.randn(1, 3, 64, 64))
     halves = 2 * detector.backbone.method.depth
     assert stages.calls["blocks"] >= halves and stages.calls["selection"] > 0
-    assert all(name not in vars(owner) for owner, name, _ in calls)  # the timers are gone
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part, _ in parts)
 
 
 def test_json_and_markdown_tell_the_same_and_name_the_machine(report: Path) -> None:
@@ -299,4 +317,4 @@ def test_json_and_markdown_tell_the_same_and_name_the_machine(report: Path) -> N
 @pytest.mark.parametrize("text", ["640", "640x", "0x64", "axb"])
 def test_sizes_must_be_two_numbers(text: str) -> None:
     with pytest.raises(ValueError):
-        benchmark._sizes(text)
+        command._sizes(text)

@@ -1,0 +1,64 @@
+"""`svit benchmark`: models side by side and stage by stage, from options to a folder of tables."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from svit.evaluation.passes import add_dtype
+from svit.speed import report
+from svit.speed.benchmark import benchmark
+from svit.speed.benchmark_cases import PARTS, Settings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    words = lambda text: tuple(text.split(","))  # noqa: E731
+    add = parser.add_argument
+    add(
+        "--models",
+        type=words,
+        required=True,
+        help="presets or checkpoints; the first is compared to",
+    )
+    add("--keep", type=words, default=("paper",), help="paper, learned, dense or ratios (paper)")
+    add("--sdpa", type=words, default=("fused",), help="fused, explicit (default fused)")
+    add("--sizes", type=_sizes, default=((640, 640),), help="as 640x640,800x1333: height x width")
+    add("--parts", type=words, default=PARTS, help="backbone, network (default both)")
+    add("--batch", type=int, default=1, help="images a batch (default 1)")
+    add("--rounds", type=int, default=10, help="calls of each variant (default 10)")
+    add("--device", default="cpu", help="cpu, cuda or cuda:N (default cpu)")
+    add("--threads", type=int, help="threads (default: torch's choice)")
+    add_dtype(parser)
+    add("--framework", default="auto", help="auto, torchvision or detectron2")
+    add("--fuse", action="store_true", help="fold batch normalisation into convolutions")
+    add("--recording", action="store_true", help="measure every variant with recording as well")
+    add("--seed", type=int, default=0, help="of weights, pictures and masks")
+    add("--out", type=Path, required=True, help="folder for the tables")
+
+
+def _sizes(text: str) -> tuple[tuple[int, int], ...]:
+    """Raises: ValueError, which argparse turns into a sentence."""
+    sizes = tuple(tuple(int(side) for side in size.split("x")) for size in text.split(","))
+    if any(len(size) != 2 or min(size) < 1 for size in sizes):
+        raise ValueError(text)
+    return sizes
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures, writes the tables and prints the report."""
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    settings = Settings(
+        **{name: getattr(args, name) for name in ("models", "keep", "sizes", "batch", "rounds")},
+        **{name: getattr(args, name) for name in ("device", "dtype", "framework", "seed", "parts")},
+        attention=args.sdpa,
+        fused=args.fuse,
+        recording=args.recording,
+    )
+    result, tables = benchmark(settings)
+    report.write(args.out, result, tables)
+    print(report.markdown(result, tables))
+    print(f"written to {args.out}")
+    return 0
