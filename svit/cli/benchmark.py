@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from svit.evaluation.passes import add_dtype
+from svit.cli.pass_options import add_dtype
 from svit.speed import report
 from svit.speed.benchmark import benchmark
 from svit.speed.benchmark_cases import PARTS, Settings

@@ -7,7 +7,6 @@ a change in what it sees.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -102,12 +101,6 @@ class How:
 def computing(device: torch.device, dtype: str) -> torch.autocast:
     """Autocast of the backbone to one of `DTYPES`; nothing for float32."""
     return torch.autocast(device.type, DTYPES[dtype], enabled=dtype != "float32")
-
-
-def add_dtype(parser: argparse.ArgumentParser) -> None:
-    """The option that `computing` takes."""
-    about = "number type of the backbone, by autocast (default float32); gates and heads stay in float32"
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help=about)
 
 
 def batches_of(
