@@ -195,7 +195,7 @@ def main(words: Sequence[str] | None = None) -> None:
         "rounds": options.rounds,
     }
     text = report(cases, facts)
-    files.write_json(options.out.with_suffix(".json"), {**facts, "cases": cases}, rank=0, indent=1)
+    files.write_json(options.out.with_suffix(".json"), {**facts, "cases": cases}, indent=1)
     files.write_text(options.out.with_suffix(".md"), text)
     print(text)
 

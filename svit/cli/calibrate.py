@@ -9,7 +9,7 @@ import torch
 
 from svit.cli import model_options
 from svit.probing.calibrate import calibrate
-from svit.training import training_checkpoints
+from svit.system.files import prepare_folder
 from svit.weights import checkpoint
 from svit.weights.loading import load_coco, notes
 
@@ -28,9 +28,7 @@ def run(args: argparse.Namespace) -> int:
     detector = model_options.load_model(args, torch.device(args.device))
     dataset = load_coco(args.dataset, args.image_root, detector)
     size = sum(tensor.nbytes for tensor in detector.state_dict().values())
-    training_checkpoints.prepare_folder(
-        args.out.parent, size
-    )  # a refusal now, not after the fitting
+    prepare_folder(args.out.parent, size)  # a refusal now, not after the fitting
     table = calibrate(detector, dataset, args.images)
     facts = {"calibrated_on": args.dataset.name, "calibration_images": args.images}
     checkpoint.save(args.out, detector, {**notes(args.weights), **facts})

@@ -11,7 +11,7 @@ from PIL import Image
 from svit.data.shapes import contact_sheet, read_scenes, write_dataset
 from svit.data.statistics import describe
 from svit.data.validate import check_coco, checked, repaired
-from svit.system.files import write_atomic
+from svit.system.files import write_whole
 
 COLOURS = 160  # of a sheet as PNG
 KINDS = "shapes | sheet | check | statistics"
@@ -84,7 +84,7 @@ def _sheet(args: argparse.Namespace) -> int:
     kind = Image.registered_extensions().get(args.out.suffix.lower())
     if kind is None:
         raise ValueError(f"{args.out}: expected the name of a picture, as sheet.png or sheet.jpg")
-    write_atomic(args.out, lambda file: sheet.save(file, kind))
+    write_whole(args.out, lambda file: sheet.save(file, kind))
     print(f"written: {args.out} ({len(scenes)} scenes of {args.split})")
     return 0
 
@@ -98,7 +98,7 @@ def _check(args: argparse.Namespace) -> int:
     if args.repair and not report.errors:
         with args.json.open(encoding="utf-8") as file:
             fixed = repaired(json.load(file))
-        write_atomic(args.repair, lambda file: file.write(json.dumps(fixed).encode()))
+        write_whole(args.repair, lambda file: file.write(json.dumps(fixed).encode()))
         print(f"written: {args.repair}")
     return 1 if report.errors else 0
 

@@ -27,6 +27,7 @@ from svit.evaluation.evaluate import evaluate
 from svit.evaluation.passes import ALONE
 from svit.evaluation.summary import SUMMARY
 from svit.probing.calibrate import calibrate
+from svit.system.claims import differences
 from svit.system.files import write_text
 from svit.system.processes import Ranks
 from svit.training import training_checkpoints
@@ -273,9 +274,9 @@ def _check_same(making: _Making, start: dict[str, torch.Tensor]) -> None:
     if not path.exists():
         return
     plan = json.loads(json.dumps(making.facts(start)))
-    lines = training_checkpoints.differences(json.loads(path.read_text(encoding="utf-8")), plan)
+    lines = differences(json.loads(path.read_text(encoding="utf-8")), plan)
     if lines:
-        found = "\n  ".join(line.replace("in the checkpoint", "there") for line in lines)
+        found = "\n  ".join(lines)
         raise CompareError(
             f"{making.folder} belongs to another comparison:\n  {found}\n"
             "give the same settings again, or choose another --out folder"

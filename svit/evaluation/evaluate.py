@@ -32,9 +32,10 @@ from svit.evaluation.passes import (
     look,
 )
 from svit.evaluation.record import missing, run_provenance, write
-from svit.evaluation.summary import Model, Outcome, Summary, outcome_of, prepare_folder, summarise
+from svit.evaluation.summary import Model, Outcome, Summary, outcome_of, summarise
 from svit.probing.interventions import gated_layers
 from svit.runs.run import RunWriter, open_run
+from svit.system.files import prepare_folder
 from svit.system.processes import Ranks
 from svit.weights.loading import check_objects
 
@@ -82,7 +83,7 @@ def evaluate(
 
     Raises:
         ValueError: no images, other classes than the model's, or an option that does not exist.
-        ResultsError: `output` cannot be written; told before the first image is looked at.
+        FileError: `output` cannot be written; told before the first image is looked at.
         RunError: `record` holds another run or cannot be written.
     """
     _check(detector, dataset, evaluator, limit)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,15 +23,12 @@ from svit.evaluation.average_precision import (
     result_rows,
 )
 from svit.system import text
-from svit.system.files import write_text
+from svit.system.files import explained, write_text
 
 RESULTS, SUMMARY, PER_IMAGE = "coco_instances_results.json", "summary.json", "images.csv"
 KINDS = ("box", "mask")
+_AGAIN = "With --record RUN the same command reads the images that are already in RUN from there"
 IMAGE_COLUMNS = ("image_id", "objects", "area", "keep_ratio", "detections", "macs_backbone", "macs")
-
-
-class ResultsError(RuntimeError):
-    """Results cannot be written; the message names the folder and the fix."""
 
 
 @dataclass(frozen=True)
@@ -139,9 +135,9 @@ class Summary:
         """Writes results, summary and the table of images; each file appears whole or not at all.
 
         Raises:
-            ResultsError: the folder cannot be written.
+            FileError: the folder cannot be written.
         """
-        with _explained(output):
+        with explained(output, otherwise=_AGAIN):
             output.mkdir(parents=True, exist_ok=True)
             write_text(output / RESULTS, json.dumps(self.rows))
             write_text(output / PER_IMAGE, self.images.to_csv(index=False))
@@ -150,31 +146,6 @@ class Summary:
 
 _HEADLINE = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _MEANS = ("keep_ratio", "macs_backbone", "macs")
-
-
-def prepare_folder(output: Path) -> None:
-    """Makes a folder for results and proves that it can be written, before any time is spent.
-
-    Raises:
-        ResultsError: it cannot.
-    """
-    probe = output / ".probe"
-    with _explained(output):
-        output.mkdir(parents=True, exist_ok=True)
-        write_text(probe, "probe")
-        probe.unlink()
-
-
-@contextmanager
-def _explained(output: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ResultsError(
-            f"cannot write results into {output}: {error.strerror or error}. Make room or choose "
-            "another folder, then run the same command again (with --record RUN, images that are "
-            "already in RUN are read from there)"
-        ) from error
 
 
 def summarise(

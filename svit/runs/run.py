@@ -6,7 +6,7 @@
     run.keep_counts(), run.trace(79841), run.picture(79841)
 
 A copy of the folder is complete. How it is written is in `svit.runs.writer`, the files are described in
-`svit.system.files` and `svit.runs.shards`.
+`svit.runs.head` and `svit.runs.shards`.
 """
 
 from __future__ import annotations
@@ -28,10 +28,9 @@ from PIL import Image
 from svit.core.rle import CodedTarget
 from svit.core.types import Detections, ImageId, Target, TokenTrace
 from svit.runs import shards
+from svit.runs.head import RunError, read_head, read_manifests
 from svit.runs.shards import GEOMETRY, GROUP
 from svit.runs.writer import RunWriter
-from svit.system import files
-from svit.system.files import RunError
 
 __all__ = ["Run", "RunError", "RunWriter", "find_runs", "open_run"]
 
@@ -54,7 +53,7 @@ def open_run(path: str | Path, skip_corrupt: bool = False) -> Run:
         RunError: not a run, of another version, half-written or damaged; it names file and fix.
     """
     path = Path(path)
-    head, manifests = files.read_head(path), files.read_manifests(path)
+    head, manifests = read_head(path), read_manifests(path)
     good, skipped = [], []
     for manifest in manifests.values():
         for shard in manifest["shards"]:

@@ -22,7 +22,8 @@ from PIL import Image
 
 from svit.core.rle import CodedMasks, CodedTarget
 from svit.core.types import Detections, ImageId, Target, TokenGrid, TokenTrace
-from svit.system.files import RunError, write_atomic
+from svit.runs.head import RunError
+from svit.system.files import write_whole
 
 GROUP = 8  # images a Parquet row group: what reading a single image costs
 JPEG_QUALITY = 90
@@ -246,13 +247,13 @@ def shard_path(folder: Path, name: str, kind: str) -> Path:
     return folder / f"{name}.{kind}.parquet"
 
 
-def write_table(path: Path, kind: str, rows: list[dict[str, Any]], group: int, rank: int) -> int:
+def write_table(path: Path, kind: str, rows: list[dict[str, Any]], group: int) -> int:
     """Writes rows of a kind with zstd and page checksums. Returns: bytes."""
     id_type = pa.int64() if isinstance(rows[0]["image_id"], int) else pa.string()
     schema = pa.schema({"image_id": id_type, **COLUMNS[kind]})
     table = pa.Table.from_pylist(rows, schema=schema)
     settings = {"row_group_size": group, "compression": "zstd", "write_page_checksum": True}
-    return write_atomic(path, lambda file: pq.write_table(table, file, **settings), rank)
+    return write_whole(path, lambda file: pq.write_table(table, file, **settings))
 
 
 def read_table(

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 
 from svit.core.types import Detections, ImageId, Target, TokenTrace
-from svit.runs import shards
+from svit.runs import head, shards
+from svit.runs.head import RunError
 from svit.runs.shards import GROUP
 from svit.system import files
-from svit.system.files import RunError
+
+_SAFE = "Shards entered before are intact: run the same command again to go on"
 
 
 class RunWriter:
@@ -57,8 +59,8 @@ class RunWriter:
         self._pending: list[tuple[list[dict], dict]] = []
         self._new_errors = 0
         provenance = files.plain_json(provenance)
-        with files.explained(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
+        with files.explained(self.path, RunError, _SAFE):
+            files.prepare_folder(self.path)
             self._lock = files.Lock(self.path / f"writer-{rank:05}.lock")
             try:
                 self._resume(provenance)
@@ -67,9 +69,8 @@ class RunWriter:
                 raise
 
     def _resume(self, provenance: dict[str, Any]) -> None:
-        files.remove_parts(self.path, self._rank)
-        files.claim(self.path, provenance, self._rank)
-        manifests = files.read_manifests(self.path)
+        head.claim(self.path, provenance)
+        manifests = head.read_manifests(self.path)
         self._manifest = manifests.get(self._rank, {"layers": 0, "shards": [], "errors": []})
         self._errors = {row[0]: row for row in self._manifest["errors"]}
         self._layers = max((manifest["layers"] for manifest in manifests.values()), default=0)
@@ -164,7 +165,7 @@ class RunWriter:
     def _flush(self, finished: bool = False) -> None:
         if not (self._pending or self._new_errors or finished):
             return
-        with files.explained(self.path):
+        with files.explained(self.path, RunError, _SAFE):
             written = list(self._manifest["shards"])
             if self._pending:
                 written.append(self._write_shard(f"shard-{self._rank:05}-{len(written):06}"))
@@ -176,8 +177,7 @@ class RunWriter:
                 "shards": written,
                 "errors": list(self._errors.values()),
             }
-            path = files.manifest_path(self.path, self._rank)
-            files.write_json(path, manifest, self._rank)
+            files.write_json(head.manifest_path(self.path, self._rank), manifest)
         self._manifest, self._pending, self._new_errors = manifest, [], 0
         self._flushed = time.monotonic()
 
@@ -188,5 +188,5 @@ class RunWriter:
         for kind, rows in (("tokens", tokens), ("images", images)):
             path = shards.shard_path(self.path, name, kind)
             group = GROUP * len(rows) // len(images)
-            sizes[kind] = shards.write_table(path, kind, rows, group, self._rank)
+            sizes[kind] = shards.write_table(path, kind, rows, group)
         return {"name": name, "image_ids": [row["image_id"] for row in images], "bytes": sizes}

@@ -114,7 +114,7 @@ def write(out: Path, result: dict[str, Any], tables: dict[str, pd.DataFrame]) ->
         files.write_text(out / f"{name}.csv", frame.to_csv(index=False))
     rows = {name: table.to_dict(orient="records") for name, table in tables.items()}
     everything = files.plain_json({**result, **{name: _plain(rows[name]) for name in rows}})
-    files.write_json(out / "benchmark.json", everything, rank=0, indent=1)
+    files.write_json(out / "benchmark.json", everything, indent=1)
     files.write_text(out / "benchmark.md", markdown(result, tables))
 
 

@@ -29,6 +29,8 @@ from svit.data.samples import Sample, to_device
 from svit.detectors import build_detector
 from svit.detectors.base import Detector
 from svit.probing.recorder import Tape, record
+from svit.system.claims import differences
+from svit.system.files import FileError, Lock, write_text
 from svit.system.processes import Ranks
 from svit.training import training_checkpoints
 from svit.training.loader import check_data, derived_seed, feed, fingerprint
@@ -83,7 +85,7 @@ class Trainer:
 
         def claim() -> None:
             training_checkpoints.prepare_folder(self.output, size)
-            stack.enter_context(training_checkpoints.locked(self.output))
+            stack.enter_context(Lock(self.output / ".lock"))
             stack.enter_context(logged(self.output))
             if not resume and training_checkpoints.paths(self.output):
                 raise TrainError(
@@ -148,14 +150,15 @@ class Trainer:
         """Opens `metrics.json` at the right step and writes `config.yaml`."""
 
         def begin() -> None:
-            OmegaConf.save(OmegaConf.create(to_dict(self.config)), self.output / "config.yaml")
+            settings = OmegaConf.to_yaml(OmegaConf.create(to_dict(self.config)))
+            write_text(self.output / "config.yaml", settings)
             self.journal = Journal(self.output, self.step, self.total, self.settings.batch)
             stack.callback(self.journal.close)
 
         self._on_first(begin)
 
     def _check_same(self, path: Path, snapshot: training_checkpoints.Snapshot) -> None:
-        lines = training_checkpoints.differences(snapshot["config"], to_dict(self.config))
+        lines = differences(snapshot["config"], to_dict(self.config))
         if snapshot["dataset"] != self.data_hash:
             lines.append("the training data: other images, classes or annotations")
         if lines:
@@ -179,7 +182,7 @@ class Trainer:
             except (
                 OSError,
                 TrainError,
-                training_checkpoints.SnapshotError,
+                FileError,
                 checkpoint.CheckpointError,
             ) as error:
                 failure = error

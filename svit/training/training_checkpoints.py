@@ -6,19 +6,16 @@ Names and keys are detectron2's (`model_0004999.pth` after iteration 4999, `last
 
 from __future__ import annotations
 
-import fcntl
 import pickle
-import shutil
 import warnings
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from svit.weights.checkpoint import replacing
+from svit.system import files
+from svit.system.files import FileError, replacing
 
 FORMAT = "svit-training-1"
 MARKER = "last_checkpoint"
@@ -27,7 +24,7 @@ KEPT = 2  # the newest one may turn out damaged; the one before is the spare
 Snapshot = dict[str, Any]
 
 
-class SnapshotError(RuntimeError):
+class SnapshotError(FileError):
     """A training checkpoint cannot be written or read; the message names the file."""
 
 
@@ -43,41 +40,10 @@ def prepare_folder(folder: Path, snapshot_bytes: int) -> None:
             those that are there already included.
 
     Raises:
-        SnapshotError: the folder cannot be made or written, or the disk is too full.
+        FileError: the folder cannot be made or written, or the disk is too full.
     """
-    probe = folder / ".probe"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with replacing(probe) as temporary:
-            temporary.write_bytes(b"probe")
-        probe.unlink()
-        free = shutil.disk_usage(folder).free
-    except OSError as error:
-        raise SnapshotError(
-            f"cannot write into {folder} ({error.strerror}); choose another --out folder"
-        ) from error
     held = len(paths(folder))  # of a training to be resumed: each makes room for a newer one
-    needed = max(1, KEPT + 1 - held) * snapshot_bytes
-    if free < needed:
-        raise SnapshotError(
-            f"{folder}: checkpoints need {needed / 2**20:.0f} MiB and {free / 2**20:.0f} MiB are free; "
-            "free some space or choose another --out folder"
-        )
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keeps a second training out of the folder; the system lifts the lock however this one ends.
-
-    Raises:
-        SnapshotError: another training holds it.
-    """
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not inherited by worker processes
-        except OSError as error:
-            raise SnapshotError(f"another training is writing into {folder}") from error
-        yield
+    files.prepare_folder(folder, max(1, KEPT + 1 - held) * snapshot_bytes)
 
 
 def write(folder: Path, snapshot: Snapshot) -> Path:
@@ -88,12 +54,9 @@ def write(folder: Path, snapshot: Snapshot) -> Path:
     """
     path = folder / f"model_{snapshot['iteration']:07d}.pth"
     try:
-        for left_by_a_kill in folder.glob(".model_*.tmp"):
-            left_by_a_kill.unlink()
-        with replacing(path) as temporary, temporary.open("wb") as file:
+        with replacing(path) as part, part.open("wb") as file:
             torch.save({"format": FORMAT, **snapshot}, file)
-        with replacing(folder / MARKER) as temporary:
-            temporary.write_text(path.name)
+        files.write_text(folder / MARKER, path.name)
         for old in paths(folder)[KEPT:]:
             old.unlink()
     except (OSError, RuntimeError) as error:
@@ -148,15 +111,3 @@ def read(path: Path) -> Snapshot:
     if not isinstance(snapshot, dict) or snapshot.get("format") != FORMAT:
         raise SnapshotError(f"{path} is no training checkpoint of the format {FORMAT}")
     return snapshot
-
-
-def differences(saved: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
-    """One line a setting that differs between two nested configurations, with its dotted name."""
-    lines = []
-    for key in sorted({*saved, *now}):
-        old, new = saved.get(key, "absent"), now.get(key, "absent")
-        if isinstance(old, dict) and isinstance(new, dict):
-            lines += differences(old, new, f"{prefix}{key}.")
-        elif old != new:
-            lines.append(f"{prefix}{key}: {old!r} in the checkpoint, {new!r} now")
-    return lines

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,8 @@ from typing import Any
 
 import numpy as np
 from tqdm import tqdm
+
+from svit.system.files import write_text
 
 METRICS = "metrics.json"
 PERIOD = 20  # steps a line
@@ -127,9 +128,7 @@ def _forget_after(path: Path, step: int) -> None:
         if not line.endswith("\n") or json.loads(line)["step"] > step:
             break
         kept.append(line)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(kept), encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, "".join(kept))
 
 
 def _board(folder: Path, step: int) -> Any:

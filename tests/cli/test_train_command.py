@@ -27,7 +27,7 @@ def test_the_command_trains_from_a_folder_in_cocos_layout(tmp_path: Path, capfd)
     out = ["--out", f"{tmp_path}/out"]
     assert main.main([*words, *out, "--max-steps", "1", "train.seed=5"]) == 0
     assert main.main([*words, *out, "--resume", "train.seed=6"]) == 2
-    assert "train.seed: 5 in the checkpoint, 6 now" in capfd.readouterr().err
+    assert "train.seed: 5 there, 6 now" in capfd.readouterr().err
     assert main.main([*words, *out, "--resume", "train.seed=5"]) == 0
     assert (tmp_path / "out" / "model_final.safetensors").exists()
     config = load_config(str(tmp_path / "out" / "config.yaml"))

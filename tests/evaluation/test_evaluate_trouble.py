@@ -12,7 +12,8 @@ from support.scenes import IMAGES, detector, nano, shapes
 from svit.data.coco import CocoDataset
 from svit.detectors.base import Detector
 from svit.evaluation.evaluate import evaluate
-from svit.evaluation.summary import ResultsError, Summary
+from svit.evaluation.summary import Summary
+from svit.system.files import FileError
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,9 @@ def test_a_folder_that_cannot_be_written_is_noticed_before_the_first_image(
 ) -> None:
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setattr(Detector, "predict", None)  # looking at an image would fail otherwise
-    with pytest.raises(ResultsError, match="cannot write results into .*file.*choose another"):
+    with pytest.raises(
+        FileError, match="cannot write into .*file is a file, not a folder; choose another"
+    ):
         quiet(detector(), dataset, tmp_path / "file" / "out")
 
 
@@ -41,7 +44,7 @@ def test_a_disk_that_is_full_in_the_end_costs_no_recorded_image(
     def full(path: Path, text: str) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with monkeypatch.context() as patch, pytest.raises(ResultsError, match="No space left"):
+    with monkeypatch.context() as patch, pytest.raises(FileError, match="No space left"):
         patch.setattr("svit.evaluation.evaluate.prepare_folder", lambda output: None)
         patch.setattr("svit.evaluation.summary.write_text", full)
         quiet(detector(), dataset, tmp_path / "out", record=tmp_path / "run")

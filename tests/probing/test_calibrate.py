@@ -18,7 +18,7 @@ from svit.data.coco import CocoDataset
 from svit.detectors.base import Detector
 from svit.evaluation.passes import How, batches_of, deciding, look
 from svit.probing.calibrate import calibrate, threshold_for
-from svit.training.training_checkpoints import SnapshotError
+from svit.system.files import FileError
 from svit.weights import checkpoint
 
 TARGETS = [0.7, 0.7, 0.7, 0.5, 0.5, 0.5, 0.35, 0.35, 0.35]
@@ -123,7 +123,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_fitted(
     out = tmp_path / "before.safetensors" / "after.safetensors"  # a file, where a folder should be
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    with pytest.raises(SnapshotError, match=r"before\.safetensors.*choose another"):
+    with pytest.raises(FileError, match=r"before\.safetensors.*choose another"):
         run(parser.parse_args([*words, "--out", str(out)]))
 
 

@@ -327,7 +327,7 @@ def test_another_provenance_is_refused_with_the_differences(tmp_path):
     with pytest.raises(RunError) as caught:
         RunWriter(tmp_path / "run", other)
     message = str(caught.value)
-    assert "run.json is of another run" in message
+    assert "run.json belongs to something else" in message
     assert "seed: 0 there, 1 now" in message
     assert "config.backbone.depth: 12 there, nothing now" in message
     assert "device: nothing there, 'cpu' now" in message
@@ -347,7 +347,7 @@ def test_provenance_must_be_plain_json(tmp_path):
 
 def test_two_writers_are_refused_and_the_first_goes_on(tmp_path):
     with RunWriter(tmp_path / "run", PROVENANCE) as writer:
-        with pytest.raises(RunError, match=f"process {os.getpid()} writes into this run"):
+        with pytest.raises(RunError, match=f"process {os.getpid()} writes into this folder"):
             RunWriter(tmp_path / "run", PROVENANCE)
         writer.add(**parts(1))
     RunWriter(tmp_path / "run", PROVENANCE).close()  # free again
@@ -496,7 +496,7 @@ def test_a_full_disk_is_explained_and_loses_nothing(tmp_path):
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert open_run(tmp_path / "run").image_ids == (1, 2)
-        assert not list((tmp_path / "run").glob(".*.part"))  # no half shard takes the room
+        assert not list((tmp_path / "run").glob(".*part"))  # no half shard takes the room
     assert open_run(tmp_path / "run").image_ids == (1, 2, 3, 4)
 
 
@@ -518,7 +518,10 @@ def test_a_full_disk_ends_the_recording_with_its_shards_intact(tmp_path, monkeyp
 
 def test_an_output_that_cannot_be_a_folder_is_explained(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="cannot write into .*file/run.*choose a folder"):
+    with pytest.raises(
+        RunError,
+        match="cannot write into .*file/run: .*file is a file, not a folder; choose another folder",
+    ):
         RunWriter(tmp_path / "file" / "run", {})
 
 

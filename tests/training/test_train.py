@@ -80,12 +80,12 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint_bit_for_bit(
 ) -> None:
     assert forked(train, TINY, Pictures(killed(at=19)), tmp_path) == -signal.SIGKILL
     assert [path.name for path in training_checkpoints.paths(tmp_path)] == ["model_0000002.pth"]
-    (tmp_path / ".model_0000005.pth.1.tmp").write_bytes(b"half a checkpoint")
+    (tmp_path / ".model_0000005.pth.svit-part").write_bytes(b"half a checkpoint")
     with (tmp_path / "metrics.json").open("a") as journal:
         journal.write('{"step": 4, "total_loss": 1.0}\n{"step": 5, "total_l')
     assert train(TINY, Pictures(), tmp_path, resume=True) == "finished"
     assert_same_training(tmp_path, whole)
-    assert list(tmp_path.glob("*.tmp")) == []
+    assert list(tmp_path.glob(".*")) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

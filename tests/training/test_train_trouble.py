@@ -29,6 +29,7 @@ from support.trainings import (
 import svit.training.trainer
 from svit.core.config import Config, DetectorConfig
 from svit.data.coco import ImageError
+from svit.system.files import FileError, Lock
 from svit.training import training_checkpoints
 from svit.training.train import TrainError, train
 
@@ -48,8 +49,8 @@ def test_resuming_with_other_settings_is_refused_and_names_them(tmp_path: Path) 
     changed = replace(settings(rate=0.5), backbone=replace(TINY.backbone, drop_path=0.3))
     with pytest.raises(TrainError) as error:
         train(changed, Pictures(), tmp_path, resume=True)
-    assert "train.rate: 0.001 in the checkpoint, 0.5 now" in str(error.value)
-    assert "backbone.drop_path: 0.1 in the checkpoint, 0.3 now" in str(error.value)
+    assert "train.rate: 0.001 there, 0.5 now" in str(error.value)
+    assert "backbone.drop_path: 0.1 there, 0.3 now" in str(error.value)
     assert str(error.value).count(" now") == 2
 
 
@@ -69,10 +70,10 @@ def test_a_folder_with_a_training_is_not_overwritten(tmp_path: Path) -> None:
 
 def test_two_trainings_do_not_share_a_folder(tmp_path: Path) -> None:
     def second() -> None:
-        with pytest.raises(TrainError, match="another training is writing"):
+        with pytest.raises(TrainError, match=f"process {os.getppid()} writes into this folder"):
             train(TINY, Pictures(), tmp_path)
 
-    with training_checkpoints.locked(tmp_path):
+    with Lock(tmp_path / ".lock"):
         assert forked(second) == 0
     assert train(settings(iterations=1), Pictures(), tmp_path) == "finished"
 
@@ -130,7 +131,7 @@ def test_a_full_disk_is_noticed_before_the_training(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(TrainError, match=r"checkpoints need .* MiB and 0 MiB are free"):
+    with pytest.raises(TrainError, match=r"needs .* MiB and 0 MiB are free"):
         train(TINY, Pictures(), tmp_path)
 
 
@@ -143,13 +144,15 @@ def test_checkpoints_that_are_there_need_no_room_again(
         if held:
             (tmp_path / f"model_000000{held}.pth").touch()
         training_checkpoints.prepare_folder(tmp_path, largest)
-        with pytest.raises(training_checkpoints.SnapshotError, match="MiB are free"):
+        with pytest.raises(FileError, match="MiB are free"):
             training_checkpoints.prepare_folder(tmp_path, largest + 1)
 
 
 def test_an_output_that_cannot_be_written_is_noticed_before_the_training(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(TrainError, match="cannot write into .*file"):
+    with pytest.raises(
+        TrainError, match="cannot write into .*file/out: .*file is a file, not a folder"
+    ):
         train(TINY, Pictures(), tmp_path / "file" / "out")
 
 
