@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from svit.core.types import ImageId, Target, TokenGrid
@@ -45,12 +45,22 @@ def pad_batch(
 
     This is the only place where pictures are padded (reference.md 6: pad after normalisation).
     """
-    height = -(-max(sample.image.shape[1] for sample in samples) // multiple) * multiple
-    width = -(-max(sample.image.shape[2] for sample in samples) // multiple) * multiple
-    batch = samples[0].image.new_zeros(len(samples), 3, height, width)
+    batch = samples[0].image.new_zeros(len(samples), 3, *padded_hw(samples, multiple))
     for row, sample in zip(batch, samples):
         row[:, : sample.image.shape[1], : sample.image.shape[2]] = sample.image
     return batch
+
+
+def padded_hw(samples: Sequence[Sample], multiple: int = 32) -> tuple[int, int]:
+    """Height and width of the batch that `pad_batch` makes, in resized pixels."""
+    height, width = (max(sample.resized_hw[side] for sample in samples) for side in (0, 1))
+    return -(-height // multiple) * multiple, -(-width // multiple) * multiple
+
+
+def valid_tokens(grids: Sequence[TokenGrid], device: torch.device) -> Bool[Tensor, "batch tokens"]:
+    """Tokens of a padded batch that show image pixels, in raster order; one grid an image."""
+    masks = [torch.from_numpy(grid.valid_mask().ravel()) for grid in grids]
+    return torch.stack(masks).to(device)
 
 
 def to_device(sample: Sample, device: torch.device | str) -> Sample:

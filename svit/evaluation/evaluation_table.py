@@ -16,10 +16,10 @@ from svit.evaluation.summary import (
     mean_and_spread,
     result_table,
 )
+from svit.probing.equal_counts import DRAWN
 from svit.probing.interventions import INTERVENTIONS
 from svit.system import text
 
-DRAWN = ("random", "shuffle", "oracle")  # interventions that draw random numbers
 FIXED_MODES = ("threshold", "calibrated", "topk")  # inference modes that draw none
 
 

@@ -188,7 +188,7 @@ class Session:
         with (
             self._turn,
             deciding(self.detector, seed=self.seed),
-            applied(self.detector, sample, edits, deadline),
+            applied(self.detector, [sample], edits, deadline=deadline),
             record(self.detector) as tape,
         ):
             found = self.detector.predict([sample])[0]
@@ -216,7 +216,7 @@ class Session:
         }
 
         def work(edits: tuple[Edit, ...]) -> None:
-            with applied(self.detector, sample, edits, deadline):
+            with applied(self.detector, [sample], edits, deadline=deadline):
                 self.detector.predict([sample])
 
         works = {name: lambda edits=edits: work(edits) for name, edits in sides.items()}

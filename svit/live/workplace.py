@@ -6,8 +6,8 @@
     after = session.run(picture, (NoReactivation(), Brush((4, 5), None, on=False)))
     session.keep(after, picture, Path("runs/what-if"))
 
-Edits (`svit.probing.edits`), pictures (`svit.live.pictures`) and the session (`svit.live.session`)
-stand here by name.
+Edits (`svit.probing.edits`, `svit.probing.equal_counts`), pictures (`svit.live.pictures`) and the session
+(`svit.live.session`) stand here by name.
 The app holds one `Workplace`: one model in memory, one job at a time.
 """
 
@@ -23,10 +23,8 @@ from svit.data.reading import ImageError
 from svit.live.pictures import MAX_BYTES, Picture, drawn, recorded, uploaded
 from svit.live.session import AFTER, BEFORE, Latency, Outcome, Session
 from svit.probing.edits import (
-    CONTROLS,
     SHIFTED,
     Brush,
-    Control,
     Edit,
     EditError,
     KeepBox,
@@ -38,6 +36,7 @@ from svit.probing.edits import (
     blocks,
     tokens_in,
 )
+from svit.probing.equal_counts import Control
 from svit.runs.run import RunError
 from svit.system.home import home
 from svit.weights.safe_read import CheckpointError
@@ -47,7 +46,6 @@ __all__ = [
     "BEFORE",
     "Brush",
     "Busy",
-    "CONTROLS",
     "CheckpointError",
     "Control",
     "Edit",

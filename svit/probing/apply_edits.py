@@ -1,7 +1,7 @@
-"""Edits put on a detector: one forward with counterfactual masks, through the probes.
+"""Edits put on a detector: one forward of a batch with counterfactual masks, through the probes.
 
-with applied(detector, sample, (NoReactivation(),)):
-    found = detector.predict([sample])
+with applied(detector, samples, (NoReactivation(),)):
+    found = detector.predict(samples)
 """
 
 from __future__ import annotations
@@ -15,80 +15,126 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from svit.data.samples import Sample, pad_batch
-from svit.detectors.base import Detector, image_seed
-from svit.probing.edits import Edit, Masks, Pass
+from svit.data.samples import Sample, pad_batch, padded_hw, valid_tokens
+from svit.detectors.base import Detector, image_seeds
+from svit.probing.edits import Decided, Edit, EditError, Forward
 from svit.probing.recorder import edit
 
 
 @contextmanager
 def applied(
-    detector: Detector, sample: Sample, edits: Sequence[Edit], deadline: float = math.inf
-) -> Iterator[Pass]:
-    """Inside the `with`, `detector.predict([sample])` runs with the edits; all hooks end with it.
+    detector: Detector,
+    samples: Sequence[Sample],
+    edits: Sequence[Edit],
+    *,
+    lender: Detector | None = None,
+    deadline: float = math.inf,
+) -> Iterator[Forward]:
+    """Inside the `with`, `detector.predict(samples)` runs with the edits; all hooks end with it.
+
+    The random numbers are those of `detector.seed` and of each image's id.
 
     Args:
+        samples: on the detector's device.
+        edits: act from left to right, block by block.
+        lender: the model whose masks, unedited, the edits start from that start from decided masks
+            (`equal_counts.Control`); None for the detector itself with the edits to the left.
         deadline: `time.monotonic()` from which the next block gives up.
 
     Raises:
-        EditError: an edit does not fit.
+        EditError: an edit does not fit, or the lender has other blocks or tokens.
         TimeoutError: inside, once the deadline has passed.
     """
-    seen = _begin(detector, sample, deadline)
-    settled: list[Edit] = []
+    removes = any(one.removes for one in edits)
+    forward = _begin(detector, samples, removes, deadline)
+    ready: list[Edit] = []
     for one in edits:
-        one.check(seen)
-        decide = partial(_decided, detector, sample, tuple(settled), deadline)
-        settled.append(one.settled(decide, seen))
+        one.check(forward)
+        start = partial(_start, forward, lender or detector, () if lender else tuple(ready))
+        ready.append(one.prepared(start, forward))
     with ExitStack() as hooks:
-        hooks.enter_context(edit(detector, *_changes(settled, seen)))
-        if any(one.removes for one in edits):
+        hooks.enter_context(edit(detector, *_changes(ready, forward)))
+        if removes:
             method = detector.backbone.method
-            hooks.callback(method.register_forward_hook(_zero_pruned(seen)).remove)
-        yield seen
+            hooks.callback(method.register_forward_hook(_zero_pruned(forward)).remove)
+        yield forward
 
 
-def _begin(detector: Detector, sample: Sample, deadline: float) -> Pass:
-    config = detector.config
-    height, width = pad_batch([sample], config.data.pad_multiple).shape[2:]
-    seed = image_seed(sample.image_id, detector.seed)
-    grid = sample.grid((height, width), config.backbone.patch)
-    return Pass(grid, detector.backbone.method, seed, deadline)
+def _begin(
+    detector: Detector, samples: Sequence[Sample], removes: bool, deadline: float
+) -> Forward:
+    config, method = detector.config, detector.backbone.method
+    padded = padded_hw(samples, config.data.pad_multiple)
+    grids = tuple(sample.grid(padded, config.backbone.patch) for sample in samples)
+    return Forward(
+        samples,
+        grids,
+        valid_tokens(grids, samples[0].image.device),
+        image_seeds(samples, detector.seed),
+        method,
+        removes or not getattr(method, "preserve", True),
+        deadline,
+    )
 
 
-def _decided(detector: Detector, sample: Sample, edits: tuple[Edit, ...], deadline: float) -> Masks:
-    """The masks of a forward of the backbone with these edits, which are settled already."""
-    images = pad_batch([sample], detector.config.data.pad_multiple)
-    with applied(detector, sample, edits, deadline) as seen, torch.no_grad():
-        detector.backbone.seed_images([seen.seed])
-        detector.backbone(images)
-    return seen.used
+@torch.no_grad()
+def decide(
+    detector: Detector,
+    samples: Sequence[Sample],
+    seeds: list[int],
+    edits: Sequence[Edit] = (),
+    deadline: float = math.inf,
+) -> Decided:
+    """The masks of a forward of the backbone, with the random numbers that `predict` would draw.
+
+    Args:
+        seeds: one an image (`svit.detectors.base.image_seeds`).
+
+    Raises: as `applied`.
+    """
+    with applied(detector, samples, edits, deadline=deadline) as forward:
+        detector.backbone.seed_images(seeds)
+        detector.backbone(pad_batch(samples, detector.config.data.pad_multiple))
+    return Decided(forward.used, forward.scores)
 
 
-def _changes(edits: Sequence[Edit], seen: Pass) -> tuple[Callable, Callable]:
+def _start(forward: Forward, detector: Detector, edits: Sequence[Edit]) -> Decided:
+    """What a model decides with edits that are prepared already, as masks for this forward."""
+    found = decide(detector, forward.samples, forward.seeds, edits, forward.deadline)
+    mine = (forward.method.depth, forward.valid.shape[1])
+    theirs = (len(found.keep), found.keep[0].shape[1])
+    if mine != theirs:
+        raise EditError(
+            f"{detector.config.name!r} decides on {theirs[0]} blocks of {theirs[1]} tokens and this "
+            f"model on {mine[0]} of {mine[1]}; masks fit equal models and grids only"
+        )
+    return found
+
+
+def _changes(edits: Sequence[Edit], forward: Forward) -> tuple[Callable, Callable]:
     """What `recorder.edit` calls for masks and for scores."""
 
     def masks(layer: int, keep: Tensor) -> Tensor:
-        if time.monotonic() > seen.deadline:
+        if time.monotonic() > forward.deadline:
             raise TimeoutError("the job took longer than it may; nothing was changed")
         for one in edits:
-            keep = one.masks(layer, keep, seen)
-        seen.used[layer] = keep
+            keep = one.masks(layer, keep, forward)
+        forward.used[layer] = keep
         return keep
 
     def scores(layer: int, values: Tensor) -> Tensor:
         for one in edits:
-            values = one.scores(layer, values, seen)
-        seen.scores[layer] = values
+            values = one.scores(layer, values, forward)
+        forward.scores[layer] = values
         return values
 
     return masks, scores
 
 
-def _zero_pruned(seen: Pass) -> Callable[..., Tensor]:
+def _zero_pruned(forward: Forward) -> Callable[..., Tensor]:
     """A forward hook of the method: a probe decides on masks only, so the map is zeroed behind it."""
 
     def zero(method: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
-        return output * seen.used[inputs[0]].unsqueeze(-1).to(output.dtype)
+        return output * forward.used[inputs[0]].unsqueeze(-1).to(output.dtype)
 
     return zero

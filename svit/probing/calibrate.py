@@ -20,7 +20,6 @@ import torch
 
 from svit.data.samples import Sample, pad_batch, to_device
 from svit.detectors.base import Detector
-from svit.probing.interventions import valid_tokens
 from svit.probing.recorder import Tape, record
 
 BISECTIONS = 10  # resolve a thousandth of the largest number of levels
@@ -106,7 +105,8 @@ class _Views:
             images = pad_batch([sample], self.detector.config.data.pad_multiple)
             with record(self.detector) as tape:
                 self.detector.backbone(images)
-            counted = valid_tokens(self.detector, [sample], images)[0].cpu().numpy()
+            grid = sample.grid(images.shape[2:], self.detector.config.backbone.patch)
+            counted = grid.valid_mask().ravel()
             yield tape, counted if self.valid_only else np.ones_like(counted)
 
 

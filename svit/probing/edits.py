@@ -4,8 +4,11 @@ Each edit is a small frozen record; several compose from left to right, block by
 
     edits = (Shift(0.5), Brush((5, 6), ((3, 4), (3, 5)), on=True), NoReactivation())
 
-Edits see and change keep masks bool (1, N) and keep scores float32 (1, N) of one image; N tokens of
-the padded grid in raster order. `svit.probing.apply_edits.applied` puts them on a detector.
+Edits see and change keep masks bool (B, N) and keep scores float (B, N); B images of a batch, N tokens
+of the padded grid in raster order. `svit.probing.apply_edits.applied` puts them on a detector;
+`svit.probing.equal_counts` holds those that keep the number of tokens, and
+`svit.probing.interventions` those that have a name. Records count layers from 0 like the arrays they
+change; every sentence for people counts blocks from 1.
 """
 
 from __future__ import annotations
@@ -18,46 +21,66 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from svit.core.types import TokenGrid, TokenTrace
+from svit.data.samples import Sample
 from svit.probing.calibrate import threshold_for
-from svit.probing.interventions import SALT, permuted
 from svit.pruning.base import Method
 
 Token = tuple[int, int]  # row and column in the padded grid
 Masks = dict[int, Tensor]
 SHIFTED = ("sample", "threshold", "calibrated")  # inference modes that compare scores with a number
-CONTROLS = ("random", "shuffle")
 
 
 class EditError(ValueError):
     """An edit does not fit the model or the picture; the message says what would."""
 
 
-@dataclass
-class Pass:
-    """What one forward has shown so far; edits read it.
+@dataclass(frozen=True)
+class Decided:
+    """The masks of one batch as a model decided them.
 
     Attributes:
-        grid: geometry of the tokens.
-        method: of the model, with its traits and targets.
-        seed: of this image's random numbers.
-        deadline: `time.monotonic()` at which the forward is given up.
-        scores: block -> keep log-odds (1, N) after edits.
-        used: block -> mask (1, N) after edits.
+        keep: block -> bool (B, N).
+        scores: block -> float (B, N) keep log-odds, gated blocks only.
     """
 
-    grid: TokenGrid
+    keep: Masks
+    scores: Masks = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Forward:
+    """One forward of a batch, and what it has shown so far; edits read it.
+
+    Attributes:
+        samples: the images.
+        grids: geometry of their tokens.
+        valid: bool (B, N), tokens that show image pixels.
+        seeds: of random numbers, one an image.
+        method: of the model, with its traits and targets.
+        removes: whether what a block does not use is lost to the blocks behind it.
+        deadline: `time.monotonic()` at which the forward is given up.
+        scores: block -> keep log-odds (B, N) after edits.
+        used: block -> mask (B, N) after edits.
+    """
+
+    samples: Sequence[Sample]
+    grids: tuple[TokenGrid, ...]
+    valid: Bool[Tensor, "batch tokens"]
+    seeds: list[int]
     method: Method
-    seed: int
-    deadline: float
+    removes: bool = False
+    deadline: float = math.inf
     scores: Masks = field(default_factory=dict)
     used: Masks = field(default_factory=dict)
 
-    def valid(self, like: Tensor) -> Tensor:
-        """Tokens that show image pixels: bool (1, N) on the device of `like`."""
-        return torch.from_numpy(self.grid.valid_mask().reshape(1, -1)).to(like.device)
+    @property
+    def grid_hw(self) -> tuple[int, int]:
+        """Token rows and columns of the padded batch."""
+        return self.grids[0].grid_hw
 
 
 @dataclass(frozen=True)
@@ -71,17 +94,23 @@ class Edit:
         """Equal for edits that do the same."""
         return repr(self)
 
-    def check(self, seen: Pass) -> None:
+    def check(self, forward: Forward) -> None:
         """Raises EditError when the edit does not fit the model or the grid."""
 
-    def settled(self, decide: Callable[[], Masks], seen: Pass) -> Edit:
-        """The edit once it knows the masks it starts from; `decide` runs a forward of its own."""
+    def prepared(self, decide: Callable[[], Decided], forward: Forward) -> Edit:
+        """The edit that acts in the forward.
+
+        Args:
+            decide: runs the forward of its own that tells which masks to start from.
+        """
         return self
 
-    def scores(self, layer: int, scores: Tensor, seen: Pass) -> Tensor:
+    def scores(self, layer: int, scores: Tensor, forward: Forward) -> Tensor:
+        """The keep log-odds (B, N) that a block decides by, from those it would."""
         return scores
 
-    def masks(self, layer: int, keep: Tensor, seen: Pass) -> Tensor:
+    def masks(self, layer: int, keep: Tensor, forward: Forward) -> Tensor:
+        """The mask (B, N) that a block uses, from the one it would."""
         return keep
 
     @property
@@ -96,12 +125,12 @@ class Shift(Edit):
 
     by: float
 
-    def check(self, seen: Pass) -> None:
-        if getattr(seen.method, "inference", "") not in SHIFTED:
+    def check(self, forward: Forward) -> None:
+        if getattr(forward.method, "inference", "") not in SHIFTED:
             told = "this model compares no score with a threshold"
             raise EditError(f"{told}; set its keep ratio instead")
 
-    def scores(self, layer: int, scores: Tensor, seen: Pass) -> Tensor:
+    def scores(self, layer: int, scores: Tensor, forward: Forward) -> Tensor:
         return scores - self.by if self.by else scores
 
     @property
@@ -120,32 +149,30 @@ class KeepRatio(Edit):
 
     base: float
 
-    def check(self, seen: Pass) -> None:
+    def check(self, forward: Forward) -> None:
         if not 0 < self.base <= 1:
             raise EditError(f"keep ratio: expected a share in (0, 1], found {self.base}")
-        if min(seen.method.target_ratios()) >= 1:
+        if min(forward.method.target_ratios()) >= 1:
             raise EditError("this model prunes nothing, so it has no ratio to set")
 
-    def masks(self, layer: int, keep: Tensor, seen: Pass) -> Tensor:
-        targets = seen.method.target_ratios()
+    def masks(self, layer: int, keep: Tensor, forward: Forward) -> Tensor:
+        targets = forward.method.target_ratios()
         if targets[layer] >= 1:
             return keep
-        if not seen.scores:
+        if not forward.scores:
             raise EditError("this model decides without scores, so its keep ratio cannot be set")
-        if layer not in seen.scores:  # the method goes on with the mask of an earlier block
+        if layer not in forward.scores:  # the method goes on with the mask of an earlier block
             return keep
         first = next(target for target in targets if target < 1)
         target = targets[layer] ** (math.log(self.base) / math.log(first))
-        may = seen.valid(keep)
-        if not seen.method.traits.reactivates and layer - 1 in seen.used:
-            may = may & seen.used[layer - 1]
-        scores = seen.scores[layer].float()
-        ranked = scores[may].cpu().numpy()
-        if not len(ranked):
-            return keep & may
-        shares = np.full(len(ranked), 1 / seen.grid.valid_mask().sum())
-        threshold, _ = threshold_for(ranked, shares, target)
-        return (scores > threshold) & (may | ~seen.valid(keep))
+        may = forward.valid
+        if not forward.method.traits.reactivates and layer - 1 in forward.used:
+            may = may & forward.used[layer - 1]
+        scores = forward.scores[layer].float()
+        counted = forward.valid.sum(dim=1).tolist()
+        fitted = [_threshold(*image, target) for image in zip(scores, may, counted, strict=True)]
+        thresholds = scores.new_tensor(fitted).unsqueeze(1)
+        return (scores > thresholds) & (may | ~forward.valid)
 
     @property
     def sentence(self) -> str:
@@ -154,24 +181,37 @@ class KeepRatio(Edit):
 
 @dataclass(frozen=True)
 class Brush(Edit):
-    """Turns tokens on or off in some blocks; None for all tokens."""
+    """Turns tokens on or off in some blocks.
+
+    Attributes:
+        layers: zero-based blocks.
+        tokens: rows and columns in the padded grid; None for all.
+        on: whether they are used.
+        padding: whether all tokens means those that show no pixels, too.
+    """
 
     layers: tuple[int, ...]
     tokens: tuple[Token, ...] | None
     on: bool
+    padding: bool = False
 
-    def check(self, seen: Pass) -> None:
-        _check_layers(self.layers, seen)
-        rows, columns = seen.grid.grid_hw
+    def check(self, forward: Forward) -> None:
+        check_layers(self.layers, forward)
+        rows, columns = forward.grid_hw
         for row, column in self.tokens or ():
             if not (0 <= row < rows and 0 <= column < columns):
                 raise EditError(f"token {row}/{column} lies outside of {rows} x {columns}")
 
-    def masks(self, layer: int, keep: Tensor, seen: Pass) -> Tensor:
+    def masks(self, layer: int, keep: Tensor, forward: Forward) -> Tensor:
         if layer not in self.layers:
             return keep
-        place = seen.valid(keep) if self.tokens is None else _at(self.tokens, keep, seen)
+        place = self._place(forward)
         return keep | place if self.on else keep & ~place
+
+    def _place(self, forward: Forward) -> Bool[Tensor, "batch tokens"]:
+        if self.tokens is None:
+            return torch.ones_like(forward.valid) if self.padding else forward.valid
+        return _marked([self.tokens] * len(forward.grids), forward)
 
     @property
     def sentence(self) -> str:
@@ -181,19 +221,25 @@ class Brush(Edit):
 
 @dataclass(frozen=True)
 class KeepBox(Edit):
-    """Keeps every token that shows a part of a box (x0, y0, x1, y1) in source pixels."""
+    """Keeps every token that shows a part of a box (x0, y0, x1, y1) in source pixels.
+
+    Attributes:
+        layers: zero-based blocks.
+        name: what to call what lies in the box.
+    """
 
     box_xyxy: tuple[float, float, float, float]
     layers: tuple[int, ...]
     name: str = "object"
 
-    def check(self, seen: Pass) -> None:
-        _check_layers(self.layers, seen)
+    def check(self, forward: Forward) -> None:
+        check_layers(self.layers, forward)
 
-    def masks(self, layer: int, keep: Tensor, seen: Pass) -> Tensor:
+    def masks(self, layer: int, keep: Tensor, forward: Forward) -> Tensor:
         if layer not in self.layers:
             return keep
-        return keep | _at(tokens_in(seen.grid, self.box_xyxy), keep, seen)
+        places = [tokens_in(grid, self.box_xyxy) for grid in forward.grids]
+        return keep | _marked(places, forward)
 
     @property
     def sentence(self) -> str:
@@ -205,8 +251,8 @@ class KeepBox(Edit):
 class NoReactivation(Edit):
     """A token that a block left out stays out of all later blocks: M_l <- M_l * M_{l-1} (paper 4.1)."""
 
-    def masks(self, layer: int, keep: Tensor, seen: Pass) -> Tensor:
-        return keep & seen.used[layer - 1] if layer else keep
+    def masks(self, layer: int, keep: Tensor, forward: Forward) -> Tensor:
+        return keep & forward.used[layer - 1] if layer else keep
 
     @property
     def sentence(self) -> str:
@@ -232,7 +278,7 @@ class Transplant(Edit):
     Attributes:
         trace: its masks.
         source: what to call it.
-        layers: blocks that get them; None for all.
+        layers: zero-based blocks that get them; None for all.
     """
 
     trace: TokenTrace
@@ -244,12 +290,17 @@ class Transplant(Edit):
         digest = hashlib.sha256(np.packbits(self.trace.keep)).hexdigest()
         return f"Transplant({self.source!r}, {self.layers}, {self.trace.grid}, {digest})"
 
-    def check(self, seen: Pass) -> None:
-        _check_layers(self.layers or (), seen)
-        mine, theirs = seen.grid, self.trace.grid
-        if self.trace.layers != seen.method.depth:
+    def check(self, forward: Forward) -> None:
+        if self.layers is not None:
+            check_layers(self.layers, forward)
+        if len(forward.grids) != 1:
             raise EditError(
-                f"{self.source} has {self.trace.layers} blocks and this model {seen.method.depth}; "
+                f"{self.source} lends the masks of one picture, found {len(forward.grids)}"
+            )
+        mine, theirs = forward.grids[0], self.trace.grid
+        if self.trace.layers != forward.method.depth:
+            raise EditError(
+                f"{self.source} has {self.trace.layers} blocks and this model {forward.method.depth}; "
                 "masks fit models of equal depth only"
             )
         if (mine.grid_hw, mine.valid_hw) != (theirs.grid_hw, theirs.valid_hw):
@@ -258,7 +309,7 @@ class Transplant(Edit):
                 f"{mine.valid_hw}; masks fit equal grids only"
             )
 
-    def masks(self, layer: int, keep: Tensor, seen: Pass) -> Tensor:
+    def masks(self, layer: int, keep: Tensor, forward: Forward) -> Tensor:
         if self.layers is not None and layer not in self.layers:
             return keep
         return torch.tensor(self.trace.keep[layer].reshape(1, -1), device=keep.device)
@@ -267,46 +318,6 @@ class Transplant(Edit):
     def sentence(self) -> str:
         where = "" if self.layers is None else f" in {blocks(self.layers)}"
         return f"masks of {self.source}{where}"
-
-
-@dataclass(frozen=True)
-class Control(Edit):
-    """As many tokens in every block as before, at other places: what masks of that size do by chance.
-
-    "random" draws positions anew for each block; "shuffle" moves each token's life as a whole. Counts
-    are those of a forward with the edits to the left; valid and padding tokens apart
-    (`svit.probing.interventions`).
-    """
-
-    kind: str = "random"
-    seed: int = 0
-
-    def check(self, seen: Pass) -> None:
-        if self.kind not in CONTROLS:
-            raise EditError(f"control: expected {' or '.join(CONTROLS)}, found {self.kind!r}")
-
-    def settled(self, decide: Callable[[], Masks], seen: Pass) -> Edit:
-        seeds, each = [seen.seed + self.seed], self.kind == "random"
-        moved = {
-            layer: permuted(keep, seen.valid(keep), seeds, SALT + (1 + layer) * each)
-            for layer, keep in decide().items()
-        }
-        return Imposed(moved)
-
-    @property
-    def sentence(self) -> str:
-        name = {"random": "random", "shuffle": "shuffled"}[self.kind]
-        return f"{name} masks at equal counts, draw {self.seed}"
-
-
-@dataclass(frozen=True, eq=False)
-class Imposed(Edit):
-    """Masks that are fixed already."""
-
-    fixed: Masks
-
-    def masks(self, layer: int, keep: Tensor, seen: Pass) -> Tensor:
-        return self.fixed[layer]
 
 
 def tokens_in(grid: TokenGrid, box_xyxy: Sequence[float]) -> tuple[Token, ...]:
@@ -338,13 +349,26 @@ def _some(tokens: Sequence[Token], limit: int = 4) -> str:
     return f"token{'' if len(tokens) == 1 else 's'} {named}{more} (row/column)"
 
 
-def _check_layers(layers: Sequence[int], seen: Pass) -> None:
-    wrong = [layer + 1 for layer in layers if not 0 <= layer < seen.method.depth]
-    if wrong:
-        raise EditError(f"this model has blocks 1 to {seen.method.depth}, found {wrong}")
+def check_layers(layers: Sequence[int], forward: Forward) -> None:
+    """Raises EditError unless they are zero-based blocks of the model, at least one."""
+    wrong = [layer + 1 for layer in layers if not 0 <= layer < forward.method.depth]
+    if wrong or not layers:
+        raise EditError(
+            f"this model has blocks 1 to {forward.method.depth}, found {wrong or 'no block'}"
+        )
 
 
-def _at(tokens: Sequence[Token], keep: Tensor, seen: Pass) -> Tensor:
-    place, columns = torch.zeros_like(keep), seen.grid.grid_hw[1]
-    place[0, [row * columns + column for row, column in tokens]] = True
-    return place
+def _marked(places: Sequence[Sequence[Token]], forward: Forward) -> Bool[Tensor, "batch tokens"]:
+    """True at the tokens of each image."""
+    marked, columns = torch.zeros_like(forward.valid), forward.grid_hw[1]
+    for row, tokens in zip(marked, places, strict=True):
+        row[[line * columns + column for line, column in tokens]] = True
+    return marked
+
+
+def _threshold(scores: Tensor, may: Tensor, counted: int, target: float) -> float:
+    """What lets a share of the counted tokens of one image pass, of those that may; infinite if none may."""
+    ranked = scores[may].cpu().numpy()
+    if not len(ranked):
+        return math.inf
+    return threshold_for(ranked, np.full(len(ranked), 1 / counted), target)[0]

@@ -1,6 +1,8 @@
-"""Random numbers and top-k: how scores become hard keep decisions."""
+"""Random numbers and top-k: how scores become hard keep decisions, and masks others of equal count."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -33,7 +35,7 @@ def logistic_noise(like: Tensor) -> Tensor:
     return torch.logit(uniform)
 
 
-def uniform(like: Tensor, seeds: list[int] | None, salt: int) -> Tensor:
+def uniform(like: Tensor, seeds: Sequence[int] | None, salt: int) -> Tensor:
     """Uniform numbers (B, N); with seeds each image draws the same ones whatever its batch."""
     if seeds is None:
         return torch.rand_like(like)
@@ -42,3 +44,34 @@ def uniform(like: Tensor, seeds: list[int] | None, salt: int) -> Tensor:
         generator = torch.Generator().manual_seed((seed * 1_000_003 + salt) % 2**63)
         rows.append(torch.rand(like.shape[1], generator=generator))
     return torch.stack(rows).to(like.device)
+
+
+def permuted(
+    keep: Bool[Tensor, "batch tokens"],
+    valid: Bool[Tensor, "batch tokens"],
+    draws: Float[Tensor, "batch tokens"],
+) -> Bool[Tensor, "batch tokens"]:
+    """The mask with the valid positions of each image permuted, and its padding positions likewise.
+
+    Equal draws give the same permutation whatever the mask.
+
+    Args:
+        valid: tokens that show image pixels.
+        draws: uniform numbers in [0, 1), one a position; their order is the permutation.
+    """
+    padding = (~valid).float()
+    here = padding.argsort(dim=1, stable=True)  # valid positions first
+    there = (padding + draws).argsort(dim=1, stable=True)
+    return torch.zeros_like(keep).scatter(1, there, keep.gather(1, here))
+
+
+def lowest(
+    keep: Bool[Tensor, "batch tokens"],
+    scores: Float[Tensor, "batch tokens"],
+    valid: Bool[Tensor, "batch tokens"],
+) -> Bool[Tensor, "batch tokens"]:
+    """As many tokens as `keep` has, those with the lowest scores; valid and padding ones separately."""
+    groups = (valid, ~valid)
+    return torch.stack(
+        [best_of(-scores, (keep & group).sum(dim=1), group) for group in groups]
+    ).any(dim=0)

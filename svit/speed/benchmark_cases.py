@@ -21,6 +21,7 @@ from svit.evaluation.passes import computing
 from svit.models.fuse import fuse
 from svit.probing.recorder import MaskEdit, edit, record
 from svit.pruning.attention import Attention, Kernel
+from svit.pruning.sampling import permuted
 from svit.weights.loading import load_detector
 
 GROUPS = 4  # quarters of the blocks; a base ratio r keeps 1, r, r^2, r^3 in them
@@ -124,10 +125,10 @@ def random_masks(ratios: Sequence[float], seed: int = 0, nested: bool = False) -
         key = (layer, keep.shape)
         if key not in made:
             generator = torch.Generator().manual_seed(1000 * seed + (0 if nested else layer))
-            order = torch.rand(keep.shape, generator=generator).argsort(dim=1)
-            count = round(ratios[layer] * keep.shape[1])
-            chosen = torch.zeros(keep.shape, dtype=torch.bool)
-            made[key] = chosen.scatter(1, order[:, :count], True).to(keep.device)
+            draws, everywhere = torch.rand(keep.shape, generator=generator), torch.ones(keep.shape)
+            first = torch.arange(keep.shape[1]) < round(ratios[layer] * keep.shape[1])
+            chosen = permuted(first.expand(keep.shape), everywhere.bool(), draws)
+            made[key] = chosen.to(keep.device)
         return made[key]
 
     return masks

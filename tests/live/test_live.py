@@ -120,7 +120,7 @@ def test_no_edits_are_the_plain_forward_bit_for_bit(session: Session, plain: Out
     backbone, images = session.detector.backbone, torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         maps = backbone(images)
-        with applied(session.detector, sample, ()):
+        with applied(session.detector, [sample], ()):
             again = backbone(images)
     assert all(torch.equal(maps[name], again[name]) for name in maps)
 
@@ -194,7 +194,7 @@ def last_map(session: Session, edits: tuple[Edit, ...]) -> torch.Tensor:
     """The token map (N, C) behind the last block."""
     maps: list[torch.Tensor] = []
     sample = prepare(PICTURE.pixels, session.detector.config.data, PICTURE.image_id)
-    with applied(session.detector, sample, edits):
+    with applied(session.detector, [sample], edits):
         watch = session.detector.backbone.method.register_forward_hook(
             lambda *call: maps.append(call[2])
         )
@@ -234,7 +234,7 @@ def test_edits_compose_from_left_to_right(session: Session) -> None:
         (Brush((12,), None, on=True), "blocks 1 to 12"),
         (Brush((3,), ((4, 0),), on=True), "outside of 4 x 4"),
         (KeepRatio(0.0), r"in \(0, 1\]"),
-        (Control("sorted"), "random or shuffle"),
+        (Control("sorted"), "one of learned, random, shuffle"),
         (Transplant(Session(detector()).run(WIDE).trace, "it"), "equal grids only"),
     ],
 )
@@ -257,7 +257,7 @@ def test_models_without_gates_refuse_the_rate_dial(method: str) -> None:
 
 
 class Broken(Edit):
-    def masks(self, layer, keep, seen):
+    def masks(self, layer, keep, forward):
         raise OSError("a fault in the middle of a forward")
 
 
@@ -461,6 +461,6 @@ def test_blocks_are_named_as_the_paper_counts() -> None:
 def test_a_deadline_passes_between_blocks(session: Session) -> None:
     sample = prepare(PICTURE.pixels, session.detector.config.data, 7)
     late = time.monotonic() - 1
-    with pytest.raises(TimeoutError), applied(session.detector, sample, (), late):
+    with pytest.raises(TimeoutError), applied(session.detector, [sample], (), deadline=late):
         session.detector.predict([sample])
     assert math.isfinite(late) and hooks(session) == 0

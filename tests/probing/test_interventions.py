@@ -7,45 +7,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from support.scenes import detector
+from support.two_pictures import SAMPLES
 
-from svit.core.types import Target
 from svit.data.samples import Sample
-from svit.detectors.base import Detector
-from svit.probing.interventions import (
-    INTERVENTIONS,
-    Decided,
-    _oracle,
-    decide,
-    gated_layers,
-    importance,
-    intervene,
-    lowest,
-    permuted,
-)
+from svit.detectors.base import Detector, image_seeds
+from svit.probing.apply_edits import decide
+from svit.probing.interventions import INTERVENTIONS, gated_layers, intervene
 from svit.probing.recorder import record
 from svit.pruning import METHODS
 
 GATED = list(range(3, 12))
-
-
-def disc(image_hw: tuple[int, int]) -> Target:
-    """One disc left of the middle, with an outline through some tokens and none through others."""
-    y, x = np.mgrid[: image_hw[0], : image_hw[1]]
-    mask = (y - 30) ** 2 + (x - 28) ** 2 < 26**2
-    return Target(np.float32([[2, 4, 54, 56]]), np.array([0]), mask[None])
-
-
-def noise(name: str, image_hw: tuple[int, int], seed: int) -> Sample:
-    pixels = torch.randn(3, *image_hw, generator=torch.Generator().manual_seed(seed))
-    return Sample(name, pixels, image_hw, disc(image_hw))
-
-
-# of unequal sizes, so that the smaller picture has padding tokens: 24 and 16 of 24 tokens are valid
-SAMPLES = [noise("wide", (64, 96), 0), noise("square", (64, 64), 1)]
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +87,7 @@ def test_off_uses_nothing_and_on_everything_in_gated_blocks_only(model: Detector
 
 def test_inverted_masks_keep_the_lowest_scores(model: Detector) -> None:
     model.seed = 0
-    decided = decide(model, SAMPLES, seed=0)
+    decided = decide(model, SAMPLES, image_seeds(SAMPLES, 0))
     inverted, shown = masks(model, "invert"), valid()
     for layer in GATED:
         scores = decided.scores[layer].numpy()[0][shown[0]]
@@ -150,28 +122,11 @@ def test_the_oracle_of_fewer_tokens_is_a_part_of_that_of_more(model: Detector) -
         assert all((few <= many).all() for few, many in itertools.pairwise(ascending))
 
 
-def test_the_oracle_draws_among_equal_tokens() -> None:
-    keep, everywhere = torch.arange(40).unsqueeze(0) < 10, torch.ones(1, 40, dtype=torch.bool)
-    blank = torch.zeros(1, 40, dtype=torch.float64)
-    one, same, other = (
-        _oracle(Decided({0: keep}, {}, everywhere, [seed], blank), 0) for seed in (1, 1, 2)
-    )
-    assert torch.equal(one, same) and not torch.equal(one, other)
-    assert one.sum() == other.sum() == 10 and not torch.equal(one, keep)
-
-
 def test_the_oracle_needs_ground_truth(model: Detector) -> None:
     blind = [replace(sample, target=None) for sample in SAMPLES]
     wanted = pytest.raises(ValueError, match="needs images with ground truth")
     with wanted, intervene(model, "oracle", blind):
         model.predict(blind)
-
-
-def test_without_objects_no_token_is_important() -> None:
-    nothing = Target(np.zeros((0, 4)), np.zeros(0, int), np.zeros((0, 64, 64), bool))
-    grid = SAMPLES[1].grid((64, 96), 16)
-    assert not importance(nothing, grid).any()
-    assert importance(SAMPLES[1].target, grid).max() <= 1.005
 
 
 def test_the_learned_masks_are_those_of_the_unedited_model(model: Detector) -> None:
@@ -180,7 +135,7 @@ def test_the_learned_masks_are_those_of_the_unedited_model(model: Detector) -> N
         model.predict(SAMPLES)
     plain = tape.keep().reshape(2, 12, -1)
     assert (masks(model, "learned", seed=4) == plain).all()
-    decided = decide(model, SAMPLES, seed=4)
+    decided = decide(model, SAMPLES, image_seeds(SAMPLES, 4))
     assert all((decided.keep[layer].numpy() == plain[:, layer]).all() for layer in range(12))
 
 
@@ -229,29 +184,3 @@ def test_unknown_names_and_missing_scores_are_refused(model: Detector) -> None:
         masks(model, "reverse")
     with pytest.raises(ValueError, match="invert needs scores"):
         masks(detector("evit", retain="preserve"), "invert")
-
-
-flags = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40)
-
-
-@given(tokens=flags, seed=st.integers(0, 99), salt=st.integers(0, 5))
-def test_a_permutation_keeps_counts_inside_and_outside_the_picture(
-    tokens: list[tuple[bool, bool]], seed: int, salt: int
-) -> None:
-    keep, shown = (torch.tensor([column]) for column in zip(*tokens, strict=True))
-    moved = permuted(keep, shown, [seed], salt)
-    chosen = lowest(keep, torch.randn(keep.shape), shown)
-    for result in (moved, chosen):
-        assert (result & shown).sum() == (keep & shown).sum()
-        assert (result & ~shown).sum() == (keep & ~shown).sum()
-    everything = torch.ones_like(keep)
-    assert permuted(everything, shown, [seed], salt).all()
-
-
-def test_a_permutation_takes_every_position_equally_often() -> None:
-    keep = torch.zeros(4000, 6, dtype=torch.bool)
-    keep[:, 0] = True
-    shown = torch.tensor([True] * 5 + [False]).expand_as(keep)
-    share = permuted(keep, shown, list(range(4000)), 0).float().mean(dim=0)
-    # 1/5 each with a standard error of 0.0063, none in the padding
-    assert share[:5].tolist() == pytest.approx([0.2] * 5, abs=0.025) and share[5] == 0

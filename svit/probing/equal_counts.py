@@ -1,0 +1,157 @@
+"""Masks of equal count: as many tokens in every block as a model decided to use, but others.
+
+A comparison with them tells what the choice of tokens is worth apart from their number. Counts of each
+image and block stay exactly, and those of its image (valid) and padding tokens separately. A token
+that a model removes is gone: there a random draw holds for all blocks, so that what it dropped stays
+dropped as it does under its own masks (blocks would compute on zeros otherwise).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from svit.core.coverage import regions, token_cover
+from svit.core.types import Target, TokenGrid
+from svit.probing.edits import (
+    Decided,
+    Edit,
+    EditError,
+    Forward,
+    Masks,
+    blocks,
+    check_layers,
+)
+from svit.pruning.sampling import lowest, permuted, uniform
+
+Maker = Callable[[int], Tensor]  # zero-based block -> bool (B, N)
+SALT = 1000  # apart from the small numbers that methods salt their own draws with
+
+
+@dataclass(frozen=True)
+class Control(Edit):
+    """As many tokens in every block as decided before it, at other places.
+
+    The masks it starts from are those of a forward with the edits to the left, or of another model that
+    lends its own (`apply_edits.applied`).
+
+    Attributes:
+        kind: one of `CONTROLS`; `svit.probing.interventions` says what each does.
+        seed: number of the draw.
+        layers: zero-based blocks that get them; None for all.
+    """
+
+    kind: str = "random"
+    seed: int = 0
+    layers: tuple[int, ...] | None = None
+
+    def check(self, forward: Forward) -> None:
+        if self.kind not in CONTROLS:
+            raise EditError(f"control: expected one of {', '.join(CONTROLS)}, found {self.kind!r}")
+        if self.layers is not None:
+            check_layers(self.layers, forward)
+        if self.kind == "invert" and forward.removes:
+            raise EditError(
+                "invert needs a model that preserves pruned tokens, and this one removes them: it has "
+                "no scores of what is gone (pruning.options.retain=preserve)"
+            )
+        if self.kind == "oracle" and any(one.target is None for one in forward.samples):
+            raise EditError("the oracle needs images with ground truth (a COCO data set)")
+
+    def prepared(self, decide: Callable[[], Decided], forward: Forward) -> Edit:
+        decided = decide()
+        layers = decided.keep if self.layers is None else self.layers
+        make = _MAKERS[self.kind](decided, forward, [seed + self.seed for seed in forward.seeds])
+        return Fixed({layer: make(layer) for layer in layers})
+
+    @property
+    def sentence(self) -> str:
+        where = "" if self.layers is None else f" in {blocks(self.layers)}"
+        draw = f", draw {self.seed}" if self.kind in DRAWN else ""
+        return f"{_WORDS[self.kind]} masks at equal counts{where}{draw}"
+
+
+@dataclass(frozen=True, eq=False)
+class Fixed(Edit):
+    """Masks that are made already: block -> bool (B, N); other blocks decide by themselves."""
+
+    made: Masks
+
+    def masks(self, layer: int, keep: Tensor, forward: Forward) -> Tensor:
+        return self.made.get(layer, keep)
+
+
+def _learned(decided: Decided, forward: Forward, seeds: list[int]) -> Maker:
+    return lambda layer: decided.keep[layer]
+
+
+def _random(decided: Decided, forward: Forward, seeds: list[int]) -> Maker:
+    return lambda layer: _moved(
+        decided, layer, forward, seeds, SALT + 1 + layer * (not forward.removes)
+    )
+
+
+def _shuffle(decided: Decided, forward: Forward, seeds: list[int]) -> Maker:
+    return lambda layer: _moved(decided, layer, forward, seeds, SALT)
+
+
+def _moved(decided: Decided, layer: int, forward: Forward, seeds: list[int], salt: int) -> Tensor:
+    keep = decided.keep[layer]
+    return permuted(keep, forward.valid, uniform(keep.float(), seeds, salt))
+
+
+def _invert(decided: Decided, forward: Forward, seeds: list[int]) -> Maker:
+    def inverted(layer: int) -> Tensor:
+        if layer not in decided.scores:
+            told = f"the method gives none for block {layer + 1}"
+            raise EditError(f"invert needs scores, and {told}")
+        return lowest(decided.keep[layer], decided.scores[layer], forward.valid)
+
+    return inverted
+
+
+def _oracle(decided: Decided, forward: Forward, seeds: list[int]) -> Maker:
+    pairs = zip(forward.samples, forward.grids, strict=True)
+    maps = [torch.from_numpy(importance(sample.target, grid).ravel()) for sample, grid in pairs]
+    shown = torch.stack(maps).to(forward.valid.device)
+    # one draw an image for all layers: among equals a token that stays is as good as one that comes
+    order = uniform(shown, seeds, SALT).argsort(dim=1, stable=True)
+    ranked = (-shown).gather(1, order).argsort(dim=1, stable=True)
+    place = order.gather(1, ranked).argsort(dim=1).float()  # rank of each token, 0 shows most
+    return lambda layer: lowest(decided.keep[layer], place, forward.valid)
+
+
+_MAKERS: dict[str, Callable[[Decided, Forward, list[int]], Maker]] = {
+    "learned": _learned,
+    "random": _random,
+    "shuffle": _shuffle,
+    "invert": _invert,
+    "oracle": _oracle,
+}
+_WORDS = dict(zip(_MAKERS, ("learned", "random", "shuffled", "inverted", "oracle"), strict=True))
+CONTROLS = tuple(_MAKERS)
+DRAWN = ("random", "shuffle", "oracle")  # those that depend on random numbers
+
+
+def importance(target: Target, grid: TokenGrid) -> np.ndarray:
+    """Share of each token that objects (no crowds) cover, in whole hundredths, plus a half hundredth
+    where the outline of one passes (`svit.core.coverage.regions`).
+
+    Hundredths, because a token that an outline grazes differs from a full one by a pixel or two.
+
+    Args:
+        target: ground truth whose masks span the image, at any resolution.
+
+    Returns: float64 (rows, columns) of the padded grid in [0, 1.005]; padding tokens show nothing.
+    """
+    cover = token_cover(target.masks, grid)
+    objects = target.masks[~target.crowd].any(axis=0)
+    shares = token_cover(objects[None], grid)[0].astype(np.float64).round(2)
+    shown = np.zeros(grid.grid_hw)
+    rows, columns = grid.valid_hw
+    shown[:rows, :columns] = shares + 0.005 * regions(target, grid, cover).contour
+    return shown
