@@ -25,7 +25,7 @@ SHOWN = {  # choice -> what is drawn
     "Annotations": ("target",),
     "Both": ("found", "target"),
 }
-LIVE = "analysis/pages/live.py"
+LIVE = shell.page_file("live")
 HELP = {
     "tokens": "A token is a square of pixels; a block works on the tokens its gate keeps. Click one "
     "to see its life. ",

@@ -24,7 +24,10 @@ try:
 except ImportError as error:  # the viewer may be installed without torch
     st.subheader("Live", anchor=False)
     missing = f"This page runs a model, and {error}. The other pages need no PyTorch."
-    shell.empty(shell.plain(missing), "pip install -e '.[analysis]'")
+    shell.empty(
+        shell.plain(missing),
+        "pip install 'svit-workbench[analysis]'   # in a clone: -e '.[analysis]'",
+    )
     st.stop()
 
 RUN_S, RACE_S, ROUNDS = 60, 120, 10  # seconds that a forward and a race may take; rounds of a race

@@ -50,6 +50,19 @@ def heading(page: AppTest) -> str:
     return next(item.value for item in page.markdown if "##### Block" in item.value)
 
 
+def test_the_file_of_the_app_may_stand_in_another_folder_than_its_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "app.py"
+    elsewhere.write_bytes((ROOT / "app.py").read_bytes())
+    monkeypatch.setattr(sys, "argv", ["app.py", "--runs", str(ROOT / "demo" / "runs")])
+    page = AppTest.from_file(str(elsewhere), default_timeout=60).run()
+    assert not page.exception and "What if?" in {
+        link.proto.label[:8] for link in page.get("page_link")
+    }
+    assert heading(page)
+
+
 def test_without_a_run_the_page_tells_the_command(app, tmp_path):
     page = app(tmp_path)
     assert not page.exception

@@ -40,6 +40,11 @@ def folders() -> list[Path]:
     return parser.parse_args().runs
 
 
+def page_file(name: str) -> str:
+    """A page's file as Streamlit's links take it: whole, since the app's file may stand elsewhere."""
+    return str(Path(__file__).resolve().parents[1] / f"{name}.py")
+
+
 def runs() -> list[Path]:
     """The runs in the chosen folders; links that lead out of these folders are not followed."""
     roots = [(folder, folder.resolve()) for folder in folders()]

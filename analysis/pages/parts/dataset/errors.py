@@ -26,7 +26,7 @@ from analysis.pages.parts.dataset.parts import (
 from analysis.pages.parts.image.stage import address
 from svit.runs.run import Run
 
-COMPARE_PAGE = "analysis/pages/compare.py"
+COMPARE_PAGE = shell.page_file("compare")
 NOBODY, ALL = "no second run", "all"
 ROWS = 60  # objects with a thumbnail at a time
 HELP = {

@@ -15,7 +15,7 @@ from svit.core.types import ImageId
 from svit.runs import shards
 from svit.runs.run import Run
 
-IMAGE_PAGE = "analysis/pages/image.py"
+IMAGE_PAGE = shell.page_file("image")
 ACROSS, SHOWN = 6, 6  # thumbnails in a row, and of each end of a list
 NOTHING = "svit record --weights FILE --coco JSON --image-root DIR --out runs/annotated"
 
