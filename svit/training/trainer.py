@@ -73,6 +73,7 @@ class Trainer:
         self.data_hash = fingerprint(train_set)
         self.step = 0
         self.journal: Journal | None = None
+        self._begun: dict[str, Any] = {}  # the line of the journal that a resumed run was in
 
     def claim_output(self, stack: ExitStack, resume: bool) -> None:
         """Proves the folder writable and takes it until the stack closes.
@@ -87,10 +88,12 @@ class Trainer:
             training_checkpoints.prepare_folder(self.output, size)
             stack.enter_context(Lock(self.output / ".lock"))
             stack.enter_context(logged(self.output))
-            if not resume and training_checkpoints.paths(self.output):
+            held = [*training_checkpoints.paths(self.output), *self.output.glob(FINAL)]
+            if held and not resume:
+                self._finished()  # names what differs
                 raise TrainError(
-                    f"{self.output} already holds a training; add --resume to go on with it, "
-                    "or choose another --out folder"
+                    f"{self.output} already holds a training ({held[0].name}); add --resume to go on "
+                    "with it, or choose another --out folder"
                 )
 
         self._on_first(claim)
@@ -98,24 +101,34 @@ class Trainer:
     def start(self, init: Path | None, resume: bool) -> None:
         """Weights and optimiser: of the newest good checkpoint, of `init`, or fresh ones."""
         found = training_checkpoints.newest(self.output) if resume else None
+        finished = self._finished() if resume else None
         if found is not None:
-            self._check_same(*found)
-            self.detector.load_canonical(found[1].get("unaveraged", found[1]["model"]))
+            path, snapshot = found
+            self._check_same(path, snapshot["config"], snapshot["dataset"])
+            self.detector.load_canonical(snapshot.get("unaveraged", snapshot["model"]))
+        elif finished is not None:
+            self.detector.load_canonical(finished.state)
+            self.step = self.total
         elif init is not None:
             report = checkpoint.load_weights(self.detector, init, complete=False, other_neck=True)
             for line in report.lines():
                 self._say(line)
         self._prepare_model()
         if found is None:
-            self._say(f"starting from {init or 'random weights'}: {self.total} steps")
+            if finished is None:
+                self._say(f"starting from {init or 'random weights'}: {self.total} steps")
             return
-        path, snapshot = found
         if self.average is not None:
             self.average.module.load_canonical(snapshot["model"])
             self.average.n_averaged.fill_(snapshot["iteration"] + 1)
         self.optimizer.load_state_dict(snapshot["optimizer"])
         self.precision.scaler.load_state_dict(snapshot["scaler"])
-        self.step = snapshot["iteration"] + 1
+        self.step, self._begun = snapshot["iteration"] + 1, snapshot.get("journal", {})
+        if snapshot["world"] != self.ranks.world:
+            self._say(
+                f"{path} comes from {snapshot['world']} processes, these are {self.ranks.world}: "
+                "the training goes on, but not bit for bit"
+            )
         unread = f" ({init} is not read)" if init else ""
         self._say(f"resuming from {path}{unread}: {self.step} of {self.total} steps are done")
 
@@ -152,25 +165,32 @@ class Trainer:
         def begin() -> None:
             settings = OmegaConf.to_yaml(OmegaConf.create(to_dict(self.config)))
             write_text(self.output / "config.yaml", settings)
-            self.journal = Journal(self.output, self.step, self.total, self.settings.batch)
+            batch, period = self.settings.batch, self.settings.checkpoint_period
+            begun = self._begun
+            self.journal = Journal(self.output, self.step, self.total, batch, period, begun)
             stack.callback(self.journal.close)
 
         self._on_first(begin)
 
-    def _check_same(self, path: Path, snapshot: training_checkpoints.Snapshot) -> None:
-        lines = differences(snapshot["config"], to_dict(self.config))
-        if snapshot["dataset"] != self.data_hash:
+    def _finished(self) -> checkpoint.Checkpoint | None:
+        """The result of this training, where an earlier run has reached it."""
+        path = self.output / FINAL
+        if not path.exists():
+            return None
+        final = checkpoint.read(path)
+        self._check_same(path, to_dict(final.config), final.extra.get("dataset"))
+        return final
+
+    def _check_same(self, path: Path, config: dict[str, Any], dataset: str | None) -> None:
+        """Refuses to go on in a folder, and to replace a result, that other facts have led to."""
+        lines = differences(config, to_dict(self.config))
+        if dataset != self.data_hash:
             lines.append("the training data: other images, classes or annotations")
         if lines:
             listed = "\n  ".join(lines)
             raise TrainError(
                 f"{path} was written with other settings:\n  {listed}\n"
-                f"resume with the same, or start a new training with --init {path}"
-            )
-        if snapshot["world"] != self.ranks.world:
-            self._say(
-                f"{path} comes from {snapshot['world']} processes, these are {self.ranks.world}: "
-                "the training goes on, but not bit for bit"
+                f"resume with the same, or start a new training with --init {path} in another --out"
             )
 
     def _on_first(self, action: Callable[[], object]) -> None:
@@ -202,6 +222,8 @@ class Trainer:
         stop: Sequence[int],
     ) -> str:
         """Steps until the schedule, `max_steps` or a signal ends them. Returns: which one did."""
+        if self.journal is not None and self._at_checkpoint and not self.journal.noted(self.step):
+            self._evaluate(evaluate)  # a signal or a kill came in between
         last = self.total if max_steps is None else min(self.total, self.step + max_steps)
         asked = False
         with record(self.detector, scores=False) as tape, warnings.catch_warnings():
@@ -210,7 +232,7 @@ class Trainer:
             samples = self._feed(workers)
             while self.step < last and not asked:
                 asked = self._advance(samples, tape, stop)
-                if asked or self.step == last or self.step % self.settings.checkpoint_period == 0:
+                if asked or self.step == last or self._at_checkpoint:
                     self._save()
                     self._evaluate(None if asked else evaluate)
         if self.step == self.total:
@@ -220,6 +242,12 @@ class Trainer:
             f"{self.step} of {self.total} steps are done and saved; --resume goes on with them"
         )
         return "interrupted" if asked else "paused"
+
+    @property
+    def _at_checkpoint(self) -> bool:
+        """Whether the schedule has one here, after any step at all."""
+        period = self.settings.checkpoint_period
+        return self.step > 0 and (self.step == self.total or self.step % period == 0)
 
     def _feed(self, workers: int) -> Iterator[list[Sample]]:
         return feed(
@@ -303,7 +331,7 @@ class Trainer:
     def _save(self) -> None:
         """Writes a checkpoint from the first process; a failure ends them all."""
         if self.journal is not None:
-            self.journal.flush()
+            self.journal.sync()
         self._on_first(lambda: training_checkpoints.write(self.output, self._snapshot()))
 
     @property
@@ -321,6 +349,7 @@ class Trainer:
             "scaler": self.precision.scaler.state_dict(),
             "config": to_dict(self.config),
             "dataset": self.data_hash,
+            "journal": self.journal.begun if self.journal else {},
             "world": self.ranks.world,
         }
 
@@ -336,7 +365,7 @@ class Trainer:
             self.journal.note({"step": self.step, **numbers})
 
     def _export(self) -> None:
-        """Writes the final model, unless an earlier run has."""
+        """Writes the final model, unless an earlier run of the same facts has."""
         path = self.output / FINAL
         extra = {
             "steps": self.step,

@@ -1,14 +1,15 @@
 """What a training tells while it runs: `metrics.json`, TensorBoard events, a progress bar.
 
 `metrics.json` holds one JSON object a line (detectron2's habit). Numbers are means over the steps since
-the line before. A line ends with every checkpoint, so a resumed run writes the same lines as an unbroken
-one, but for the seconds.
+the line before. A line ends with every checkpoint of the schedule; one that is begun goes into a checkpoint
+between them. So a resumed run writes the same lines as an unbroken one, but for the seconds.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from svit.system.files import write_text
+from svit.system.files import FileError, write_whole
 
 METRICS = "metrics.json"
 PERIOD = 20  # steps a line
@@ -46,20 +47,31 @@ class Journal:
 
     Args:
         folder: where `metrics.json` and TensorBoard's events go.
-        step: finished steps of an earlier run; lines beyond it will be written again, so they go.
+        step: finished steps of an earlier run.
         total: steps of the whole training.
         batch: images a step over all processes.
+        period: steps from checkpoint to checkpoint.
+        begun: of the earlier run, as its checkpoint has it; empty where a line ended with it. Lines after
+            the one before will be written again, so they go.
+
+    Raises:
+        FileError: a line of the earlier run is damaged.
     """
 
-    def __init__(self, folder: Path, step: int, total: int, batch: int) -> None:
-        self._sums: dict[str, Any] = {}
-        self._counts: Counter[str] = Counter()
+    def __init__(
+        self, folder: Path, step: int, total: int, batch: int, period: int, begun: dict[str, Any]
+    ) -> None:
+        self._line: int = begun.get("after", step)
+        self._sums = {name: _summed(value) for name, value in begun.get("sums", {}).items()}
+        self._counts: Counter[str] = Counter(begun.get("counts", {}))
         self._state: dict[str, Any] = {}
         self._step, self._total, self._first, self._batch = step, total, step, batch
+        self._period = period
         self._begin = self._spoken = time.monotonic()
-        _forget_after(folder / METRICS, step)
+        kept = _forget_after(folder / METRICS, self._line)
+        self._noted = {line["step"] for line in kept if "total_loss" not in line}
         self._file = (folder / METRICS).open("a", encoding="utf-8")
-        self._board = _board(folder, step)
+        self._board = _board(folder, self._line)
         self._bar = tqdm(total=total, initial=step, unit="step", disable=None, smoothing=0.05)
 
     def add(
@@ -78,7 +90,7 @@ class Journal:
         self._step, self._state = step, dict(state)
         self._bar.set_postfix(loss=f"{means['total_loss']:.3f}", refresh=False)
         self._bar.update(1)
-        if step % PERIOD == 0 or step == self._total:
+        if step == self._total or not step % PERIOD or not step % self._period:
             self.flush()
 
     def flush(self) -> None:
@@ -90,7 +102,21 @@ class Journal:
         line = {"step": self._step, **means, "images_per_second": self._batch / seconds}
         self.note({**line, **self._state})
         self._tell(line)
-        self._sums, self._counts = {}, Counter()
+        self._sums, self._counts, self._line = {}, Counter(), self._step
+
+    @property
+    def begun(self) -> dict[str, Any]:
+        """The line that has not ended: the step it begins after, sums and counts, as plain values."""
+        sums = {name: _plain(value) for name, value in self._sums.items()}
+        return {"after": self._line, "sums": sums, "counts": dict(self._counts)}
+
+    def noted(self, step: int) -> bool:
+        """Whether an evaluation of this step was written by the earlier run."""
+        return step in self._noted
+
+    def sync(self) -> None:
+        """Brings the lines to the disk, before a checkpoint that takes them for written."""
+        os.fsync(self._file.fileno())
 
     def note(self, line: Mapping[str, Any]) -> None:
         """Writes one object at once, as evaluations do; it must have a `step`."""
@@ -119,16 +145,27 @@ class Journal:
             self._board.close()
 
 
-def _forget_after(path: Path, step: int) -> None:
-    """Drops the lines of steps that will run again, and a last line that a kill cut off."""
+def _forget_after(path: Path, step: int) -> list[dict[str, Any]]:
+    """Drops lines of steps that will run again, and a last one that a kill cut off. Returns: the others."""
+    kept: list[dict[str, Any]] = []
     if not path.exists():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if not line.endswith("\n") or json.loads(line)["step"] > step:
+        return kept
+    text = path.read_bytes().splitlines(keepends=True)
+    for number, line in enumerate(text, 1):
+        if not line.endswith(b"\n"):
             break
-        kept.append(line)
-    write_text(path, "".join(kept))
+        try:
+            found = json.loads(line)
+            if int(found["step"]) > step:
+                break
+        except (ValueError, KeyError, TypeError) as error:
+            raise FileError(
+                f"{path}, line {number}: expected an object with a step, found {line[:40]!r} "
+                f"({type(error).__name__}: {error}); delete the line: only the curve has need of it"
+            ) from error
+        kept.append(found)
+    write_whole(path, lambda file: file.writelines(text[: len(kept)]))
+    return kept
 
 
 def _board(folder: Path, step: int) -> Any:
@@ -141,6 +178,11 @@ def _board(folder: Path, step: int) -> Any:
         )
         return None
     return SummaryWriter(str(folder), purge_step=step + 1)
+
+
+def _summed(value: Any) -> Any:
+    """The inverse of `_plain`."""
+    return np.array(value) if isinstance(value, list) else value
 
 
 def _plain(value: Any) -> Any:

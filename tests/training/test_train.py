@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import sys
 from dataclasses import replace
@@ -27,7 +29,7 @@ import svit.training.trainer
 from svit.core.config import to_dict
 from svit.detectors.base import Detector
 from svit.training import training_checkpoints
-from svit.training.train import train
+from svit.training.train import TrainError, train
 from svit.weights import checkpoint
 
 
@@ -96,9 +98,19 @@ def test_a_signal_saves_after_the_step_and_the_training_goes_on_bit_for_bit(
     assert train(TINY, Pictures(signalled(18, number)), tmp_path) == "interrupted"
     assert signal.getsignal(number) is before
     assert (tmp_path / training_checkpoints.MARKER).read_text() == "model_0000004.pth"
+    assert [line["step"] for line in lines(tmp_path)] == [3, 5]  # the second is begun, and told
     assert train(TINY, Pictures(), tmp_path, resume=True) == "finished"
-    a, b = weights(tmp_path), weights(whole)
-    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert_same_training(tmp_path, whole)
+
+
+def test_pieces_of_one_step_write_the_lines_of_an_unbroken_training(
+    tmp_path: Path, whole: Path
+) -> None:
+    for step in range(1, 8):
+        assert train(TINY, Pictures(), tmp_path, resume=True, max_steps_this_run=1) == "paused"
+        assert lines(tmp_path)[-1]["step"] == step
+    assert train(TINY, Pictures(), tmp_path, resume=True) == "finished"
+    assert_same_training(tmp_path, whole)
 
 
 def test_worker_processes_change_nothing(tmp_path: Path, whole: Path) -> None:
@@ -203,3 +215,53 @@ def test_an_evaluation_runs_after_checkpoints_and_leaves_the_training_alone(
     ]
     a, b = weights(tmp_path), weights(whole)
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_an_evaluation_that_a_signal_or_a_kill_prevented_is_made_up_for(
+    tmp_path: Path, whole: Path
+) -> None:
+    def evaluate(detector: Detector, step: int) -> dict[str, float]:
+        return {"AP": 10.0 * step}
+
+    def die(detector: Detector, step: int) -> dict[str, float]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return {}
+
+    train(TINY, Pictures(), tmp_path / "unbroken", evaluate=evaluate)
+    broken = tmp_path / "broken"
+    stopped = Pictures(signalled(10, signal.SIGTERM))  # in the third step: a checkpoint is due
+    assert train(TINY, stopped, broken, evaluate=evaluate) == "interrupted"
+    again = {"resume": True, "max_steps_this_run": 2}
+    assert train(TINY, Pictures(), broken, evaluate=evaluate, **again) == "paused"
+    assert forked(lambda: train(TINY, Pictures(), broken, evaluate=die, **again)) < 0
+    for _ in range(2):  # the second time there is nothing left to do
+        assert train(TINY, Pictures(), broken, evaluate=evaluate, resume=True) == "finished"
+    assert_same_training(broken, tmp_path / "unbroken")
+
+
+def test_a_result_without_its_checkpoints_is_neither_repeated_nor_replaced(
+    tmp_path: Path, whole: Path
+) -> None:
+    final = tmp_path / "model_final.safetensors"
+    shutil.copy(whole / final.name, final)
+    shutil.copy(whole / "metrics.json", tmp_path)
+    before = final.read_bytes()
+    with pytest.raises(TrainError, match=r"already holds a training \(model_final.safetensors\)"):
+        train(TINY, Pictures(), tmp_path)
+    for resume in (False, True):
+        with pytest.raises(TrainError) as error:
+            train(settings(seed=1, rate=0.5), Pictures(), tmp_path, resume=resume)
+        assert "train.seed: 0 there, 1 now" in str(error.value)
+        assert "train.rate: 0.001 there, 0.5 now" in str(error.value)
+    nothing = Pictures(lambda reads: pytest.fail("a step was repeated"))
+    assert train(TINY, nothing, tmp_path, resume=True) == "finished"
+    assert final.read_bytes() == before and lines(tmp_path) == lines(whole)
+
+
+def test_a_result_of_another_training_is_not_passed_off_as_that_of_the_checkpoints(
+    tmp_path: Path, whole: Path
+) -> None:
+    train(settings(seed=1), Pictures(), tmp_path, max_steps_this_run=3)
+    shutil.copy(whole / "model_final.safetensors", tmp_path)
+    with pytest.raises(TrainError, match="model_final(?s:.*)train.seed: 0 there, 1 now"):
+        train(settings(seed=1), Pictures(), tmp_path, resume=True)

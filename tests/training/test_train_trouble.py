@@ -64,7 +64,9 @@ def test_resuming_with_other_data_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_with_a_training_is_not_overwritten(tmp_path: Path) -> None:
     train(TINY, Pictures(), tmp_path, max_steps_this_run=1)
-    with pytest.raises(TrainError, match="already holds a training; add --resume"):
+    with pytest.raises(
+        TrainError, match="already holds a training .model_0000000.pth.; add --resume"
+    ):
         train(TINY, Pictures(), tmp_path)
 
 
@@ -217,5 +219,26 @@ def test_a_picture_of_the_wrong_size_ends_the_training_by_name_and_may_be_replac
 
     with pytest.raises(ImageError, match=r"104.png: expected height and width"):
         train(TINY, Pictures(wrong), tmp_path)
+    assert train(TINY, Pictures(), tmp_path, resume=True) == "finished"
+    assert_same_training(tmp_path, whole)
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [(b"{step: 3}\n", "step: 3"), (b"[]\n", "[]"), (b"{}\n", "{}"), (b"\xff\n", "xff")],
+)
+def test_a_damaged_line_of_the_journal_is_named_and_the_training_goes_on_without_it(
+    tmp_path: Path, whole: Path, line: bytes, found: str
+) -> None:
+    train(TINY, Pictures(), tmp_path, max_steps_this_run=6)
+    journal = tmp_path / "metrics.json"
+    good = journal.read_bytes()
+    journal.write_bytes(line + good)
+    with pytest.raises(
+        TrainError, match="metrics.json, line 1: expected an object with a step"
+    ) as e:
+        train(TINY, Pictures(), tmp_path, resume=True)
+    assert found in str(e.value) and "delete the line" in str(e.value)
+    journal.write_bytes(good)
     assert train(TINY, Pictures(), tmp_path, resume=True) == "finished"
     assert_same_training(tmp_path, whole)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,16 @@ from svit.data.segments import decode_masks
 from svit.data.shapes.outlines import CLASSES
 from svit.data.shapes.scenes import Scene, scene
 from svit.data.validate import checked
+from svit.system.claims import claim
+from svit.system.files import (
+    FileError,
+    Lock,
+    explained,
+    prepare_folder,
+    read_json,
+    write_text,
+    write_whole,
+)
 
 VAL_SEEDS = 10**9  # validation seeds begin here, training seeds end here
 VERSION = 1  # of the drawing: a change of any scene makes another data set
@@ -31,7 +39,7 @@ _QUALITY = 92
 _MARKER = "shapes.json"
 
 
-class ShapesError(RuntimeError):
+class ShapesError(FileError):
     """A data set cannot be written into this folder, or read from it; the message names the fix."""
 
 
@@ -92,22 +100,20 @@ def write_dataset(
         "train2017": range(seed, seed + train),
         "val2017": range(VAL_SEEDS + seed, VAL_SEEDS + seed + val),
     }
-    try:
-        _claim(out, {"generator": "svit shapes", "version": VERSION, **recipe})
-        missing = {split: seeds for split, seeds in splits.items() if not _done(out, split, seeds)}
-        _write_splits(out, missing, recipe, workers, progress)
-    except OSError as error:
-        raise ShapesError(
-            f"{out}: {error.strerror or error}; what is finished stays: repeat the command when "
-            "there is room and the folder may be written"
-        ) from error
+    with explained(out, ShapesError, "What is finished stays: repeat the command to go on"):
+        prepare_folder(out)
+        with Lock(out / ".lock"):
+            facts = {"generator": "svit shapes", "version": VERSION, **recipe}
+            claim(out / _MARKER, facts, what="a shapes data set")
+            missing = {name: seeds for name, seeds in splits.items() if not _done(out, name, seeds)}
+            _write_splits(out, missing, recipe, workers, progress)
 
 
 def _write_splits(
     out: Path, splits: dict[str, range], recipe: dict[str, Any], workers: int, progress: bool
 ) -> None:
     for folder in ("annotations", "parts", *splits) if splits else ():
-        (out / folder).mkdir(exist_ok=True)
+        prepare_folder(out / folder)
     parts = [
         _Part(out, split, seeds[start : start + _PART], recipe["size"], recipe["centre_bias"])
         for split, seeds in splits.items()
@@ -116,36 +122,15 @@ def _write_splits(
     _write_parts([part for part in parts if not part.file.exists()], workers, progress)
     for split in splits:
         _join(out, split, [part.file for part in parts if part.split == split], recipe)
-    if (out / "parts").exists():
-        shutil.rmtree(out / "parts")
-
-
-def _claim(out: Path, recipe: dict[str, Any]) -> None:
-    """Marks an empty folder as this data set; refuses a folder that holds anything else."""
-    marker = out / _MARKER
-    out.mkdir(parents=True, exist_ok=True)
-    if not marker.exists():
-        found = sorted(path.name for path in out.iterdir())
-        if found:
-            raise ShapesError(
-                f"{out} holds {', '.join(found[:3])} and no {_MARKER}: this is no shapes data set, "
-                "choose a new or empty folder"
-            )
-        _write(marker, _as_json(recipe))
-    there = json.loads(marker.read_text(encoding="utf-8"))
-    if there != recipe:
-        keys = [key for key in {**there, **recipe} if there.get(key) != recipe.get(key)]
-        lines = [f"{key}: {there.get(key)} there, {recipe.get(key)} asked" for key in keys]
-        raise ShapesError(
-            f"{out} holds another shapes data set ({'; '.join(lines)}): choose another folder, "
-            "or delete this one"
-        )
+    shutil.rmtree(out / "parts", ignore_errors=True)
 
 
 def _done(out: Path, split: str, seeds: range) -> bool:
     if not _annotations(out, split).exists():
         return False
-    return {_file_name(seed) for seed in seeds} <= {path.name for path in (out / split).iterdir()}
+    return {_file_name(seed) for seed in seeds} <= {
+        path.name for path in (out / split).glob("*.jpg")
+    }
 
 
 def _annotations(out: Path, split: str) -> Path:
@@ -180,20 +165,15 @@ def _write_part(part: _Part) -> int:
     records = []
     for seed in part.seeds:
         drawn = scene(seed, part.size, part.centre_bias)
-        _write(part.out / part.split / _file_name(seed), _jpeg(drawn.image))
+        _write_jpeg(part.out / part.split / _file_name(seed), drawn.image)
         records.append({"image": _image_record(seed, part.size), "objects": _objects(drawn)})
-    _write(part.file, _as_json(records))
+    _write_json(part.file, {"images": records})
     return len(part.seeds)
 
 
 def _image_record(seed: int, size: int) -> dict[str, Any]:
-    return {
-        "id": seed,
-        "file_name": _file_name(seed),
-        "height": size,
-        "width": size,
-        "license": 1,
-    }
+    name = _file_name(seed)
+    return {"id": seed, "file_name": name, "height": size, "width": size, "license": 1}
 
 
 def _objects(drawn: Scene) -> list[dict[str, Any]]:
@@ -214,25 +194,18 @@ def _objects(drawn: Scene) -> list[dict[str, Any]]:
 
 def _join(out: Path, split: str, parts: list[Path], recipe: dict[str, Any]) -> None:
     """Makes one COCO file of the parts, with annotations numbered from 1."""
-    records = [record for part in parts for record in json.loads(part.read_bytes())]
+    remedy = "delete it and repeat the command"
+    records = [record for part in parts for record in read_json(part, remedy)["images"]]
     objects = [
         {"image_id": record["image"]["id"], **found}
         for record in records
         for found in record["objects"]
     ]
+    licence = "https://creativecommons.org/publicdomain/zero/1.0/"
+    about = {"description": f"SViT workbench shapes, {split}", "version": str(VERSION), **recipe}
     whole = {
-        "info": {
-            "description": f"SViT workbench shapes, {split}",
-            "version": str(VERSION),
-            **recipe,
-        },
-        "licenses": [
-            {
-                "id": 1,
-                "name": "CC0 1.0",
-                "url": "https://creativecommons.org/publicdomain/zero/1.0/",
-            }
-        ],
+        "info": about,
+        "licenses": [{"id": 1, "name": "CC0 1.0", "url": licence}],
         "images": [record["image"] for record in records],
         "annotations": [{"id": number, **found} for number, found in enumerate(objects, 1)],
         "categories": [
@@ -240,25 +213,17 @@ def _join(out: Path, split: str, parts: list[Path], recipe: dict[str, Any]) -> N
             for number, name in enumerate(CLASSES, 1)
         ],
     }
-    _write(_annotations(out, split), _as_json(whole))
+    _write_json(_annotations(out, split), whole)
 
 
-def _jpeg(image: np.ndarray) -> bytes:
+def _write_jpeg(path: Path, image: np.ndarray) -> None:
     """JPEG without colour subsampling: edges between colours stay crisp."""
-    buffer = BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
-    return buffer.getvalue()
+    picture = Image.fromarray(image)
+    write_whole(path, lambda file: picture.save(file, "JPEG", quality=_QUALITY, subsampling=0))
 
 
-def _as_json(content: Any) -> bytes:
-    return json.dumps(content, separators=(",", ":")).encode()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all."""
-    beside = path.with_name(path.name + ".unfinished")
-    beside.write_bytes(content)
-    os.replace(beside, path)
+def _write_json(path: Path, content: Any) -> None:
+    write_text(path, json.dumps(content, separators=(",", ":")))
 
 
 def read_scenes(folder: Path | str, split: str, count: int) -> list[Scene]:
