@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,12 +12,15 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from pycocotools import mask as rle
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from svit.core.config import PRESETS
 from svit.core.types import Detections
-from svit.data.samples import Sample
+from svit.data.images import prepare, read_image
+from svit.data.samples import Sample, pad_batch
 from svit.detectors import build_detector
 from svit.detectors.base import LEVELS, POOLED_LEVELS, Detector, Maps
 from svit.models.adapter import ViTAdapter, geometry
@@ -53,6 +57,17 @@ class Reference:
     def tensors(self, name: str) -> dict[str, Tensor]:
         """All tensors of `golden_NAME.safetensors`."""
         return load_file(self.folder / f"golden_{name}.safetensors")
+
+    def photo(self, name: str) -> tuple[Path, dict[str, Tensor]]:
+        """The photograph of `golden_fullres_NAME.safetensors`; its tensors, the masks unpacked."""
+        official = self.folder / f"golden_fullres_{name}.safetensors"
+        with safe_open(official, "pt") as file:
+            about = file.metadata()
+        masks = rle.decode(json.loads(about["rle_first20"])).transpose(2, 0, 1)
+        tensors = {**load_file(official), "masks_first20": torch.from_numpy(masks.copy())}
+        tensors.pop("selector_logits", None)  # in half precision; the masks say what they decide
+        photo = self.folder / f"photo_{about['image_file']}"
+        return photo, {f"photo.{name}": values for name, values in tensors.items()}
 
     def weights(self, name: str) -> dict[str, Tensor]:
         """The synthetic weights of a configuration under canonical names."""
@@ -114,6 +129,27 @@ def padded_tensors(detector: Detector, official: Mapping[str, Tensor]) -> dict[s
     with tapped(detector) as seen:
         found = detector.predict([sample(official["image"], (120, 144), (150, 180))])[0]
     return {"pad.proposals": seen["proposals"], **_final_tensors("pad", found)}
+
+
+@torch.no_grad()
+def photo_tensors(detector: Detector, photo: Path) -> dict[str, Tensor]:
+    """From the file of a photograph to its detections, nothing given in between."""
+    picture = prepare(read_image(photo), detector.config.data, photo.stem)
+    maps: dict[str, Tensor] = {}
+    hook = detector.backbone.register_forward_hook(lambda *call: maps.update(call[-1]))
+    with tapped(detector) as seen, record(detector) as tape:
+        found = detector.predict([picture])[0]
+    hook.remove()
+    return {
+        "photo.input": pad_batch([picture], detector.config.data.pad_multiple),
+        "photo.keep_masks": torch.from_numpy(tape.keep()[0]),
+        "photo.f3": maps["c4"],
+        "photo.p3": seen["pyramid"][1],
+        "photo.p6": seen["pyramid"][4],
+        "photo.proposals": seen["proposals"],
+        **_final_tensors("photo", found),
+        "photo.masks": torch.from_numpy(found.masks.copy()),
+    }
 
 
 def _final_tensors(case: str, found: Detections) -> dict[str, Tensor]:

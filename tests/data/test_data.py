@@ -8,6 +8,7 @@ import json
 import logging
 import pickle
 import warnings
+import zlib
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -262,7 +263,7 @@ def test_resizing_is_bilinear_without_antialiasing(h: int, w: int, new_h: int, n
     assert np.abs(resized - _bilinear(image, (new_h, new_w))).max() <= 1.01
 
 
-# the red channel of cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), opencv 4.8.1 and 5.0
+# the red channel of cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), OpenCV 4.8 to 5.0
 CV2_LINEAR = {
     (4, 7): [
         [11, 74, 135, 169, 111, 135, 199],
@@ -275,6 +276,13 @@ CV2_LINEAR = {
         *([159, 102, 116], [131, 131, 145], [145, 160, 131], [166, 181, 110]),
     ],
 }
+CV2_CHECKSUMS = [  # of all channels; OpenCV 4.11 and 5.0: up, down, an exact half, one side only
+    ((48, 64), (80, 107), 4071458525),
+    ((97, 61), (31, 20), 2780760727),
+    ((40, 30), (20, 15), 3562086480),
+    ((1, 7), (5, 1), 4126372605),
+    ((33, 50), (33, 75), 3585516964),
+]
 CV2_NEAREST = {  # (old, new) -> source columns; exact fractions would give 15 and 13 for the starred ones
     (30, 26): [*range(7), *range(8, 15), *range(16, 22), *range(23, 29)],  # * 14 at place 13
     (26, 10): [0, 2, 5, 7, 10, 12, 15, 18, 20, 23],  # * 12 at place 5
@@ -283,10 +291,37 @@ CV2_NEAREST = {  # (old, new) -> source columns; exact fractions would give 15 a
 
 
 @pytest.mark.parametrize("new_hw", CV2_LINEAR)
-def test_resizing_equals_cv2_to_a_grey_level(new_hw: tuple[int, int]) -> None:
+def test_resizing_gives_the_pixels_of_cv2(new_hw: tuple[int, int]) -> None:
     image = (np.arange(6 * 5 * 3).reshape(6, 5, 3) * 37 % 256).astype(np.uint8)
-    resized = resize_image(image, new_hw)[..., 0].astype(int)
-    assert np.abs(resized - CV2_LINEAR[new_hw]).max() <= 1
+    np.testing.assert_array_equal(resize_image(image, new_hw)[..., 0], CV2_LINEAR[new_hw])
+
+
+@pytest.mark.parametrize(("old", "new", "checksum"), CV2_CHECKSUMS)
+def test_resized_pictures_have_the_checksums_of_cv2(old: Any, new: Any, checksum: int) -> None:
+    image = (np.arange(old[0] * old[1] * 3).reshape(*old, 3) * 37 % 251).astype(np.uint8)
+    assert zlib.crc32(np.ascontiguousarray(resize_image(image, new))) == checksum
+
+
+@given(SIDES, SIDES, SIDES, SIDES, st.sampled_from(["any", "half", "third", "one side", "large"]))
+def test_resizing_equals_cv2_bit_for_bit(h: int, w: int, new_h: int, new_w: int, kind: str) -> None:
+    cv2 = pytest.importorskip("cv2", reason="cv2 comes with the dev extra")
+    if kind == "large":
+        h, w, new_h, new_w = (11 * side for side in (h, w, new_h, new_w))
+    factor = {"half": 2, "third": 3}.get(kind)
+    old_hw = (factor * new_h, factor * new_w) if factor else (h, w)
+    new_hw = (old_hw[0], new_w) if kind == "one side" else (new_h, new_w)
+    image = np.random.default_rng(h * w).integers(0, 256, (*old_hw, 3), dtype=np.uint8)
+    theirs = cv2.resize(image, new_hw[::-1], interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_array_equal(resize_image(image, new_hw), theirs)
+
+
+def test_a_turned_or_mirrored_view_is_resized_as_its_copy() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    for view in (image[:, ::-1], np.rot90(image), image[::2, 3:]):
+        for new_hw in ((21, 50), (view.shape[0] // 2, view.shape[1] // 2)):
+            np.testing.assert_array_equal(
+                resize_image(view, new_hw), resize_image(view.copy(), new_hw)
+            )
 
 
 @pytest.mark.parametrize(("old", "new"), CV2_NEAREST)

@@ -12,7 +12,7 @@ import torch
 from support.golden import FOLDER, MAPS, needs_golden
 from support.tiny_detectors import FRAMEWORKS
 
-from benchmarks.golden_table import MODELS, compare, expected_tensors, training_frame
+from benchmarks.golden_table import MODELS, compare, expected_tensors, photo_frame, training_frame
 from benchmarks.golden_tensors import Reference, inference_tensors, padded_tensors
 
 pytestmark = needs_golden
@@ -71,6 +71,15 @@ def test_anchors_are_bit_identical(differences: pd.DataFrame) -> None:
     anchors = differences[differences.index.str.startswith("rpn.anchors")]
     assert len(anchors) == 5
     assert (anchors["absolute"] == 0).all()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_photograph_gives_the_official_masks_and_detections(framework: str, model: str) -> None:
+    rows = photo_frame(Reference(FOLDER), model, framework)
+    exact = [name for name in rows.index if name.startswith(("photo.input", "photo.keep"))]
+    assert (rows.loc[[*exact, "photo.labels"], "absolute"] == 0).all(), rows
+    assert rows.loc["photo.masks_first20", "absolute"] <= MASK_PIXELS, rows
+    assert (rows["relative"].dropna() <= RELATIVE).all(), rows
 
 
 def test_every_tensor_of_the_training_file_is_close() -> None:
