@@ -15,10 +15,10 @@ from matplotlib.style import context
 
 from analysis import render
 from analysis.figures import figures
-from analysis.figures.output import Entry
+from analysis.figures.output import DrawOptions, Entry
 from analysis.paper import claims
 from analysis.report import sheet
-from analysis.report.collection import gather
+from analysis.sources.collection import collect
 from svit.system.text import table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,14 +26,6 @@ PAGE, PICTURES = ROOT / "docs" / "analysis.md", ROOT / "docs" / "img"
 SHIPPED = ROOT / "demo" / "runs" / "svit-plain-nano"
 SHOWN = ("reactivation", "usage-map", "regions", "objectness", "keep")  # with a picture
 DPI = 110
-READS = {  # what an entry takes -> in words, and as arguments of the command
-    "run": ("each recorded run", "RUN"),
-    "runs": ("one recorded run or several, beside each other", "RUN..."),
-    "pair": ("two recorded runs of the same images", "FIRST SECOND"),
-    "results": ("results of `svit evaluate`, with those of `svit benchmark`", "RESULTS..."),
-    "speeds": ("results of `svit benchmark`", "BENCHMARK..."),
-    "trainings": ("folders of `svit train`", "TRAINING..."),
-}
 HEAD = """# Figures, tables and claims
 
 Written by `python -m analysis.definitions` from the docstrings of the code that draws; edit those.
@@ -57,7 +49,7 @@ says so in the files."""
 def page() -> str:
     """The whole page."""
     rows = [
-        (f"[{name}](#{name})", entry.summary, "one run, or " * entry.alone + READS[entry.takes][0])
+        (f"[{name}](#{name})", entry.summary, entry.takes.reads)
         for name, entry in render.FIGURES.items()
     ]
     rows += [(f"`{name}`", summary, "all of these") for name, summary in render.PAGES.items()]
@@ -72,20 +64,19 @@ def page() -> str:
 def _section(name: str, entry: Entry) -> Iterator[str]:
     yield f"## {name}"
     yield sheet.definition(entry)
-    yield f"```sh\npython -m analysis.render {name} {READS[entry.takes][1]}\n```"
+    yield f"```sh\npython -m analysis.render {name} {entry.takes.arguments}\n```"
     if name in SHOWN:
         yield f"![{name} of the shipped run](img/analysis-{name}.png)"
 
 
 def draw_pictures(folder: Path) -> Iterator[Path]:
     """The page's pictures; yields their paths."""
-    given = gather([SHIPPED])
-    options = render.parser().parse_args(["all", str(SHIPPED)])
+    found = collect([SHIPPED])
     with context(figures.STYLE):
         for name in SHOWN:
             entry = render.FIGURES[name]
-            for subject, _ in given.subjects(entry):
-                for product in entry.draw(subject, options):
+            for subject in entry.takes.subjects(found):
+                for product in entry.draw(subject.given, DrawOptions()):
                     path = folder / f"analysis-{name}.png"
                     product.figure.savefig(path, dpi=DPI, metadata={"Software": None})
                     yield path

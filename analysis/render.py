@@ -12,7 +12,6 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from matplotlib.style import context
@@ -27,27 +26,19 @@ from analysis.figures import (
     paper,
     speed_figures,
 )
-from analysis.figures.output import Entry, RenderError, save
+from analysis.figures.output import DrawOptions, Entry, RenderError, save
 from analysis.paper import claims, tables
-from analysis.paper.measurements import Sources
 from analysis.report import sheet
-from analysis.report.collection import NEEDED, Given, gather, names
-from analysis.sources import evaluations
-from analysis.sources.benchmarks import Speed, SpeedError, frame
-from analysis.sources.evaluations import Evaluation, EvaluationError
-from analysis.sources.trainings import Training, TrainingError
+from analysis.sources import collection, evaluations, labels
+from analysis.sources.benchmarks import SpeedError, frame
+from analysis.sources.collection import Collection, CollectionError, Kind, Source, Subject, collect
+from analysis.sources.evaluations import EvaluationError
+from analysis.sources.trainings import TrainingError
 from svit.runs.run import Run, RunError
 
 FIGURES: dict[str, Entry] = {
-    "heatmap": Entry("how many layers used each token, beside the detections", paper.heatmap),
-    "layers": Entry("used, pruned and later reactivated tokens of every gated layer", paper.layers),
-    "overlay": Entry("reactivated tokens of one middle layer, large", paper.overlay),
-    "reactivation": Entry(
-        "pruned and reactivated share of tokens per block, all images", paper.reactivation, "runs"
-    ),
-    "usage-map": Entry("token usage averaged over all images", paper.usage_map, "runs"),
-    "gallery": Entry("usage maps of the same pictures, a row a model", gallery.gallery, "runs"),
-    "tradeoff": Entry("AP against keep ratio, compute and speed", paper.tradeoff, "results"),
+    **paper.FIGURES,
+    **gallery.FIGURES,
     **insights.FIGURES,
     **pairs.FIGURES,
     **control_figures.FIGURES,
@@ -59,78 +50,60 @@ PAGES = {
     "claims": "every claim of the paper with its verdict",
     "all": "all that the folders support, with a browsable index.html and index.md",
 }
-ERRORS = (RunError, RenderError, EvaluationError, SpeedError, TrainingError)
+ERRORS = (RunError, RenderError, CollectionError, EvaluationError, SpeedError, TrainingError)
 
 
-def draw(name: str, given: Given, folder: Path, options: argparse.Namespace) -> Iterator[Path]:
+def draw(name: str, found: Collection, folder: Path, options: DrawOptions) -> Iterator[Path]:
     """Draws one figure of `FIGURES` and yields the files written.
 
     Raises:
-        RenderError: nothing given that the figure could be drawn from, or what it needs is missing.
+        RenderError: nothing found that the figure could be drawn from, or what it needs is missing.
         EvaluationError: results that do not belong on one axis.
     """
-    entry = FIGURES[name]
-    subjects = list(given.subjects(entry))
+    kind = FIGURES[name].takes
+    subjects = list(kind.subjects(found))
     if not subjects:
-        raise RenderError(f"{name} needs {NEEDED[entry.takes]}, and the folders hold none")
-    for subject, run_name in subjects:
-        below = folder / run_name if len(subjects) > 1 else folder
+        raise RenderError(f"{name} needs {kind.needed}, and the folders hold none")
+    for subject in subjects:
+        below = folder / subject.name if len(subjects) > 1 else folder
         yield from _write(name, subject, below, options)
 
 
-def _write(name: str, subject: Any, folder: Path, options: argparse.Namespace) -> Iterator[Path]:
-    _check_images(subject)
+def _write(name: str, subject: Subject, folder: Path, options: DrawOptions) -> Iterator[Path]:
+    _check_images(subject.sources)
+    about = _about(subject.sources)
+    of = ", ".join(dict.fromkeys(one.path.name for one in subject.sources))
     with context(figures.STYLE):
-        for product in FIGURES[name].draw(subject, options):
-            yield from save(product, folder, *_metadata(product.name, subject))
+        for product in FIGURES[name].draw(subject.given, options):
+            yield from save(product, folder, f"{product.name} of {of}", about)
 
 
-def _check_images(subject: Any) -> None:
+def _check_images(sources: Sequence[Source]) -> None:
     """Refuses empty runs."""
-    for run in _parts(subject):
+    for run in sources:
         if isinstance(run, Run) and not len(run):
             remedy = f"fill it with `svit record --out {run.path}`"
             raise RenderError(f"{run.path} holds no images yet: {remedy}")
 
 
-def _metadata(name: str, subject: Any) -> tuple[str, str]:
-    """Title and provenance of what was drawn."""
-    parts = _parts(subject)
-    title = f"{name} of {', '.join(dict.fromkeys(one.path.name for one in parts))}"
-    return title, "; ".join(dict.fromkeys(map(_about, parts)))
+def _about(sources: Sequence[Source]) -> str:
+    return "; ".join(dict.fromkeys(map(labels.provenance, sources)))
 
 
-def _parts(subject: Any) -> list[Run | Evaluation | Speed | Training]:
-    if isinstance(subject, Sources):
-        return list(subject.evaluations)
-    return subject if isinstance(subject, list) else [subject]
-
-
-def _about(one: Run | Evaluation | Speed | Training) -> str:
-    if isinstance(one, Run):
-        states = ([] if one.finished else ["unfinished"]) + list(one.skipped)
-        return " · ".join([one.describe(), *states])
-    if isinstance(one, Speed):
-        return f"{one.path.as_posix()}, {one.condition}"
-    if isinstance(one, Training):
-        return f"{one.path.as_posix()}, {len(one.lines)} lines"
-    return f"{one.facts.label} on {one.facts.data}, {one.images} images ({one.path.as_posix()})"
-
-
-def write_tables(given: Given, folder: Path) -> list[Path]:
-    """`tables.md` and a CSV a table. Returns: the paths."""
-    found = tables.paper_tables(claims.ledger(given.sources))
-    others, timed = tables.arranged(given.results), frame(given.speeds)
-    written = [_text(folder / "tables.md", tables.tables_markdown(found, others, timed))]
-    every = tables.elsewhere(given.results)
-    frames = {**found, **others, "measured elsewhere": every, "measured speed": timed}
+def write_tables(found: Collection, ledger: pd.DataFrame, folder: Path) -> list[Path]:
+    """`tables.md` and a CSV a table, from what was found and its `claims.ledger`. Returns: the paths."""
+    printed = tables.paper_tables(ledger)
+    others, timed = tables.arranged(found.results), frame(found.speeds)
+    written = [_text(folder / "tables.md", tables.tables_markdown(printed, others, timed))]
+    every = tables.elsewhere(found.results)
+    frames = {**printed, **others, "measured elsewhere": every, "measured speed": timed}
     full = {name: one for name, one in frames.items() if len(one)}
     return [*written, *(_csv(folder / f"{_stem(name)}.csv", one) for name, one in full.items())]
 
 
-def write_claims(given: Given, folder: Path) -> list[Path]:
+def write_claims(ledger: pd.DataFrame, folder: Path) -> list[Path]:
     """`claims.md`, `claims.csv` and `inconsistencies.csv`. Returns: the paths."""
-    ledger, odd = claims.ledger(given.sources), claims.inconsistencies()
+    odd = claims.inconsistencies()
     text = tables.ledger_markdown(ledger, odd)
     return [
         _text(folder / "claims.md", text),
@@ -139,50 +112,55 @@ def write_claims(given: Given, folder: Path) -> list[Path]:
     ]
 
 
-def write_all(given: Given, folder: Path, options: argparse.Namespace) -> list[Path]:
+def write_all(found: Collection, folder: Path, options: DrawOptions) -> list[Path]:
     """Every figure that can be drawn, both pages and the sheet; what cannot be drawn says why.
 
     Runs are drawn one by one; where there are several, figures that take several are drawn once more
     with all of them, and the first is compared with each of the others, in parts of their own.
     Returns: the paths.
     """
-    sections = []
-    for run, name in zip(given.runs, names(given.runs), strict=True):
-        section = sheet.Section(name, _about(run))
-        for figure, entry in FIGURES.items():
-            if entry.takes in ("run", "runs") or entry.alone:
-                subject = run if entry.takes == "run" else [run]
-                section.items.append(_item(figure, subject, folder / name, options))
-        sections.append(section)
-    if len(given.runs) > 1:
-        sections.append(_together("all runs", "runs", given.runs, folder, options))
-    for pair, name in given.pairs():
-        sections.append(_together(name, "pair", pair, folder, options))
-    groups = evaluations.data_groups(given.results)
+    ledger = claims.ledger(found)
+    sections = [
+        _section(title, below, folder, kinds, options) for title, below, kinds in _sections(found)
+    ]
+    written = [path for section in sections for item in section.items for path in item.paths]
+    written += [*write_tables(found, ledger, folder), *write_claims(ledger, folder)]
+    return [*written, *sheet.write([*sections, _pages(found, ledger)], folder)]
+
+
+def _sections(found: Collection) -> Iterator[tuple[str, Collection, Sequence[Kind]]]:
+    """The parts of the sheet: title, what is drawn there, and by which figures."""
+    of_one = (collection.RUN, collection.RUNS, collection.PAIR_OR_RUN)
+    for one in collection.RUN.subjects(found):
+        yield one.name, Collection([one.given]), of_one
+    if len(found.runs) > 1:
+        yield "all runs", found, (collection.RUNS,)
+    for pair in collection.PAIR.subjects(found):
+        yield pair.name, Collection(pair.given), (collection.PAIR, collection.PAIR_OR_RUN)
+    groups = evaluations.data_groups(found.results)
     for about, group in groups.items():
         title = f"results, {about}" if len(groups) > 1 else "results"
-        sources = Sources(group, given.sources.recordings, given.speeds)
-        sections.append(_together(title, "results", sources, folder, options))
-    if given.speeds:
-        sections.append(_together("speed", "speeds", given.speeds, folder, options))
-    if given.trainings:
-        sections.append(_together("trainings", "trainings", given.trainings, folder, options))
-    written = [path for section in sections for item in section.items for path in item.paths]
-    written += [*write_tables(given, folder), *write_claims(given, folder)]
-    return [*written, *sheet.write([*sections, _pages(given)], folder)]
+        yield title, found.of_results(group), (collection.RESULTS,)
+    if found.speeds:
+        yield "speed", found, (collection.SPEEDS,)
+    if found.trainings:
+        yield "trainings", found, (collection.TRAININGS,)
 
 
-def _together(
-    title: str, takes: str, subject: Any, folder: Path, options: argparse.Namespace
+def _section(
+    title: str, found: Collection, folder: Path, kinds: Sequence[Kind], options: DrawOptions
 ) -> sheet.Section:
-    """Figures of several runs, results or trainings at once."""
-    chosen = [name for name, entry in FIGURES.items() if entry.takes == takes]
-    section = sheet.Section(title, _metadata(title, subject)[1])
-    section.items += [_item(name, subject, folder / _stem(title), options) for name in chosen]
+    (first, *_) = kinds[0].subjects(found)
+    section = sheet.Section(title, _about(first.sources))
+    below = folder / (title if kinds[0] is collection.RUN else _stem(title))
+    for name, entry in FIGURES.items():
+        if entry.takes in kinds:
+            subjects = entry.takes.subjects(found)
+            section.items += [_item(name, subject, below, options) for subject in subjects]
     return section
 
 
-def _item(name: str, subject: Any, folder: Path, options: argparse.Namespace) -> sheet.Item:
+def _item(name: str, subject: Subject, folder: Path, options: DrawOptions) -> sheet.Item:
     definition = sheet.definition(FIGURES[name])
     print(f"drawing {folder / name}", file=sys.stderr)
     try:
@@ -192,13 +170,12 @@ def _item(name: str, subject: Any, folder: Path, options: argparse.Namespace) ->
     return sheet.Item(name, definition, paths)
 
 
-def _pages(given: Given) -> sheet.Section:
+def _pages(found: Collection, ledger: pd.DataFrame) -> sheet.Section:
     """The paper's tables and the ledger as part of the sheet."""
-    ledger = claims.ledger(given.sources)
     section = sheet.Section("The paper's numbers", tables.counts(ledger))
     section.frames |= tables.paper_tables(ledger)
-    section.frames |= tables.arranged(given.results)
-    section.frames["Measured speed"] = frame(given.speeds).round(3)
+    section.frames |= tables.arranged(found.results)
+    section.frames["Measured speed"] = frame(found.speeds).round(3)
     section.frames["Claims"] = tables.shown_ledger(ledger)
     section.frames["Where the paper disagrees with itself"] = claims.inconsistencies()
     section.frames = {title: table for title, table in section.frames.items() if len(table)}
@@ -265,21 +242,36 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def _render(options: argparse.Namespace) -> Iterator[Path]:
-    found = gather(options.run, options.skip_corrupt)
+def draw_options(given: argparse.Namespace) -> DrawOptions:
+    """What the figures need of the command's options."""
+    return DrawOptions(
+        images=tuple(given.image or ()),
+        limit=given.limit,
+        score=given.score,
+        alpha=given.alpha,
+        crop=None if given.crop is None else tuple(given.crop),
+        shape=given.shape,
+        block=given.block,
+    )
+
+
+def _render(given: argparse.Namespace) -> Iterator[Path]:
+    options = draw_options(given)
+    found = collect(given.run, given.skip_corrupt)
     for run in found.runs:
         state = "the recording is unfinished, " if not run.finished else ""
-        if state and len(run) or not len(run) and options.name in PAGES:  # figures refuse it
+        if state and len(run) or not len(run) and given.name in PAGES:  # figures refuse it
             print(f"note: {run.path}: {state}{len(run)} images so far", file=sys.stderr)
-    name = options.run[0].resolve().name if len(options.run) == 1 else ""
-    folder = options.out or Path("figures") / name
-    if options.name == "all":
+    name = given.run[0].resolve().name if len(given.run) == 1 else ""
+    folder = given.out or Path("figures") / name
+    if given.name == "all":
         yield from write_all(found, folder, options)[-2:]  # the sheet links all others
-    elif options.name in PAGES:
-        write = {"tables": write_tables, "claims": write_claims}[options.name]
-        yield from write(found, folder)
+    elif given.name == "tables":
+        yield from write_tables(found, claims.ledger(found), folder)
+    elif given.name == "claims":
+        yield from write_claims(claims.ledger(found), folder)
     else:
-        yield from draw(options.name, found, folder, options)
+        yield from draw(given.name, found, folder, options)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

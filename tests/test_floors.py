@@ -274,9 +274,9 @@ PLANTED = {
         "svit.training.train imports analysis.numbers.usage: the workbench's library",
     ),
     "analysis/figures/figures.py": (
-        "from svit.probing import recorder",
-        "analysis.figures.figures (floor 4) imports svit.probing.recorder (floor 4)",
-        "analysis.figures.figures is torch-free but reaches svit.probing.recorder -> torch",
+        "from svit.live import workplace",
+        "analysis.figures.figures (floor 5) imports svit.live.workplace (floor 6)",
+        "analysis.figures.figures is torch-free but reaches svit.live.workplace -> ",
     ),
     "analysis/numbers/usage.py": ("import streamlit", "analysis.numbers.usage names streamlit"),
     "analysis/pages/image.py": (

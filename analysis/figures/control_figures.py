@@ -5,7 +5,6 @@ Numbers come from `analysis.sources.control_gain`; data in, drawn on the given A
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 
 import pandas as pd
@@ -13,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures.averages import DENSE
-from analysis.figures.output import WIDTH, Entry, Product, RenderError
-from analysis.paper.measurements import Sources
+from analysis.figures.output import WIDTH, DrawOptions, Entry, Product, RenderError
 from analysis.sources import control_gain, evaluations
+from analysis.sources.collection import RESULTS, Collection
 
 ROW, AROUND, FOOT = 0.2, 0.45, 0.3  # inches: a model; axis and title; the legend
 OWN = "#00778e"
@@ -29,7 +28,7 @@ LOOKS = {  # a control -> how its point is drawn
 }
 
 
-def controls(sources: Sources, options: argparse.Namespace) -> Iterator[Product]:
+def controls(found: Collection, options: DrawOptions) -> Iterator[Product]:
     """AP of every model with its own masks, and with masks that know less: what the choice is worth.
 
     A row is a model, best first; several training seeds are beside each other in it. The dot is its AP
@@ -38,23 +37,23 @@ def controls(sources: Sources, options: argparse.Namespace) -> Iterator[Product]
     tokens in every layer and image; "no token" skips the pruned blocks. Where random masks reach the dot,
     the choice of tokens is worth nothing, however good the AP. Dotted: the dense model.
     """
-    evaluations.same_data(sources.evaluations)
-    found = control_gain.with_controls(control_gain.frame(sources.evaluations))
-    if not len(found):
+    evaluations.same_data(found.results)
+    table = control_gain.with_controls(control_gain.frame(found.results))
+    if not len(table):
         raise RenderError(
             "no model was evaluated with its own masks and others: "
             "svit evaluate --weights FILE --intervene learned,shuffle,random,off --out DIR"
         )
-    names = list(dict.fromkeys(found["name"]))
+    names = list(dict.fromkeys(table["name"]))
     figure = Figure(figsize=(WIDTH, ROW * len(names) + AROUND + FOOT))
     body, foot = figure.subfigures(2, 1, height_ratios=[ROW * len(names) + AROUND, FOOT])
     axes = body.subplots(1, 2, sharey=True)
     for ax, kind in zip(axes, control_gain.KINDS, strict=True):
-        control_points(found, ax, kind)
+        control_points(table, ax, kind)
     handles, labels = axes[0].get_legend_handles_labels()
     known = dict(zip(labels, handles, strict=True))
     foot.legend(known.values(), known.keys(), loc="center", ncols=len(known))
-    yield Product("controls", figure, found.drop(columns=["weights", "data_sha256"]))
+    yield Product("controls", figure, table.drop(columns=["weights", "data_sha256"]))
 
 
 def control_points(found: pd.DataFrame, ax: Axes, kind: str) -> Axes:
@@ -89,5 +88,5 @@ def _row(row: pd.Series, ax: Axes, kind: str, y: float) -> None:
 
 
 FIGURES: dict[str, Entry] = {
-    "controls": Entry("AP of every model with its masks and with controls", controls, "results")
+    "controls": Entry("AP of every model with its masks and with controls", controls, RESULTS)
 }

@@ -6,7 +6,6 @@ the given Axes.
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Iterator, Sequence
 
@@ -22,8 +21,10 @@ from matplotlib.ticker import (
     PercentFormatter,
 )
 
-from analysis.figures.output import WIDTH, Entry, Product, RenderError
-from analysis.sources.trainings import Training, long_frame, names
+from analysis.figures.output import WIDTH, DrawOptions, Entry, Product, RenderError
+from analysis.sources.collection import TRAININGS
+from analysis.sources.labels import training_names
+from analysis.sources.trainings import Training, long_frame
 
 INK = "#1f2733"
 IN_A_ROW = 3  # panels of keep ratios
@@ -36,7 +37,7 @@ _ABOVE = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "
 Style = dict[str, str]
 
 
-def curves(trainings: Sequence[Training], options: argparse.Namespace) -> Iterator[Product]:
+def curves(trainings: Sequence[Training], options: DrawOptions) -> Iterator[Product]:
     """Losses, AP where it was measured, gate noise or learning rate, and the share of tokens that each
     block kept, over training steps; several trainings in the same panels, keep ratios one panel each.
 
@@ -56,7 +57,7 @@ def curves(trainings: Sequence[Training], options: argparse.Namespace) -> Iterat
     parts = figure.subfigures(1 + bool(rows), 1, height_ratios=[2.3, 2.1 * rows][: 1 + bool(rows)])
     head, *below = np.atleast_1d(parts)
     axes = head.subplots(1, len(upper), squeeze=False)[0]
-    labels = names(full)
+    labels = training_names(full)
     for ax, draw in zip(axes, upper, strict=True):
         for label, style, training in zip(labels, _styles(len(full)), full, strict=True):
             draw(training, ax, label, style)
@@ -69,7 +70,7 @@ def curves(trainings: Sequence[Training], options: argparse.Namespace) -> Iterat
             keep_lines(training, ax, known[id(training)])
         for empty in cells[len(sparse) :]:
             empty.set_axis_off()
-    yield Product("curves", figure, long_frame(full))
+    yield Product("curves", figure, long_frame(full, labels))
 
 
 def _upper_panels(trainings: Sequence[Training]) -> list:
@@ -167,5 +168,5 @@ def _styles(count: int) -> list[Style]:
 
 
 FIGURES: dict[str, Entry] = {
-    "curves": Entry("losses, AP, gate noise and keep ratios while training", curves, "trainings")
+    "curves": Entry("losses, AP, gate noise and keep ratios while training", curves, TRAININGS)
 }

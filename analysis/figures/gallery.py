@@ -6,7 +6,6 @@ spaced over the pictures that all runs hold, in the order of the first run.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -15,9 +14,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures import figures
-from analysis.figures.output import SCALE, TITLE, WIDTH, Product, RenderError, chosen
+from analysis.figures.output import (
+    SCALE,
+    TITLE,
+    WIDTH,
+    DrawOptions,
+    Entry,
+    Product,
+    RenderError,
+    chosen,
+)
 from analysis.numbers import usage as metrics
 from analysis.sources import labels
+from analysis.sources.collection import RUNS
 from svit.core.types import ImageId
 from svit.runs.run import Run
 
@@ -25,7 +34,7 @@ PICTURES = 6
 NAMES = 1.1  # inches: names of the models, left of the maps
 
 
-def gallery(runs: Sequence[Run], options: argparse.Namespace) -> Iterator[Product]:
+def gallery(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     """Usage maps of the same pictures by every model: rows are models, columns are pictures.
 
     Usage of a token: number of layers that used it, in the colours of one scale for all models. The
@@ -50,13 +59,13 @@ def gallery(runs: Sequence[Run], options: argparse.Namespace) -> Iterator[Produc
     yield Product("gallery", figure, pd.DataFrame(records))
 
 
-def shared_pictures(runs: Sequence[Run], options: argparse.Namespace) -> list[ImageId]:
+def shared_pictures(runs: Sequence[Run], options: DrawOptions) -> list[ImageId]:
     """The pictures that are drawn; the head of this file says which.
 
     Raises:
         RenderError: a run lacks a picture that was asked for, or the runs have none in common.
     """
-    if options.image:
+    if options.images:
         return [chosen(run, options) for run in runs][0]
     held = [set(run.image_ids) for run in runs]
     common = [image_id for image_id in runs[0].image_ids if all(image_id in ids for ids in held)]
@@ -76,7 +85,7 @@ def _check_sizes(runs: Sequence[Run], pictures: Sequence[ImageId]) -> None:
             raise RenderError(f"image {image_id} is {found}; record the same images with each")
 
 
-def _limits(runs: Sequence[Run], options: argparse.Namespace) -> tuple[int, int]:
+def _limits(runs: Sequence[Run], options: DrawOptions) -> tuple[int, int]:
     """One scale for all: from the fewest layers that never prune to the most layers."""
     if options.crop is not None:
         return options.crop
@@ -111,3 +120,8 @@ def _draw(run: Run, image_id: ImageId, ax: Axes, **style) -> np.ndarray:
 
 def _label(ax: Axes, name: str) -> None:
     ax.set_ylabel(name, rotation=0, ha="right", va="center")
+
+
+FIGURES: dict[str, Entry] = {
+    "gallery": Entry("usage maps of the same pictures, a row a model", gallery, RUNS)
+}

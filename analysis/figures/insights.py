@@ -5,7 +5,6 @@ Each function is an entry of `FIGURES`; its docstring is the definition that the
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Iterator, Sequence
 
@@ -15,14 +14,15 @@ from matplotlib.figure import Figure
 from analysis.figures import insight_figures as draw
 from analysis.figures import layer_figures as over
 from analysis.figures.iterate import annotated, pictured
-from analysis.figures.output import WIDTH, Entry, Product, RenderError
+from analysis.figures.output import WIDTH, DrawOptions, Entry, Product, RenderError
 from analysis.numbers import budget, comparison, lifetimes, usage
 from analysis.numbers import regions as objects
 from analysis.sources import labels
+from analysis.sources.collection import RUN, RUNS
 from svit.runs.run import Run
 
 
-def regions(run: Run, options: argparse.Namespace) -> Iterator[Product]:
+def regions(run: Run, options: DrawOptions) -> Iterator[Product]:
     """Where tokens are used: inside objects, on their contours, on the background.
 
     Left: used tokens of a region / all tokens of that region, per block, pooled over valid tokens of
@@ -45,7 +45,7 @@ def regions(run: Run, options: argparse.Namespace) -> Iterator[Product]:
     yield Product("regions", figure, frame)
 
 
-def objectness(run: Run, options: argparse.Namespace) -> Iterator[Product]:
+def objectness(run: Run, options: DrawOptions) -> Iterator[Product]:
     """How well usage tells object tokens from others, beside three maps that need no network.
 
     AUC = P(a token of the kind scores higher than another) + P(equal) / 2; one half is chance. Kinds:
@@ -67,7 +67,7 @@ def objectness(run: Run, options: argparse.Namespace) -> Iterator[Product]:
     yield Product("objectness", figure, table)
 
 
-def focus(runs: Sequence[Run], options: argparse.Namespace) -> Iterator[Product]:
+def focus(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     """Where several models spend their tokens: a row a run, the one that tells objects best first.
 
     Left: AUC of the usage map = P(a token of the kind is used by more layers than another) + P(equal) / 2,
@@ -85,7 +85,7 @@ def focus(runs: Sequence[Run], options: argparse.Namespace) -> Iterator[Product]
     yield Product("focus", figure, table)
 
 
-def keep(runs: Sequence[Run], options: argparse.Namespace) -> Iterator[Product]:
+def keep(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     """Share of tokens that every block keeps, against the target ratio it was trained for.
 
     Dots: kept valid / valid tokens, summed over all images. Ticks and bars: the same ratio of single
@@ -105,7 +105,7 @@ def keep(runs: Sequence[Run], options: argparse.Namespace) -> Iterator[Product]:
     yield Product("keep", figure, labels.labelled(runs, frames))
 
 
-def transitions(run: Run, options: argparse.Namespace) -> Iterator[Product]:
+def transitions(run: Run, options: DrawOptions) -> Iterator[Product]:
     """What tokens do from block to block, pooled over valid tokens of all images.
 
     Left: tokens used in both blocks, dropped, returned, pruned in both / all tokens; the four add up
@@ -121,7 +121,7 @@ def transitions(run: Run, options: argparse.Namespace) -> Iterator[Product]:
     yield Product("transitions", figure, frame)
 
 
-def lives(run: Run, options: argparse.Namespace) -> Iterator[Product]:
+def lives(run: Run, options: DrawOptions) -> Iterator[Product]:
     """How long tokens stay used or pruned without a break, and how often they return.
 
     Left: spells of that length / all spells of the kind, over valid tokens of all images; spells of
@@ -138,7 +138,7 @@ def lives(run: Run, options: argparse.Namespace) -> Iterator[Product]:
     yield Product("lives", figure, pd.concat(both, names=["part"]).reset_index(level=0))
 
 
-def complexity(run: Run, options: argparse.Namespace) -> Iterator[Product]:
+def complexity(run: Run, options: DrawOptions) -> Iterator[Product]:
     """Do complex images keep more tokens? Keep ratio of every image against three measures of it.
 
     Keep ratio: mean over blocks that may prune of kept valid / valid tokens. Annotated objects without
@@ -159,7 +159,7 @@ def complexity(run: Run, options: argparse.Namespace) -> Iterator[Product]:
     yield Product("complexity", figure, frame)
 
 
-def compute(run: Run, options: argparse.Namespace) -> Iterator[Product]:
+def compute(run: Run, options: DrawOptions) -> Iterator[Product]:
     """Multiply-accumulates (MACs) of every module, and how much of the dense cost pruning saved.
 
     Bars: mean over images; whiskers: 5 % to 95 %; percentages: share of the mean total. Counted by the
@@ -184,12 +184,12 @@ def compute(run: Run, options: argparse.Namespace) -> Iterator[Product]:
 
 
 FIGURES: dict[str, Entry] = {
-    "regions": Entry("tokens used inside objects, on contours, on the background", regions),
-    "objectness": Entry("usage as objectness (AUC) beside maps without a network", objectness),
-    "focus": Entry("where several models spend their tokens, a row a run", focus, "runs"),
-    "keep": Entry("keep ratio of every block against its target, with spread", keep, "runs"),
-    "transitions": Entry("used and pruned tokens from block to block", transitions),
-    "lives": Entry("how long tokens stay used or pruned, how often they return", lives),
-    "complexity": Entry("tokens against objects, area and edges of an image", complexity),
-    "compute": Entry("cost of every module and what pruning can reach", compute),
+    "regions": Entry("tokens used inside objects, on contours, on the background", regions, RUN),
+    "objectness": Entry("usage as objectness (AUC) beside maps without a network", objectness, RUN),
+    "focus": Entry("where several models spend their tokens, a row a run", focus, RUNS),
+    "keep": Entry("keep ratio of every block against its target, with spread", keep, RUNS),
+    "transitions": Entry("used and pruned tokens from block to block", transitions, RUN),
+    "lives": Entry("how long tokens stay used or pruned, how often they return", lives, RUN),
+    "complexity": Entry("tokens against objects, area and edges of an image", complexity, RUN),
+    "compute": Entry("cost of every module and what pruning can reach", compute, RUN),
 }

@@ -6,18 +6,16 @@ provenance of what was drawn.
 
 from __future__ import annotations
 
-import argparse
-import re
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Generic
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis.sources.collection import Given, Kind
 from svit.core.types import ImageId, TokenGrid
 from svit.runs.run import Run
 
@@ -39,42 +37,71 @@ class Product:
 
 
 @dataclass(frozen=True)
-class Entry:
+class DrawOptions:
+    """What may be asked of every figure; each takes what it knows.
+
+    Attributes:
+        images: ids or file names; empty: the first `limit`.
+        limit: number of images.
+        score: detections are drawn and counted from this score on.
+        alpha: opacity of heatmaps over the picture.
+        crop: ends of the usage colours in layers; None: what is possible.
+        shape: rows and columns of averaged maps.
+        block: from 1; None: a middle one.
+
+    Raises:
+        RenderError: a value out of range.
+    """
+
+    images: tuple[str, ...] = ()
+    limit: int = 3
+    score: float = 0.5
+    alpha: float = 0.75
+    crop: tuple[int, int] | None = None
+    shape: tuple[int, int] = (50, 80)
+    block: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.limit < 1:
+            raise RenderError(f"--limit: expected at least 1, found {self.limit}")
+        for name in ("score", "alpha"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:  # also refuses NaN
+                raise RenderError(f"--{name}: expected 0 to 1, found {value}")
+
+
+@dataclass(frozen=True)
+class Entry(Generic[Given]):
     """One name of the command.
 
     Attributes:
         summary: one line for the help.
-        draw: (subject, options) -> products; its docstring is the definition in the sheet.
-        takes: what the subject is: "run" (drawn for each run on its own), "runs" (all of them in
-            one figure), "pair" (the first run with each other one), "results" (evaluations and
-            speeds, `analysis.paper.measurements.Sources`), "speeds" (all that was timed,
-            `analysis.sources.benchmarks`) or "trainings" (all of them, `analysis.sources.trainings`).
-        alone: whether an entry for a pair draws a single run too.
+        draw: (what it is drawn from, options) -> products; its docstring is the definition in the sheet.
+        takes: what it is drawn from.
     """
 
     summary: str
-    draw: Callable[[Any, argparse.Namespace], Iterator[Product]]
-    takes: str = "run"
-    alone: bool = False
+    draw: Callable[[Given, DrawOptions], Iterator[Product]]
+    takes: Kind[Given]
 
 
-def chosen(run: Run, options: argparse.Namespace) -> list[ImageId]:
+def chosen(run: Run, options: DrawOptions) -> list[ImageId]:
     """The images asked for by id or file name, or else the first `--limit` ones.
 
     Raises:
         RenderError: the run has no such image.
     """
-    if not options.image:
+    if not options.images:
         return list(run.image_ids[: options.limit])
     known: dict[str, ImageId] = dict(zip(run.images["file_name"], run.image_ids, strict=True))
     known |= {str(image_id): image_id for image_id in run.image_ids}
-    for wanted in options.image:
+    for wanted in options.images:
         if wanted not in known:
             some = ", ".join(str(image_id) for image_id in run.image_ids[:5])
             raise RenderError(
                 f"{run.path} has no image {wanted!r}; its {len(run)} images begin with {some}"
             )
-    return [known[wanted] for wanted in options.image]
+    return [known[wanted] for wanted in options.images]
 
 
 def save(product: Product, folder: Path, title: str, about: str) -> list[Path]:
@@ -121,13 +148,6 @@ def figsize(
     cell = min(side, side * width / height)
     figure_width = max(columns * cell + extra, WIDTH / 2)
     return figure_width, rows * (cell * height / width + above) + below
-
-
-def file_name(image_id: ImageId) -> str:
-    """The id as a file name; ids that had to change get a checksum, so that they stay apart."""
-    text = str(image_id)
-    plain = re.sub(r"[^\w.-]+", "_", text)[-80:]
-    return plain if plain == text else f"{plain}-{zlib.crc32(text.encode()):08x}"
 
 
 def token_table(grid: TokenGrid, maps: dict[str, np.ndarray]) -> pd.DataFrame:

@@ -5,7 +5,6 @@ Each function is an entry of `FIGURES`; its docstring is the definition that the
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -17,28 +16,29 @@ from analysis.figures import insight_figures as draw
 from analysis.figures.iterate import detected
 from analysis.figures.output import (
     WIDTH,
+    DrawOptions,
     Entry,
     Product,
     RenderError,
     chosen,
     figsize,
-    file_name,
     token_table,
 )
 from analysis.numbers import agreement, matching
+from analysis.sources import labels
+from analysis.sources.collection import PAIR, PAIR_OR_RUN
 from svit.core.coverage import SIZES
 from svit.core.types import Detections
 from svit.runs.run import Run
 
 SCALE = 0.6  # inches beside a map for its colour bar
-FACTS = ("method", "inference", "framework", "seed")  # of a run, told apart in titles
 DELTA_NAMES = {
     "keep_ratio": "keep ratio, first − second",
     "found": "share of objects found, first − second",
 }
 
 
-def misses(runs: Sequence[Run], options: argparse.Namespace) -> Iterator[Product]:
+def misses(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     """Were the tokens of missed objects pruned? An association, not a cause: compare within a size.
 
     Above: the mean share of an object's tokens that each block uses (each token weighs as much as the
@@ -65,12 +65,12 @@ def misses(runs: Sequence[Run], options: argparse.Namespace) -> Iterator[Product
     order = pd.Categorical(frame["size"], sizes)
     fates = matching.fate_frame(frame.assign(size=order).sort_values("size"))
     ax = lower.subplots()
-    draw.fate_bars(fates, ax, other="" if other is None else _name(other))
+    draw.fate_bars(fates, ax, other="" if other is None else labels.folder(other))
     ax.set_xlabel(f"IoU at least 0.5, score at least {options.score:g}")
     yield Product("misses", figure, frame)
 
 
-def overlap(runs: Sequence[Run], options: argparse.Namespace) -> Iterator[Product]:
+def overlap(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     """Which tokens two runs use alike, on the same images.
 
     IoU: tokens that both use / tokens that either uses, per block, pooled over valid tokens of all
@@ -86,11 +86,11 @@ def overlap(runs: Sequence[Run], options: argparse.Namespace) -> Iterator[Produc
     left, right = figure.subplots(1, 2)
     draw.agreement_lines(frame, left)
     draw.mean_difference_map(mean, right, limit=max(float(np.abs(mean).max()), 1e-9))
-    figure.suptitle(_versus(first, second))
+    figure.suptitle(labels.versus(first, second))
     yield Product("overlap", figure, frame)
 
 
-def difference(runs: Sequence[Run], options: argparse.Namespace) -> Iterator[Product]:
+def difference(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     """Layers that use each valid token in the first run minus in the second, an image each.
 
     White: equally many; red: the first run uses it more. Runs on other images, grids or layers are
@@ -108,12 +108,12 @@ def difference(runs: Sequence[Run], options: argparse.Namespace) -> Iterator[Pro
         ax = figure.subplots()
         limit = max(int(np.abs(values).max()), 1)
         draw.difference_map(values, one.grid, ax, limit=limit, image=first.picture(image_id))
-        ax.set_title(_versus(first, second))
+        ax.set_title(labels.versus(first, second))
         table = token_table(one.grid, {"difference": values})
-        yield Product(f"difference-{file_name(image_id)}", figure, table)
+        yield Product(f"difference-{labels.file_name(image_id)}", figure, table)
 
 
-def deltas(runs: Sequence[Run], options: argparse.Namespace) -> Iterator[Product]:
+def deltas(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     """Paired differences of single images between two runs, first minus second.
 
     Keep ratio: mean over blocks that may prune of kept valid / valid tokens. Objects found: annotated
@@ -130,17 +130,15 @@ def deltas(runs: Sequence[Run], options: argparse.Namespace) -> Iterator[Product
     for name, ax in zip(shown, axes, strict=True):
         interval = agreement.paired_interval(frame[name])
         draw.delta_histogram(frame[name], interval, ax, label=DELTA_NAMES[name])
-    figure.suptitle(_versus(first, second))
+    figure.suptitle(labels.versus(first, second))
     yield Product("deltas", figure, frame)
 
 
 FIGURES: dict[str, Entry] = {
-    "misses": Entry(
-        "missed objects and their tokens; a second, dense run", misses, "pair", alone=True
-    ),
-    "overlap": Entry("tokens that two runs use alike, with the chance level", overlap, "pair"),
-    "difference": Entry("usage in one run minus usage in another", difference, "pair"),
-    "deltas": Entry("paired differences of two runs with intervals", deltas, "pair"),
+    "misses": Entry("missed objects and their tokens; a second, dense run", misses, PAIR_OR_RUN),
+    "overlap": Entry("tokens that two runs use alike, with the chance level", overlap, PAIR),
+    "difference": Entry("usage in one run minus usage in another", difference, PAIR),
+    "deltas": Entry("paired differences of two runs with intervals", deltas, PAIR),
 }
 
 
@@ -182,21 +180,6 @@ def _explained() -> Iterator[None]:
         yield
     except agreement.MismatchError as error:
         raise RenderError(str(error)) from error
-
-
-def _versus(first: Run, second: Run) -> str:
-    """The names of two runs, and in which of `FACTS` they differ."""
-    facts = [(first.provenance.get(name), second.provenance.get(name)) for name in FACTS]
-    # dense runs have no inference mode
-    differing = [
-        f"{one} − {other}" for one, other in facts if one != other and "" not in (one, other)
-    ]
-    names = f"{_name(first)} − {_name(second)}"
-    return f"{names} ({', '.join(differing)})" if differing else names
-
-
-def _name(run: Run) -> str:
-    return run.path.resolve().name
 
 
 def _sizes(errors: pd.DataFrame) -> list[str]:

@@ -5,7 +5,6 @@ A function's docstring is the definition that the sheet prints beside the figure
 
 from __future__ import annotations
 
-import argparse
 import math
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -22,25 +21,26 @@ from analysis.figures.output import (
     SCALE,
     TITLE,
     WIDTH,
+    DrawOptions,
+    Entry,
     Product,
     RenderError,
     chosen,
     figsize,
-    file_name,
     token_table,
 )
 from analysis.numbers import usage as metrics
 from analysis.numbers.run_counts import Census, census
 from analysis.paper import claims
-from analysis.paper.measurements import Sources
 from analysis.sources import benchmarks, evaluations, labels
+from analysis.sources.collection import RESULTS, RUN, RUNS, Collection
 from svit.core.types import ImageId, TokenGrid
 from svit.runs.run import Run
 
 LEGEND_COLUMNS = 3
 
 
-def heatmap(run: Run, options: argparse.Namespace) -> Iterator[Product]:
+def heatmap(run: Run, options: DrawOptions) -> Iterator[Product]:
     """Detections beside the usage map over the picture, an image each (paper Figs. 1 and 4).
 
     Usage of a token: number of layers that used it. Colours run from the number of layers that never
@@ -56,10 +56,10 @@ def heatmap(run: Run, options: argparse.Namespace) -> Iterator[Product]:
         style = {"limits": limits, "image": image, "alpha": options.alpha}
         figures.usage_heatmap(usage, trace.grid, right, **style)
         table = token_table(trace.grid, {"usage": usage})
-        yield Product(f"heatmap-{file_name(image_id)}", figure, table)
+        yield Product(f"heatmap-{labels.file_name(image_id)}", figure, table)
 
 
-def layers(run: Run, options: argparse.Namespace) -> Iterator[Product]:
+def layers(run: Run, options: DrawOptions) -> Iterator[Product]:
     """Used, pruned and later reactivated tokens of every gated layer (paper Fig. 5b, all layers).
 
     Used tokens show the picture. Of the pruned ones those are cyan that a later layer uses again, the
@@ -75,10 +75,12 @@ def layers(run: Run, options: argparse.Namespace) -> Iterator[Product]:
         cells[0].set_title("detections")
         style = {"layers": shown, "ratios": ratios, "image": image}
         figures.layer_strip(states, trace.grid, cells[1:], **style)
-        yield Product(f"layers-{file_name(image_id)}", figure, _state_table(trace.grid, states))
+        yield Product(
+            f"layers-{labels.file_name(image_id)}", figure, _state_table(trace.grid, states)
+        )
 
 
-def overlay(run: Run, options: argparse.Namespace) -> Iterator[Product]:
+def overlay(run: Run, options: DrawOptions) -> Iterator[Product]:
     """Reactivated tokens of one middle layer beside the detections (paper Fig. 5b).
 
     Cyan tokens are pruned in this block and used in a later one, white ones are not used again, used
@@ -95,10 +97,10 @@ def overlay(run: Run, options: argparse.Namespace) -> Iterator[Product]:
         figures.layer_tokens(states, layer, trace.grid, cells[1], **style)
         maps = {name: getattr(states, name)[layer] for name in ("used", "later", "next", "never")}
         table = token_table(trace.grid, maps)
-        yield Product(f"overlay-block{layer + 1}-{file_name(image_id)}", figure, table)
+        yield Product(f"overlay-block{layer + 1}-{labels.file_name(image_id)}", figure, table)
 
 
-def reactivation(runs: Sequence[Run], options: argparse.Namespace) -> Iterator[Product]:
+def reactivation(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     """Pruned tokens of each block and what becomes of them, over all images (paper Fig. 5a).
 
     Pooled over valid tokens of all images. Reactivated later (wide, cyan) and never used again (grey)
@@ -130,7 +132,7 @@ def _reactivated(frame: pd.DataFrame) -> str:
     return f"{metrics.immediate_share(frame):.0%} of all reactivations come in the very next layer"
 
 
-def usage_map(runs: Sequence[Run], options: argparse.Namespace) -> Iterator[Product]:
+def usage_map(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     """Token usage averaged over all images (paper Fig. 6).
 
     Each image's usage map is cut to its valid tokens (padding removed first), resampled to `--shape`
@@ -173,7 +175,7 @@ def _cells(values: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame({"row": rows, "column": columns, "usage": values.ravel()})
 
 
-def tradeoff(sources: Sources, options: argparse.Namespace) -> Iterator[Product]:
+def tradeoff(found: Collection, options: DrawOptions) -> Iterator[Product]:
     """AP against base keep ratio, compute and measured speed, from evaluations (paper Fig. 7).
 
     Base keep ratio: target share of kept tokens in the first stage that prunes (the paper calls it
@@ -185,7 +187,7 @@ def tradeoff(sources: Sources, options: argparse.Namespace) -> Iterator[Product]
     `svit benchmark` timed presets that were evaluated: images a second, median and quartiles over
     rounds, a panel for each benchmark, part, size and machine.
     """
-    results = evaluations.own_masks(sources.evaluations)
+    results = evaluations.own_masks(found.results)
     if not results:
         raise RenderError(
             "no result is of a model with its own masks; evaluate without --intervene"
@@ -194,7 +196,7 @@ def tradeoff(sources: Sources, options: argparse.Namespace) -> Iterator[Product]
     frame = evaluations.rate_frame(results)
     published = all(one.facts.data.startswith("COCO") for one in results)
     costs = {"base_ratio": "base keep ratio", "gmacs_backbone": "GMACs of the backbone"}
-    timed = benchmarks.speed_frames(results, sources.speeds)
+    timed = benchmarks.speed_frames(results, found.speeds)
     for kind in ("box", "mask"):
         figure, axes = _tradeoff_axes(3 if published else 2, lines=frame["series"].nunique())
         for ax, (x, label) in zip(axes, costs.items(), strict=False):
@@ -249,7 +251,7 @@ def _timed(timed: dict[str, pd.DataFrame], kind: str) -> Product:
     return Product(f"tradeoff-speed-{kind}", figure, pd.concat(parts, ignore_index=True))
 
 
-def colour_limits(run: Run, options: argparse.Namespace) -> tuple[int, int]:
+def colour_limits(run: Run, options: DrawOptions) -> tuple[int, int]:
     """Ends of the colour scale of usage: `--crop`, or what is possible.
 
     Raises:
@@ -263,7 +265,7 @@ def colour_limits(run: Run, options: argparse.Namespace) -> tuple[int, int]:
     return low, high
 
 
-def _block(run: Run, options: argparse.Namespace) -> int:
+def _block(run: Run, options: DrawOptions) -> int:
     """The zero-based layer to draw."""
     gated = metrics.gated_layers(run.layers, run.targets)
     layer = gated[len(gated) // 2] if options.block is None else options.block - 1
@@ -305,3 +307,15 @@ def _state_table(grid: TokenGrid, states: metrics.LayerStates) -> pd.DataFrame:
     names = np.full(states.used.shape, "used", dtype=object)
     names[states.never], names[states.later], names[states.next] = "never", "later", "next"
     return token_table(grid, {f"block_{layer + 1}": plane for layer, plane in enumerate(names)})
+
+
+FIGURES: dict[str, Entry] = {
+    "heatmap": Entry("how many layers used each token, beside the detections", heatmap, RUN),
+    "layers": Entry("used, pruned and later reactivated tokens of every gated layer", layers, RUN),
+    "overlay": Entry("reactivated tokens of one middle layer, large", overlay, RUN),
+    "reactivation": Entry(
+        "pruned and reactivated share of tokens per block, all images", reactivation, RUNS
+    ),
+    "usage-map": Entry("token usage averaged over all images", usage_map, RUNS),
+    "tradeoff": Entry("AP against keep ratio, compute and speed", tradeoff, RESULTS),
+}

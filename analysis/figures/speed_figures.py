@@ -6,7 +6,6 @@ ever divided.
 
 from __future__ import annotations
 
-import argparse
 import math
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -22,8 +21,9 @@ from matplotlib.ticker import NullLocator
 
 from analysis.figures.averages import MARKERS
 from analysis.figures.curve_figures import COLOURS
-from analysis.figures.output import WIDTH, Entry, Product, RenderError
+from analysis.figures.output import WIDTH, DrawOptions, Entry, Product, RenderError
 from analysis.sources.benchmarks import Speed, conditions, speedups
+from analysis.sources.collection import SPEEDS
 
 STAGES = {  # in the order of the network: the adapter warm, blocks and choosing blue, heads grey
     "embedding": "#b5c7d9",
@@ -44,7 +44,7 @@ STAGES = {  # in the order of the network: the adapter warm, blocks and choosing
 ROW, AROUND = 0.27, 0.52  # inches: a bar, and what stands above and below a panel's bars
 
 
-def speed(speeds: Sequence[Speed], options: argparse.Namespace) -> Iterator[Product]:
+def speed(speeds: Sequence[Speed], options: DrawOptions) -> Iterator[Product]:
     """Speed-up by pruning against the number of tokens, from `svit benchmark`.
 
     Speed-up: seconds of the same model with all tokens kept / seconds with pruning, the same kernels,
@@ -103,7 +103,7 @@ def speedup_lines(frame: pd.DataFrame, ax: Axes) -> Axes:
     return ax
 
 
-def stages(speeds: Sequence[Speed], options: argparse.Namespace) -> Iterator[Product]:
+def stages(speeds: Sequence[Speed], options: DrawOptions) -> Iterator[Product]:
     """Where the time of a call goes, stage by stage, and how much of it the machine itself demands.
 
     Each bar is one variant of a `svit benchmark`, its median time divided as the profile of one call
@@ -183,6 +183,6 @@ def stage_frame(speeds: Sequence[Speed]) -> pd.DataFrame:
 
 
 FIGURES: dict[str, Entry] = {
-    "speed": Entry("speed-up by pruning against the number of tokens", speed, "speeds"),
-    "stages": Entry("where the time goes, beside what the machine demands", stages, "speeds"),
+    "speed": Entry("speed-up by pruning against the number of tokens", speed, SPEEDS),
+    "stages": Entry("where the time goes, beside what the machine demands", stages, SPEEDS),
 }

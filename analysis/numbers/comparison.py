@@ -23,7 +23,6 @@ from svit.core.types import Detections, ImageId, TokenTrace
 from svit.runs import shards
 from svit.runs.run import Run, RunError, open_run
 
-FACTS = ("method", "inference", "intervention", "framework", "seed", "weights")
 STATES = ("used", "never", "later", "next")  # the codes 0 to 3 of `lives`
 SIDES = ("neither", "first", "second", "both")  # the codes 0 to 3 of `sides`
 CHANGES = ("both", "new", "lost", "neither")
@@ -52,30 +51,6 @@ def partner(run: Run, paths: Iterable[Path], method: str | None = None) -> Path 
         if method in (None, other.provenance.get("method")) and common_ids([run, other]):
             return path
     return None
-
-
-def fact_frame(runs: Sequence[Run]) -> pd.DataFrame:
-    """One row a run: `FACTS` of its provenance as text, "" where it says nothing."""
-    rows = [[str(run.provenance.get(name) or "") for name in FACTS] for run in runs]
-    frame = pd.DataFrame(rows, columns=list(FACTS))
-    frame["seed"] = [str(run.provenance.get("seed", "")) for run in runs]  # 0 is a seed
-    return frame
-
-
-def differing(facts: pd.DataFrame) -> list[str]:
-    """Names of the `FACTS` in which the rows of `fact_frame` are not all equal."""
-    return [name for name in facts.columns if facts[name].nunique() > 1]
-
-
-def fact_texts(runs: Sequence[Run]) -> list[str]:
-    """What sets each run apart from the others, in words: "svit, threshold". Weights are left to the
-    provenance line, and masks as learned go without saying."""
-    facts = fact_frame(runs)
-    shown = [name for name in differing(facts) if name != "weights"]
-    texts = facts[shown].replace({"intervention": {"learned": ""}} if shown else {})
-    if "seed" in shown:
-        texts["seed"] = "seed " + texts["seed"]
-    return [", ".join(filter(None, row)) for row in texts.to_numpy().tolist()]
 
 
 def traces_of(runs: Sequence[Run], image_id: ImageId) -> list[TokenTrace]:

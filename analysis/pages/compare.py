@@ -12,6 +12,7 @@ from analysis.pages.parts import shell
 from analysis.pages.parts.compare import numbers, objects, parts, tokens
 from analysis.pages.parts.compare.panels import LETTERS
 from analysis.pages.parts.compare.parts import BETWEEN, Comparison
+from analysis.sources import labels
 from svit.core.types import ImageId, TokenGrid
 from svit.runs.run import Run, RunError, open_run
 
@@ -93,7 +94,7 @@ def show(chosen: list[str], runs: list[Run]) -> None:
         score = score_slider()
     try:
         names = tuple(f"{letter} · {name}" for letter, name in zip(LETTERS, chosen))
-        facts = tuple(comparison.fact_texts(runs))
+        facts = tuple(labels.fact_texts(runs))
         view = Comparison(tuple(runs), names, facts, image_id, score)
         traces = parts.traces(view.runs, view.key)
     except MismatchError as error:
@@ -123,7 +124,7 @@ def show_heading(view: Comparison, grid: TokenGrid, common: int) -> None:
             f"{columns} × {rows} tokens of {grid.patch} pixels",
             width="content",
         )
-    differing = comparison.differing(comparison.fact_frame(view.runs))
+    differing = labels.differing(labels.fact_frame(view.runs))
     kinds = [name for name in differing if name in ("framework", "inference")]
     if kinds:
         st.caption(
@@ -134,7 +135,7 @@ def show_heading(view: Comparison, grid: TokenGrid, common: int) -> None:
 
 def main() -> None:
     """The page."""
-    known = shell.labels(shell.runs())
+    known = labels.choices(shell.runs())
     if not known:
         shell.no_run()
         return

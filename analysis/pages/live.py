@@ -15,6 +15,7 @@ from analysis.pages.parts.live import sources as sources
 from analysis.pages.parts.live import view as views
 from analysis.pages.parts.live.controls import Mark, Wanted
 from analysis.pages.parts.live.view import HELP, Job, Model, View
+from analysis.sources import labels
 from svit.core.types import TokenTrace
 from svit.runs.run import RunError, open_run
 
@@ -80,7 +81,7 @@ def lenders(job: Job) -> dict[str, Callable[[], TokenTrace | None]]:
     for name, path in sources.checkpoints(live.checkpoints(shell.folders())).items():
         if path != job.path:
             found[f"model {name}"] = partial(model_masks, path, job)
-    for name, path in shell.labels(shell.runs()).items() if job.key[2] == "run" else ():
+    for name, path in labels.choices(shell.runs()).items() if job.key[2] == "run" else ():
         try:
             recording = open_run(path)
             known = job.picture.image_id in recording.image_ids

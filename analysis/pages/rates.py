@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,14 +10,13 @@ import pandas as pd
 import streamlit as st
 
 from analysis.figures import control_figures, paper
+from analysis.figures.output import DrawOptions
 from analysis.pages.parts import shell
 from analysis.pages.parts.rates import charts as charts
 from analysis.pages.parts.rates import speed
 from analysis.paper import claims, tables
-from analysis.paper.measurements import Sources
-from analysis.report import rates
-from analysis.report.rates import Collected
-from analysis.sources import benchmarks, control_gain, evaluations
+from analysis.sources import benchmarks, collection, control_gain, evaluations
+from analysis.sources.collection import Collection
 
 VIEWS = ("Trade-off", "Controls", "Speed", "Claims", "Tables")
 KINDS = ("box", "mask")
@@ -52,25 +50,25 @@ def looked_in() -> list[Path]:
 def stamp(folders: list[Path], runs: list[Path]) -> tuple:
     """Changes whenever a result or a run changes."""
     names = (evaluations.SUMMARY, benchmarks.BENCHMARK)
-    files = [file for name in names for file in rates.files(folders, name)]
+    files = [file for name in names for file in collection.files(folders, name, inside=True)]
     files += [file for run in runs for file in run.glob("*.json")]
     return tuple(sorted((str(file), file.stat().st_mtime_ns) for file in files))
 
 
 @st.cache_resource(max_entries=2, show_spinner="Reading evaluations, benchmarks and runs")
-def collected(_folders: list[Path], _runs: list[Path], key: tuple) -> Collected:
+def collected(_folders: list[Path], _runs: list[Path], key: tuple) -> Collection:
     """What is there; another `key` reads it anew."""
-    return rates.collect(_folders, _runs)
+    return collection.collect_readable(_folders, _runs)
 
 
 @st.cache_data(max_entries=2, show_spinner="Comparing with the paper's claims")
-def ledger(_found: Collected, key: tuple) -> pd.DataFrame:
+def ledger(_found: Collection, key: tuple) -> pd.DataFrame:
     """The claim ledger over everything found."""
-    return claims.ledger(_found.sources)
+    return claims.ledger(_found)
 
 
 @st.cache_data(max_entries=2, show_spinner="Comparing masks with their controls")
-def worths(_found: Collected, key: tuple) -> dict[str, pd.DataFrame]:
+def worths(_found: Collection, key: tuple) -> dict[str, pd.DataFrame]:
     """By what they saw: the models that have controls."""
     groups = evaluations.data_groups(_found.results)
     tables_of = {
@@ -81,7 +79,7 @@ def worths(_found: Collected, key: tuple) -> dict[str, pd.DataFrame]:
 
 
 @st.cache_data(max_entries=2, show_spinner="Putting models in the paper's order")
-def arranged(_found: Collected, key: tuple) -> dict[str, pd.DataFrame]:
+def arranged(_found: Collection, key: tuple) -> dict[str, pd.DataFrame]:
     """The paper's tables with other models."""
     return tables.arranged(_found.results)
 
@@ -113,7 +111,7 @@ def choose_one(label: str, name: str, options: list[str]) -> str:
     return options[0] if len(options) == 1 else shell.choose_name(label, name, options)
 
 
-def show_tradeoff(found: Collected) -> None:
+def show_tradeoff(found: Collection) -> None:
     """Measured and printed trade-off side by side."""
     groups = evaluations.data_groups(found.results)
     results, timed = [], {}
@@ -170,7 +168,7 @@ def show_measured(frame: pd.DataFrame, about: str, kind: str, cost: str) -> None
 def show_printed(kind: str, cost: str) -> None:
     """The paper's Table 5 as a chart of its own."""
     st.markdown("##### In the paper", help=shell.definition(HELP["printed"]))
-    printed = rates.printed_frame()
+    printed = claims.printed_frame()
     st.altair_chart(charts.printed(printed, kind, cost), width="stretch")
     note = "" if cost in charts.PRINTED else "The paper prints no such costs; its speeds instead. "
     st.caption(
@@ -186,7 +184,7 @@ def show_rows(evaluated: pd.DataFrame) -> None:
         st.dataframe(shown, hide_index=True, column_config=charts.FORMATS)
 
 
-def show_controls(found: Collected, key: tuple) -> None:
+def show_controls(found: Collection, key: tuple) -> None:
     """What the masks of every model are worth."""
     full = worths(found, key)
     about = control_figures.controls.__doc__
@@ -214,18 +212,18 @@ def show_controls(found: Collected, key: tuple) -> None:
 
 def controls_figure(results: Sequence[evaluations.Evaluation]):
     """The same as a figure for a paper."""
-    (product,) = control_figures.controls(Sources(results), argparse.Namespace())
+    (product,) = control_figures.controls(Collection(results=results), DrawOptions())
     return product.figure
 
 
-def tradeoff_figure(found: Collected, results: list, kind: str, cost: str):
+def tradeoff_figure(found: Collection, results: list, kind: str, cost: str):
     """The paper's figure of these results."""
-    products = paper.tradeoff(Sources(results, speeds=found.speeds), argparse.Namespace())
+    products = paper.tradeoff(found.of_results(results), DrawOptions())
     name = f"tradeoff-speed-{kind}" if cost == "speed" else f"tradeoff-{kind}"
     return next(one.figure for one in products if one.name == name)
 
 
-def show_claims(found: Collected, key: tuple) -> None:
+def show_claims(found: Collection, key: tuple) -> None:
     """The ledger with filters."""
     table = ledger(found, key)
     st.markdown(f"##### {tables.counts(table)}", help=shell.definition(HELP["ledger"]))
@@ -272,7 +270,7 @@ def filtered(
     return table[keep]
 
 
-def show_tables(found: Collected, key: tuple) -> None:
+def show_tables(found: Collection, key: tuple) -> None:
     """Tables 2 to 5, printed beside measured."""
     made = tables.paper_tables(ledger(found, key))
     name = choose("Table of the paper", "table", TABLES)

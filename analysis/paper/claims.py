@@ -12,15 +12,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis.paper.measurements import FEW_IMAGES, Measurement, Sources, measurements
-from analysis.sources.evaluations import EvaluationError
+from analysis.paper.measurements import FEW_IMAGES, Measurement, measurements
+from analysis.sources.collection import Collection
+from analysis.sources.evaluations import PAPER_TARGETS, EvaluationError
 
 CLAIMS = Path(__file__).with_name("claims.csv")
 CONFIRMED, CONTRADICTED, NOT_TESTED = "confirmed", "contradicted", "not tested"
+PRINTED = {  # quantity in Table 5 -> column
+    "box AP": "box_ap",
+    "mask AP": "mask_ap",
+    "FPS whole": "fps",
+    "FPS backbone": "fps_backbone",
+}
 ROUNDED = {"points": 0.051, "images/s": 0.0051, "%": 1.0}  # what rounding may cost a derived number
 
 
@@ -84,7 +92,7 @@ def load_claims() -> list[Claim]:
     return [Claim(**row) for row in frame.to_dict("records")]
 
 
-def ledger(sources: Sources, claims: Iterable[Claim] | None = None) -> pd.DataFrame:
+def ledger(found: Collection, claims: Iterable[Claim] | None = None) -> pd.DataFrame:
     """One row a claim and measurement, or one without a measurement: never averaged over kinds.
 
     Columns: those of a `Claim`, then verdict, direction (of measurements of another kind: same,
@@ -92,15 +100,15 @@ def ledger(sources: Sources, claims: Iterable[Claim] | None = None) -> pd.DataFr
     """
     claims = list(load_claims() if claims is None else claims)
     odd = inconsistencies().set_index("id")["expected"]
-    return pd.DataFrame([row for claim in claims for row in _rows(claim, sources, odd)])
+    return pd.DataFrame([row for claim in claims for row in _rows(claim, found, odd)])
 
 
-def _rows(claim: Claim, sources: Sources, odd: pd.Series) -> Iterator[dict[str, object]]:
+def _rows(claim: Claim, found: Collection, odd: pd.Series) -> Iterator[dict[str, object]]:
     said = {item.name: getattr(claim, item.name) for item in fields(Claim)}
-    found = list(measurements(claim, sources))
-    if not any(measurement.exact for measurement in found):
+    measured = list(measurements(claim, found))
+    if not any(measurement.exact for measurement in measured):
         yield said | {"verdict": NOT_TESTED, "reason": _reason(claim)}
-    for measurement in sorted(found, key=lambda one: not one.exact):
+    for measurement in sorted(measured, key=lambda one: not one.exact):
         yield said | {
             "verdict": verdict(claim, measurement) if measurement.exact else NOT_TESTED,
             "direction": "" if measurement.exact else direction(claim, measurement),
@@ -213,3 +221,22 @@ def printed_tradeoff(kind: str) -> pd.DataFrame:
         for size in ("tiny", "small")
     ]
     return pd.DataFrame(rows)
+
+
+def printed_frame() -> pd.DataFrame:
+    """The paper's Table 5: model, name, size, base_ratio (1 for DeiT, else 0.7, a keep ratio), box_ap,
+    mask_ap, fps (whole network) and fps_backbone, images a second at batch 1 on an A100; NaN where
+    the paper prints a word."""
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for claim in load_claims():
+        if claim.where == "Table 5" and claim.quantity in PRINTED:
+            row = rows.setdefault((claim.model, claim.size), _printed_row(claim))
+            row[PRINTED[claim.quantity]] = claim.number
+    return pd.DataFrame(rows.values())
+
+
+def _printed_row(claim: Claim) -> dict[str, Any]:
+    ratio = 1.0 if claim.model == "dense" else PAPER_TARGETS[3]
+    name = f"{claim.statement.split(':')[0]} {claim.size}"
+    values = dict.fromkeys(PRINTED.values(), np.nan)
+    return {"model": claim.model, "name": name, "size": claim.size, "base_ratio": ratio} | values

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
 from analysis.numbers import usage
-from analysis.numbers.run_counts import Census, census
+from analysis.sources import labels
 from analysis.sources.benchmarks import Speed, conditions
-from analysis.sources.evaluations import Evaluation, Facts, facts_of
-from svit.runs.run import Run
+from analysis.sources.collection import Collection, Recording
+from analysis.sources.evaluations import Evaluation, Facts
 
 FEW_IMAGES = 30  # below, a measurement shows neither a direction nor that something is absent
 
@@ -30,25 +29,6 @@ class Wanted(Protocol):
     against: str
     size: str
     measure: str
-
-
-@dataclass(frozen=True)
-class Recording:
-    """A recorded run and what it is of; it is counted once, when first asked."""
-
-    run: Run
-
-    @cached_property
-    def facts(self) -> Facts:
-        return facts_of(self.run.provenance, len(self.run))
-
-    @cached_property
-    def counted(self) -> Census:
-        return census(self.run)
-
-    @cached_property
-    def reactivation(self) -> pd.DataFrame:
-        return self.counted.reactivation()
 
 
 @dataclass(frozen=True)
@@ -82,19 +62,10 @@ class Measurement:
     @property
     def of(self) -> str:
         """Model, and data or machine."""
-        return f"{self.facts.label} on {self.place or self.facts.data}"
+        return f"{labels.of_facts(self.facts)} on {self.place or self.facts.data}"
 
 
-@dataclass(frozen=True)
-class Sources:
-    """Everything measured that a ledger may draw on."""
-
-    evaluations: Sequence[Evaluation] = ()
-    recordings: Sequence[Recording] = ()
-    speeds: Sequence[Speed] = ()
-
-
-def measurements(claim: Wanted, sources: Sources) -> Iterator[Measurement]:
+def measurements(claim: Wanted, found: Collection) -> Iterator[Measurement]:
     """What was measured of a claim's quantity, of its own kind or of another.
 
     Raises:
@@ -102,22 +73,22 @@ def measurements(claim: Wanted, sources: Sources) -> Iterator[Measurement]:
     """
     kind, _, name = claim.measure.partition(":")
     if kind in MEASURES:
-        yield from MEASURES[kind](claim, name, sources)
+        yield from MEASURES[kind](claim, name, found)
 
 
-def _ap(claim: Wanted, kind: str, sources: Sources) -> Iterator[Measurement]:
+def _ap(claim: Wanted, kind: str, found: Collection) -> Iterator[Measurement]:
     """AP of the model itself; only evaluations of the claim's own kind."""
-    for group in _groups(claim.model, sources):
+    for group in _groups(claim.model, found):
         facts = group[0].facts
         if _exact(facts, claim.size):
             values = [one.ap(kind) for one in group]
             yield _measured(values, group, _noise(group, kind), exact=True)
 
 
-def _difference(claim: Wanted, kind: str, sources: Sources) -> Iterator[Measurement]:
+def _difference(claim: Wanted, kind: str, found: Collection) -> Iterator[Measurement]:
     """AP of a model minus AP of the other, on the same images, neck, size and framework."""
-    for group in _groups(claim.model, sources):
-        others = _groups(claim.against, sources)
+    for group in _groups(claim.model, found):
+        others = _groups(claim.against, found)
         for other in (one for one in others if _comparable(group[0], one[0])):
             reference = float(np.mean([one.ap(kind) for one in other]))
             values = [one.ap(kind) - reference for one in group]
@@ -126,17 +97,17 @@ def _difference(claim: Wanted, kind: str, sources: Sources) -> Iterator[Measurem
             yield _measured(values, [*group, *other], noise, exact, len(group))
 
 
-def _share(claim: Wanted, name: str, sources: Sources) -> Iterator[Measurement]:
+def _share(claim: Wanted, name: str, found: Collection) -> Iterator[Measurement]:
     """A share of the reactivation frame of a run."""
-    for recording in _recorded(claim, sources):
+    for recording in _recorded(claim, found):
         frame = recording.reactivation
         if frame["later"].sum():
             yield _of_recording(claim, recording, _SHARES[name](frame, recording.facts.targets))
 
 
-def _usage(claim: Wanted, name: str, sources: Sources) -> Iterator[Measurement]:
+def _usage(claim: Wanted, name: str, found: Collection) -> Iterator[Measurement]:
     """Mean usage in the central quarter of the picture minus that of the rest, in layers."""
-    for recording in _recorded(claim, sources):
+    for recording in _recorded(claim, found):
         values = recording.counted.mean_usage((48, 80))
         centre = np.zeros(values.shape, bool)
         centre[12:36, 20:60] = True
@@ -144,12 +115,12 @@ def _usage(claim: Wanted, name: str, sources: Sources) -> Iterator[Measurement]:
         yield _of_recording(claim, recording, value)
 
 
-def _trait(claim: Wanted, name: str, sources: Sources) -> Iterator[Measurement]:
+def _trait(claim: Wanted, name: str, found: Collection) -> Iterator[Measurement]:
     """Whether recorded masks show a trait of Table 1; one of the method, so any data will do.
 
     Few images can show a trait but not its absence. SViT's top-k mode forces counts: it shows nothing.
     """
-    for recording in _recorded(claim, sources):
+    for recording in _recorded(claim, found):
         if (recording.facts.method, recording.facts.source[1]) == ("svit", "topk"):
             continue
         value = float(_TRAITS[name](recording))
@@ -195,7 +166,7 @@ _SHARES = {
 }
 
 
-def _speed(claim: Wanted, name: str, sources: Sources) -> Iterator[Measurement]:
+def _speed(claim: Wanted, name: str, found: Collection) -> Iterator[Measurement]:
     """Images a second, only on the paper's GPU; or how much faster than another model in the same
     benchmark, in percent, anywhere.
 
@@ -203,7 +174,7 @@ def _speed(claim: Wanted, name: str, sources: Sources) -> Iterator[Measurement]:
     for it, which is never of the claim's kind: its gates still cost.
     """
     part = {"whole": "network", "backbone": "backbone"}[name]
-    for group in conditions(sources.speeds).values():
+    for group in conditions(found.speeds).values():
         for one in group:
             mine = one.part == part and one.facts.model == claim.model
             if not mine or one.dense != (claim.model == "dense"):
@@ -246,8 +217,8 @@ def _of_speed(
     return Measurement(value, 1, 0, float("nan"), noise, one.facts, paths, exact, place)
 
 
-def _recorded(claim: Wanted, sources: Sources) -> Iterator[Recording]:
-    for recording in sources.recordings:
+def _recorded(claim: Wanted, found: Collection) -> Iterator[Recording]:
+    for recording in found.recordings:
         same = recording.facts.model == claim.model and _untouched(recording.facts)
         if same and len(recording.run):
             yield recording
@@ -262,10 +233,10 @@ def _of_recording(
     return Measurement(value, 1, images, float("nan"), float("nan"), facts, paths, exact)
 
 
-def _groups(model: str, sources: Sources) -> list[list[Evaluation]]:
+def _groups(model: str, found: Collection) -> list[list[Evaluation]]:
     """Evaluations of a model that differ in nothing but the seed."""
     groups: dict[tuple, list[Evaluation]] = {}
-    for one in sources.evaluations:
+    for one in found.results:
         facts = one.facts
         if facts.model == model and _untouched(facts):
             key = (facts.preset, facts.size, facts.neck, facts.targets, facts.source)

@@ -1,1 +1,1 @@
-"""Everything that some folders support, gathered and written as one sheet."""
+"""Everything that was drawn, on one sheet."""

@@ -136,10 +136,15 @@ def find_speeds(folder: str | Path) -> list[Speed]:
     Raises:
         SpeedError: a benchmark cannot be read.
     """
-    return [one for path in sorted(Path(folder).rglob(BENCHMARK)) for one in _read(path)]
+    return [one for path in sorted(Path(folder).rglob(BENCHMARK)) for one in read_speeds(path)]
 
 
-def _read(path: Path) -> list[Speed]:
+def read_speeds(path: Path) -> list[Speed]:
+    """The variants of one `benchmark.json`.
+
+    Raises:
+        SpeedError: it cannot be read.
+    """
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
         times = pd.DataFrame(result["times"]).groupby(CASE)["wall_s"]

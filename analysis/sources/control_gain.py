@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from analysis.sources import labels
 from analysis.sources.evaluations import Evaluation
 
 # intervention -> in words; on and off keep another number of tokens than the model
@@ -80,17 +81,8 @@ def frame(results: Sequence[Evaluation]) -> pd.DataFrame:
     deciders = found.groupby([*ALIKE, "row", "model"])["inference"].transform("nunique")
     found["dial"] = (deciders > 1) & (found["inference"] == "calibrated")
     bodies = len(found[["size", "neck", "framework"]].drop_duplicates())
-    found["name"] = [_name(row, bodies > 1) for _, row in found.iterrows()]
+    found["name"] = [labels.model_name(row, bodies > 1) for _, row in found.iterrows()]
     return _with_gaps(found).sort_values(["box_ap", "name"], ascending=False, ignore_index=True)
-
-
-def _name(row: pd.Series, with_body: bool) -> str:
-    name = row["row"] or row["model"]
-    if with_body:
-        name += f" ({row['size']}, {row['neck']}, {row['framework']})"
-    if row["dial"]:
-        name += f", dial at {row['base_ratio']:g}"
-    return f"{name}, masks of {row['masks_from']}" if row["masks_from"] else name
 
 
 def _with_gaps(found: pd.DataFrame) -> pd.DataFrame:

@@ -68,13 +68,6 @@ class Facts:
         """Target of the first stage that prunes, the paper's "pruning rate"; 1 for a dense model."""
         return next((target for target in self.targets if target < 1), 1.0)
 
-    @property
-    def label(self) -> str:
-        """For legends: the preset, and what is special about it."""
-        framework, inference, intervention = self.source
-        special = "" if intervention == "learned" else intervention
-        return " · ".join(filter(None, [self.preset, self.variant, framework, inference, special]))
-
 
 def facts_of(provenance: dict[str, Any], images: int) -> Facts:
     """Facts from the provenance of a run or an evaluation of so many images."""
@@ -160,10 +153,15 @@ def find_evaluations(folder: str | Path) -> list[Evaluation]:
     Raises:
         EvaluationError: a summary cannot be read.
     """
-    return [_read(path) for path in sorted(Path(folder).rglob(SUMMARY))]
+    return [read_evaluation(path) for path in sorted(Path(folder).rglob(SUMMARY))]
 
 
-def _read(path: Path) -> Evaluation:
+def read_evaluation(path: Path) -> Evaluation:
+    """One `summary.json`.
+
+    Raises:
+        EvaluationError: it cannot be read.
+    """
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
         evaluation = Evaluation(path.parent, summary)

@@ -1,19 +1,42 @@
-"""Names of runs in figures and tables that hold several: never without what sets them apart."""
+"""How runs, models and results are named in figures, tables, files and lists: here and nowhere else.
+
+Where several stand together, a name says what sets each apart.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import pandas as pd
 
-from analysis.sources.evaluations import facts_of
+from analysis.sources.benchmarks import Speed
+from analysis.sources.evaluations import Evaluation, Facts, facts_of
+from analysis.sources.trainings import Training
+from svit.core.types import ImageId
 from svit.runs.run import Run
+
+FACTS = ("method", "inference", "intervention", "framework", "seed", "weights")
+_VERSUS = ("method", "inference", "framework", "seed")  # told apart in the titles of two runs
+
+
+def folder(run: Run) -> str:
+    """The name of its folder."""
+    return run.path.resolve().name
+
+
+def of_facts(facts: Facts) -> str:
+    """For legends: the preset, and what is special about it."""
+    framework, inference, intervention = facts.source
+    special = "" if intervention == "learned" else intervention
+    return " · ".join(filter(None, [facts.preset, facts.variant, framework, inference, special]))
 
 
 def label(run: Run) -> str:
     """Folder, preset and way of deciding."""
-    facts = facts_of(run.provenance, len(run))
-    return f"{run.path.resolve().name}: {facts.label}"
+    return f"{folder(run)}: {of_facts(facts_of(run.provenance, len(run)))}"
 
 
 def labelled(runs: Sequence[Run], frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -35,9 +58,100 @@ def row_names(runs: Sequence[Run]) -> list[str]:
     trained = [f"{name}\ntrained with seed {one.training_seed}" for name, one in zip(seeds, facts)]
     modes = [[word for word in one.source[1:] if word not in ("", "learned")] for one in facts]
     sources = ["\n".join([name, *words]) for name, words in zip(seeds, modes)]
-    folders = [f"{name}\n{run.path.resolve().name}" for name, run in zip(seeds, runs)]
+    folders = [f"{name}\n{folder(run)}" for name, run in zip(seeds, runs)]
     names = seeds
     for longer in (trained, sources, folders):
         told = [long if names.count(name) > 1 else name for name, long in zip(names, longer)]
         names = told if len(set(told)) > len(set(names)) else names
     return names
+
+
+def versus(first: Run, second: Run) -> str:
+    """The folders of two runs, and in which facts they differ."""
+    facts = [(first.provenance.get(name), second.provenance.get(name)) for name in _VERSUS]
+    # dense runs have no inference mode
+    told = [f"{one} − {other}" for one, other in facts if one != other and "" not in (one, other)]
+    names = f"{folder(first)} − {folder(second)}"
+    return f"{names} ({', '.join(told)})" if told else names
+
+
+def fact_frame(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row a run: `FACTS` of its provenance as text, "" where it says nothing."""
+    rows = [[str(run.provenance.get(name) or "") for name in FACTS] for run in runs]
+    frame = pd.DataFrame(rows, columns=list(FACTS))
+    frame["seed"] = [str(run.provenance.get("seed", "")) for run in runs]  # 0 is a seed
+    return frame
+
+
+def differing(facts: pd.DataFrame) -> list[str]:
+    """Names of the `FACTS` in which the rows of `fact_frame` are not all equal."""
+    return [name for name in facts.columns if facts[name].nunique() > 1]
+
+
+def fact_texts(runs: Sequence[Run]) -> list[str]:
+    """What sets each run apart from the others, in words: "svit, threshold". Weights are left to the
+    provenance line, and masks as learned go without saying."""
+    facts = fact_frame(runs)
+    shown = [name for name in differing(facts) if name != "weights"]
+    texts = facts[shown].replace({"intervention": {"learned": ""}} if shown else {})
+    if "seed" in shown:
+        texts["seed"] = "seed " + texts["seed"]
+    return [", ".join(filter(None, row)) for row in texts.to_numpy().tolist()]
+
+
+def model_name(row: pd.Series, with_body: bool) -> str:
+    """A row of `control_gain.frame`: the comparison's row or the model, and what is special about it.
+
+    Args:
+        with_body: size, neck and framework are told, too.
+    """
+    name = row["row"] or row["model"]
+    if with_body:
+        name += f" ({row['size']}, {row['neck']}, {row['framework']})"
+    if row["dial"]:
+        name += f", dial at {row['base_ratio']:g}"
+    return f"{name}, masks of {row['masks_from']}" if row["masks_from"] else name
+
+
+def choices(paths: Iterable[Path]) -> dict[str, Path]:
+    """A name for each run of a list: its folder's, or the whole path where two folders share a name."""
+    paths = list(paths)
+    names = [path.name for path in paths]
+    return {path.name if names.count(path.name) == 1 else str(path): path for path in paths}
+
+
+def folder_names(runs: Sequence[Run]) -> list[str]:
+    """Folders to write into, named as the runs' own and numbered where they repeat."""
+    plain = [file_name(folder(run)) for run in runs]
+    repeated = {name for name in plain if plain.count(name) > 1}
+    return [f"{name}-{i + 1}" if name in repeated else name for i, name in enumerate(plain)]
+
+
+def training_names(trainings: Iterable[Training]) -> list[str]:
+    """Folder names, from as far up as it takes to tell them apart."""
+    paths = [training.path.resolve().parts for training in trainings]
+    for depth in range(1, max(map(len, paths), default=0) + 1):
+        found = ["/".join(parts[-depth:]) for parts in paths]
+        if len(set(found)) == len(found):
+            return found
+    return ["/".join(parts) for parts in paths]
+
+
+def file_name(image_id: ImageId) -> str:
+    """The id as a file name; ids that had to change get a checksum, so that they stay apart."""
+    text = str(image_id)
+    plain = re.sub(r"[^\w.-]+", "_", text)[-80:]
+    return plain if plain == text else f"{plain}-{zlib.crc32(text.encode()):08x}"
+
+
+def provenance(source: Run | Evaluation | Speed | Training) -> str:
+    """One line on where numbers come from."""
+    if isinstance(source, Run):
+        states = ([] if source.finished else ["unfinished"]) + list(source.skipped)
+        return " · ".join([source.describe(), *states])
+    if isinstance(source, Speed):
+        return f"{source.path.as_posix()}, {source.condition}"
+    if isinstance(source, Training):
+        return f"{source.path.as_posix()}, {len(source.lines)} lines"
+    facts = source.facts
+    return f"{of_facts(facts)} on {facts.data}, {source.images} images ({source.path.as_posix()})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -104,11 +104,16 @@ def find_trainings(folder: str | Path) -> list[Training]:
     Raises:
         TrainingError: a journal cannot be read.
     """
-    return [_read(path) for path in sorted(Path(folder).rglob(JOURNAL))]
+    return [read_training(path) for path in sorted(Path(folder).rglob(JOURNAL))]
 
 
-def _read(path: Path) -> Training:
-    """A last line without its end is what a kill, or a training at work, leaves: it does not count."""
+def read_training(path: Path) -> Training:
+    """The folder of one `metrics.json`. A last line without its end is what a kill, or a training at
+    work, leaves: it does not count.
+
+    Raises:
+        TrainingError: it cannot be read.
+    """
     lines = []
     text = path.read_text(encoding="utf-8")
     for number, line in enumerate(text.splitlines(keepends=True), 1):
@@ -126,21 +131,10 @@ def _read(path: Path) -> Training:
     return Training(path.parent, lines)
 
 
-def names(trainings: Iterable[Training]) -> list[str]:
-    """Folder names, from as far up as it takes to tell them apart."""
-    paths = [training.path.resolve().parts for training in trainings]
-    for depth in range(1, max(map(len, paths), default=0) + 1):
-        found = ["/".join(parts[-depth:]) for parts in paths]
-        if len(set(found)) == len(found):
-            return found
-    return ["/".join(parts) for parts in paths]
-
-
-def long_frame(trainings: Iterable[Training]) -> pd.DataFrame:
-    """All numbers below each other: training, step, name, value; missing ones left out."""
-    trainings = list(trainings)
+def long_frame(trainings: Sequence[Training], names: Sequence[str]) -> pd.DataFrame:
+    """All numbers below each other: training (its name), step, name, value; missing ones left out."""
     parts = [
         training.frame.melt("step", var_name="name").dropna().assign(training=name)
-        for name, training in zip(names(trainings), trainings, strict=True)
+        for name, training in zip(names, trainings, strict=True)
     ]
     return pd.concat(parts, ignore_index=True)[["training", "step", "name", "value"]]

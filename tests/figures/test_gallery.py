@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +11,12 @@ from support.runs import PROVENANCE, grid_for, trace_of, write_run
 
 from analysis import render
 from analysis.figures import gallery, insights
-from analysis.figures.output import Product, RenderError
+from analysis.figures.output import DrawOptions, Product, RenderError
 from analysis.numbers import regions, usage
 from analysis.sources import labels
 from svit.runs.run import Run, RunWriter, open_run
 
-OPTIONS = Namespace(image=None, limit=3, crop=None, alpha=0.75)
+OPTIONS = DrawOptions()
 DENSE = {**PROVENANCE, "method": "dense", "targets": [1.0] * 12}
 
 
@@ -29,7 +28,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
     return [first, second]
 
 
-def drawn(runs: list[Run], options: Namespace = OPTIONS) -> Product:
+def drawn(runs: list[Run], options: DrawOptions = OPTIONS) -> Product:
     (product,) = gallery.gallery(runs, options)
     return product
 
@@ -45,10 +44,10 @@ def test_six_pictures_are_evenly_spaced_over_those_all_runs_hold(runs: list[Run]
 
 
 def test_named_pictures_are_drawn_in_that_order(runs: list[Run]) -> None:
-    asked = Namespace(**{**vars(OPTIONS), "image": ["7", "3.jpg"]})
+    asked = DrawOptions(images=("7", "3.jpg"))
     assert gallery.shared_pictures(runs, asked) == [7, 3]
     with pytest.raises(RenderError, match="no image '1'"):
-        drawn(runs, Namespace(**{**vars(OPTIONS), "image": ["1"]}))
+        drawn(runs, DrawOptions(images=("1",)))
 
 
 def test_rows_are_models_and_columns_pictures_on_one_scale(runs: list[Run]) -> None:

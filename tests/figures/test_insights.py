@@ -4,8 +4,6 @@ What two runs must share to be compared is in `figures/test_pairs.py`."""
 
 from __future__ import annotations
 
-from argparse import Namespace
-
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -18,14 +16,15 @@ from support.runs import PROVENANCE, TARGETS, parts, trace_of, write_one_found, 
 from analysis.figures import figures, insights, pairs
 from analysis.figures import insight_figures as draw
 from analysis.figures import layer_figures as over
-from analysis.figures.output import RenderError
+from analysis.figures.output import DrawOptions, RenderError
 from analysis.numbers import agreement, budget, comparison, lifetimes, matching, regions, usage
+from analysis.sources.collection import RUN
 from svit.core.statistics import Interval
 from svit.runs.run import RunWriter, open_run
 
 ONE = parts(1)
 TRACE, GRID, TARGET = ONE["trace"], ONE["trace"].grid, ONE["target"]
-OPTIONS = Namespace(image=None, limit=2, score=0.5, alpha=0.75, shape=(50, 80))
+OPTIONS = DrawOptions(limit=2)
 WITH_MODEL = {
     **PROVENANCE,
     "config": {"name": "nano", "pruning": {"method": "svit"}, "backbone": {"depth": 12}},
@@ -237,7 +236,7 @@ def other(folder):
 
 def products(name: str, *runs):
     entry = FIGURES[name]
-    subject = runs[0] if entry.takes == "run" else list(runs)
+    subject = runs[0] if entry.takes is RUN else list(runs)
     with mpl.style.context(figures.STYLE):
         return list(entry.draw(subject, OPTIONS))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
-
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -11,11 +9,11 @@ import pytest
 from support.runs import PROVENANCE, TARGETS, grid_for, parts, trace_of, write_one_found, write_run
 
 from analysis.figures import figures, pairs
-from analysis.figures.output import RenderError
+from analysis.figures.output import DrawOptions, RenderError
 from svit.core.types import TokenTrace
 from svit.runs.run import RunWriter, open_run
 
-OPTIONS = Namespace(image=None, limit=2, score=0.5, alpha=0.75, shape=(50, 80))
+OPTIONS = DrawOptions(limit=2)
 COMPARISONS = ["overlap", "difference", "deltas"]
 
 

@@ -11,8 +11,9 @@ from support.driven import charts, linked, open_page, texts
 from support.runs import write_run
 from support.summaries import SHAPES, write_benchmark, write_result
 
-from analysis.report import rates
+from analysis.paper import claims
 from analysis.sources import benchmarks, evaluations
+from analysis.sources.collection import collect_readable
 
 
 @pytest.fixture
@@ -107,7 +108,7 @@ def test_speeds_of_two_benchmarks_never_share_a_chart(page, tmp_path):
     write_result(tmp_path / "results" / "one")
     for size in ("640x640", "800x1088"):
         write_timed(tmp_path / "results" / size, size)
-    found = rates.collect([tmp_path / "results"])
+    found = collect_readable([tmp_path / "results"])
     small, large = benchmarks.speed_frames(found.results, found.speeds).values()
     assert small["images_per_second"].tolist() == [5.0] and len(large) == 1
     assert small["slow"].tolist() == pytest.approx([1 / 0.3])
@@ -121,7 +122,7 @@ def test_a_damaged_benchmark_is_named_and_the_others_count(page, tmp_path):
     write_timed(tmp_path / "results" / "timed")
     write_timed(tmp_path / "results" / "torn")
     (tmp_path / "results" / "torn" / "benchmark.json").write_text("{")
-    found = rates.collect([tmp_path / "results"])
+    found = collect_readable([tmp_path / "results"])
     assert len(found.speeds) == 2 and "torn/benchmark.json" in found.problems[0]
 
 
@@ -145,7 +146,7 @@ def test_evaluations_behind_links_out_of_the_folder_are_not_read(tmp_path):
     (tmp_path / "runs" / "summary.json").symlink_to(
         tmp_path / "elsewhere" / "dense" / "summary.json"
     )
-    assert rates.collect([tmp_path / "runs"]).results == []
+    assert collect_readable([tmp_path / "runs"]).results == []
 
 
 def shown(app: AppTest):
@@ -216,7 +217,7 @@ def test_a_second_click_keeps_the_choice(page):
 
 
 def test_what_the_paper_prints_is_read_from_the_claims():
-    frame = rates.printed_frame().set_index(["model", "size"])
+    frame = claims.printed_frame().set_index(["model", "size"])
     assert frame.loc[("svit", "small"), ["box_ap", "mask_ap", "fps"]].tolist() == [
         48.2,
         42.5,
@@ -229,7 +230,7 @@ def test_what_the_paper_prints_is_read_from_the_claims():
 def test_every_result_is_read_once_and_by_itself(tmp_path):
     write_curve(tmp_path / "table")
     write_result(tmp_path / "table" / "svit-0.5" / "nested", seed=1)
-    found = rates.collect([tmp_path, tmp_path / "table"])
+    found = collect_readable([tmp_path, tmp_path / "table"])
     assert len(found.results) == 5 and not found.problems
     frame = evaluations.rate_frame(found.results)
     assert frame["dense"].sum() == 1 and frame["series"].nunique() == 2

@@ -10,8 +10,8 @@ from support.summaries import SHAPES, provenance, write_result
 
 from analysis.paper import claims, tables
 from analysis.paper.claims import CONFIRMED, CONTRADICTED, NOT_TESTED
-from analysis.paper.measurements import Recording, Sources
 from analysis.sources.benchmarks import frame
+from analysis.sources.collection import Collection
 from analysis.sources.evaluations import EvaluationError, facts_of, find_evaluations
 from svit.core.types import TokenGrid, TokenTrace
 from svit.runs.run import RunWriter, open_run
@@ -20,7 +20,7 @@ CLAIMS = {claim.id: claim for claim in claims.load_claims()}
 
 
 def ledger(folder, *ids: str, runs=()) -> pd.DataFrame:
-    sources = Sources(find_evaluations(folder), [Recording(run) for run in runs])
+    sources = Collection(runs, find_evaluations(folder))
     return claims.ledger(sources, [CLAIMS[name] for name in ids])
 
 
@@ -67,7 +67,7 @@ def test_a_planted_inconsistency_is_found():
 
 
 def test_without_measurements_nothing_is_tested():
-    found = claims.ledger(Sources())
+    found = claims.ledger(Collection())
     assert set(found["verdict"]) == {NOT_TESTED} and len(found) == len(CLAIMS)
     assert found["reason"].str.len().min() > 10
     assert set(tables.shown_ledger(found)["measured"]) == {"–"}
@@ -119,7 +119,7 @@ def test_a_difference_on_shapes_shows_a_direction_but_no_verdict(tmp_path):
         assert row.direction == name and row.measured == pytest.approx(svit - 52)
         assert "shapes" in row.reason and "shapes" in row["of"]
         # not one of these numbers reaches the columns beside the paper's
-        full = claims.ledger(Sources(find_evaluations(tmp_path / name)))
+        full = claims.ledger(Collection(results=find_evaluations(tmp_path / name)))
         table = tables.paper_tables(full)["Table 5"]
         assert set(table["box AP difference, measured"]) <= {"–", ""}
 
@@ -230,7 +230,7 @@ def test_a_row_that_refers_to_nothing_is_named():
 
 def test_the_pages_hold_all_claims_and_the_contradiction(tmp_path):
     write_result(tmp_path / "a", 48.2, 42.5, size="small")
-    found = claims.ledger(Sources(find_evaluations(tmp_path)))
+    found = claims.ledger(Collection(results=find_evaluations(tmp_path)))
     page = tables.ledger_markdown(found, claims.inconsistencies())
     assert page.count("\n| ") > len(CLAIMS) and "Table 4 contradicts Table 5" in page
     assert "| 48.2 (± 0.5) points | 48.2 ± 0.4 (images) | confirmed |" in page

@@ -17,8 +17,10 @@ from support.summaries import SHAPES, write_result
 
 from analysis import render
 from analysis.figures import figures
-from analysis.figures.output import Product, RenderError, file_name
+from analysis.figures.output import DrawOptions, Product, RenderError
 from analysis.numbers import usage as metrics
+from analysis.sources.collection import Collection
+from analysis.sources.labels import file_name
 from svit.runs.run import RunWriter, open_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,10 +78,11 @@ def test_the_csv_of_a_heatmap_holds_the_counts_and_their_places(run, tmp_path):
 
 
 def products(name: str, run, *arguments: str) -> list[Product]:
-    options = render.parser().parse_args([name, str(run.path), *arguments])
+    options = render.draw_options(render.parser().parse_args([name, str(run.path), *arguments]))
     entry = render.FIGURES[name]
+    (subject,) = entry.takes.subjects(Collection([run]))
     with context(figures.STYLE):
-        return list(entry.draw(run if entry.takes == "run" else [run], options))
+        return list(entry.draw(subject.given, options))
 
 
 def test_the_table_of_layers_names_the_states(run):
@@ -137,7 +140,7 @@ def test_a_dense_run_beside_others_is_named_not_drawn(run, tmp_path):
     with RunWriter(tmp_path / "dense", {**PROVENANCE, "method": "dense"}) as writer:
         trace = run.trace(1)
         writer.add(type(trace)(1, trace.grid, np.ones_like(trace.keep)))
-    options = render.parser().parse_args(["reactivation", str(run.path)])
+    options = DrawOptions()
     with context(figures.STYLE):
         (product,) = render.FIGURES["reactivation"].draw(
             [run, open_run(tmp_path / "dense")], options
@@ -257,7 +260,7 @@ def test_the_usage_map_has_the_shape_asked_for_and_the_mean_of_all_images(run):
 
 def test_several_runs_are_labelled_and_never_averaged(run, tmp_path):
     other = write_run(tmp_path / "more", range(10, 14), {**PROVENANCE, "method": "random"})
-    options = render.parser().parse_args(["reactivation", str(run.path)])
+    options = DrawOptions()
     with context(figures.STYLE):
         (product,) = render.FIGURES["reactivation"].draw([run, other], options)
         (maps,) = render.FIGURES["usage-map"].draw([run, other], options)
@@ -271,9 +274,17 @@ def test_runs_of_different_depth_share_no_usage_map(run, tmp_path):
     with RunWriter(tmp_path / "shallow", {**PROVENANCE, "targets": []}) as writer:
         trace = parts(1)["trace"]
         writer.add(type(trace)(1, trace.grid, trace.keep[:4]))
-    options = render.parser().parse_args(["usage-map", str(run.path)])
+    options = DrawOptions()
     with pytest.raises(RenderError, match=r"\[4, 12\] layers: draw them one by one"):
         list(render.FIGURES["usage-map"].draw([run, open_run(tmp_path / "shallow")], options))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--limit", "0"), ("--score", "nan"), ("--alpha", "1.5")]
+)
+def test_an_option_out_of_range_is_named(option, value, run, capsys):
+    error = refused(["heatmap", str(run.path), option, value], capsys)
+    assert f"{option}: expected" in error and value in error
 
 
 def test_an_overlay_shows_the_block_asked_for(run, capsys):

@@ -12,9 +12,9 @@ from support.summaries import SHAPES, write_benchmark, write_result
 
 from analysis import render
 from analysis.paper import claims, tables
-from analysis.paper.measurements import Sources
 from analysis.sources import benchmarks
 from analysis.sources.benchmarks import SpeedError, find_speeds
+from analysis.sources.collection import Collection
 from analysis.sources.evaluations import find_evaluations
 
 A100 = "NVIDIA A100-SXM4-40GB"
@@ -96,7 +96,7 @@ def test_a_variant_of_no_model_in_the_settings_is_refused(tmp_path):
 
 
 def ledger(folder: Path, *ids: str) -> pd.DataFrame:
-    sources = Sources(speeds=find_speeds(folder))
+    sources = Collection(speeds=find_speeds(folder))
     return claims.ledger(sources, [CLAIMS[name] for name in ids]).reset_index(drop=True)
 
 

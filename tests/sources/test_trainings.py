@@ -13,6 +13,7 @@ import pytest
 from analysis import render
 from analysis.figures import curve_figures, figures
 from analysis.sources import trainings as curves
+from analysis.sources.labels import training_names
 from analysis.sources.trainings import Training, TrainingError, find_trainings
 from svit.core.config import PRESETS, to_dict
 
@@ -56,7 +57,7 @@ def test_a_journal_is_read_by_hand(training):
 
 
 def test_the_long_table_has_every_number_once(training):
-    table = curves.long_frame([training])
+    table = curves.long_frame([training], ["mine"])
     assert len(table) == 2 * (1 + 1 + 3 + 1) + 3
     row = table[(table["name"] == "keep_ratio_2") & (table["step"] == 40)]
     assert row["value"].tolist() == [0.6] and set(table["training"]) == {"mine"}
@@ -101,7 +102,7 @@ def test_a_configuration_of_another_version_is_named(tmp_path):
 def test_equal_folder_names_are_told_apart_by_their_parents(tmp_path):
     for name in ("dense", "svit"):
         journal(tmp_path / name / "training", LINES)
-    assert curves.names(find_trainings(tmp_path)) == ["dense/training", "svit/training"]
+    assert training_names(find_trainings(tmp_path)) == ["dense/training", "svit/training"]
 
 
 def test_one_training_shows_the_parts_of_its_loss_its_aps_and_every_pruning_block(training):

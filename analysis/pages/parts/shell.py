@@ -19,7 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.style import context
 
-from analysis.figures import figures, output
+from analysis.figures import figures
+from analysis.sources import labels
 from svit.core.types import ImageId
 from svit.runs.run import Run, RunError, find_runs, open_run
 
@@ -55,13 +56,6 @@ def runs() -> list[Path]:
         if path.resolve().is_relative_to(root)
     ]
     return list(dict.fromkeys(found))
-
-
-def labels(paths: Iterable[Path]) -> dict[str, Path]:
-    """A name for each run: its folder's, or the whole path where two folders share a name."""
-    paths = list(paths)
-    names = [path.name for path in paths]
-    return {path.name if names.count(path.name) == 1 else str(path): path for path in paths}
 
 
 @st.cache_resource(max_entries=8, show_spinner="Opening the run")
@@ -174,7 +168,7 @@ def downloads(name: str, *things: pd.DataFrame | Callable[[], Figure]) -> None:
             seen[kind] += 1
             number = "" if seen[kind] == 1 else f"-{seen[kind]}"
             for ending in ("csv",) if kind == "frame" else ("png", "pdf"):
-                _button(f"{output.file_name(name)}{number}.{ending}", thing)
+                _button(f"{labels.file_name(name)}{number}.{ending}", thing)
 
 
 _MEDIA = {"csv": "text/csv", "png": "image/png", "pdf": "application/pdf"}
@@ -291,7 +285,7 @@ def choose_run(label: str, key: str, default: Path | None = None) -> Path:
     Args:
         default: chosen first; without, the first run.
     """
-    known = labels(runs())
+    known = labels.choices(runs())
     if not known:
         no_run()
         st.stop()

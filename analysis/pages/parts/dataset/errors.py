@@ -24,6 +24,7 @@ from analysis.pages.parts.dataset.parts import (
     unannotated,
 )
 from analysis.pages.parts.image.stage import address
+from analysis.sources import labels
 from svit.runs.run import Run
 
 COMPARE_PAGE = shell.page_file("compare")
@@ -87,7 +88,7 @@ def show(survey: Survey) -> None:
 def choose_second(survey: Survey) -> tuple[str, Run | None]:
     """The sidebar's second run: at first a dense one on the same images."""
     known = {
-        name: path for name, path in shell.labels(shell.runs()).items() if path != survey.run.path
+        name: path for name, path in labels.choices(shell.runs()).items() if path != survey.run.path
     }
     options = [NOBODY, *known]
     with st.sidebar:

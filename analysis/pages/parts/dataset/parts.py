@@ -11,6 +11,7 @@ import streamlit as st
 
 from analysis.numbers import per_image
 from analysis.pages.parts import shell
+from analysis.sources import labels
 from svit.core.types import ImageId
 from svit.runs import shards
 from svit.runs.run import Run
@@ -39,7 +40,7 @@ class Survey:
 
 def link(run: Run, image_id: ImageId, **more: object) -> dict[str, str]:
     """Query parameters of the Image page that shows an image of a run, and more, such as a block."""
-    names = {path: name for name, path in shell.labels(shell.runs()).items()}
+    names = {path: name for name, path in labels.choices(shell.runs()).items()}
     return {"run": names[run.path], "image": str(image_id), **{k: str(v) for k, v in more.items()}}
 
 

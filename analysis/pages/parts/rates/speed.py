@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -11,6 +10,7 @@ import streamlit as st
 from matplotlib.axes import Axes
 
 from analysis.figures import speed_figures
+from analysis.figures.output import DrawOptions
 from analysis.pages.parts import shell
 from analysis.paper import tables
 from analysis.sources import benchmarks
@@ -78,5 +78,5 @@ def picture(_draw: Callable[[Axes], object], ratio: float, key: tuple, dark: boo
 
 def drawn(figure: Callable, timed: Sequence[Speed]):
     """The figure for a paper."""
-    (product,) = figure(timed, argparse.Namespace())
+    (product,) = figure(timed, DrawOptions())
     return product.figure

@@ -7,9 +7,9 @@ from support.runs import write_run
 from support.summaries import write_benchmark, write_result
 
 from analysis import render
-from analysis.figures.output import RenderError
-from analysis.report.collection import gather, names
+from analysis.sources.collection import PAIR, CollectionError, collect
 from analysis.sources.evaluations import EvaluationError
+from analysis.sources.labels import folder_names
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +30,8 @@ def results(tmp_path_factory):
 
 def test_pairs_are_the_first_run_with_each_other_one(run, tmp_path):
     others = [write_run(tmp_path / name) for name in ("b", "c")]
-    given = gather([run.path, tmp_path])
-    assert [(pair[1].path.name, name) for pair, name in given.pairs()] == [
+    pairs = PAIR.subjects(collect([run.path, tmp_path]))
+    assert [(pair.given[1].path.name, pair.name) for pair in pairs] == [
         ("b", "discs-and-b"),
         ("c", "discs-and-c"),
     ]
@@ -42,24 +42,24 @@ def test_pairs_are_the_first_run_with_each_other_one(run, tmp_path):
 
 
 def test_folders_that_overlap_count_once(run, results):
-    found = gather([results, results / "a", results / "speed", run.path, run.path.parent])
+    found = collect([results, results / "a", results / "speed", run.path, run.path.parent])
     assert len(found.results) == 2 and len(found.speeds) == len(found.trainings) == 1
     assert [one.path.name for one in found.runs] == [run.path.name]
 
 
 def test_runs_of_equal_names_have_folders_of_their_own(run, tmp_path):
     other = write_run(tmp_path / "discs", [8])
-    assert names([run, other]) == ["discs-1", "discs-2"]
+    assert folder_names([run, other]) == ["discs-1", "discs-2"]
 
 
 def test_a_broken_summary_is_named(tmp_path):
     (tmp_path / "summary.json").write_text('{"box": {}}')
     with pytest.raises(EvaluationError, match="leave the folder out") as caught:
-        gather([tmp_path])
+        collect([tmp_path])
     assert str(tmp_path / "summary.json") in str(caught.value)
 
 
 def test_a_folder_with_nothing_in_it_is_named(results, tmp_path):
-    with pytest.raises(RenderError, match="holds neither runs") as caught:
-        gather([results, tmp_path])
+    with pytest.raises(CollectionError, match="holds neither runs") as caught:
+        collect([results, tmp_path])
     assert str(tmp_path) in str(caught.value)
