@@ -15,6 +15,7 @@ from analysis.pages.parts.compare.parts import BETWEEN, Comparison
 from analysis.sources import labels
 from svit.core.types import ImageId, TokenGrid
 from svit.runs.run import Run, RunError, open_run
+from svit.system.text import escaped
 
 PARTS = ("Tokens", "Objects", "Numbers")
 HELP = (
@@ -40,9 +41,7 @@ def choose_runs(known: dict[str, Path]) -> list[str]:
         names = shell.recalled("runs", "").split(BETWEEN)
         for name in filter(None, names):
             if name not in known:
-                st.warning(
-                    f"The link asks for the run “{shell.plain(name[:80])}”, which is not here."
-                )
+                st.warning(f"The link asks for the run “{escaped(name[:80])}”, which is not here.")
         linked = list(dict.fromkeys(name for name in names if name in known))[: len(LETTERS)]
         st.session_state["compared"] = linked if len(linked) > 1 else usual(known)
     gone = [name for name in st.session_state["compared"] if name not in known]
@@ -117,7 +116,7 @@ def show_heading(view: Comparison, grid: TokenGrid, common: int) -> None:
     """The image, how many can be compared, and which facts tell the runs apart."""
     (rows, columns), (height, width) = grid.valid_hw, grid.image_hw
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        title = f"Image {shell.plain(str(view.image_id))}"
+        title = f"Image {escaped(str(view.image_id))}"
         st.subheader(title, anchor=False, width="content")
         st.caption(
             f"one of {common} images that all {len(view.runs)} runs hold · {width} × {height} pixels · "
@@ -156,9 +155,7 @@ def main() -> None:
     good = [(name, run) for name, run in pairs if run is not None and len(run)]
     for name, run in pairs:
         if run is not None and not len(run):
-            shell.empty(
-                f"{shell.plain(name)} holds no images yet.", f"svit record --out {run.path}"
-            )
+            shell.empty(f"{escaped(name)} holds no images yet.", f"svit record --out {run.path}")
     if len(good) < 2:
         st.info("Fewer than two of these runs can be shown. Choose others in the sidebar.")
         return

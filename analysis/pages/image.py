@@ -16,6 +16,7 @@ from analysis.pages.parts.image import gallery, life, play, stage
 from analysis.pages.parts.image.view import View, blocks, first_block, run_key, view_of
 from svit.core.types import ImageId
 from svit.runs.run import Run
+from svit.system.text import escaped
 
 WIDTH = 3.8  # inches: the picture with its boxes
 TALLEST = 0.9  # of the width; taller pictures are shown smaller
@@ -209,7 +210,7 @@ def show(run: Run) -> None:
     (rows, columns), (height, width) = view.grid.valid_hw, view.grid.image_hw
     size = f"{width} × {height} pixels · {columns} × {rows} tokens of {view.grid.patch} pixels"
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        title = f"Image {shell.plain(str(image_id))}"
+        title = f"Image {escaped(str(image_id))}"
         st.subheader(title, anchor=False, width="content")
         st.caption(size, width="content")
     st.fragment(explore, run_every=play.beat())(view)

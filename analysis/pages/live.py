@@ -18,6 +18,7 @@ from analysis.pages.parts.live.view import HELP, Job, Model, View
 from analysis.sources import labels
 from svit.core.types import TokenTrace
 from svit.runs.run import RunError, open_run
+from svit.system.text import escaped
 
 try:
     with st.spinner("Loading PyTorch and the model code"):
@@ -26,7 +27,7 @@ except ImportError as error:  # the viewer may be installed without torch
     st.subheader("Live", anchor=False)
     missing = f"This page runs a model, and {error}. The other pages need no PyTorch."
     shell.empty(
-        shell.plain(missing),
+        escaped(missing),
         "pip install 'svit-workbench[analysis]'   # in a clone: -e '.[analysis]'",
     )
     st.stop()
@@ -59,7 +60,7 @@ def attempt(work: Callable, *arguments):
     except TimeoutError as error:
         st.error(f"Stopped: {error}.", icon=":material/timer_off:")
     except live.EditError as error:
-        st.error(f"This edit does not fit: {shell.plain(str(error))}.", icon=":material/block:")
+        st.error(f"This edit does not fit: {escaped(str(error))}.", icon=":material/block:")
         st.button("Start over", icon=":material/undo:", on_click=controls.start_over, key="again")
     except (live.CheckpointError, RunError, OSError, ValueError) as error:
         st.error("That did not work.", icon=":material/broken_image:")
@@ -142,7 +143,7 @@ def show_keep(view: View) -> None:
             if right.form_submit_button("Keep", width="stretch"):
                 path = attempt(keep, view, root, name)
                 if path is not None:
-                    st.success(f"Kept as {shell.plain(str(path))}; the other pages list it now.")
+                    st.success(f"Kept as {escaped(str(path))}; the other pages list it now.")
         st.caption("Its provenance names the model, the picture and every edit.")
 
 
@@ -158,7 +159,7 @@ def show(job: Job) -> None:
     if plain is None:
         return
     before, model = plain
-    st.caption(shell.plain(f"{model.about} · {job.picture.origin}"))
+    st.caption(escaped(f"{model.about} · {job.picture.origin}"))
     controls.forget_places(job.key)
     pictures, numbers = st.container(), st.container()
     left, right = st.columns([5, 4], gap="large")

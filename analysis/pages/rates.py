@@ -17,6 +17,7 @@ from analysis.pages.parts.rates import speed
 from analysis.paper import claims, tables
 from analysis.sources import benchmarks, collection, control_gain, evaluations
 from analysis.sources.collection import Collection
+from svit.system.text import escaped
 
 VIEWS = ("Trade-off", "Controls", "Speed", "Claims", "Tables")
 KINDS = ("box", "mask")
@@ -152,7 +153,7 @@ def show_nothing() -> None:
     """The empty state of the chart."""
     looked = ", ".join(map(str, looked_in())) or "no folder that exists"
     message = f"No evaluation found below {looked}. This makes some:"
-    shell.empty(shell.plain(message), "svit demo --out runs/demo")
+    shell.empty(escaped(message), "svit demo --out runs/demo")
 
 
 def show_measured(frame: pd.DataFrame, about: str, kind: str, cost: str) -> None:
@@ -162,7 +163,7 @@ def show_measured(frame: pd.DataFrame, about: str, kind: str, cost: str) -> None
         st.info(f"No evaluation here knows its {charts.COSTS[cost].label}.")
         return
     st.altair_chart(charts.measured(known, kind, cost), width="stretch")
-    st.caption(shell.plain(f"{about}."))
+    st.caption(escaped(f"{about}."))
 
 
 def show_printed(kind: str, cost: str) -> None:
@@ -200,7 +201,7 @@ def show_controls(found: Collection, key: tuple) -> None:
     with st.container(border=True):
         st.altair_chart(charts.controls(full[group], kind), width="stretch")
         st.caption(
-            shell.plain(
+            escaped(
                 f"{group}. Masks of controls keep as many tokens as the model's own, but for none and all."
             )
         )
@@ -250,7 +251,7 @@ def show_claims(found: Collection, key: tuple) -> None:
     odd = claims.inconsistencies()
     with st.expander(f"Where the paper disagrees with itself: {len(odd)} numbers"):
         st.dataframe(odd, hide_index=True)
-        st.markdown("\n".join(f"- {shell.plain(remark)}" for remark in tables.REMARKS))
+        st.markdown("\n".join(f"- {escaped(remark)}" for remark in tables.REMARKS))
         shell.downloads("inconsistencies", odd)
 
 
@@ -286,7 +287,7 @@ def show_tables(found: Collection, key: tuple) -> None:
             "##### On other models or data", help=shell.definition(tables.ELSEWHERE_CAPTION)
         )
     for title, table in mine.items():
-        st.markdown(shell.plain(title))
+        st.markdown(escaped(title))
         st.dataframe(table, hide_index=True, height="content", column_config=pinned)
         shell.downloads(title, table)
 
@@ -313,7 +314,7 @@ def main() -> None:
             st.code("\n".join(found.problems), language=None, wrap_lines=True)
     kinds = {"evaluations": found.results, "measured speeds": found.speeds, "runs": found.runs}
     counts = ", ".join(f"{len(some)} {kind}" for kind, some in kinds.items())
-    st.caption(shell.plain(f"Read: {counts} below {', '.join(map(str, folders))}."))
+    st.caption(escaped(f"Read: {counts} below {', '.join(map(str, folders))}."))
 
 
 main()

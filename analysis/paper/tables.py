@@ -285,4 +285,5 @@ def markdown(frame: pd.DataFrame) -> str:
 
 
 def _texts(cells: Iterable[object]) -> list[str]:
-    return [str(cell).replace("|", "\\|") for cell in cells]
+    """Cells that neither end early nor begin HTML."""
+    return [str(cell).replace("|", "\\|").replace("<", "&lt;") for cell in cells]

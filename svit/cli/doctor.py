@@ -31,7 +31,7 @@ CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-sta
 TIERS = {
     "viewer": (
         *("numpy", "pandas", "pyarrow", "pillow", "pycocotools", "matplotlib"),
-        *("altair", "streamlit", "omegaconf", "packaging"),
+        *("altair", "streamlit", "omegaconf", "packaging", "jinja2"),
     ),
     "analysis": ("torch", "torchvision", "timm", "jaxtyping", "safetensors", "tqdm"),
 }

@@ -1,13 +1,9 @@
-"""Markdown tables, as commands print them and documents hold them."""
+"""Markdown: tables as commands print them, and text from data made harmless."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-
-import pandas as pd
-
-_TABLE = re.compile(r"^\|.*\|\n\|(?: *:?-+:? *\|)+(?:\n\|.*\|)*", re.MULTILINE)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -16,11 +12,6 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def frames(text: str) -> list[pd.DataFrame]:
-    """The tables of a document in their order, all cells as text: `table` read back."""
-    return [_frame(found[0].splitlines()) for found in _TABLE.finditer(text)]
-
-
-def _frame(lines: Sequence[str]) -> pd.DataFrame:
-    head, _, *rows = ([cell.strip() for cell in line[1:-1].split("|")] for line in lines)
-    return pd.DataFrame(rows, columns=head)
+def escaped(text: str) -> str:
+    """Text from data with Markdown's signs, and those of HTML in it, made harmless."""
+    return re.sub(r"([\\`*_{}\[\]()<>#+.!|~:$^-])", r"\\\1", text)

@@ -1,6 +1,6 @@
 """What the pages share: choosing runs and images, links that restore a view, downloads, messages.
 
-No page itself. Text from data (names of files, classes, runs) goes through `plain` before Markdown.
+No page itself. Text from data (names of files, classes, runs) goes through `escaped` before Markdown.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from analysis.figures import figures
 from analysis.sources import labels
 from svit.core.types import ImageId
 from svit.runs.run import Run, RunError, find_runs, open_run
+from svit.system.text import escaped
 
 Option = TypeVar("Option")
 
@@ -88,15 +89,10 @@ def complain(message: str, path: Path) -> None:
     st.checkbox("Show what is undamaged", key=f"undamaged {path}")
 
 
-def plain(text: str) -> str:
-    """Text from data with Markdown's signs made harmless."""
-    return re.sub(r"([\\`*_{}\[\]()<>#+.!|~:$^-])", r"\\\1", text)
-
-
 def definition(text: str) -> str:
     """A docstring or sentence as help text: paragraphs joined, signs shown as they are."""
     paragraphs = re.split(r"\n\s*\n", text.strip())
-    return "\n\n".join(plain(" ".join(paragraph.split())) for paragraph in paragraphs)
+    return "\n\n".join(escaped(" ".join(paragraph.split())) for paragraph in paragraphs)
 
 
 @st.cache_resource
@@ -186,7 +182,7 @@ def _button(file: str, thing: pd.DataFrame | Callable[[], Figure]) -> None:
         on_click="ignore",
         type="tertiary",
         icon=":material/download:",
-        help=plain(file),
+        help=escaped(file),
     )
 
 
@@ -241,7 +237,7 @@ def recalled(
         return value
     except ValueError:
         if linked is not None:
-            st.warning(f"The link asks for {name} “{plain(text[:80])}”, which is not here.")
+            st.warning(f"The link asks for {name} “{escaped(text[:80])}”, which is not here.")
         return default
 
 
@@ -337,7 +333,7 @@ def choose_part(key: str, parts: Iterable[str], about: str) -> str:
 def provenance(run: Run) -> None:
     """One line on where the numbers above come from."""
     unfinished = "" if run.finished else "unfinished · "
-    st.caption(unfinished + plain(run.describe()))
+    st.caption(unfinished + escaped(run.describe()))
 
 
 def empty(message: str, command: str) -> None:

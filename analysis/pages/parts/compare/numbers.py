@@ -13,6 +13,7 @@ from analysis.pages.parts.compare import charts
 from analysis.pages.parts.compare.parts import Comparison
 from svit.core.types import ImageId, TokenTrace
 from svit.runs.run import Run
+from svit.system.text import escaped
 
 HELP = {
     "image": "Kept: mean over the blocks that prune in any of the runs of kept / all tokens that show "
@@ -77,7 +78,7 @@ def show_costs(view: Comparison, seen: Sequence[TokenTrace]) -> None:
         try:
             ledgers[name] = ledger(run, trace, (*key, view.image_id))
         except comparison.CostError as error:
-            st.caption(f"{shell.plain(name)}: {shell.plain(str(error))}")
+            st.caption(f"{escaped(name)}: {escaped(str(error))}")
     if not ledgers:
         return
     parts = [comparison.module_costs(frame).assign(run=name) for name, frame in ledgers.items()]

@@ -26,6 +26,7 @@ from analysis.pages.parts.dataset.parts import (
 from analysis.pages.parts.image.stage import address
 from analysis.sources import labels
 from svit.runs.run import Run
+from svit.system.text import escaped
 
 COMPARE_PAGE = shell.page_file("compare")
 NOBODY, ALL = "no second run", "all"
@@ -100,7 +101,7 @@ def choose_second(survey: Survey) -> tuple[str, Run | None]:
         shell.remember(second=name)
     other = None if name == NOBODY else shell.opened(known[name])
     if other is not None and not comparison.common_ids([survey.run, other]):
-        st.warning(f"{shell.plain(name)} holds none of this run's images; it is left out.")
+        st.warning(f"{escaped(name)} holds none of this run's images; it is left out.")
         other = None
     return name, other
 
@@ -251,13 +252,13 @@ def show_object(survey: Survey, other: Run | None, row: pd.Series) -> None:
             " The second run finds it." if row["dense_found"] else " The second misses it, too."
         )
     back = "" if pd.isna(row["back"]) else f", back at block {int(row['back'])}"
-    st.markdown(f"##### {shell.plain(row['class'])} in image {shell.plain(str(image_id))}")
+    st.markdown(f"##### {escaped(row['class'])} in image {escaped(str(image_id))}")
     st.caption(
         f"Under half of its tokens at block {dropped}{back}.{verdict} Below each picture: the block, "
         "and the share of the object's tokens that it uses."
     )
     for one in filter(None, (run, other)):
-        st.markdown(f"###### {shell.plain(one.path.name)}")
+        st.markdown(f"###### {escaped(one.path.name)}")
         show_blocks(survey, one, row)
     whole, ways = st.columns([1, 5], vertical_alignment="center")
     jpeg = thumbnail(run, survey.key, image_id)

@@ -13,6 +13,7 @@ from analysis.pages.parts import shell
 from analysis.pages.parts.dataset import charts
 from analysis.pages.parts.dataset.parts import Survey, ends, picked, unannotated
 from svit.runs.run import Run
+from svit.system.text import escaped
 
 CLASSES = 12  # bars at most
 SIZES = ("small", "medium", "large")
@@ -122,7 +123,7 @@ def show_behind(survey: Survey, frame: pd.DataFrame, by_image: pd.DataFrame) -> 
         ranked = per_image.region_usage(by_image, group)
     else:
         ranked = per_image.objects_of(frame, by, group)
-    ends(survey, ranked, "{:.1f}", f"used: {shell.plain(group)}, blocks")
+    ends(survey, ranked, "{:.1f}", f"used: {escaped(group)}, blocks")
     shell.downloads("dataset-group", ranked)
 
 

@@ -15,6 +15,7 @@ from analysis.sources import labels
 from svit.core.types import ImageId
 from svit.runs import shards
 from svit.runs.run import Run
+from svit.system.text import escaped
 
 IMAGE_PAGE = shell.page_file("image")
 ACROSS, SHOWN = 6, 6  # thumbnails in a row, and of each end of a list
@@ -100,9 +101,9 @@ def gallery(survey: Survey, rows: Sequence[dict[str, Any]], **more: object) -> N
                     st.image(jpeg, width="stretch")
                 st.page_link(
                     IMAGE_PAGE,
-                    label=f"**{shell.plain(row['text'])}** · {shell.plain(str(image_id))}",
+                    label=f"**{escaped(row['text'])}** · {escaped(str(image_id))}",
                     query_params=link(survey.run, image_id, **more),
-                    help=f"Opens image {shell.plain(str(image_id))}.",
+                    help=f"Opens image {escaped(str(image_id))}.",
                 )
 
 

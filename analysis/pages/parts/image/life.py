@@ -11,6 +11,7 @@ from analysis.numbers import biography
 from analysis.numbers.biography import Story
 from analysis.pages.parts import shell
 from analysis.pages.parts.image.view import TOKEN, View, token_chart
+from svit.system.text import escaped
 
 STATES = {  # `comparison.STATES` in words, and the colour of each in the strip
     "used": ("used", "#56657a"),
@@ -82,7 +83,7 @@ def _linked(view: View) -> tuple[int, int] | None:
             return row, column
     if text:
         st.warning(
-            f"The link asks for the token “{shell.plain(text[:80])}”, but the image has rows "
+            f"The link asks for the token “{escaped(text[:80])}”, but the image has rows "
             f"0 to {rows - 1} and columns 0 to {columns - 1}."
         )
     return None
@@ -208,6 +209,6 @@ def show_over(over: pd.DataFrame) -> None:
         st.caption("No annotated object and no detection.")
     for row in over.head(MOST).itertuples():
         score = "" if pd.isna(row.score) else f" {row.score:.2f}"
-        st.caption(f"**{shell.plain(row[3])}** · {row.kind}{score} · covers {row.cover:.0%}")
+        st.caption(f"**{escaped(row[3])}** · {row.kind}{score} · covers {row.cover:.0%}")
     if len(over) > MOST:
         st.caption(f"and {len(over) - MOST} more")

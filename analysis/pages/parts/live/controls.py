@@ -10,6 +10,7 @@ import streamlit as st
 
 from analysis.pages.parts import shell
 from analysis.pages.parts.live.parts import STATE_NAMES
+from svit.system.text import escaped
 
 MARKS, TURN = "marks", "turn"  # session state: the brushed edits; how often a selection was used
 DIALS = {"trained": "as trained", "shift": "threshold", "ratio": "keep ratio"}
@@ -262,7 +263,7 @@ def list_edits(sentences: Sequence[str], first_mark: int) -> None:
         return
     for place, sentence in enumerate(sentences):
         left, right = st.columns([9, 1], vertical_alignment="center")
-        left.markdown(f"{place + 1}\\. {shell.plain(sentence)}")
+        left.markdown(f"{place + 1}\\. {escaped(sentence)}")
         mark = place - first_mark
         if 0 <= mark < len(marks()):
             right.button(

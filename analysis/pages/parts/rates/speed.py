@@ -15,6 +15,7 @@ from analysis.pages.parts import shell
 from analysis.paper import tables
 from analysis.sources import benchmarks
 from analysis.sources.benchmarks import Speed
+from svit.system.text import escaped
 
 WIDTH = 6.0  # inches
 COMMAND = "svit benchmark --models PRESET --keep dense,paper --out results/NAME"
@@ -34,7 +35,7 @@ def show(timed: Sequence[Speed], key: tuple) -> None:
     table = benchmarks.frame(timed)
     st.markdown(f"##### All {len(table)} measured speeds")
     st.dataframe(table.round(3), hide_index=True)
-    st.caption(shell.plain(tables.SPEED_CAPTION))
+    st.caption(escaped(tables.SPEED_CAPTION))
     shell.downloads("speeds", table)
 
 
