@@ -49,9 +49,7 @@ VERBS: dict[str, Verb] = {
     "evaluate": Verb("svit.cli.evaluate", "measure box and mask AP on a COCO data set"),
     "benchmark": Verb("svit.cli.benchmark", "measure speed: models side by side, stage by stage"),
     "train": Verb("svit.cli.train", "train a detector, dense or pruned"),
-    "compare": Verb(
-        "svit.comparison.compare", "finetune and measure every method of the paper alike"
-    ),
+    "compare": Verb("svit.cli.compare", "finetune and measure every method of the paper alike"),
     "calibrate": Verb("svit.cli.calibrate", "fit the gates' thresholds on training images"),
     "convert": Verb(
         "svit.cli.convert", "turn released weights into a checkpoint of this workbench"

@@ -53,6 +53,7 @@ class Setting:
         images: validation images evaluated on, the first ones; None is all.
         calibration: training images that rates are fitted on.
         workers: processes that read images ahead.
+        device: cpu or cuda.
     """
 
     out: Path
@@ -61,6 +62,7 @@ class Setting:
     images: int | None = None
     calibration: int = 100
     workers: int = 0
+    device: str = "cpu"
 
     def data(self, config: Config) -> tuple[CocoDataset, CocoDataset]:
         """Training and validation images.
@@ -99,7 +101,7 @@ def check(planned: Sequence[Job], setting: Setting) -> None:
     begun = [job for job in planned if (setting.out / job.name / PLAN).exists()]
     start = checkpoint.read_foreign(setting.start).state if begun else {}
     for job in begun:
-        _check_same(_Making(job, setting, ALONE, train_set, val_set), start)
+        _check_same(RowMaker(job, setting, ALONE, train_set, val_set), start)
 
 
 def run_row(job: Job, setting: Setting, ranks: Ranks) -> bool:
@@ -109,12 +111,12 @@ def run_row(job: Job, setting: Setting, ranks: Ranks) -> bool:
         CompareError: the folder belongs to a comparison with other settings.
         TrainError: the training cannot go on.
     """
-    return _Making(job, setting, ranks, *setting.data(job.config)).make()
+    return RowMaker(job, setting, ranks, *setting.data(job.config)).make()
 
 
 @dataclass(frozen=True)
-class _Making:
-    """One row on its way: every step looks first at what is there already."""
+class RowMaker:
+    """The steps that make one row, each of which looks first at what is there already."""
 
     job: Job
     setting: Setting
@@ -264,21 +266,21 @@ class _Making:
             path.unlink(missing_ok=True)
 
 
-def _check_same(making: _Making, start: dict[str, torch.Tensor]) -> None:
+def _check_same(maker: RowMaker, start: dict[str, torch.Tensor]) -> None:
     """Proves that the plan in a row's folder, if there is one, is the one that is to be made.
 
     Raises:
         CompareError: what differs.
     """
-    path = making.folder / PLAN
+    path = maker.folder / PLAN
     if not path.exists():
         return
-    plan = json.loads(json.dumps(making.facts(start)))
+    plan = json.loads(json.dumps(maker.facts(start)))
     lines = differences(json.loads(path.read_text(encoding="utf-8")), plan)
     if lines:
         found = "\n  ".join(lines)
         raise CompareError(
-            f"{making.folder} belongs to another comparison:\n  {found}\n"
+            f"{maker.folder} belongs to another comparison:\n  {found}\n"
             "give the same settings again, or choose another --out folder"
         )
 

@@ -6,7 +6,6 @@ MASTER_PORT), so `torchrun -m svit train ...` and `svit train --num-gpus N ...` 
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import logging
 import os
@@ -109,28 +108,6 @@ def _device(name: str) -> torch.device:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     torch.cuda.set_device(device)
     return device
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that say how many processes run, under detectron2's names."""
-    group = parser.add_argument_group("processes (or start the command with torchrun)")
-    group.add_argument(
-        "--num-gpus",
-        "--processes",
-        dest="processes",
-        type=int,
-        default=1,
-        metavar="N",
-        help="processes on this machine, one a GPU; on CPU the cores are shared out among them",
-    )
-    group.add_argument("--num-machines", type=int, default=1, metavar="N")
-    group.add_argument("--machine-rank", type=int, default=0, metavar="K", help="0 .. machines - 1")
-    group.add_argument(
-        "--dist-url",
-        default="auto",
-        metavar="tcp://HOST:PORT",
-        help="where machine 0 listens; auto serves one machine",
-    )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,97 @@
+"""`svit compare`: what is compared, where it starts and how much of it runs at once."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from svit.cli import process_options
+from svit.comparison.compare import START, TABLE, make, overview, prepare_start, time_left
+from svit.comparison.plan import NAMES, CompareError, chosen, jobs, plan_text
+from svit.comparison.row import Setting, check, state_of
+from svit.system.files import write_text
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dataset",
+        required=True,
+        metavar="DIR|coco",
+        help="folder in COCO's layout with train and val (as `svit dataset shapes` writes), or coco: "
+        "found by DETECTRON2_DATASETS",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--init", type=Path, metavar="FILE", help="dense weights all rows start from"
+    )
+    parser.add_argument("--rows", default="", help=f"of {', '.join(NAMES)} (default: all)")
+    parser.add_argument("--seeds", default="0", help="of the trainings, as 0,1 (default 0)")
+    parser.add_argument("--size", default="nano", choices=("nano", "t", "s"))
+    parser.add_argument("--neck", default="plain", choices=("plain", "adapter"))
+    parser.add_argument("--steps", type=int, metavar="N", help="of each training (default: recipe)")
+    parser.add_argument("--images", type=int, metavar="N", help="evaluate on the first N only")
+    parser.add_argument(
+        "--calibrate-on",
+        type=int,
+        default=100,
+        metavar="N",
+        help="training images rates are fitted on",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
+    parser.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="rows at once, each on one thread"
+    )
+    parser.add_argument("--workers", type=int, default=0, help="reading processes (default 0)")
+    parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
+    process_options.add_arguments(parser)
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="of every row, as train.precision=float32"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """`svit compare`. Returns: 0; 1 if a row failed; 130 after a signal (the rest is saved)."""
+    _check_options(args)
+    rows = chosen([name for name in args.rows.split(",") if name])
+    planned = jobs(rows, _seeds(args.seeds), args.neck, args.size, args.overrides, args.steps)
+    setting = Setting(
+        args.out,
+        args.dataset,
+        args.init or args.out / START,
+        args.images,
+        args.calibrate_on,
+        args.workers,
+        args.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+    )
+    check(planned, setting)
+    if args.dry_run:
+        train_set, val_set = setting.data(planned[0].config)
+        states = [state_of(job, args.out) for job in planned]
+        print(plan_text(planned, states, len(train_set), setting.looked_at(val_set)))
+        print(time_left(planned, args.out))
+        return 0
+    if args.init is None:
+        prepare_start(setting.start, args.neck, args.size, args.overrides)
+    code = make(planned, setting, process_options.layout(args), args.jobs)
+    text = overview(planned, args.out)
+    print(text, end="")
+    write_text(args.out / TABLE, text)
+    return code
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    for name in ("steps", "images", "calibrate_on", "jobs"):
+        if (value := getattr(args, name)) is not None and value < 1:
+            option = name.replace("_", "-")
+            raise CompareError(f"--{option}: expected at least 1, found {value}")
+    if args.init is not None and not args.init.is_file():
+        raise CompareError(f"--init: no file {args.init}")
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return [int(seed) for seed in text.split(",")]
+    except ValueError as error:
+        raise CompareError(f"--seeds: expected whole numbers as 0,1, found {text!r}") from error
