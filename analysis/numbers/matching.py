@@ -18,7 +18,7 @@ from pycocotools import mask as coco_mask
 from analysis.numbers.usage import valid_keep
 from svit.core.coverage import Truth, coded_masks, object_areas, size_names, token_cover
 from svit.core.rle import CodedMasks
-from svit.core.types import Detections, TokenTrace
+from svit.core.types import Detections, TokenTrace, to_xywh
 
 HALF = 0.5  # an object counts as dropped at a layer that uses less of its tokens
 MAX_DETECTIONS = 100  # of a class in an image, as COCO
@@ -89,16 +89,10 @@ def _overlaps(
     if not len(seen) or not len(real):
         return np.zeros((len(seen), len(real)))
     if kind == "box":
-        sides = (_xywh(found.boxes_xyxy[seen]), _xywh(target.boxes_xyxy[real]))
+        sides = (to_xywh(found.boxes_xyxy[seen]), to_xywh(target.boxes_xyxy[real]))
     else:
         sides = (CodedMasks.of(found.masks[seen]).coco(), coded_masks(target)[real].coco())
     return np.asarray(coco_mask.iou(*sides, target.crowd[real].astype(np.uint8).tolist()))
-
-
-def _xywh(boxes_xyxy: np.ndarray) -> np.ndarray:
-    boxes = boxes_xyxy.astype(float)
-    boxes[:, 2:] -= boxes[:, :2]
-    return boxes
 
 
 def _greedy(overlaps: np.ndarray, crowd: np.ndarray, least: float) -> np.ndarray:

@@ -14,6 +14,8 @@ from pycocotools import mask as coco_mask
 
 from svit.core.types import Target
 
+MOST_CHARACTERS = 7  # of a number: 35 bits
+
 
 @dataclass(frozen=True)
 class CodedMasks:
@@ -48,11 +50,16 @@ class CodedMasks:
         """As the functions of `pycocotools.mask` take them."""
         return [{"size": list(self.image_hw), "counts": code} for code in self.codes]
 
+    def json(self) -> list[dict]:
+        """As COCO's json files hold them: size, and counts as text."""
+        return [one | {"counts": one["counts"].decode("ascii")} for one in self.coco()]
+
     def decoded(self) -> np.ndarray:
         """bool (n, height, width)."""
         if not self.codes:
             return np.zeros((0, *self.image_hw), bool)
-        return coco_mask.decode(self.coco()).transpose(2, 0, 1).astype(bool)
+        planes = coco_mask.decode(self.coco())  # (height, width, n), 0 or 1
+        return np.ascontiguousarray(planes.transpose(2, 0, 1)).view(bool)
 
     def union(self) -> CodedMasks:
         """One mask: the pixels that any covers."""
@@ -64,10 +71,16 @@ class CodedMasks:
         """Pixels of each mask. Returns: int64 (n,)."""
         return np.asarray(coco_mask.area(self.coco()), np.int64).reshape(-1)
 
+    def boxes_xywh(self) -> np.ndarray:
+        """The smallest box around each mask. Returns: float64 (n, 4), left, top, width, height."""
+        return np.asarray(coco_mask.toBbox(self.coco())).reshape(-1, 4)
+
     def segments(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Vertical pieces of a mask: column x and rows top <= y < bottom, none across columns."""
         height = self.image_hw[0]
-        starts, ends = _runs(self.codes[index])
+        turns = np.cumsum(run_lengths(self.codes[index]))
+        starts, ends = turns[:-1:2], turns[1::2]
+        starts, ends = starts[ends > starts], ends[ends > starts]
         first, last = starts // height, (ends - 1) // height
         counts = last - first + 1
         piece = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -100,22 +113,36 @@ class CodedTarget:
         return Target(self.boxes_xyxy, self.labels, masks, self.crowd, self.areas)
 
 
-def _runs(code: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Starts and ends of the runs of ones, in pixels column by column (`maskApi.c`, `rleFrString`).
+def run_lengths(code: bytes) -> np.ndarray:
+    """Lengths of the runs of zeros and ones in turn: int64 (n,) pixels (`maskApi.c`, `rleFrString`).
 
     A character holds five bits of a number, lowest first, and in bit 5 whether more follow; the last one's
     bit 4 is the sign. From the fourth number on each is the difference to the one two before.
+
+    Raises:
+        ValueError: not a text of that kind; at most seven characters make a number.
+        TypeError: not bytes.
     """
-    letters = np.frombuffer(code, np.uint8).astype(np.int64) - 48
+    letters = np.frombuffer(memoryview(code), np.uint8).astype(np.int64) - 48
+    if not len(letters):
+        return letters
+    wrong = (letters < 0) | (letters > 63)
+    if wrong.any():
+        raise ValueError(
+            f"expected groups of 6 bits, found character code {letters[wrong][0] + 48}"
+        )
     ends = np.flatnonzero(letters & 0x20 == 0)
+    if not len(ends) or ends[-1] != len(letters) - 1:
+        raise ValueError("the text stops in the middle of a number")
     starts = np.concatenate([[0], ends[:-1] + 1])
     sizes = ends - starts + 1
+    if sizes.max() > MOST_CHARACTERS:
+        raise ValueError(
+            f"expected at most {MOST_CHARACTERS} characters a number, found {sizes.max()}"
+        )
     place = np.arange(len(letters)) - np.repeat(starts, sizes)
     numbers = np.add.reduceat((letters & 0x1F) << (5 * place), starts)
     numbers -= np.where(letters[ends] & 0x10, np.int64(1) << (5 * sizes), 0)
     for parity in (1, 2):
         numbers[parity::2] = np.cumsum(numbers[parity::2])
-    turns = np.cumsum(numbers)
-    begins, stops = turns[:-1:2], turns[1::2]
-    some = stops > begins
-    return begins[some], stops[some]
+    return numbers

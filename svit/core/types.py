@@ -25,6 +25,20 @@ def _frozen(array: np.ndarray, dtype: type | np.dtype) -> np.ndarray:
     return view
 
 
+def to_xywh(boxes_xyxy: np.ndarray) -> np.ndarray:
+    """Boxes as COCO writes them. Returns: float64 (n, 4), left, top, width, height."""
+    boxes = boxes_xyxy.astype(float)
+    boxes[:, 2:] -= boxes[:, :2]
+    return boxes
+
+
+def to_xyxy(boxes_xywh: np.ndarray) -> np.ndarray:
+    """COCO's boxes as corners. Returns: (n, 4) of the same dtype, left, top, right, bottom."""
+    boxes = boxes_xywh.copy()
+    boxes[:, 2:] += boxes[:, :2]
+    return boxes
+
+
 @dataclass(frozen=True)
 class TokenGrid:
     """Where the tokens of one image lie: source pixels -> resized pixels -> padded token grid.

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from svit.core.config import DataConfig
-from svit.core.types import ImageId, Target
+from svit.core.types import ImageId, Target, to_xyxy
 from svit.data.folder import ImageFiles
 from svit.data.images import ImageError, clip_boxes, normalise, prepare, read_image
 from svit.data.order import batches
@@ -123,9 +123,8 @@ class CocoDataset:
         """The objects of a picture in source pixels; crowds only where `train` is False."""
         image_hw, objects = self.image_hw(index), self._objects[index]
         boxes = np.array([item["bbox"] for item in objects], np.float32).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
         return Target(
-            boxes_xyxy=clip_boxes(boxes, image_hw),
+            boxes_xyxy=clip_boxes(to_xyxy(boxes), image_hw),
             labels=np.array([self._labels[item["category_id"]] for item in objects], np.int64),
             masks=decode_masks([item["segmentation"] for item in objects], image_hw),
             crowd=np.array([item["iscrowd"] for item in objects], bool),

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from svit.core import rle
+
 
 def are_run_lengths(segmentation: Mapping[str, Any], image_hw: tuple[int, int]) -> bool:
     """Whether they are well formed, made for this size, and no longer than the picture."""
@@ -45,34 +47,11 @@ def run_counts(counts: Any) -> list[int]:
         TypeError: neither a list nor a text.
     """
     if not isinstance(counts, list | tuple):
-        return _text_counts(counts.encode("ascii") if isinstance(counts, str) else counts)
+        code = counts.encode("ascii") if isinstance(counts, str) else counts
+        return rle.run_lengths(code).tolist()
     if any(count != int(count) for count in counts):
         raise ValueError("run lengths are whole numbers")
     return [int(count) for count in counts]
-
-
-def _text_counts(text: bytes) -> list[int]:
-    """The text holds a number in groups of 5 bits, lowest first: chr(48 + bits + 32 * more to come).
-
-    Numbers are signed; from the fourth on they are differences to the run two before. Format:
-    `rleFrString` of pycocotools' common/maskApi.c.
-    """
-    counts: list[int] = []
-    value = shift = 0
-    for code in memoryview(text):
-        bits = code - 48
-        if not 0 <= bits < 64 or shift > 30:
-            raise ValueError(f"expected groups of 6 bits, at most 7 a number, found code {code}")
-        value |= (bits & 31) << shift
-        shift += 5
-        if bits & 32:
-            continue
-        signed = value - (1 << shift) if bits & 16 else value
-        counts.append(signed + counts[-2] if len(counts) > 2 else signed)
-        value = shift = 0
-    if shift:
-        raise ValueError("the text stops in the middle of a number")
-    return counts
 
 
 def run_lengths(segmentation: Any, image_hw: tuple[int, int]) -> dict[str, Any]:
@@ -86,8 +65,5 @@ def run_lengths(segmentation: Any, image_hw: tuple[int, int]) -> dict[str, Any]:
 
 def decode_masks(segmentations: Iterable[Any], image_hw: tuple[int, int]) -> np.ndarray:
     """Bitmaps of the objects of one picture: bool (objects, height, width)."""
-    encoded = [run_lengths(segmentation, image_hw) for segmentation in segmentations]
-    if not encoded:
-        return np.zeros((0, *image_hw), dtype=bool)
-    decoded = coco_mask.decode(encoded)  # (height, width, objects), 0 or 1
-    return np.ascontiguousarray(decoded.transpose(2, 0, 1)).view(bool)
+    coded = (run_lengths(segmentation, image_hw)["counts"] for segmentation in segmentations)
+    return rle.CodedMasks(tuple(coded), image_hw).decoded()

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from svit.core.rle import CodedMasks
 from svit.core.statistics import Interval, bootstrap
-from svit.core.types import Detections, ImageId
+from svit.core.types import Detections, ImageId, to_xywh
 
 METRICS = (
     *("AP", "AP50", "AP75", "APs", "APm", "APl"),
@@ -38,8 +38,7 @@ def result_rows(
     Args:
         category_ids: COCO category of each contiguous class index.
     """
-    boxes = detections.boxes_xyxy.astype(float)
-    boxes[:, 2:] -= boxes[:, :2]
+    boxes = to_xywh(detections.boxes_xyxy)
     rows = [
         {
             "image_id": image_id,
@@ -49,10 +48,9 @@ def result_rows(
         }
         for box, score, label in zip(boxes, detections.scores, detections.labels, strict=True)
     ]
-    if detections.masks is not None and rows:
-        columns_first = np.asfortranarray(detections.masks.transpose(1, 2, 0), dtype=np.uint8)
-        for row, code in zip(rows, coco_mask.encode(columns_first), strict=True):
-            row["segmentation"] = {"size": code["size"], "counts": code["counts"].decode("ascii")}
+    if detections.masks is not None:
+        for row, mask in zip(rows, CodedMasks.of(detections.masks).json(), strict=True):
+            row["segmentation"] = mask
     return rows
 
 

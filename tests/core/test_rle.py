@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from pycocotools import mask as coco_mask
 from support.runs import parts
 
 from svit.core.coverage import covered_share, token_cover, token_means
-from svit.core.rle import CodedMasks, CodedTarget
+from svit.core.rle import CodedMasks, CodedTarget, run_lengths
 from svit.core.types import TokenGrid
 
 sides = st.integers(1, 9)
@@ -22,6 +24,30 @@ def test_codes_of_any_masks_decode_to_them(masks):
     assert len(coded) == len(masks) and coded.image_hw == masks.shape[1:]
     np.testing.assert_array_equal(coded.decoded(), masks)
     np.testing.assert_array_equal(coded.areas(), masks.sum(axis=(1, 2)))
+
+
+@given(some_masks)
+def test_boxes_and_json_are_those_of_pycocotools(masks):
+    coded = CodedMasks.of(masks)
+    expected = coco_mask.encode(np.asfortranarray(masks.transpose(1, 2, 0), np.uint8))
+    assert coded.boxes_xywh().tolist() == np.reshape(coco_mask.toBbox(expected), (-1, 4)).tolist()
+    texts = [one | {"counts": one["counts"].decode()} for one in expected]
+    assert coded.json() == texts
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        (b"5/5", "found character code 47"),
+        (b"5p5", "found character code 112"),
+        (b"5T", "stops in the middle"),
+        (b"P" * 7 + b"1", "at most 7 characters a number, found 8"),
+    ],
+)
+def test_a_text_that_is_no_code_is_refused(code: bytes, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        run_lengths(code)
+    assert run_lengths(b"").tolist() == []
 
 
 @given(some_masks)

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from pycocotools import mask as coco_mask
 
+from svit.core.rle import CodedMasks
 from svit.data.reading import read_image
 from svit.data.segments import decode_masks
 from svit.data.shapes.outlines import CLASSES
@@ -178,17 +178,17 @@ def _image_record(seed: int, size: int) -> dict[str, Any]:
 
 def _objects(drawn: Scene) -> list[dict[str, Any]]:
     """COCO annotations of a scene, still without ids."""
-    runs = coco_mask.encode(np.asfortranarray(drawn.masks.transpose(1, 2, 0), np.uint8))
-    boxes, areas = coco_mask.toBbox(runs).tolist(), coco_mask.area(runs).tolist()
+    masks = CodedMasks.of(drawn.masks)
+    boxes, areas = masks.boxes_xywh().tolist(), masks.areas().tolist()
     return [
         {
             "category_id": int(label) + 1,
             "bbox": box,
             "area": area,
             "iscrowd": 0,
-            "segmentation": {"size": run["size"], "counts": run["counts"].decode("ascii")},
+            "segmentation": mask,
         }
-        for label, box, area, run in zip(drawn.labels, boxes, areas, runs, strict=True)
+        for label, box, area, mask in zip(drawn.labels, boxes, areas, masks.json(), strict=True)
     ]
 
 
