@@ -8,7 +8,7 @@ cv2 decodes for the official pipeline.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -94,6 +94,19 @@ def image_size(
         return _turned_hw(image, _applied_orientation(image, name, exif, expected_hw))
 
 
+def stored_picture(source: Path | str | bytes) -> tuple[tuple[int, int], int]:
+    """Height and width as stored, and the EXIF orientation (1 where upright), from the file's header alone.
+
+    Raises:
+        ImageError: the header cannot be read, or tells of too many pixels.
+    """
+    name = _name(source)
+    with _opened(source, name) as image:
+        _check_pixels(image, name, MAX_PIXELS)
+        # PNG's own `getexif` decodes the picture to look behind its pixels
+        return _turned_hw(image, 1), _orientation(image, name, Image.Image.getexif)
+
+
 def _name(source: Path | str | bytes) -> str:
     return f"picture of {len(source)} bytes" if isinstance(source, bytes) else str(source)
 
@@ -160,11 +173,16 @@ def _applied_orientation(
     return orientation
 
 
-def _orientation(image: Image.Image, name: str) -> int:
+def _orientation(
+    image: Image.Image,
+    name: str,
+    exif_of: Callable[[Image.Image], Image.Exif] = lambda image: image.getexif(),
+) -> int:
     if image.format == "TIFF":  # Pillow turns these itself while it reads them
         return 1
     try:
-        return int(image.getexif().get(_EXIF_ORIENTATION, 1))
+        orientation = int(exif_of(image).get(_EXIF_ORIENTATION, 1))
+        return orientation if orientation in _UPRIGHT else 1
     except Exception as error:  # the pixels are good even where this side note is not
         logger.warning("%s: unreadable EXIF data (%s); not turned", name, error)
         return 1

@@ -586,7 +586,10 @@ def test_training_leaves_out_crowds_and_pictures_without_objects(json_file: Path
     assert train.target(0).labels.tolist() == [2] and not train.target(0).crowd.any()
 
 
-@pytest.mark.parametrize("first", [{"bbox": [4, 6, 0.5, 6]}, {"area": 0}])
+NARROW = {"bbox": [4, 6, 0.5, 6], "segmentation": [[4, 6, 4.5, 6, 4.5, 12, 4, 12]]}
+
+
+@pytest.mark.parametrize("first", [NARROW, {"area": 0}])
 def test_training_leaves_out_objects_without_area(tmp_path: Path, first: dict[str, Any]) -> None:
     json_file = write_coco(tmp_path, **first)
     assert opened(json_file, train=True).image_ids == [11, 12]
@@ -594,7 +597,7 @@ def test_training_leaves_out_objects_without_area(tmp_path: Path, first: dict[st
 
 
 def test_boxes_are_cut_at_the_border_of_the_picture(tmp_path: Path) -> None:
-    dataset = opened(write_coco(tmp_path, bbox=[-0.5, 24.5, 8, 6]))
+    dataset = opened(write_coco(tmp_path, bbox=[-0.5, 24.5, 8, 6], segmentation=[]))
     np.testing.assert_array_equal(dataset.target(0).boxes_xyxy[0], [0, 24.5, 7.5, 30])
 
 

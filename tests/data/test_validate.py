@@ -17,10 +17,22 @@ from pycocotools import mask as coco_mask
 
 from svit.core.config import DataConfig
 from svit.data.coco import CocoDataset, find_coco
+from svit.data.findings import CocoError
+from svit.data.plausible import READINGS
 from svit.data.segments import are_run_lengths, decode_masks, run_counts
-from svit.data.validate import ERRORS, REPAIRS, CocoError, check_coco, checked, repaired
+from svit.data.validate import (
+    ERRORS,
+    NOTES,
+    OFFERS,
+    REPAIRS,
+    check_coco,
+    checked,
+    mended,
+    repaired,
+)
 
 SQUARE = [4.0, 4.0, 12.0, 4.0, 12.0, 10.0, 4.0, 10.0]  # 8 wide, 6 high
+STRIPE = {"bbox": [1, 0, 2, 30], "area": 60}  # of the run lengths
 
 
 def good() -> dict[str, Any]:
@@ -35,8 +47,8 @@ def good() -> dict[str, Any]:
         "categories": [{"id": 7, "name": "cat"}, {"id": 3, "name": "dog"}],
         "annotations": [
             _object(1, segmentation=[SQUARE]),
-            _object(2, image_id=9, category_id=3, segmentation=runs, iscrowd=1),
-            _object(3, image_id=9, segmentation={"size": [30, 40], "counts": text}),
+            _object(2, image_id=9, category_id=3, segmentation=runs, iscrowd=1, **STRIPE),
+            _object(3, image_id=9, segmentation={"size": [30, 40], "counts": text}, **STRIPE),
         ],
     }
 
@@ -70,67 +82,222 @@ def test_unchanged_annotations_are_shared_not_copied() -> None:
 
 
 IMAGE = {"id": 5, "file_name": "a.png", "height": 30, "width": 40}
-FAULTS = {
-    "no images": [with_lists(images=[], annotations=[])],
+
+
+def _with_image(**wrong: Any) -> dict[str, Any]:
+    return with_lists(images=[*good()["images"], {**IMAGE, "id": 6, **wrong}])
+
+
+def _with_category(**wrong: Any) -> dict[str, Any]:
+    return with_lists(categories=[*good()["categories"], wrong])
+
+
+# kind -> wrong data, and what the message says was found
+FAULTS: dict[str, list[tuple[dict[str, Any], str]]] = {
+    "no images": [(with_lists(images=[], annotations=[]), "images")],
+    "wrong image ids": [
+        (_with_image(id=6.0), "id 6.0: id is number 6.0"),
+        (_with_image(id=True), "id is logical value true"),
+        (_with_image(id=2**63), f"id is whole number {2**63}"),
+        (_with_image(id=[6]), "id is list [6]"),
+    ],
+    "image ids of two types": [
+        (_with_image(id="6"), '1 are as text "6", 2 as whole number 5'),
+    ],
     "incomplete images": [
-        with_lists(images=[*good()["images"], {**IMAGE, "id": 6, **wrong}])
-        for wrong in (
-            {"width": -1},
-            {"width": 40.5},
-            {"height": math.nan},
-            {"height": "30"},
-            {"width": 10**9, "height": 10**9},
-            {"file_name": None},
-            {"id": None},
-        )
+        (_with_image(width=-1), "id 6: width is whole number -1"),
+        (_with_image(width=40.5), "width is number 40.5"),
+        (_with_image(height=math.nan), "height is number NaN"),
+        (_with_image(height="30"), 'height is text "30"'),
+        (_with_image(width=10**9, height=10**9), "height is whole number 1000000000"),
+        (_with_image(width=10**5, height=10**5), "100000 x 100000 pixels"),
+        (_with_image(file_name=None), "file_name is nothing"),
+        (_with_image(id=None), "entry 2: has no id"),
     ],
-    "incomplete categories": [with_lists(categories=[*good()["categories"], {"id": 8}])],
-    "duplicate image ids": [with_lists(images=[*good()["images"], IMAGE])],
-    "duplicate category ids": [
-        with_lists(categories=[*good()["categories"], {"id": 7, "name": "x"}])
+    "incomplete categories": [
+        (_with_category(id=8), "name is nothing"),
+        (_with_category(id=8.0, name="x"), "id is number 8.0"),
+        (_with_category(id=True, name="x"), "id is logical value true"),
+        (_with_category(id="8", name="x"), 'id is text "8"'),
+        (_with_category(id=2**64, name="x"), "id is whole number 18446744073709551616"),
     ],
-    "duplicate annotation ids": [changed(id=2)],
+    "duplicate image ids": [(with_lists(images=[*good()["images"], IMAGE]), "(5)")],
+    "duplicate category ids": [(_with_category(id=7, name="x"), "(7)")],
+    "duplicate annotation ids": [(changed(id=2), "(2)")],
     "incomplete annotations": [
-        changed(bbox=None),
-        changed(segmentation=None),
-        changed(image_id=None),
+        (changed(bbox=None), "id 1 in a.png: has no bbox"),
+        (changed(image_id=None), "id 1: has no image_id"),
+        (with_lists(annotations=["x"]), 'entry 0: is text "x"'),
     ],
-    "unknown images": [changed(image_id=6), changed(image_id=[5])],
-    "unknown categories": [changed(category_id=4)],
+    "ids of another type": [
+        (changed(image_id="5"), 'id 1: image_id is text "5", ids of images are as whole number 5'),
+        (changed(image_id=5.0), "image_id is number 5.0"),
+        (changed(category_id=True), "category_id is logical value true"),
+        (changed(image_id=[5]), "image_id is list [5]"),
+    ],
+    "unknown images": [(changed(image_id=6), "id 1: image_id is whole number 6")],
+    "unknown categories": [(changed(category_id=4), "in a.png: category_id is whole number 4")],
     "not finite numbers": [
-        changed(bbox=[4, 4, math.inf, 6]),
-        changed(area=math.nan),
-        changed(segmentation=[[*SQUARE[:-1], math.nan]]),
-        changed(segmentation=[[*SQUARE[:-1], "10"]]),
+        (changed(bbox=[4, 4, math.inf, 6]), "id 1 in a.png: bbox holds number Infinity"),
+        (changed(bbox=["4", 4, 8, 6]), 'bbox holds text "4"'),
+        (changed(area=math.nan), "area is number NaN"),
+        (changed(area="48"), 'area is text "48"'),
+        (changed(segmentation=[[*SQUARE[:-1], math.nan]]), "segmentation holds number NaN"),
+        (changed(segmentation=[[*SQUARE[:-1], "10"]]), 'segmentation holds text "10"'),
     ],
-    "boxes not of 4 numbers": [changed(bbox=[4, 4, 8]), changed(bbox=8)],
-    "wrong crowd flags": [changed(iscrowd=2)],
+    "boxes not of 4 numbers": [
+        (changed(bbox=[4, 4, 8]), "bbox is list [4, 4, 8]"),
+        (changed(bbox=8), "bbox is whole number 8"),
+    ],
+    "wrong crowd flags": [
+        (changed(iscrowd=2), "iscrowd is whole number 2"),
+        (changed(iscrowd="no"), 'iscrowd is text "no"'),
+    ],
     "wrong polygons": [
-        changed(segmentation=SQUARE),
-        changed(segmentation=[SQUARE[:-1]]),
-        changed(segmentation=[[0, 0, 1e9, 0, 0, 5]]),
-        changed(segmentation="polygon"),
+        (changed(segmentation=SQUARE), "segmentation holds number 4.0"),
+        (changed(segmentation=[SQUARE[:-1]]), "a polygon has 7 numbers"),
+        (changed(segmentation=[[0, 0, 1e9, 0, 0, 5]]), "a polygon spans 0 to 1e+09"),
+        (changed(segmentation=[[[4, 4], [12, 4], [12, 10]]]), "holds pairs, list [4, 4]"),
+        (changed(segmentation="polygon"), 'segmentation is text "polygon"'),
     ],
     "wrong run lengths": [
-        changed(segmentation={"size": [30, 40], "counts": counts})
+        (changed(segmentation={"size": [30, 40], "counts": counts}), "counts are ")
         for counts in ([30, 1200], [-1, 10], [1.5, 8], "zzzz", "\x7f", "0" + "o" * 99, None, 3)
     ]
-    + [changed(segmentation={"size": [40, 30], "counts": [1200]}), changed(segmentation={})],
-}
+    + [
+        (changed(segmentation={"size": [40, 30], "counts": [1200]}), "of size [40, 30]"),
+        (changed(segmentation={}), "of size None"),
+    ],
+    "boxes beside their masks": [
+        (changed(bbox=[20, 4, 8, 6]), "bbox [20, 4, 8, 6], the mask spans [4, 4, 12, 10]"),
+        (changed(segmentation=[[value / 3 for value in SQUARE]]), "the mask spans [1.333, 1.333"),
+    ],
+    "wrong areas": [
+        (
+            with_lists(annotations=[{**one, "area": share} for one in good()["annotations"]]),
+            f"id 1 in a.png: area is {found}, the object has 48 pixels",
+        )
+        for share, found in ((0, "whole number 0"), (0.04, "number 0.04"))
+    ],
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", FAULTS)
 def test_an_error_is_named_once_and_stops_the_use(kind: str) -> None:
-    for data in FAULTS[kind]:
+    for data, found in FAULTS[kind]:
         report = check_coco(data)
         assert len(report.errors) == 1, report.lines()
-        assert report.errors[0].startswith(f"1 {kind}: {ERRORS[kind]}")
+        assert f" {kind}: {ERRORS[kind]} (" in report.errors[0] and found in report.errors[0]
         with pytest.raises(CocoError, match=kind):
             repaired(data)
 
 
 def test_every_kind_of_error_is_tested() -> None:
-    assert {*FAULTS, "missing files", "wrong files"} == set(ERRORS)
+    of_pictures = {"missing files", "wrong files", "names outside the image root"}
+    of_pictures |= {"pictures of another size", "undecided orientations"}
+    of_all_boxes = {f"boxes as {reading}" for reading in READINGS}
+    of_all_boxes |= {"coordinates from 0 to 1", "coordinates in percent"}
+    assert {*FAULTS, *of_pictures, *of_all_boxes} == set(ERRORS)
+
+
+def test_what_follows_from_a_wrong_image_is_not_told() -> None:
+    """Its annotations would all be of unknown images."""
+    wrong_id, wrong_width = good(), good()
+    wrong_id["images"][0]["id"] = 5.0
+    wrong_width["images"][0]["width"] = None
+    for data in (wrong_id, wrong_width):
+        assert len(check_coco(data).errors) == 1, check_coco(data).lines()
+
+
+# ------------------------------------------------------- what all objects tell that none tells alone
+
+SIDE = 256
+
+
+def scattered(count: int = 12, masks: bool = True) -> dict[str, Any]:
+    """Oblong objects all over pictures of 256 pixels."""
+    rng = np.random.default_rng(1)
+    images = [
+        {"id": n, "file_name": f"{n}.png", "height": SIDE, "width": SIDE} for n in range(count)
+    ]
+    annotations = []
+    for n in range(count):
+        left, top = rng.integers(16, 165, 2).tolist()
+        width, height = int(rng.integers(60, 90)), int(rng.integers(20, 40))
+        right, bottom = left + width, top + height
+        outline = [float(v) for v in (left, top, right, top, right, bottom, left, bottom)]
+        fields = {"bbox": [left, top, width, height], "area": width * height, "image_id": n}
+        annotations.append(_object(n + 1, **fields, segmentation=[outline] if masks else []))
+    return {"images": images, "annotations": annotations, "categories": [{"id": 7, "name": "x"}]}
+
+
+def rewritten(data: dict[str, Any], box: Any, factor: float = 1.0) -> dict[str, Any]:
+    """With every box as `box(x, y, w, h)` has it, polygons and boxes times a factor."""
+    for one in data["annotations"]:
+        one["bbox"] = [value * factor for value in box(*one["bbox"])]
+        one["segmentation"] = [[v * factor for v in ring] for ring in one["segmentation"]]
+    return data
+
+
+def plain(x: float, y: float, w: float, h: float) -> list[float]:
+    return [x, y, w, h]
+
+
+WRITERS = {
+    "x1, y1, x2, y2": lambda x, y, w, h: [x, y, x + w, y + h],
+    "the middle's x and y, width, height": lambda x, y, w, h: [x + w / 2, y + h / 2, w, h],
+    "y1, x1, y2, x2": lambda x, y, w, h: [y, x, y + h, x + w],
+    "y, x, height, width": lambda x, y, w, h: [y, x, h, w],
+    "x, y, height, width": lambda x, y, w, h: [x, y, h, w],
+}
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_boxes_in_another_order_are_told_by_their_masks(reading: str) -> None:
+    report = check_coco(rewritten(scattered(), WRITERS[reading]))
+    assert len(report.errors) == 1 and report.repairs == (), report.lines()
+    assert f"12 boxes as {reading}: " in report.errors[0]
+    assert "id 1 in 0.png: bbox [" in report.errors[0] and "the mask spans [" in report.errors[0]
+
+
+def test_corners_as_width_and_height_are_told_without_masks_too() -> None:
+    report = check_coco(rewritten(scattered(40, masks=False), WRITERS["x1, y1, x2, y2"]))
+    assert len(report.errors) == 1 and "boxes as x1, y1, x2, y2" in report.errors[0]
+    assert report.repairs == ()
+
+
+@pytest.mark.parametrize("masks", [True, False])
+@pytest.mark.parametrize("writer", [plain, WRITERS["x1, y1, x2, y2"]])
+@pytest.mark.parametrize(
+    ("factor", "kind"), [(1 / SIDE, "coordinates from 0 to 1"), (100 / SIDE, "coordinates in percent")]
+)  # fmt: skip
+def test_shares_and_percent_of_a_picture_are_not_pixels(
+    masks: bool, writer: Any, factor: float, kind: str
+) -> None:
+    data = rewritten(scattered(40, masks), writer, factor)
+    for one in data["annotations"]:
+        del one["area"]
+    report = check_coco(data)
+    assert len(report.errors) == 1 and report.repairs == (), report.lines()
+    assert kind in report.errors[0]
+
+
+def test_a_mask_beside_its_box_in_shares_of_the_picture_is_an_error() -> None:
+    data = scattered()
+    for one in data["annotations"]:
+        one["segmentation"] = [[value / SIDE for value in one["segmentation"][0]]]
+    assert "12 coordinates from 0 to 1" in check_coco(data).errors[0]
+
+
+def test_loose_boxes_and_small_pictures_are_good() -> None:
+    loose = rewritten(scattered(), lambda x, y, w, h: [x - 15, y - 15, w + 30, h + 30])
+    small = rewritten(scattered(40, masks=False), plain, 0.3)
+    for image in small["images"]:
+        image["height"] = image["width"] = 90
+    for one in small["annotations"]:
+        one["area"] *= 0.09
+    for data in (scattered(), loose, small):
+        assert check_coco(data).errors == (), check_coco(data).lines()
 
 
 # kind -> (what needs it, field of the first annotation that is left -> its value)
@@ -141,16 +308,15 @@ MENDED: dict[str, list[tuple[dict[str, Any], dict[str, Any] | None]]] = {
     "boxes dropped": [
         (changed(bbox=[4, 4, 0, 6]), None),
         (changed(bbox=[4, 4, 8, -6]), None),
-        (changed(bbox=[50, 4, 8, 6]), None),
+        (changed(bbox=[50, 4, 8, 6], segmentation=[]), None),
     ],
     "boxes clipped": [
         (changed(bbox=[-4, 4, 12, 40]), {"bbox": [0, 4, 8, 26]}),
-        (changed(bbox=[36, 24, 8, 6]), {"bbox": [36, 24, 4, 6]}),
+        (changed(bbox=[36, 24, 8, 6], segmentation=[]), {"bbox": [36, 24, 4, 6]}),
     ],
     "polygons dropped": [(changed(segmentation=[SQUARE, [1, 1, 2, 2], []]), {"segmentation": [SQUARE]})],
-    "objects dropped": [(changed(segmentation=[[1, 1, 2, 2]]), None), (changed(segmentation=[]), None)],
     "run lengths re-encoded": [
-        (changed(segmentation={"size": [30, 40], "counts": counts}), {"bbox": [4, 4, 8, 6]})
+        (changed(segmentation={"size": [30, 40], "counts": counts}, **STRIPE), STRIPE)
         for counts in ([30, 60], [30, 60, 5], "n0l1", "")
     ],
 }  # fmt: skip
@@ -165,7 +331,7 @@ def test_a_repair_is_reported_and_mends(kind: str) -> None:
         assert report.repairs[0].startswith(f"1 {kind}: {REPAIRS[kind]}")
         fixed = repaired(data)
         assert data == before
-        assert check_coco(fixed).lines()[1:] == []
+        assert check_coco(fixed).repairs == check_coco(fixed).errors == ()
         if expected is None:
             assert [item["id"] for item in fixed["annotations"]] == [2, 3]
         else:
@@ -178,6 +344,18 @@ def test_every_kind_of_repair_is_tested() -> None:
     assert set(MENDED) == set(REPAIRS)
 
 
+@pytest.mark.parametrize("segmentation", [None, [], [[1, 1, 2, 2]]])
+def test_an_object_without_a_mask_keeps_its_box_and_is_told(segmentation: Any) -> None:
+    data = changed(segmentation=segmentation, area=None)
+    report = check_coco(data)
+    assert (
+        report.errors == ()
+        and f"1 objects without a mask: {NOTES['objects without a mask']}" in report.notes[0]
+    )
+    first = repaired(data)["annotations"][0]
+    assert first["bbox"] == [4, 4, 8, 6] and first["area"] == 48 and not first["segmentation"]
+
+
 def test_boxes_a_pixel_beyond_the_picture_are_not_touched() -> None:
     assert check_coco(changed(bbox=[-0.5, 4, 41.4, 6])).repairs == ()
 
@@ -187,7 +365,7 @@ def test_triangles_are_polygons() -> None:
 
 
 def test_short_run_lengths_become_background() -> None:
-    short = changed(segmentation={"size": [30, 40], "counts": [30, 60, 5]})
+    short = changed(segmentation={"size": [30, 40], "counts": [30, 60, 5]}, **STRIPE)
     mask = decode_masks([repaired(short)["annotations"][0]["segmentation"]], (30, 40))[0]
     assert mask[:, 1:3].all() and mask.sum() == 60
 
@@ -203,7 +381,8 @@ def test_many_faults_of_a_kind_make_one_line_with_a_few_places() -> None:
         annotations=[_object(n, image_id=1000, segmentation=[SQUARE]) for n in range(1, 9)]
     )
     (line,) = check_coco(data).errors
-    assert line.startswith("8 unknown images") and "id 5, ..." in line and "id 6" not in line
+    assert line.startswith("8 unknown images") and line.endswith(", ...)")
+    assert "id 5: image_id is whole number 1000" in line and "id 6" not in line
 
 
 @pytest.mark.parametrize(
@@ -231,23 +410,139 @@ def test_an_unreadable_json_is_an_error_that_names_the_file(
         checked(path)
 
 
-def test_missing_pictures_are_counted_and_named(tmp_path: Path) -> None:
-    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+# ----------------------------------------------------------------------------------------- pictures
+
+
+def pictures(folder: Path, **names: str) -> Path:
+    """The two pictures of the good data below a folder, or files of other names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names.values() or ("a.png", "b.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30)).save(folder / name, "PNG")
+    return folder
+
+
+def named(*names: str) -> dict[str, Any]:
+    images = [{**image, "file_name": n} for image, n in zip(good()["images"], names, strict=True)]
+    return with_lists(images=images)
+
+
+def test_good_pictures_pass(tmp_path: Path) -> None:
+    report = check_coco(good(), pictures(tmp_path), decode=True)
+    assert not report.refused and not report.says
+
+
+def test_missing_pictures_are_counted_and_all_named_in_a_file(tmp_path: Path) -> None:
+    pictures(tmp_path, first="a.png")
     (line,) = check_coco(good(), tmp_path).errors
-    assert line.startswith("1 missing files") and str(tmp_path / "b.png") in line
+    assert line.startswith("1 missing files") and "of 2: b.png; all in " in line
     assert "a.png" not in line
+    listing = Path(line.split("all in ")[1].rstrip(")"))
+    assert listing.read_text() == "b.png\n"
+    listing.unlink()
 
 
-def test_decoding_finds_damaged_pictures_and_those_of_another_size(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("A.PNG", "a.PNG", "Sub/c.png", "..\\images\\a.png", "sub\\c.png", "C:\\data\\a.png"),
+        *(
+            "C:/data/sub/c.png",
+            "/data/images/a.png",
+            "../a.png",
+            "images/sub/c.png",
+            "\\\\host\\a.png",
+        ),
+    ],
+)
+def test_a_name_of_another_system_is_offered_below_the_root_and_never_followed(
+    tmp_path: Path, name: str
+) -> None:
+    root = pictures(tmp_path / "images", a="a.png", b="b.png", c="sub/c.png")
+    pictures(tmp_path, outside="a.png")
+    meant = "sub/c.png" if "c." in name else "a.png"
+    data = named(name, "b.png")
+    report = check_coco(data, root)
+    assert report.errors == () and report.refused
+    assert f"1 foreign file names: {OFFERS['foreign file names']}" in report.offers[0]
+    assert f"{name!r} may be {meant!r}" in report.offers[0]
+    with pytest.raises(CocoError, match="foreign file names"):
+        checked(data, image_root=root)
+    assert [one["file_name"] for one in mended(data, root)["images"]] == [meant, "b.png"]
+
+
+def test_a_name_that_may_mean_two_files_is_missing(tmp_path: Path) -> None:
+    root = pictures(tmp_path, a="x.png", b="X.png", c="b.png")
+    if len(list(root.iterdir())) < 3:
+        return  # a file system without upper and lower case has no two such files
+    assert "1 missing files" in check_coco(named("x.PNG", "b.png"), root).errors[0]
+
+
+def test_names_that_leave_the_root_are_refused(tmp_path: Path) -> None:
+    root, other = pictures(tmp_path / "images"), pictures(tmp_path / "other", c="c.png", d="d.png")
+    (root / "link.png").symlink_to(other / "c.png")
+    (root / "folder").symlink_to(other)
+    (root / "inside.png").symlink_to(root / "a.png")
+    for name in ("../other/c.png", str(other / "c.png"), "link.png", "folder/c.png"):
+        (line,) = check_coco(named(name, "b.png"), root).errors
+        assert line.startswith("1 names outside the image root") and repr(name) in line
+    assert not check_coco(named("inside.png", "b.png"), root).refused
+    alias = tmp_path / "alias"
+    alias.symlink_to(root)
+    assert not check_coco(good(), alias).refused  # the root itself may be a link
+
+
+def test_headers_of_another_size_are_refused_without_decoding(tmp_path: Path) -> None:
+    Image.new("RGB", (30, 40)).save(pictures(tmp_path) / "b.png")
+    (line,) = check_coco(good(), tmp_path).errors
+    assert line.startswith("1 pictures of another size")
+    assert "b.png: annotated as 30 x 40 (height x width), the file has 40 x 30" in line
+
+
+def test_decoding_finds_damaged_pictures(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(tmp_path / "a.png")
+    Image.fromarray(noise).save(pictures(tmp_path) / "a.png")
     (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:2000])
-    Image.new("RGB", (30, 40)).save(tmp_path / "b.png")
     assert check_coco(good(), tmp_path).errors == ()
     (line,) = check_coco(good(), tmp_path, decode=True).errors
-    assert line.startswith("2 wrong files")
-    assert "a.png: damaged or truncated" in line
-    assert "expected height and width (30, 40)" in line and "found (40, 30)" in line
+    assert line.startswith("1 wrong files") and "a.png: damaged or truncated" in line
+
+
+def test_a_header_that_cannot_be_read_is_told_or_refused_where_asked(tmp_path: Path) -> None:
+    (pictures(tmp_path) / "a.png").write_text("no picture")
+    report = check_coco(good(), tmp_path)
+    assert not report.refused and "a.png: not a picture" in report.notes[0]
+    with pytest.raises(CocoError, match=r"1 wrong files.*a.png: not a picture"):
+        checked(good(), image_root=tmp_path, strict=True)
+
+
+def tagged(path: Path, hw: tuple[int, int], orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", hw[::-1]).save(path, exif=exif)
+
+
+@pytest.mark.parametrize("orientation", [2, 3, 4])
+def test_a_turned_picture_whose_size_does_not_decide_is_refused_until_told(
+    tmp_path: Path, orientation: int
+) -> None:
+    tagged(pictures(tmp_path) / "a.png", (30, 40), orientation)
+    (line,) = check_coco(good(), tmp_path).errors
+    assert line.startswith("1 undecided orientations") and "--exif on" in line
+    assert f"a.png: orientation {orientation}" in line
+    for policy in ("on", "off"):
+        report = check_coco(good(), tmp_path, exif=policy)
+        assert not report.refused and f"1 with orientation {orientation}" in report.notes[0]
+
+
+def test_a_size_that_decides_is_counted_only(tmp_path: Path) -> None:
+    tagged(pictures(tmp_path) / "a.png", (30, 40), 6)
+    assert not check_coco(good(), tmp_path).refused  # annotated as stored
+    tagged(tmp_path / "a.png", (40, 30), 6)
+    assert not check_coco(good(), tmp_path).refused  # annotated as shown
+    assert "1 with orientation 6" in check_coco(good(), tmp_path).notes[0]
+    (line,) = check_coco(good(), tmp_path, exif="off").errors
+    assert line.startswith("1 pictures of another size")
 
 
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=30))
