@@ -8,9 +8,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from svit.cli.data_options import add_exif
 from svit.data.shapes import contact_sheet, read_scenes, write_dataset
 from svit.data.statistics import describe
-from svit.data.validate import check_coco, checked, repaired
+from svit.data.validate import check_coco, checked, mended, read_json
 from svit.system.files import write_whole
 
 COLOURS = 160  # of a sheet as PNG
@@ -56,9 +57,19 @@ def _add_sheet(parser: argparse.ArgumentParser) -> None:
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("json", type=Path, help="instance annotations, as instances_val2017.json")
-    parser.add_argument("--image-root", type=Path, help="folder of the images: are they all there?")
+    parser.add_argument(
+        "--image-root",
+        type=Path,
+        help="folder of the images: are they there, and of the right size?",
+    )
     parser.add_argument("--decode", action="store_true", help="also decode every image (slow)")
-    parser.add_argument("--repair", type=Path, metavar="FILE", help="write the repaired json there")
+    parser.add_argument(
+        "--repair",
+        type=Path,
+        metavar="FILE",
+        help="write the repaired json there, with file names as they are on disk",
+    )
+    add_exif(parser)
     parser.set_defaults(action=_check)
 
 
@@ -90,17 +101,17 @@ def _sheet(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    """Exit code 1 where the file has errors that no repair mends."""
+    """Exit code 1 where the file has errors, or mends are offered and not asked for."""
     if args.decode and args.image_root is None:
         raise ValueError("--decode reads the images: name their folder with --image-root")
-    report = check_coco(args.json, args.image_root, decode=args.decode)
+    report = check_coco(args.json, args.image_root, decode=args.decode, exif=args.exif)
     print("\n".join(report.lines()))
     if args.repair and not report.errors:
-        with args.json.open(encoding="utf-8") as file:
-            fixed = repaired(json.load(file))
+        fixed = mended(read_json(args.json), args.image_root, args.exif)
         write_whole(args.repair, lambda file: file.write(json.dumps(fixed).encode()))
         print(f"written: {args.repair}")
-    return 1 if report.errors else 0
+        return 0
+    return 1 if report.refused else 0
 
 
 def _statistics(args: argparse.Namespace) -> int:

@@ -19,7 +19,7 @@ from svit.evaluation.average_precision import EVALUATORS
 from svit.evaluation.evaluate import evaluate
 from svit.evaluation.evaluation_table import Choice, choices, report
 from svit.evaluation.passes import deciding
-from svit.evaluation.summary import Summary
+from svit.evaluation.summary import Summary, notes
 from svit.probing.calibrate import calibrate
 from svit.probing.interventions import INTERVENTIONS
 from svit.system.files import write_text
@@ -163,7 +163,5 @@ def _say_errors(summary: Summary) -> int:
     """Tells of images that could not be read. Returns: the exit code."""
     if not summary.errors:
         return 0
-    for image_id, message in summary.errors.items():
-        print(f"{image_id}: {message}", file=sys.stderr)
-    print(f"{len(summary.errors)} images could not be read and count as empty", file=sys.stderr)
+    print("\n".join(notes(summary)), file=sys.stderr)
     return 1

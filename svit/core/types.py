@@ -6,7 +6,7 @@ Nothing here knows torch or a detection framework. Past the detector border only
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -203,6 +203,7 @@ class Target:
         masks: bool (n, height, width).
         crowd: bool (n,); COCO's `iscrowd`.
         areas: float32 (n,) object areas in source pixels as annotated; zeros where unknown.
+        has_mask: bool (n,); where False only a box was annotated, and the mask is that of its rectangle.
     """
 
     boxes_xyxy: np.ndarray
@@ -210,6 +211,7 @@ class Target:
     masks: np.ndarray
     crowd: np.ndarray = field(default=None)  # type: ignore[assignment]
     areas: np.ndarray = field(default=None)  # type: ignore[assignment]
+    has_mask: np.ndarray = field(default=None)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         count = len(self.labels)
@@ -220,13 +222,20 @@ class Target:
         _expect(good, f"masks ({count}, height, width)", masks.shape)
         crowd = np.zeros(count, bool) if self.crowd is None else self.crowd
         areas = np.zeros(count, np.float32) if self.areas is None else self.areas
+        has_mask = np.ones(count, bool) if self.has_mask is None else self.has_mask
         _expect(len(crowd) == count, f"{count} crowd flags", len(crowd))
         _expect(len(areas) == count, f"{count} areas", len(areas))
         object.__setattr__(self, "boxes_xyxy", _frozen(boxes, np.float32))
         object.__setattr__(self, "labels", _frozen(self.labels, np.int64))
         object.__setattr__(self, "masks", _frozen(masks, bool))
         object.__setattr__(self, "crowd", _frozen(crowd, bool))
+        _expect(len(has_mask) == count, f"{count} mask flags", len(has_mask))
         object.__setattr__(self, "areas", _frozen(areas, np.float32))
+        object.__setattr__(self, "has_mask", _frozen(has_mask, bool))
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __getitem__(self, index: np.ndarray | slice) -> Target:
+        """The objects an index array, boolean mask or slice picks; every field is filtered."""
+        return Target(*(getattr(self, one.name)[index] for one in fields(self)))

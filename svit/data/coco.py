@@ -23,7 +23,7 @@ from svit.data.folder import ImageFiles
 from svit.data.images import ImageError, clip_boxes, normalise, prepare, read_image
 from svit.data.order import batches
 from svit.data.samples import Sample
-from svit.data.segments import decode_masks
+from svit.data.segments import box_polygon, decode_masks
 from svit.data.transforms import augment
 from svit.data.validate import CocoError, checked
 
@@ -120,15 +120,20 @@ class CocoDataset:
         return read_image(path, exif=self.exif, expected_hw=self.image_hw(index))
 
     def target(self, index: int) -> Target:
-        """The objects of a picture in source pixels; crowds only where `train` is False."""
+        """The objects of a picture in source pixels; crowds only where `train` is False.
+
+        An object without a mask gets that of its box, and says so in `has_mask`.
+        """
         image_hw, objects = self.image_hw(index), self._objects[index]
         boxes = np.array([item["bbox"] for item in objects], np.float32).reshape(-1, 4)
+        shapes = [item["segmentation"] or box_polygon(item["bbox"]) for item in objects]
         return Target(
             boxes_xyxy=clip_boxes(to_xyxy(boxes), image_hw),
             labels=np.array([self._labels[item["category_id"]] for item in objects], np.int64),
-            masks=decode_masks([item["segmentation"] for item in objects], image_hw),
+            masks=decode_masks(shapes, image_hw),
             crowd=np.array([item["iscrowd"] for item in objects], bool),
             areas=np.array([item["area"] for item in objects], np.float32),
+            has_mask=np.array([bool(item["segmentation"]) for item in objects], bool),
         )
 
     def sample(self, index: int, seed: int | None = None) -> Sample:

@@ -10,6 +10,8 @@ also stand here.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -104,8 +106,7 @@ def resize_target(target: Target, new_hw: tuple[int, int]) -> Target:
         return target
     scale_y, scale_x = new_hw[0] / old_hw[0], new_hw[1] / old_hw[1]
     boxes = clip_boxes(target.boxes_xyxy * np.float32([scale_x, scale_y] * 2), new_hw)
-    masks = resize_masks(target.masks, new_hw)
-    return Target(boxes, target.labels, masks, target.crowd, target.areas)
+    return replace(target, boxes_xyxy=boxes, masks=resize_masks(target.masks, new_hw))
 
 
 def clip_boxes(

@@ -63,6 +63,13 @@ def run_lengths(segmentation: Any, image_hw: tuple[int, int]) -> dict[str, Any]:
     return coco_mask.merge(coco_mask.frPyObjects(segmentation, *image_hw))
 
 
+def box_polygon(box: Sequence[float]) -> list[list[float]]:
+    """The rectangle of x, y, width, height as polygons of COCO."""
+    left, top, width, height = box
+    right, bottom = left + width, top + height
+    return [[left, top, right, top, right, bottom, left, bottom]]
+
+
 def decode_masks(segmentations: Iterable[Any], image_hw: tuple[int, int]) -> np.ndarray:
     """Bitmaps of the objects of one picture: bool (objects, height, width)."""
     coded = (run_lengths(segmentation, image_hw)["counts"] for segmentation in segmentations)

@@ -9,6 +9,7 @@ objects are bitmaps throughout, as mmdet's `LoadAnnotations` makes them, and are
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import UInt8
@@ -106,13 +107,12 @@ def crop(
     window = (slice(top, top + height), slice(left, left + width))
     boxes = clip_boxes(target.boxes_xyxy - np.float32([left, top, left, top]), size_hw)
     stay = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-    masks = target.masks[stay][:, window[0], window[1]]
-    kept = (boxes[stay], target.labels[stay], masks, target.crowd[stay], target.areas[stay])
-    return image[window], Target(*kept)
+    masks = target.masks[:, window[0], window[1]]
+    return image[window], _moved(target, boxes, masks)[stay]
 
 
 def _moved(target: Target, boxes_xyxy: np.ndarray, masks: np.ndarray) -> Target:
-    return Target(boxes_xyxy, target.labels, masks, target.crowd, target.areas)
+    return replace(target, boxes_xyxy=boxes_xyxy, masks=masks)
 
 
 def _scaled(sides: tuple[int, ...], factor: float) -> tuple[int, ...]:

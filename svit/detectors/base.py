@@ -12,7 +12,6 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -169,10 +168,7 @@ def training_target(sample: Sample) -> Target:
         raise ValueError(f"image {sample.image_id!r}: training needs a target, found none")
     sides = target.boxes_xyxy[:, 2:] - target.boxes_xyxy[:, :2]
     keep = ~target.crowd & (sides > 0).all(axis=1)
-    if keep.all():
-        return target
-    fields = (target.boxes_xyxy, target.labels, target.masks, target.crowd, target.areas)
-    return Target(*(np.asarray(values)[keep] for values in fields))
+    return target if keep.all() else target[keep]
 
 
 def image_seed(image_id: ImageId, seed: int) -> int:

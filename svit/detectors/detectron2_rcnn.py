@@ -23,6 +23,11 @@ from detectron2.modeling import BACKBONE_REGISTRY, FPN, META_ARCH_REGISTRY, Gene
 from detectron2.modeling import Backbone as Detectron2Backbone
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from detectron2.modeling.postprocessing import detector_postprocess
+from detectron2.modeling.roi_heads import (
+    ROI_HEADS_REGISTRY,
+    StandardROIHeads,
+    select_foreground_proposals,
+)
 from detectron2.structures import BitMasks, Boxes, ImageList, Instances
 from detectron2.utils.events import EventStorage, has_event_storage
 from torch import Tensor
@@ -96,6 +101,7 @@ def _truth(target: Target, image_hw: tuple[int, int], device: torch.device) -> I
         gt_boxes=Boxes(torch.from_numpy(target.boxes_xyxy.copy()).to(device)),
         gt_classes=torch.from_numpy(target.labels.copy()).to(device),
         gt_masks=SharedMasks(torch.from_numpy(target.masks.copy()).to(device)),
+        gt_has_mask=torch.from_numpy(target.has_mask.copy()).to(device),
     )
 
 
@@ -124,6 +130,19 @@ class SharedMasks(BitMasks):
     def crop_and_resize(self, boxes: Tensor, mask_size: int) -> Tensor:
         """What the masks show inside boxes: bool (boxes, mask_size, mask_size)."""
         return crop_masks(self.tensor, boxes, self.index, mask_size).bool()
+
+
+@ROI_HEADS_REGISTRY.register()
+class SViTROIHeads(StandardROIHeads):
+    """detectron2's region heads, whose mask loss leaves out objects that were annotated by a box alone."""
+
+    def _forward_mask(self, features: Maps, instances: list[Instances]) -> Any:
+        if self.training:
+            instances, _ = select_foreground_proposals(instances, self.num_classes)
+            instances = [
+                one[one.gt_has_mask] if one.has("gt_has_mask") else one for one in instances
+            ]
+        return super()._forward_mask(features, instances)
 
 
 class BottomUp(Detectron2Backbone):
@@ -259,7 +278,7 @@ def _proposal_keys(config: Config) -> dict[str, Any]:
 def _region_keys(config: Config) -> dict[str, Any]:
     settings = config.detector
     return {
-        "MODEL.ROI_HEADS.NAME": "StandardROIHeads",
+        "MODEL.ROI_HEADS.NAME": "SViTROIHeads",
         "MODEL.ROI_HEADS.IN_FEATURES": list(POOLED_LEVELS),
         "MODEL.ROI_HEADS.NUM_CLASSES": settings.classes,
         "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": settings.roi_samples,

@@ -130,6 +130,16 @@ def with_image_index(boxes: Sequence[Float[Tensor, "_ 4"]]) -> Float[Tensor, "bo
     return torch.cat([index.unsqueeze(1).to(boxes[0].dtype), torch.cat(list(boxes))], dim=1)
 
 
+def learns_mask(
+    label: Int[Tensor, " regions"],
+    match: Int[Tensor, " regions"],
+    has_mask: Bool[Tensor, " objects"],
+) -> Bool[Tensor, " regions"]:
+    """Which regions show an object (label above 0) that a mask was annotated for."""
+    positive = label > 0
+    return positive if has_mask.all() else positive & has_mask[match]
+
+
 def crop_masks(
     masks: Bool[Tensor, "objects height width"],
     boxes: Float[Tensor, "boxes 4"],

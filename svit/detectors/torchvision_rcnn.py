@@ -39,7 +39,7 @@ from svit.detectors.base import (
     Maps,
 )
 from svit.detectors.pasting import to_source
-from svit.detectors.pooling import PyramidRoIAlign, crop_masks
+from svit.detectors.pooling import PyramidRoIAlign, crop_masks, learns_mask
 from svit.models import build_backbone
 from svit.models.backbone import Backbone
 from svit.models.doubling import Doubling
@@ -116,6 +116,7 @@ def _truth(target: Target, device: torch.device) -> dict[str, Tensor]:
         "boxes": torch.from_numpy(target.boxes_xyxy.copy()).to(device),
         "labels": torch.from_numpy(target.labels + 1).to(device),
         "masks": torch.from_numpy(target.masks.copy()).to(device),
+        "has_mask": torch.from_numpy(target.has_mask.copy()).to(device),
     }
 
 
@@ -331,8 +332,11 @@ class RegionHeads(RoIHeads):
         labels: list[Tensor],
         targets: list[dict[str, Tensor]],
     ) -> Tensor:
-        """Cross entropy over the masks of positive regions only; zero without any."""
-        positive = [label > 0 for label in labels]
+        """Cross entropy over positive regions of objects with a mask only; zero without any."""
+        positive = [
+            learns_mask(label, match, target["has_mask"])
+            for label, match, target in zip(labels, matches, targets, strict=True)
+        ]
         boxes = [some[chosen] for some, chosen in zip(boxes, positive, strict=True)]
         classes = torch.cat(
             [label[chosen] - 1 for label, chosen in zip(labels, positive, strict=True)]

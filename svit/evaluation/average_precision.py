@@ -19,6 +19,7 @@ from pycocotools.cocoeval import COCOeval
 from svit.core.rle import CodedMasks
 from svit.core.statistics import Interval, bootstrap
 from svit.core.types import Detections, ImageId, to_xywh
+from svit.data.segments import box_polygon
 
 METRICS = (
     *("AP", "AP50", "AP75", "APs", "APm", "APl"),
@@ -52,6 +53,29 @@ def result_rows(
         for row, mask in zip(rows, CodedMasks.of(detections.masks).json(), strict=True):
             row["segmentation"] = mask
     return rows
+
+
+def unmasked(annotations: dict[str, Any]) -> int:
+    """Number of objects of a COCO dictionary that only a box was annotated for."""
+    return sum(
+        not one.get("segmentation") for one in annotations["annotations"] if not one["iscrowd"]
+    )
+
+
+def truth_of(annotations: dict[str, Any], kind: str) -> dict[str, Any]:
+    """What is to be found: for masks, objects without one are crowd regions of their box, so that finding
+    them counts neither way."""
+    if kind == "box" or all(one.get("segmentation") for one in annotations["annotations"]):
+        return annotations
+    objects = [
+        one if one.get("segmentation") else {**one, **_region(one["bbox"])}
+        for one in annotations["annotations"]
+    ]
+    return {**annotations, "annotations": objects}
+
+
+def _region(box: Sequence[float]) -> dict[str, Any]:
+    return {"iscrowd": 1, "segmentation": box_polygon(box)}
 
 
 def load_truth(annotations: dict[str, Any]) -> COCO:

@@ -14,6 +14,7 @@ from svit.evaluation.summary import (
     difference_table,
     layer_table,
     mean_and_spread,
+    notes,
     result_table,
 )
 from svit.probing.equal_counts import DRAWN
@@ -93,7 +94,7 @@ def _groups(summaries: Sequence[Summary]) -> dict[tuple[str, str], list[Summary]
 
 def report(summaries: Sequence[Summary], draws: int) -> str:
     """The tables of several evaluations as Markdown."""
-    parts = [result_table(summaries)]
+    parts = [result_table(summaries), *notes(summaries[0])]
     if len(_groups(summaries)) < len(summaries):
         parts += ["Means over seeds, ± their standard deviation:", seed_table(summaries)]
     pairs = pairs_with_learned(summaries)
@@ -120,7 +121,7 @@ def seed_table(summaries: Sequence[Summary]) -> str:
     rows = []
     for (mode, name), group in _groups(summaries).items():
         cells = [mode, name, str(len(group))]
-        cells += [_over([s.scores[kind]["AP"] for s in group], 1) for kind in KINDS]
+        cells += [_over(_defined([s.scores[kind]["AP"] for s in group]), 1) for kind in KINDS]
         means = {
             column: [mean_and_spread(s.images[column])["mean"] for s in group]
             for column in ("keep_ratio", "macs_backbone")
@@ -129,6 +130,11 @@ def seed_table(summaries: Sequence[Summary]) -> str:
         cells.append(_over([None if m is None else m / 1e9 for m in means["macs_backbone"]], 3))
         rows.append(cells)
     return text.table(head, rows)
+
+
+def _defined(scores: Sequence[float]) -> list[float | None]:
+    """COCO's -1 says that nothing of the kind was to be found."""
+    return [None if score < 0 else score for score in scores]
 
 
 def _over(values: Sequence[float | None], digits: int) -> str:

@@ -21,6 +21,8 @@ from svit.evaluation.average_precision import (
     average_precision,
     load_truth,
     result_rows,
+    truth_of,
+    unmasked,
 )
 from svit.system import text
 from svit.system.files import explained, write_text
@@ -29,6 +31,10 @@ RESULTS, SUMMARY, PER_IMAGE = "coco_instances_results.json", "summary.json", "im
 KINDS = ("box", "mask")
 _AGAIN = "With --record RUN the same command reads the images that are already in RUN from there"
 IMAGE_COLUMNS = ("image_id", "objects", "area", "keep_ratio", "detections", "macs_backbone", "macs")
+
+
+class NothingMeasured(ValueError):
+    """No image could be read, so there is no number to give."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,7 @@ class Summary:
         errors: image id -> why it could not be read; such an image counts as one without detections.
         resamplers: "box" and "mask" -> AP under other multiplicities of the images.
         provenance: as in a recorded run, with the command.
+        unmasked: objects annotated by a box alone; mask AP leaves them out, as it does crowd regions.
     """
 
     scores: dict[str, dict[str, float]]
@@ -108,6 +115,7 @@ class Summary:
     errors: dict[ImageId, str]
     resamplers: dict[str, Resampler]
     provenance: dict[str, Any]
+    unmasked: int = 0
 
     def numbers(self) -> dict[str, float]:
         """The few that a training curve or a table shows."""
@@ -128,6 +136,7 @@ class Summary:
             "layers": self.layers.to_dict("records"),
             "images": len(self.images) + len(self.errors),
             "errors": {str(image_id): message for image_id, message in self.errors.items()},
+            **({"objects_without_mask": self.unmasked} if self.unmasked else {}),
             "provenance": self.provenance,
         }
 
@@ -157,16 +166,25 @@ def summarise(
     evaluator: str = "pycocotools",
     draws: int = 1000,
 ) -> Summary:
-    """The summary of the outcomes of all images of a COCO dictionary, given in any order."""
+    """The summary of the outcomes of all images of a COCO dictionary, given in any order.
+
+    Raises:
+        NothingMeasured: none of the images could be read.
+    """
+    if all(outcome.error for outcome in outcomes):
+        raise NothingMeasured(
+            f"none of the {len(outcomes)} images could be read, so nothing was measured; the first: "
+            f"{outcomes[0].error}"
+        )
     place = {image["id"]: number for number, image in enumerate(truth["images"])}
     outcomes = sorted(outcomes, key=lambda outcome: place[outcome.image_id])
     rows = [row for outcome in outcomes for row in outcome.rows]
     seen = [outcome for outcome in outcomes if not outcome.error]
-    index = load_truth(truth)
-    resamplers = {kind: Resampler(index, rows, kind) for kind in KINDS}
+    indices = {kind: load_truth(truth_of(truth, kind)) for kind in KINDS}
+    resamplers = {kind: Resampler(indices[kind], rows, kind) for kind in KINDS}
     images = _per_image(model, truth, seen)
     return Summary(
-        scores={kind: average_precision(index, rows, kind, evaluator) for kind in KINDS},
+        scores={kind: average_precision(indices[kind], rows, kind, evaluator) for kind in KINDS},
         intervals={kind: bootstrap(r.ap, len(place), draws) for kind, r in resamplers.items()},
         layers=_per_layer(model, seen),
         images=images,
@@ -175,6 +193,7 @@ def summarise(
         errors={outcome.image_id: outcome.error for outcome in outcomes if outcome.error},
         resamplers=resamplers,
         provenance=provenance,
+        unmasked=unmasked(truth),
     )
 
 
@@ -272,7 +291,8 @@ def result_table(summaries: Sequence[Summary]) -> str:
         keep = mean_and_spread(summary.images["keep_ratio"])
         cells = [*_labels(summary)]
         for kind in KINDS:
-            cells += [str(summary.intervals[kind]), f"{summary.scores[kind]['AP50']:.1f}"]
+            ap = (str(summary.intervals[kind]), f"{summary.scores[kind]['AP50']:.1f}")
+            cells += [_undefined(summary, kind) or number for number in ap]
         cells += [_number(keep["mean"], 3), _number(keep["spread"], 3)]
         cells += [_number(_giga(summary.images[name]), 3) for name in ("macs_backbone", "macs")]
         rows.append(cells)
@@ -282,10 +302,33 @@ def result_table(summaries: Sequence[Summary]) -> str:
 def difference_table(pairs: Sequence[tuple[Summary, Summary]], draws: int) -> str:
     """Markdown: first minus second of each pair, in AP points."""
     rows = [
-        [*_labels(other), *(str(difference(learned, other, kind, draws)) for kind in KINDS)]
+        [*_labels(other), *(_difference(learned, other, kind, draws) for kind in KINDS)]
         for learned, other in pairs
     ]
     return text.table(["inference", "learned minus", "seed", "box AP", "mask AP"], rows)
+
+
+def _difference(a: Summary, b: Summary, kind: str, draws: int) -> str:
+    return _undefined(a, kind) or str(difference(a, b, kind, draws))
+
+
+def _undefined(summary: Summary, kind: str) -> str:
+    """A dash where AP has no meaning: nothing of this kind was to be found. Empty otherwise."""
+    return "–" if summary.scores[kind]["AP"] < 0 else ""
+
+
+def notes(summary: Summary) -> list[str]:
+    """What a reader of the table has to know, a sentence or list each."""
+    told = []
+    if summary.unmasked:
+        told.append(
+            f"{summary.unmasked} objects have no mask: box AP counts them, mask AP leaves them out."
+        )
+    if summary.errors:
+        images = len(summary.images) + len(summary.errors)
+        head = f"{len(summary.errors)} of {images} images could not be read and count as empty:"
+        told.append("\n".join([head, "", *(f"- {i}: {m}" for i, m in summary.errors.items())]))
+    return told
 
 
 def layer_table(summary: Summary) -> str:

@@ -580,6 +580,23 @@ def test_targets_lie_in_source_pixels_with_crowds(json_file: Path) -> None:
     np.testing.assert_array_equal(_extent(target.masks[1]), [1, 0, 2, 30])
 
 
+def test_an_object_without_a_mask_gets_that_of_its_box_and_says_so(tmp_path: Path) -> None:
+    dataset = opened(write_coco(tmp_path, segmentation=[]))
+    target = dataset.target(0)
+    assert target.has_mask.tolist() == [False, True]
+    np.testing.assert_array_equal(_extent(target.masks[0]), [4, 6, 12, 12])
+    assert dataset.coco()["annotations"][0]["segmentation"] == []
+
+
+@pytest.mark.parametrize("augment", ["detr", "flips"])
+def test_transforms_keep_which_objects_have_a_mask(tmp_path: Path, augment: str) -> None:
+    config = replace(SHAPES, augment=augment)
+    train = opened(write_coco(tmp_path, segmentation=[]), train=True, config=config)
+    known = [train.sample(0, seed=seed).target for seed in range(10)]
+    assert all(len(one.has_mask) == len(one) and not one.has_mask.any() for one in known)
+    assert train.sample(1).target.has_mask.all()
+
+
 def test_training_leaves_out_crowds_and_pictures_without_objects(json_file: Path) -> None:
     train = opened(json_file, train=True)
     assert train.image_ids == [10, 11, 12]

@@ -476,3 +476,33 @@ def _gradient(detector: Detector, name: str) -> torch.Tensor:
 def _with_labels(sample, label: int):
     target: Target = sample.target
     return replace(sample, target=replace(target, labels=np.full(len(target), label)))
+
+
+def without_masks(batch: list, *places: int) -> list:
+    """The batch with the objects at these places of its first image annotated by boxes alone."""
+    target = batch[0].target
+    known = np.ones(len(target), bool)
+    known[list(places)] = False
+    return [replace(batch[0], target=replace(target, has_mask=known)), *batch[1:]]
+
+
+def test_boxes_alone_are_learnt_without_a_mask_loss(framework: str) -> None:
+    detector, batch = build(framework).train(), samples((64, 96, 3), (64, 64, 0))
+    torch.manual_seed(1)
+    losses = detector.losses(without_masks(batch, 0, 1, 2))
+    assert losses["loss_mask"] == 0 and losses["loss_box_reg"] > 0
+    sum(losses.values()).backward()
+    assert all(one.grad is not None for one in detector.parameters() if one.requires_grad)
+
+
+def test_what_an_object_without_a_mask_shows_does_not_count(framework: str) -> None:
+    """Its bitmap may be anything: neither loss nor gradient follows from it."""
+    losses = []
+    for filled in (False, True):
+        detector, batch = build(framework).train(), samples((64, 96, 3))
+        masks = batch[0].target.masks.copy()
+        masks[1] = filled
+        changed = replace(batch[0], target=replace(batch[0].target, masks=masks))
+        torch.manual_seed(1)
+        losses.append(detector.losses(without_masks([changed], 1))["loss_mask"].item())
+    assert losses[0] == losses[1] > 0

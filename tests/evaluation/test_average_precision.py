@@ -23,6 +23,8 @@ from svit.evaluation.average_precision import (
     bootstrap_ap,
     load_truth,
     result_rows,
+    truth_of,
+    unmasked,
 )
 
 IMAGES, CLASSES, SIDE = 7, 3, 200
@@ -198,3 +200,35 @@ def test_rows_carry_xywh_boxes_category_ids_and_decodable_masks() -> None:
     assert (coco_mask.decode(first["segmentation"]) == masks[0]).all()
     nothing = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0), np.zeros((0, 6, 9), bool))
     assert result_rows(17, nothing, [10]) == []
+
+
+def perfect(truth: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every object found, once."""
+    keys = ("image_id", "category_id", "bbox", "segmentation")
+    return [{**{key: one[key] for key in keys}, "score": 0.5} for one in truth["annotations"]]
+
+
+@pytest.mark.parametrize("evaluator", ["pycocotools", "faster-coco-eval"])
+def test_an_object_without_a_mask_counts_for_boxes_and_is_ignored_for_masks(evaluator: str) -> None:
+    if evaluator != "pycocotools":
+        pytest.importorskip("faster_coco_eval")
+    truth, _ = scene()
+    rows, missed = perfect(truth), copy.deepcopy(truth)
+    place = [one["iscrowd"] for one in truth["annotations"]].index(0)
+    missed["annotations"][place]["segmentation"] = []
+    assert unmasked(missed) == 1 and unmasked(truth) == 0
+    for kind in ("box", "mask"):
+        index = load_truth(truth_of(missed, kind))
+        for found in (rows, rows[:place] + rows[place + 1 :]):  # found or not
+            expected = 100 if kind == "mask" or found is rows else None
+            ap = average_precision(index, copy.deepcopy(found), kind, evaluator)["AP"]
+            assert ap == pytest.approx(100) if expected else ap < 100
+    assert missed["annotations"][place]["segmentation"] == [] and truth_of(truth, "mask") is truth
+
+
+def test_boxes_alone_have_no_mask_ap() -> None:
+    truth, rows = scene()
+    for one in truth["annotations"]:
+        one["segmentation"] = []
+    assert average_precision(load_truth(truth_of(truth, "mask")), rows, "mask")["AP"] == -1
+    assert average_precision(load_truth(truth_of(truth, "box")), rows, "box")["AP"] > 0

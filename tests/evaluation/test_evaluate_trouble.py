@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from support.scenes import IMAGES, detector, nano, shapes
 from svit.data.coco import CocoDataset
 from svit.detectors.base import Detector
 from svit.evaluation.evaluate import evaluate
-from svit.evaluation.summary import Summary
+from svit.evaluation.evaluation_table import report
+from svit.evaluation.summary import NothingMeasured, Summary
 from svit.system.files import FileError
 
 
@@ -61,6 +63,41 @@ def test_images_without_an_object_have_no_ap(dataset: CocoDataset, tmp_path: Pat
         with pytest.raises(ValueError, match="none of the 4 images has an object to find"):
             quiet(detector(), CocoDataset(empty, dataset.image_root, nano().data), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_said_where_no_image_could_be_read(dataset: CocoDataset, tmp_path: Path) -> None:
+    for name in {dataset.file_name(index) for index in range(IMAGES)}:
+        (tmp_path / name).write_text("no picture")
+    blind = CocoDataset(dataset.coco(), tmp_path, nano().data)
+    with pytest.raises(
+        NothingMeasured, match="none of the 4 images could be read.*jpg: not a picture"
+    ):
+        quiet(detector(), blind, tmp_path / "out")
+    assert not (tmp_path / "out" / "summary.json").exists()
+
+
+def test_images_that_could_not_be_read_stand_in_the_table(
+    dataset: CocoDataset, tmp_path: Path
+) -> None:
+    for index in range(IMAGES):
+        shutil.copy(dataset.image_root / dataset.file_name(index), tmp_path)
+    (tmp_path / dataset.file_name(1)).write_text("no picture")
+    torn = CocoDataset(dataset.coco(), tmp_path, nano().data)
+    text = report([quiet(detector(), torn, tmp_path / "out")], 2)
+    assert "1 of 4 images could not be read and count as empty:" in text
+    assert f"- {dataset.image_ids[1]}: {tmp_path / dataset.file_name(1)}: not a picture" in text
+
+
+def test_boxes_alone_are_measured_as_boxes(dataset: CocoDataset, tmp_path: Path) -> None:
+    truth = dataset.coco()
+    for one in truth["annotations"]:
+        one["segmentation"] = []
+    summary = quiet(detector(), CocoDataset(truth, dataset.image_root, nano().data), tmp_path)
+    objects, text = len(truth["annotations"]), report([summary], 2)
+    assert f"{objects} objects have no mask: box AP counts them, mask AP leaves them out." in text
+    row = [cell.strip() for cell in text.splitlines()[2].split("|")]
+    assert row[4] != "–" and row[6:8] == ["–", "–"]
+    assert summary.to_json()["objects_without_mask"] == objects
 
 
 def test_a_data_set_of_other_classes_is_refused(dataset: CocoDataset, tmp_path: Path) -> None:
