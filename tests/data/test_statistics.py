@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from svit.cli import main
+from svit.data.segments import box_polygon
 from svit.data.statistics import describe, object_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,8 +63,10 @@ def test_a_data_set_without_objects_has_dashes() -> None:
 def test_the_command_counts_what_is_left_after_repairs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    outline = {"segmentation": [[0, 0, 9, 0, 9, 9]]}
-    annotations = [{**item, **outline, "id": n} for n, item in enumerate(DATA["annotations"], 1)]
+    annotations = [
+        {**item, "segmentation": box_polygon(item["bbox"]), "id": n}
+        for n, item in enumerate(DATA["annotations"], 1)
+    ]
     annotations[0]["bbox"] = [5, 5, 0, 9]
     (tmp_path / "data.json").write_text(json.dumps({**DATA, "annotations": annotations}))
     assert main.main(["dataset", "statistics", f"{tmp_path}/data.json"]) == 0
