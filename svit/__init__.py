@@ -24,7 +24,7 @@ _HOMES = {
     "CocoDataset": "svit.data.coco",
     "Detections": "svit.core.types",
     "ImageFiles": "svit.data.folder",
-    "METHODS": "svit.pruning",
+    "METHODS": "svit.core.catalogue",
     "RunWriter": "svit.runs.writer",
     "Target": "svit.core.types",
     "TokenGrid": "svit.core.types",

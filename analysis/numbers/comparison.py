@@ -16,9 +16,9 @@ from analysis.numbers import budget
 from analysis.numbers.agreement import MismatchError, pair, paired_interval
 from analysis.numbers.matching import Matches, match
 from analysis.numbers.usage import gated_layers, keep_ratios, layer_states, valid_keep
+from svit.core.catalogue import METHODS
 from svit.core.config import Config, ConfigError, from_dict
 from svit.core.coverage import Truth
-from svit.core.macs import FORMULAS
 from svit.core.types import Detections, ImageId, TokenTrace
 from svit.runs import shards
 from svit.runs.run import Run, RunError, open_run
@@ -163,7 +163,7 @@ def config_of(run: Run) -> Config:
         config = from_dict(values)
     except ConfigError as error:
         raise CostError(f"{run.path}: run.json, configuration: {error}") from error
-    if config.pruning.method not in FORMULAS:
+    if config.pruning.method not in METHODS:
         raise CostError(f"{run.path}: no cost formula for method {config.pruning.method!r}")
     return config
 

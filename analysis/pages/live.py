@@ -176,7 +176,7 @@ def show(job: Job) -> None:
             views.chosen_tokens(before.trace),
             same if truth is not None else None,
             list(lent),
-            model.mode in live.SHIFTED,
+            model.shifts,
         )
     with right:
         st.markdown("##### Edits in their order", help=HELP["page"])

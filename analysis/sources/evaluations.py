@@ -15,6 +15,8 @@ from typing import Any
 
 import pandas as pd
 
+from svit.core.catalogue import METHODS
+
 SUMMARY = "summary.json"
 COCO_VAL_IMAGES = 5000
 # width, depth, heads of the paper's two models and of ours for drawn shapes
@@ -78,10 +80,11 @@ def facts_of(provenance: dict[str, Any], images: int) -> Facts:
     sides = tuple(backbone.get(name, 0) for name in ("embed_dim", "depth", "heads"))
     inference = str(provenance.get("inference") or "")
     intervention = str(provenance.get("intervention") or "learned")
+    options = pruning.get("options") or {}
     return Facts(
         preset=str(config.get("name") or "unnamed"),
         method=method,
-        variant=_variant(method, pruning.get("options") or {}),
+        variant=METHODS[method].variant(options) if method in METHODS else "",
         size=SIZES.get(sides, f"{sides[0]}x{sides[1]}"),
         neck=str(backbone.get("neck") or "unknown"),
         data=_data(list(provenance.get("class_names") or []), images),
@@ -91,19 +94,6 @@ def facts_of(provenance: dict[str, Any], images: int) -> Facts:
         data_sha256=str(provenance.get("data_sha256") or ""),
         training_seed=int(train.get("seed") or 0),
     )
-
-
-def _variant(method: str, options: dict[str, Any]) -> str:
-    if method in ("evit", "ats", "dynamicvit"):
-        return str(options.get("retain", "remove"))
-    if method == "random":
-        return "inherit" if options.get("inherit") else ""
-    if method != "svit":
-        return ""
-    changed = ["fixed"] if options.get("ratio_loss", "dynamic") == "fixed" else []
-    changed += ["inherit"] if options.get("inherit") else []
-    gate = options.get("gate", "mlp")
-    return "+".join([*changed, *([] if gate == "mlp" else [f"gate {gate}"])])
 
 
 def _data(names: list[str], images: int) -> str:

@@ -102,7 +102,7 @@ def _choices(args: argparse.Namespace, detector: Detector) -> list[Choice]:
     """
     modes = args.inference.split(",") if args.inference else [None]
     seeds = [int(seed) for seed in args.seed.split(",")]
-    own = getattr(detector.backbone.method, "inference", "")
+    own = detector.backbone.method.inference
     wanted = choices(own, modes, args.intervene.split(","), seeds)
     for choice in wanted:
         with deciding(detector, choice.inference, choice.seed):

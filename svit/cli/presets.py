@@ -6,12 +6,14 @@ Beside each name stand the four dimensions by which the paper compares methods (
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from svit.core.catalogue import ROWS, Row
+from svit.core.catalogue import METHODS, ROWS, Row
 from svit.core.config import PRESETS, Config, load_config, to_dict
 from svit.system import text
+from svit.system.files import write_text
 
 HEADINGS = ("preset", "selection", "dynamic rate", "preserved", "reactivated", "in the paper")
 NECKS = {"adapter": "ViT-Adapter", "plain": "maps from tokens only"}
@@ -22,7 +24,11 @@ BASE_RATIO = "another base keep ratio: pruning.options.keep_ratios=[0.5,0.5,0.5,
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", help="print this preset (or YAML file) with every key")
     parser.add_argument(
-        "--rows", action="store_true", help="print the rows of a comparison as a Markdown table"
+        "--rows",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="print the rows of a comparison as a Markdown table, or renew it in a document",
     )
     parser.add_argument(
         "overrides",
@@ -34,6 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.rows:
+        write_rows(Path(args.rows))
+    elif args.rows is not None:
         print(rows())
     else:
         print(table() if args.name is None else as_yaml(args.name, args.overrides))
@@ -64,7 +72,23 @@ def table() -> str:
 
 def rows() -> str:
     """The methods and ablations with the columns of paper Table 1, as Markdown."""
-    return text.table(("row", *HEADINGS[1:]), [(row.name, *_answers(row)) for row in ROWS])
+    lines = [(row.name, METHODS[row.method].paper, *_answers(row)) for row in ROWS]
+    return text.table(("row", "by", *HEADINGS[1:]), lines)
+
+
+def write_rows(path: Path) -> None:
+    """Renews the table of `rows` in a document; all else stays.
+
+    Raises:
+        ValueError: the document holds no such table.
+    """
+    page = path.read_text(encoding="utf-8")
+    head = rows().splitlines()[0]
+    before, found, after = page.partition(head)
+    if not found:
+        raise ValueError(f"{path}: found no table with the head {head}")
+    rest = after.partition("\n\n")[2]
+    write_text(path, f"{before}{rows()}\n\n{rest}")
 
 
 def _line(cells: tuple[str, ...], widths: list[int]) -> str:

@@ -27,6 +27,7 @@ from svit.evaluation.evaluate import evaluate
 from svit.evaluation.passes import ALONE
 from svit.evaluation.summary import SUMMARY
 from svit.probing.calibrate import calibrate
+from svit.pruning import method_class
 from svit.system.claims import differences
 from svit.system.files import write_text
 from svit.system.processes import Ranks
@@ -189,7 +190,8 @@ class RowMaker:
 
     def _train(self) -> bool:
         """Finetunes; ATS starts and ends with levels that keep what the row is meant to keep."""
-        init, leveled = self.setting.start, self.job.row.method == "ats"
+        init, fits = self.setting.start, method_class(self.job.row.method).fits
+        leveled = fits is not None and not fits.mode  # it decides by fitted numbers at any time
         if leveled:
             init = self.folder / CALIBRATED
             self._on_first(lambda: self._calibrated(self.setting.start, init))
@@ -230,7 +232,7 @@ class RowMaker:
         if self.ranks.is_first:
             log.info("%s: %s", self.job.name, line.name)
         if line.base is not None:  # one training, many rates
-            detector.backbone.method.keep_ratios = stages(line.base)
+            detector.backbone.method.set_keep_ratios(stages(line.base))
             calibrate(detector, self.train_set, self.setting.calibration)
         evaluate(
             detector,

@@ -1,7 +1,9 @@
-"""Every method and ablation that the paper compares, as data: what it is and its arguments.
+"""Every method that the paper compares, as data: one entry of `METHODS` is all that is said of one outside
+of its own file.
 
-A row by itself is no model. With a body (a size and a neck) it is a preset of `svit.core.config`, and
-`svit compare` finetunes all rows from the same dense weights. `ROWS` begins with what matters most.
+The class that its path names holds the method itself; it is imported when a model is built, so nothing here
+needs torch. The ablations of a method are its `rows`. A row by itself is no model: with a body (a size and a
+neck) it is a preset of `svit.core.config`, and `svit compare` finetunes all rows from the same dense weights.
 
 Sources: paper 3.1 and Tables 1-5; arguments and defaults: methods.md 17.
 """
@@ -13,68 +15,89 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-PAPER_KEEP_RATIOS = (0.7, 0.7, 0.7, 0.49, 0.49, 0.49, 0.343, 0.343, 0.343)
-STAGE_RATIOS = (
-    0.7,
-    0.49,
-    0.343,
-)  # of methods that decide once a stage: before or in blocks 4, 7, 10
+from svit.core.costs import (
+    PAPER_KEEP_RATIOS,
+    Cost,
+    ats_blocks,
+    evit_blocks,
+    evovit_blocks,
+    gate_macs,
+    no_selection,
+    plain_blocks,
+    predictors,
+    scoring_all,
+)
+
+STAGE_RATIOS = (0.7, 0.49, 0.343)  # of methods that decide once a stage: at blocks 4, 7, 10
 SWEEP = (0.5, 0.6, 0.8, 0.9)  # base keep ratios of paper Fig. 7 beside 0.7
 
 
 @dataclass(frozen=True)
 class Traits:
-    """The four dimensions by which the paper compares methods (3.1, Table 1)."""
+    """The four dimensions by which the paper compares methods (3.1, Table 1).
 
-    selection: str  # none, gate, attention or control
+    Attributes:
+        selection: what scores tokens: "none", "gate", "attention" or "control".
+        dynamic_rate: whether complex images keep more tokens than simple ones.
+        preserves: whether pruned tokens stay in the map.
+        reactivates: whether a pruned token may come back in a later block.
+    """
+
+    selection: str
     dynamic_rate: bool
     preserves: bool
     reactivates: bool
-    source: str
 
 
-TRAITS: dict[str, Traits] = {  # of each method as its authors have it
-    "dense": Traits("none", False, True, False, "DeiT"),
-    "svit": Traits("gate", True, True, True, "SViT"),
-    "dynamicvit": Traits("gate", False, False, False, "DynamicViT"),
-    "evit": Traits("attention", False, False, False, "EViT"),
-    "evovit": Traits("attention", False, True, False, "Evo-ViT"),
-    "ats": Traits("attention", True, False, False, "ATS"),
-    "random": Traits("control", False, True, True, "random"),
-    "magnitude": Traits("control", False, True, True, "magnitude"),
-}
+@dataclass(frozen=True)
+class Change:
+    """What one value of an option makes of a method.
+
+    Attributes:
+        option, value: which one.
+        label: what results call the variant.
+        traits: dimension -> what it becomes.
+        default: whether it holds where the option is not given.
+    """
+
+    option: str
+    value: Any
+    label: str
+    traits: Mapping[str, bool] = field(default_factory=dict)
+    default: bool = False
+
+    def holds(self, options: Mapping[str, Any]) -> bool:
+        """Whether these options of a method have this value."""
+        return options.get(self.option, self.value if self.default else None) == self.value
 
 
 @dataclass(frozen=True)
 class Row:
-    """One method or ablation.
+    """One method or ablation of a comparison.
 
     Attributes:
         name: of the row; with a body, of the preset: `svit-fixed` + plain + nano is svit-fixed-plain-nano.
-        method: of `svit.pruning.METHODS`.
+        method: of `METHODS`.
         options: arguments of the method.
         shown: where the paper prints it, or "control".
+        turn: what matters most runs first: 0 the methods, 1 with removed tokens, 2 ablations, 3 controls.
     """
 
     name: str
     method: str
     options: Mapping[str, Any] = field(default_factory=dict)
     shown: str = ""
+    turn: int = 0
 
     @property
     def gated(self) -> bool:
         """Whether it trains gating networks, which take an initial bias."""
-        return TRAITS[self.method].selection == "gate"
+        return self.traits.selection == "gate"
 
     @property
     def traits(self) -> Traits:
         """The four dimensions of this row: those of its method, as its options change them."""
-        traits, options = TRAITS[self.method], self.options
-        if "retain" in options:
-            traits = replace(traits, preserves=options["retain"] == "preserve")
-        if options.get("ratio_loss") == "fixed":
-            traits = replace(traits, dynamic_rate=False)
-        return replace(traits, reactivates=False) if options.get("inherit") else traits
+        return METHODS[self.method].traits_of(self.options)
 
     def preset(self, neck: str, size: str) -> str:
         """Name of its preset on a body: neck "plain" or "adapter", size "nano", "t" or "s"."""
@@ -82,28 +105,162 @@ class Row:
         return f"{stem}-{neck}-{size}"
 
 
+@dataclass(frozen=True)
+class MethodEntry:
+    """One method.
+
+    Attributes:
+        name: in configurations (`pruning.method`) and results.
+        path: module and class, `svit.pruning.svit:SViT`.
+        paper: who published it.
+        traits: as its authors have it.
+        cost: its MACs.
+        changes: what options make of it; the order is that of labels.
+        rows: its lines in a comparison, each a preset on every body.
+    """
+
+    name: str
+    path: str
+    paper: str
+    traits: Traits
+    cost: Cost
+    changes: tuple[Change, ...] = ()
+    rows: tuple[Row, ...] = ()
+
+    def traits_of(self, options: Mapping[str, Any]) -> Traits:
+        """The four dimensions with these options."""
+        traits = self.traits
+        for change in self._changes(options):
+            traits = replace(traits, **change.traits)
+        return traits
+
+    def variant(self, options: Mapping[str, Any]) -> str:
+        """What results call the method with these options, beside its name; "" as its authors have it."""
+        return "+".join(change.label for change in self._changes(options))
+
+    def _changes(self, options: Mapping[str, Any]) -> list[Change]:
+        return [change for change in self.changes if change.holds(options)]
+
+
 _ALL = {"keep_ratios": list(PAPER_KEEP_RATIOS)}
 _STAGES = {"keep_ratios": list(STAGE_RATIOS)}
+_REMOVE, _PRESERVE = {"retain": "remove"}, {"retain": "preserve"}
+_FIXED = {"ratio_loss": "fixed"}
 _INHERIT = {**_STAGES, "inherit": True}
+_RETAIN = (
+    Change("retain", "remove", "remove", default=True),
+    Change("retain", "preserve", "preserve", {"preserves": True}),
+)
+_NO_REACTIVATION = Change("inherit", True, "inherit", {"reactivates": False})
 
-ROWS: tuple[Row, ...] = (
-    Row("svit", "svit", _ALL, "Tables 3-5, Fig. 7"),
-    Row("dense", "dense", {}, "Table 5, Fig. 7"),
-    Row("dynamicvit-preserve", "dynamicvit", {**_STAGES, "retain": "preserve"}, "Tables 2, 5"),
-    Row("evit-preserve", "evit", {"keep_ratio": 0.7, "retain": "preserve"}, "Table 2"),
-    Row("ats-preserve", "ats", {**_STAGES, "retain": "preserve"}, "Table 2"),
-    Row("evovit", "evovit", _ALL, "Tables 2, 5"),
-    Row("dynamicvit-remove", "dynamicvit", {**_STAGES, "retain": "remove"}, "Tables 2, 5"),
-    Row("evit-remove", "evit", {"keep_ratio": 0.7, "retain": "remove"}, "Tables 2, 5"),
-    Row("ats-remove", "ats", {**_STAGES, "retain": "remove"}, "Tables 2, 5"),
-    Row("svit-fixed", "svit", {**_ALL, "ratio_loss": "fixed"}, "Table 3"),
-    Row("svit-inherit", "svit", _INHERIT, "Table 3"),
-    Row("svit-fixed-inherit", "svit", {**_INHERIT, "ratio_loss": "fixed"}, "Table 3"),
-    Row("svit-localglobal", "svit", {**_ALL, "gate": "local_global"}, "Table 4"),
-    Row("svit-headweighted", "svit", {**_ALL, "gate": "head_weighted"}, "gate of SPViT"),
-    Row("random", "random", _ALL, "control"),
-    Row("random-inherit", "random", {**_ALL, "inherit": True}, "control"),
-    Row("magnitude", "magnitude", _ALL, "control"),
+METHODS: dict[str, MethodEntry] = {
+    entry.name: entry
+    for entry in (
+        MethodEntry(
+            "svit",
+            "svit.pruning.svit:SViT",
+            "SViT, Liu et al., WACV 2024",
+            Traits("gate", dynamic_rate=True, preserves=True, reactivates=True),
+            Cost(plain_blocks, scoring_all(gate_macs)),
+            (
+                Change("ratio_loss", "fixed", "fixed", {"dynamic_rate": False}),
+                _NO_REACTIVATION,
+                Change("gate", "local_global", "gate local_global"),
+                Change("gate", "head_weighted", "gate head_weighted"),
+            ),
+            (
+                Row("svit", "svit", _ALL, "Tables 3-5, Fig. 7"),
+                Row("svit-fixed", "svit", {**_ALL, **_FIXED}, "Table 3", 2),
+                Row("svit-inherit", "svit", _INHERIT, "Table 3", 2),
+                Row("svit-fixed-inherit", "svit", {**_INHERIT, **_FIXED}, "Table 3", 2),
+                Row("svit-localglobal", "svit", {**_ALL, "gate": "local_global"}, "Table 4", 2),
+                Row(
+                    "svit-headweighted",
+                    "svit",
+                    {**_ALL, "gate": "head_weighted"},
+                    "gate of SPViT",
+                    2,
+                ),
+            ),
+        ),
+        MethodEntry(
+            "dense",
+            "svit.pruning.dense:Dense",
+            "DeiT, Touvron et al., ICML 2021",
+            Traits("none", dynamic_rate=False, preserves=True, reactivates=False),
+            Cost(plain_blocks, no_selection),
+            rows=(Row("dense", "dense", {}, "Table 5, Fig. 7"),),
+        ),
+        MethodEntry(
+            "dynamicvit",
+            "svit.pruning.dynamicvit:DynamicViT",
+            "DynamicViT, Rao et al., NeurIPS 2021",
+            Traits("gate", dynamic_rate=False, preserves=False, reactivates=False),
+            Cost(plain_blocks, predictors),
+            _RETAIN,
+            (
+                Row("dynamicvit-preserve", "dynamicvit", {**_STAGES, **_PRESERVE}, "Tables 2, 5"),
+                Row("dynamicvit-remove", "dynamicvit", {**_STAGES, **_REMOVE}, "Tables 2, 5", 1),
+            ),
+        ),
+        MethodEntry(
+            "evit",
+            "svit.pruning.evit:EViT",
+            "EViT, Liang et al., ICLR 2022",
+            Traits("attention", dynamic_rate=False, preserves=False, reactivates=False),
+            Cost(evit_blocks, no_selection),
+            _RETAIN,
+            (
+                Row("evit-preserve", "evit", {"keep_ratio": 0.7, **_PRESERVE}, "Table 2"),
+                Row("evit-remove", "evit", {"keep_ratio": 0.7, **_REMOVE}, "Tables 2, 5", 1),
+            ),
+        ),
+        MethodEntry(
+            "ats",
+            "svit.pruning.ats:ATS",
+            "ATS, Fayyaz et al., ECCV 2022",
+            Traits("attention", dynamic_rate=True, preserves=False, reactivates=False),
+            Cost(ats_blocks, no_selection),
+            _RETAIN,
+            (
+                Row("ats-preserve", "ats", {**_STAGES, **_PRESERVE}, "Table 2"),
+                Row("ats-remove", "ats", {**_STAGES, **_REMOVE}, "Tables 2, 5", 1),
+            ),
+        ),
+        MethodEntry(
+            "evovit",
+            "svit.pruning.evovit:EvoViT",
+            "Evo-ViT, Xu et al., AAAI 2022",
+            # its tokens could come back in theory (paper Table 1, note 2)
+            Traits("attention", dynamic_rate=False, preserves=True, reactivates=False),
+            Cost(evovit_blocks, no_selection),
+            rows=(Row("evovit", "evovit", _ALL, "Tables 2, 5"),),
+        ),
+        MethodEntry(
+            "random",
+            "svit.pruning.controls:RandomControl",
+            "a control (methods.md 13.5)",
+            Traits("control", dynamic_rate=False, preserves=True, reactivates=True),
+            Cost(plain_blocks, no_selection),
+            (_NO_REACTIVATION,),
+            (
+                Row("random", "random", _ALL, "control", 3),
+                Row("random-inherit", "random", {**_ALL, "inherit": True}, "control", 3),
+            ),
+        ),
+        MethodEntry(
+            "magnitude",
+            "svit.pruning.controls:MagnitudeControl",
+            "a control; the score of SparseViT, Chen et al., CVPR 2023",
+            Traits("control", dynamic_rate=False, preserves=True, reactivates=True),
+            Cost(plain_blocks, no_selection),
+            rows=(Row("magnitude", "magnitude", _ALL, "control", 3),),
+        ),
+    )
+}
+
+ROWS: tuple[Row, ...] = tuple(
+    sorted((row for entry in METHODS.values() for row in entry.rows), key=lambda row: row.turn)
 )
 
 

@@ -94,7 +94,7 @@ class BackboneConfig:
 
 @dataclass(frozen=True)
 class PruningConfig:
-    """A method of `svit.pruning.METHODS` and the arguments its constructor takes."""
+    """A method of `svit.core.catalogue.METHODS` and the arguments its constructor takes."""
 
     method: str = "dense"
     options: dict[str, Any] = field(default_factory=dict)

@@ -1,44 +1,29 @@
 """The compute ledger: multiply-accumulates (MACs) of every module from the tokens each block kept.
 
-Formulas: methods.md 12.1. Convolutions, linear layers, attention products and deformable sampling
-count; normalisation, activations, softmax, additions and resizing do not. One MAC is two FLOPs.
+Formulas: methods.md 12.1; those of pruned blocks and of choosing tokens stand in `svit.core.costs`.
+Convolutions, linear layers, attention products and deformable sampling count;
+normalisation, activations, softmax, additions and resizing do not. One MAC is two FLOPs.
 Counters that watch operators miss fused attention or sampling, so this ledger is the number the
 workbench reports; a test holds it against `torch.utils.flop_counter`. Nothing here needs torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from svit.core.config import PAPER_KEEP_RATIOS, BackboneConfig, DetectorConfig, PruningConfig
+from svit.core.catalogue import METHODS
+from svit.core.config import BackboneConfig, DetectorConfig, PruningConfig
+from svit.core.costs import GROUPS, Cost
 
 FLOPS_PER_MAC = 2
-GROUPS = 4  # injector and extractor pairs around the blocks
-EXTRACTORS = GROUPS + 2  # two more after the last group
+EXTRACTORS = GROUPS + 2  # one after each quarter of the blocks, two more after the last
 BILINEAR = 5  # MACs a sampled channel: four corners and one weight
 ANCHORS = 3  # a location
 HEAD_PARTS = ("fpn", "rpn", "box_head", "mask_head")  # what a ledger holds beside the backbone
-
-BlockFormula = Callable[[np.ndarray, np.ndarray, BackboneConfig], np.ndarray]
-SelectionFormula = Callable[[np.ndarray, int, BackboneConfig, Mapping[str, Any]], float]
-
-
-@dataclass(frozen=True)
-class Formula:
-    """What a pruning method costs.
-
-    Attributes:
-        blocks: (tokens leaving, tokens entering each block, backbone) -> MACs of each block.
-        selection: (tokens leaving each block, N, backbone, options) -> MACs of choosing tokens.
-    """
-
-    blocks: BlockFormula
-    selection: SelectionFormula
 
 
 def ledger(
@@ -91,16 +76,16 @@ def block_macs(
             f"expected kept tokens of {backbone.depth} layers, found shape {leaving.shape}"
         )
     entering = np.concatenate([[float(tokens)], leaving[:-1]])
-    return _formula(method).blocks(leaving, entering, backbone)
+    return _cost(method).blocks(leaving, entering, backbone)
 
 
-def _formula(method: str) -> Formula:
-    if method not in FORMULAS:
-        known = ", ".join(sorted(FORMULAS))
+def _cost(method: str) -> Cost:
+    if method not in METHODS:
+        known = ", ".join(sorted(METHODS))
         raise ValueError(
-            f"no cost formula for method {method!r} (known: {known}); add it to svit/core/macs.py"
+            f"no cost formula for method {method!r} (known: {known}); add a row to svit/core/catalogue.py"
         )
-    return FORMULAS[method]
+    return METHODS[method].cost
 
 
 def _pruned(
@@ -108,96 +93,9 @@ def _pruned(
 ) -> dict[str, float]:
     tokens = grid_hw[0] * grid_hw[1]
     blocks = block_macs(backbone, pruning.method, tokens, kept).sum()
-    formula = _formula(pruning.method)
-    selection = formula.selection(np.asarray(kept, float), tokens, backbone, pruning.options)
+    choosing = _cost(pruning.method).selection
+    selection = choosing(np.asarray(kept, float), tokens, backbone, pruning.options)
     return {"blocks": float(blocks), "selection": float(selection)}
-
-
-def _linear(backbone: BackboneConfig) -> float:
-    """MACs a token of QKV, projection and MLP: 12 C² at the usual MLP ratio of 4."""
-    return (4 + 2 * backbone.mlp_ratio) * backbone.embed_dim**2
-
-
-def _plain_blocks(
-    leaving: np.ndarray, entering: np.ndarray, backbone: BackboneConfig
-) -> np.ndarray:
-    """12 n C² + 2 n² C: the whole block runs on the kept tokens."""
-    return leaving * _linear(backbone) + 2 * leaving**2 * backbone.embed_dim
-
-
-def _evovit_blocks(
-    leaving: np.ndarray, entering: np.ndarray, backbone: BackboneConfig
-) -> np.ndarray:
-    """A plain block with a class token more; its sorts and copies of rows are no MACs."""
-    return _plain_blocks(leaving + 1, entering, backbone)
-
-
-def _evit_blocks(leaving: np.ndarray, entering: np.ndarray, backbone: BackboneConfig) -> np.ndarray:
-    """4 T_in C² + 2 T_in² C + 8 T_out C² with a class token, without a fused one."""
-    dim, before, after = backbone.embed_dim, entering + 1, leaving + 1
-    attention = 4 * before * dim**2 + 2 * before**2 * dim
-    return attention + 2 * backbone.mlp_ratio * after * dim**2
-
-
-def _ats_blocks(leaving: np.ndarray, entering: np.ndarray, backbone: BackboneConfig) -> np.ndarray:
-    """(2 T_in + T_out) C² + 2 T_out T_in C + 9 T_out C² with a class token: keys of all rows that
-    enter, queries of the selected ones, which the class token's row alone decides (11.4)."""
-    dim, before, after = backbone.embed_dim, entering + 1, leaving + 1
-    attention = (2 * before + after) * dim**2 + 2 * after * before * dim
-    return attention + (1 + 2 * backbone.mlp_ratio) * after * dim**2
-
-
-def _no_selection(
-    leaving: np.ndarray, tokens: int, backbone: BackboneConfig, options: Mapping[str, Any]
-) -> float:
-    """Methods without parameters reuse attention they compute anyway."""
-    return 0.0
-
-
-def _gates(
-    leaving: np.ndarray, tokens: int, backbone: BackboneConfig, options: Mapping[str, Any]
-) -> float:
-    """Every gate scores all N tokens, also those pruned before (paper 3.2)."""
-    gates = len(options.get("keep_ratios", PAPER_KEEP_RATIOS))
-    return gates * tokens * GATE_MACS[options.get("gate", "mlp")](backbone)
-
-
-def _predictors(
-    leaving: np.ndarray, tokens: int, backbone: BackboneConfig, options: Mapping[str, Any]
-) -> float:
-    """A predictor before the first block of each later group scores the tokens still there."""
-    size = backbone.depth // GROUPS
-    return float(leaving[size - 1 : -1 : size].sum()) * _local_global(backbone.embed_dim)
-
-
-def _local_global(dim: int) -> float:
-    """C -> C, then C -> C/2 -> C/4 -> 2, a token."""
-    return dim**2 + dim * (dim // 2) + (dim // 2) * (dim // 4) + (dim // 4) * 2
-
-
-def _head_weighted(backbone: BackboneConfig) -> float:
-    """A local-global predictor on each head's channels, and the perceptron that weighs heads."""
-    heads = backbone.heads
-    return heads * _local_global(backbone.embed_dim // heads) + 2 * heads * max(1, heads // 2)
-
-
-# MACs a token of each kind of gate in `svit.pruning.gates`
-GATE_MACS: dict[str, Callable[[BackboneConfig], float]] = {
-    "mlp": lambda backbone: (backbone.embed_dim + 2) * (backbone.embed_dim // 4),
-    "local_global": lambda backbone: _local_global(backbone.embed_dim),
-    "head_weighted": _head_weighted,
-}
-
-FORMULAS: dict[str, Formula] = {
-    "dense": Formula(_plain_blocks, _no_selection),
-    "svit": Formula(_plain_blocks, _gates),
-    "dynamicvit": Formula(_plain_blocks, _predictors),
-    "evit": Formula(_evit_blocks, _no_selection),
-    "evovit": Formula(_evovit_blocks, _no_selection),
-    "ats": Formula(_ats_blocks, _no_selection),
-    "random": Formula(_plain_blocks, _no_selection),
-    "magnitude": Formula(_plain_blocks, _no_selection),
-}
 
 
 def _patch_embed(backbone: BackboneConfig, grid_hw: tuple[int, int]) -> dict[str, float]:

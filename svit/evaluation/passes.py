@@ -205,7 +205,7 @@ def deciding(detector: Detector, inference: str | None = None, seed: int = 0) ->
         ValueError: the method has no such mode, or was never calibrated for `calibrated`.
     """
     method, before = detector.backbone.method, (detector.training, detector.seed)
-    mode = getattr(method, "inference", None)
+    mode = method.inference
     if inference is not None:
         _check_mode(detector, inference)
         method.set_inference(inference)
@@ -222,9 +222,9 @@ def deciding(detector: Detector, inference: str | None = None, seed: int = 0) ->
 
 def _check_mode(detector: Detector, inference: str) -> None:
     method, name = detector.backbone.method, detector.config.name
-    if not hasattr(method, "set_inference"):
+    if not method.modes:
         raise ValueError(f"{name!r} decides in one way only; leave the inference mode out")
-    if inference == "calibrated" and not method.thresholds.any():
+    if method.fits and inference == method.fits.mode and not method.fitted.any():
         raise ValueError(
             f"{name!r} was never calibrated: fit its thresholds on training images with "
             "`svit calibrate`"

@@ -52,7 +52,7 @@ def of_run(
         "config": to_dict(detector.config),
         "framework": detector.framework,
         "method": detector.config.pruning.method,
-        "inference": getattr(method, "inference", ""),
+        "inference": method.inference,
         "seed": detector.seed,
         "targets": method.target_ratios(),
         "class_names": list(getattr(images, "class_names", ()) or class_names),

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from svit.core import macs
+from svit.core.catalogue import METHODS
 from svit.core.config import Config
 from svit.core.statistics import Interval, bootstrap
 from svit.core.types import Detections, ImageId, TokenTrace
@@ -242,7 +243,7 @@ def _objects(truth: dict[str, Any]) -> dict[ImageId, dict[str, float]]:
 def _macs(config: Config, outcome: Outcome) -> dict[str, float]:
     """Of the backbone and of the whole network with as many proposals as configured; NaN for a
     method without a cost formula."""
-    if config.pruning.method not in macs.FORMULAS:
+    if config.pruning.method not in METHODS:
         return {"macs_backbone": np.nan, "macs": np.nan}
     parts = macs.ledger(
         config.backbone,

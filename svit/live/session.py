@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 
 from svit.core import macs as compute
+from svit.core.catalogue import METHODS
 from svit.core.types import Detections, ImageId, Target, TokenTrace
 from svit.data.images import prepare
 from svit.data.samples import Sample, to_device
@@ -144,7 +145,7 @@ class Session:
         """One line: what is loaded."""
         config, method = self.detector.config, self.detector.backbone.method
         parameters = sum(value.numel() for value in self.detector.parameters()) / 1e6
-        mode = getattr(method, "inference", "")
+        mode = method.inference
         same = Path(self.weights).stem in ("", config.name)
         parts = [config.name if same else f"{self.weights} ({config.name})"]
         parts += [f"{config.pruning.method}{f', mode {mode}' if mode else ''}"]
@@ -172,7 +173,12 @@ class Session:
     @property
     def mode(self) -> str:
         """How the gates decide, or "" for methods with one way only."""
-        return getattr(self.detector.backbone.method, "inference", "")
+        return self.detector.backbone.method.inference
+
+    @property
+    def shifts(self) -> bool:
+        """Whether moving its scores prunes more or less, as moved thresholds would."""
+        return self.detector.backbone.method.compares_scores
 
     def run(
         self, picture: Picture, edits: Iterable[Edit] = (), timeout_s: float = math.inf
@@ -261,7 +267,7 @@ class Session:
     def _macs(self, trace: TokenTrace, found: int) -> pd.Series | None:
         """With as many proposals as configured, like `svit evaluate`."""
         config = self.detector.config
-        if config.pruning.method not in compute.FORMULAS:
+        if config.pruning.method not in METHODS:
             return None
         kept = trace.keep.sum(axis=(1, 2))
         sides = (config.backbone, config.detector, config.pruning, trace.grid.grid_hw, kept)

@@ -23,7 +23,6 @@ from svit.data.reading import ImageError
 from svit.live.pictures import MAX_BYTES, Picture, drawn, recorded, uploaded
 from svit.live.session import AFTER, BEFORE, Latency, Outcome, Session
 from svit.probing.edits import (
-    SHIFTED,
     Brush,
     Edit,
     EditError,
@@ -60,7 +59,6 @@ __all__ = [
     "Picture",
     "Remove",
     "RunError",
-    "SHIFTED",
     "Session",
     "Shift",
     "Transplant",

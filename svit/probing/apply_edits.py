@@ -72,7 +72,7 @@ def _begin(
         valid_tokens(grids, samples[0].image.device),
         image_seeds(samples, detector.seed),
         method,
-        removes or not getattr(method, "preserve", True),
+        removes or not method.traits.preserves,
         deadline,
     )
 

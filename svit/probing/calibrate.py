@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -37,7 +37,7 @@ class Samples(Protocol):
 def calibrate(
     detector: Detector, dataset: Samples, images: int = 200, *, valid_only: bool = True
 ) -> pd.DataFrame:
-    """Fits `method.thresholds` (SViT) or `method.levels` (ATS) in place.
+    """Fits what the method declares in `fits` (thresholds of SViT, levels of ATS) in place.
 
     Args:
         dataset: training images, read without augmentation.
@@ -52,14 +52,13 @@ def calibrate(
         ValueError: the method has nothing to fit, or there are no images.
     """
     method = detector.backbone.method
-    fit = next((fit for name, fit in _FITS.items() if hasattr(method, name)), None)
-    if fit is None:
-        name = detector.config.pruning.method
-        raise ValueError(f"method {name!r} has nothing to calibrate (known: {', '.join(_FITS)})")
+    if method.fits is None:
+        raise ValueError(f"method {detector.config.pruning.method!r} has nothing to calibrate")
     if not len(dataset) or images < 1:
         raise ValueError("calibration needs at least one image, found none")
     places = np.linspace(0, len(dataset) - 1, min(images, len(dataset))).round().astype(int)
     views = _Views(detector, dataset, places.tolist(), valid_only)
+    fit = _fit_threshold if method.fits.compares else _fit_number
     with _calibrating(detector):
         rows = [fit(views, stage) for stage in range(len(method.locations))]
     return pd.DataFrame(rows)
@@ -67,23 +66,21 @@ def calibrate(
 
 @contextmanager
 def _calibrating(detector: Detector) -> Iterator[None]:
-    """Evaluation, of gates in the mode `calibrated`. Mode and training state come back; after an
-    exception what was fitted so far is taken back too."""
+    """Evaluation, in the mode that the fitted numbers decide in. Mode and training state come back; after
+    an exception what was fitted so far is taken back too."""
     method, training = detector.backbone.method, detector.training
-    mode = getattr(method, "inference", None)
-    before = {name: getattr(method, name).clone() for name in _FITS if hasattr(method, name)}
+    mode, before = method.inference, method.fitted.clone()
     detector.eval()
-    if mode is not None:
-        method.set_inference("calibrated")
+    if method.fits.mode:
+        method.set_inference(method.fits.mode)
     try:
         yield
     except BaseException:
-        for name, values in before.items():
-            getattr(method, name).copy_(values)
+        method.fitted.copy_(before)
         raise
     finally:
         detector.train(training)
-        if mode is not None:
+        if method.fits.mode:
             method.set_inference(mode)
 
 
@@ -112,16 +109,16 @@ class _Views:
 
 def _fit_threshold(views: _Views, gate: int) -> dict[str, float]:
     """Opens the gate, collects the scores of the tokens that may pass, and closes it to its target."""
-    method: Any = views.detector.backbone.method
+    method = views.detector.backbone.method
     layer, target = method.locations[gate], method.keep_ratios[gate]
-    method.thresholds[gate] = -torch.inf
+    method.fitted[gate] = -torch.inf
     scores, weights = [], []
     for tape, counted in views:
         chosen = tape.masks[layer][0].cpu().numpy() & counted
         scores.append(tape.scores[layer][0].float().cpu().numpy()[chosen])
         weights.append(np.full(int(chosen.sum()), 1 / counted.sum() / len(views.places)))
     threshold, ratio = threshold_for(np.concatenate(scores), np.concatenate(weights), target)
-    method.thresholds[gate] = threshold
+    method.fitted[gate] = threshold
     return {"layer": layer, "target": target, "fitted": threshold, "keep_ratio": ratio}
 
 
@@ -145,13 +142,13 @@ def threshold_for(scores: np.ndarray, weights: np.ndarray, target: float) -> tup
     return float(threshold), float(weights[scores > threshold].sum())
 
 
-def _fit_levels(views: _Views, stage: int) -> dict[str, float]:
+def _fit_number(views: _Views, stage: int) -> dict[str, float]:
     """Bisects the number of levels a token; more levels hit more tokens."""
-    method: Any = views.detector.backbone.method
+    method = views.detector.backbone.method
     layer, target = method.locations[stage], method.keep_ratios[stage]
 
     def kept(levels: float) -> float:
-        method.levels[stage] = levels
+        method.fitted[stage] = levels
         shares = [tape.masks[layer][0].cpu().numpy()[counted].mean() for tape, counted in views]
         return float(np.mean(shares))
 
@@ -162,6 +159,3 @@ def _fit_levels(views: _Views, stage: int) -> dict[str, float]:
         middle = (low + high) / 2
         low, high = (middle, high) if kept(middle) < target else (low, middle)
     return {"layer": layer, "target": target, "fitted": high, "keep_ratio": kept(high)}
-
-
-_FITS = {"thresholds": _fit_threshold, "levels": _fit_levels}

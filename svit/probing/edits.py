@@ -31,7 +31,6 @@ from svit.pruning.base import Method
 
 Token = tuple[int, int]  # row and column in the padded grid
 Masks = dict[int, Tensor]
-SHIFTED = ("sample", "threshold", "calibrated")  # inference modes that compare scores with a number
 
 
 class EditError(ValueError):
@@ -126,7 +125,7 @@ class Shift(Edit):
     by: float
 
     def check(self, forward: Forward) -> None:
-        if getattr(forward.method, "inference", "") not in SHIFTED:
+        if not forward.method.compares_scores:
             told = "this model compares no score with a threshold"
             raise EditError(f"{told}; set its keep ratio instead")
 

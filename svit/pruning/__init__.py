@@ -1,48 +1,47 @@
-"""Token pruning: one method, one file. `METHODS` is the table of all of them."""
+"""Token pruning: one paper, one file. `svit.core.catalogue.METHODS` lists them."""
 
 from __future__ import annotations
 
 import inspect
+import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
-from svit.core.catalogue import near
-from svit.pruning.ats import ATS
+from svit.core.catalogue import METHODS, near
 from svit.pruning.base import Method
-from svit.pruning.controls import MagnitudeControl, RandomControl
-from svit.pruning.dense import Dense
-from svit.pruning.dynamicvit import DynamicViT
-from svit.pruning.evit import EViT
-from svit.pruning.evovit import EvoViT
-from svit.pruning.svit import SViT
 
-METHODS: dict[str, type[Method]] = {
-    "dense": Dense,
-    "svit": SViT,
-    "dynamicvit": DynamicViT,
-    "evit": EViT,
-    "evovit": EvoViT,
-    "ats": ATS,
-    "random": RandomControl,
-    "magnitude": MagnitudeControl,
-}
+
+def method_class(name: str) -> type[Method]:
+    """The class that the catalogue names for a method.
+
+    Raises:
+        ValueError: unknown name; near names and the choices are listed.
+    """
+    if name not in METHODS:
+        raise ValueError(f"unknown pruning method {name!r}; {near(name, METHODS)}")
+    return pkgutil.resolve_name(METHODS[name].path)
 
 
 def build_method(
     name: str, dim: int, depth: int, heads: int, options: Mapping[str, Any] | None = None
 ) -> Method:
-    """The pruning method of that name for blocks of the given size.
+    """The pruning method of that name for blocks of the given size, with its traits.
+
+    Args:
+        dim, depth, heads: of `Method`.
+        options: arguments of the method's constructor.
 
     Raises:
-        ValueError: unknown name or option; near names and the choices are listed.
+        ValueError: unknown name or option (near names and the choices are listed), or a value that the
+            method refuses.
     """
-    if name not in METHODS:
-        raise ValueError(f"unknown pruning method {name!r}; {near(name, METHODS)}")
-    cls = METHODS[name]
+    cls, options = method_class(name), dict(options or {})
     known = [
         key for key in inspect.signature(cls).parameters if key not in ("dim", "depth", "heads")
     ]
-    for option in options or {}:
+    for option in options:
         if option not in known:
             raise ValueError(f"method {name!r} has no option {option!r}; {near(option, known)}")
-    return cls(dim, depth, heads, **dict(options or {}))
+    method = cls(dim, depth, heads, **options)
+    method.traits = METHODS[name].traits_of(options)
+    return method

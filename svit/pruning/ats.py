@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from svit.core.catalogue import STAGE_RATIOS, TRAITS
+from svit.core.catalogue import STAGE_RATIOS
 from svit.pruning.attention import KEY_VALUE, QUERY
-from svit.pruning.base import State, all_tokens, gather_kept, in_stage, scatter_kept
+from svit.pruning.base import Fitted, State, all_tokens, gather_kept, in_stage, scatter_kept
 from svit.pruning.class_token import ClassTokenMethod, TokenSequence
-from svit.pruning.options import check_choice, schedule
+from svit.pruning.options import preserves
 
 
 class ATS(ClassTokenMethod):
@@ -39,7 +39,7 @@ class ATS(ClassTokenMethod):
         ValueError: a ratio outside (0, 1], an unknown `retain`, or locations that do not match.
     """
 
-    traits = TRAITS["ats"]
+    fits = Fitted("levels", compares=False)
 
     def __init__(
         self,
@@ -52,13 +52,9 @@ class ATS(ClassTokenMethod):
         retain: str = "remove",
     ) -> None:
         super().__init__(dim, depth, heads)
-        self.keep_ratios, self.locations = schedule(keep_ratios, locations, depth, stages=True)
-        check_choice("retain", retain, ("remove", "preserve"))
-        self.preserve = retain == "preserve"
+        self.decide_at(keep_ratios, locations, staged=True)
+        self.preserve = preserves(retain)
         self.register_buffer("levels", torch.tensor(self.keep_ratios))
-
-    def target_ratios(self) -> list[float]:
-        return self.staged_ratios(self.locations, self.keep_ratios)
 
     def forward(self, layer: int, block: nn.Module, tokens: Tensor, state: State) -> Tensor:
         alive = all_tokens(tokens) if state.previous is None else state.previous

@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from svit.core.catalogue import Traits
+from svit.pruning.options import check_choice, check_ratios, schedule
 
 
 class TokenProbe(nn.Module):
@@ -86,26 +87,111 @@ class State:
     extra: dict[str, Tensor] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """A buffer, one number a deciding block, that `svit.probing.calibrate` fits on training images.
+
+    Attributes:
+        buffer: its name.
+        compares: True for thresholds of the block's scores; False for numbers of which a larger one
+            makes the block keep more tokens.
+        mode: the inference mode that decides by it; "" where every mode does.
+    """
+
+    buffer: str
+    compares: bool
+    mode: str = ""
+
+
 class Method(nn.Module):
     """A pruning method: owns its gates and probes, runs each block on the tokens it chooses.
 
-    Subclasses set `traits` and write `forward`; the last arguments of their constructors are the method's
-    documented options, which `PruningConfig.options` fills.
+    A subclass writes `forward` and overrides what is different with it; the last arguments of its
+    constructor are its documented options, which `PruningConfig.options` fills. What is declared here is
+    all that the workbench asks a method for; the rest stands in its entry of `svit.core.catalogue`.
 
     Args:
         dim: channels C of a token.
         depth: number of blocks.
         heads: attention heads of a block.
+
+    Attributes:
+        modes: ways to decide outside of training that `set_inference` chooses from; empty for one way.
+        inference: the mode it decides by; "" for a method with one way.
+        fits: what calibration fits, or None.
+        noise_scale: factor of the noise in the decisions of a training, which a trainer may lower to 0;
+            None for a method that draws none.
+        traits: what it selects by and preserves with its options; `build_method` sets them.
+        locations: zero-based blocks that decide, ascending.
+        keep_ratios: share of all N tokens that each of them is to keep.
+        staged: whether a decision holds until the next one, or for its block only.
+        gates: networks that score tokens.
     """
 
-    traits: ClassVar[Traits]
+    modes: ClassVar[tuple[str, ...]] = ()
+    fits: ClassVar[Fitted | None] = None
+    traits: Traits
 
     def __init__(self, dim: int, depth: int, heads: int) -> None:
         super().__init__()
         self.dim, self.depth, self.heads = dim, depth, heads
+        self.inference = ""
+        self.noise_scale: float | None = None
+        self.locations: list[int] = []
+        self.keep_ratios: list[float] = []
+        self.staged = False
         self.probes = nn.ModuleList(TokenProbe(layer) for layer in range(depth))
         self.score_probes = nn.ModuleList(ScoreProbe(layer) for layer in range(depth))
         self.stage = StageProbe("selection")  # what a method spends on its decision: `in_stage`
+        self.gates = nn.ModuleList()
+
+    def decide_at(
+        self, keep_ratios: Sequence[float], locations: Sequence[int] | None, *, staged: bool = False
+    ) -> None:
+        """Sets which blocks decide, one a keep ratio; without locations the last ones, or if `staged`
+        the first of each later quarter.
+
+        Raises:
+            ValueError: a ratio outside (0, 1], or locations that do not match.
+        """
+        self.keep_ratios, self.locations = schedule(
+            keep_ratios, locations, self.depth, stages=staged
+        )
+        self.staged = staged
+
+    def set_keep_ratios(self, ratios: Sequence[float]) -> None:
+        """Sets what share of all tokens each deciding block is to keep. What was learned or fitted for other
+        ratios stays: gates and levels follow when they are fitted anew (`svit.probing.calibrate`).
+
+        Raises:
+            ValueError: not one a deciding block, or a ratio outside (0, 1].
+        """
+        check_ratios(ratios)
+        if len(ratios) != len(self.locations):
+            expected = f"expected {len(self.locations)} keep ratios (one a deciding block)"
+            raise ValueError(f"{expected}, found {len(ratios)}")
+        self.keep_ratios = [float(ratio) for ratio in ratios]
+
+    def set_inference(self, mode: str) -> None:
+        """Chooses how masks are made outside training: one of `modes`.
+
+        Raises:
+            ValueError: no such mode.
+        """
+        if not self.modes:
+            raise ValueError(f"inference: the method decides in one way only, found {mode!r}")
+        check_choice("inference", mode, self.modes)
+        self.inference = mode
+
+    @property
+    def compares_scores(self) -> bool:
+        """Whether tokens are kept by comparing scores with a number: moved scores prune more or less."""
+        return False
+
+    @property
+    def fitted(self) -> Tensor:
+        """The numbers that calibration fits, float32 (deciding blocks,); only of methods with `fits`."""
+        return self.get_buffer(self.fits.buffer)
 
     def begin(
         self,
@@ -116,28 +202,22 @@ class Method(nn.Module):
         """The state of a new forward; `class_position` is the position embedding of a class token."""
         return State(seeds=seeds)
 
-    def forward(self, layer: int, block: nn.Module, tokens: Tensor, state: State) -> Tensor:
-        """The dense map (B, N, C) after block `layer` ran on the tokens this method keeps."""
+    def forward(
+        self, layer: int, block: nn.Module, tokens: Float[Tensor, "batch tokens dim"], state: State
+    ) -> Float[Tensor, "batch tokens dim"]:
+        """The dense map after block `layer` ran on the tokens this method keeps, in the type of `tokens`."""
         raise NotImplementedError
 
     def losses(self, state: State) -> dict[str, Tensor]:
-        """Extra training losses of a finished forward, already weighted."""
+        """Extra training losses of a finished forward, scalars by name, already weighted."""
         return {}
 
     def target_ratios(self) -> list[float]:
         """Target share of kept tokens for every block; 1 where the method does not prune."""
-        return [1.0] * self.depth
-
-    def placed_ratios(self, locations: Sequence[int], ratios: Sequence[float]) -> list[float]:
-        """A target for every block when each decision holds for its own block only."""
-        placed = dict(zip(locations, ratios))
-        return [placed.get(layer, 1.0) for layer in range(self.depth)]
-
-    def staged_ratios(self, locations: Sequence[int], ratios: Sequence[float]) -> list[float]:
-        """A target for every block when each decision holds until the next one."""
         targets = [1.0] * self.depth
-        for location, ratio in zip(locations, ratios):
-            targets[location:] = [ratio] * (self.depth - location)
+        for location, ratio in zip(self.locations, self.keep_ratios):
+            end = self.depth if self.staged else location + 1
+            targets[location:end] = [ratio] * (end - location)
         return targets
 
     def run_open_block(self, layer: int, block: nn.Module, tokens: Tensor, state: State) -> Tensor:

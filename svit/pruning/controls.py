@@ -12,9 +12,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from svit.core.catalogue import PAPER_KEEP_RATIOS, TRAITS
+from svit.core.catalogue import PAPER_KEEP_RATIOS
 from svit.pruning.base import Method, State, in_stage, run_block
-from svit.pruning.options import schedule
 from svit.pruning.sampling import top_tokens, uniform
 
 
@@ -39,10 +38,7 @@ class Control(Method):
         locations: Sequence[int] | None = None,
     ) -> None:
         super().__init__(dim, depth, heads)
-        self.keep_ratios, self.locations = schedule(keep_ratios, locations, depth, stages=False)
-
-    def target_ratios(self) -> list[float]:
-        return self.placed_ratios(self.locations, self.keep_ratios)
+        self.decide_at(keep_ratios, locations)
 
     def forward(self, layer: int, block: nn.Module, tokens: Tensor, state: State) -> Tensor:
         if layer not in self.locations:
@@ -69,8 +65,6 @@ class RandomControl(Control):
             they are drawn anew in every block.
     """
 
-    traits = TRAITS["random"]
-
     def __init__(
         self,
         dim: int,
@@ -95,8 +89,6 @@ class RandomControl(Control):
 
 class MagnitudeControl(Control):
     """Tokens of the largest Euclidean norm (the score of SparseViT's windows, methods.md 13.3)."""
-
-    traits = TRAITS["magnitude"]
 
     def score(self, layer: int, tokens: Tensor, state: State) -> Float[Tensor, "batch tokens"]:
         return torch.linalg.vector_norm(tokens.detach().float(), dim=-1)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from svit.core.catalogue import TRAITS
 from svit.pruning.base import Method, State
 
 
 class Dense(Method):
     """Keeps everything, and says so through the probes; edits prune it like any other method."""
-
-    traits = TRAITS["dense"]
 
     def forward(self, layer: int, block: nn.Module, tokens: Tensor, state: State) -> Tensor:
         return self.run_open_block(layer, block, tokens, state)

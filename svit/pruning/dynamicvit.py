@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from svit.core.catalogue import STAGE_RATIOS, TRAITS
+from svit.core.catalogue import STAGE_RATIOS
 from svit.pruning.base import (
     Method,
     State,
@@ -24,7 +24,7 @@ from svit.pruning.base import (
 )
 from svit.pruning.gates import build_gate
 from svit.pruning.losses import fixed_ratio_loss
-from svit.pruning.options import check_choice, schedule
+from svit.pruning.options import preserves
 from svit.pruning.sampling import best_of, logistic_noise
 
 
@@ -45,8 +45,6 @@ class DynamicViT(Method):
         ValueError: a ratio outside (0, 1], an unknown `retain`, or locations that do not match.
     """
 
-    traits = TRAITS["dynamicvit"]
-
     def __init__(
         self,
         dim: int,
@@ -60,17 +58,13 @@ class DynamicViT(Method):
         bias: float | None = None,
     ) -> None:
         super().__init__(dim, depth, heads)
-        self.keep_ratios, self.locations = schedule(keep_ratios, locations, depth, stages=True)
-        check_choice("retain", retain, ("remove", "preserve"))
-        self.preserve = retain == "preserve"
+        self.decide_at(keep_ratios, locations, staged=True)
+        self.preserve = preserves(retain)
         self.ratio_weight = ratio_weight
         self.noise_scale = 1.0
         self.gates = nn.ModuleList(
             build_gate("local_global", dim, heads, bias) for _ in self.locations
         )
-
-    def target_ratios(self) -> list[float]:
-        return self.staged_ratios(self.locations, self.keep_ratios)
 
     def forward(self, layer: int, block: nn.Module, tokens: Tensor, state: State) -> Tensor:
         if layer < self.locations[0]:

@@ -12,10 +12,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from svit.core.catalogue import TRAITS
 from svit.pruning.base import State, all_tokens, gather_kept, in_stage, scatter_kept
 from svit.pruning.class_token import ClassTokenMethod, TokenSequence
-from svit.pruning.options import check_choice, check_ratios, gated_blocks
+from svit.pruning.options import check_ratios, gated_blocks, preserves
 from svit.pruning.sampling import best_of
 
 
@@ -36,8 +35,6 @@ class EViT(ClassTokenMethod):
         ValueError: a ratio outside (0, 1], an unknown `retain`, or impossible locations.
     """
 
-    traits = TRAITS["evit"]
-
     def __init__(
         self,
         dim: int,
@@ -51,14 +48,13 @@ class EViT(ClassTokenMethod):
     ) -> None:
         super().__init__(dim, depth, heads)
         check_ratios([keep_ratio])
-        check_choice("retain", retain, ("remove", "preserve"))
         stages = 3 if locations is None else len(locations)
-        self.locations = gated_blocks(locations, stages, depth, stages=True)
-        self.keep_ratio, self.preserve, self.fuse = keep_ratio, retain == "preserve", fuse
+        self.locations, self.staged = gated_blocks(locations, stages, depth, stages=True), True
+        self.keep_ratios = [keep_ratio ** (stage + 1) for stage in range(stages)]
+        self.keep_ratio, self.preserve, self.fuse = keep_ratio, preserves(retain), fuse
 
-    def target_ratios(self) -> list[float]:
-        ratios = [self.keep_ratio ** (stage + 1) for stage in range(len(self.locations))]
-        return self.staged_ratios(self.locations, ratios)
+    def set_keep_ratios(self, ratios: Sequence[float]) -> None:
+        raise ValueError("EViT keeps one share of what enters a block: set its option keep_ratio")
 
     def forward(self, layer: int, block: nn.Module, tokens: Tensor, state: State) -> Tensor:
         alive = all_tokens(tokens) if state.previous is None else state.previous

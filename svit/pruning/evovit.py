@@ -13,10 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from svit.core.catalogue import PAPER_KEEP_RATIOS, TRAITS
+from svit.core.catalogue import PAPER_KEEP_RATIOS
 from svit.pruning.base import State, all_tokens, in_stage, scatter_kept
 from svit.pruning.class_token import ClassTokenMethod
-from svit.pruning.options import schedule
 from svit.pruning.sampling import best_of
 
 
@@ -36,8 +35,6 @@ class EvoViT(ClassTokenMethod):
         ValueError: a ratio outside (0, 1] or locations that do not match.
     """
 
-    traits = TRAITS["evovit"]
-
     def __init__(
         self,
         dim: int,
@@ -49,11 +46,8 @@ class EvoViT(ClassTokenMethod):
         tradeoff: float = 0.5,
     ) -> None:
         super().__init__(dim, depth, heads)
-        self.keep_ratios, self.locations = schedule(keep_ratios, locations, depth, stages=False)
+        self.decide_at(keep_ratios, locations)
         self.tradeoff = tradeoff
-
-    def target_ratios(self) -> list[float]:
-        return self.placed_ratios(self.locations, self.keep_ratios)
 
     def forward(self, layer: int, block: nn.Module, tokens: Tensor, state: State) -> Tensor:
         keep = self.probe(layer, self._wanted(layer, tokens, state), state)

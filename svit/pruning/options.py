@@ -55,6 +55,16 @@ def check_ratios(ratios: Sequence[float]) -> None:
         raise ValueError(f"expected keep ratios in (0, 1], found {list(ratios)}")
 
 
+def preserves(retain: str) -> bool:
+    """Whether pruned tokens stay in the map: what the option `retain` of removing methods says.
+
+    Raises:
+        ValueError: neither "remove" nor "preserve".
+    """
+    check_choice("retain", retain, ("remove", "preserve"))
+    return retain == "preserve"
+
+
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     """Raises ValueError with the choices unless `value` is one of them."""
     if value not in choices:

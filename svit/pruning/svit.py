@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from svit.core.catalogue import PAPER_KEEP_RATIOS, TRAITS
+from svit.core.catalogue import PAPER_KEEP_RATIOS
 from svit.pruning.base import (
+    Fitted,
     Method,
     State,
     in_stage,
@@ -25,10 +26,8 @@ from svit.pruning.base import (
 )
 from svit.pruning.gates import build_gate
 from svit.pruning.losses import dynamic_ratio_loss, fixed_ratio_loss
-from svit.pruning.options import check_choice, schedule
+from svit.pruning.options import check_choice
 from svit.pruning.sampling import best_of, logistic_noise, top_tokens, uniform
-
-INFERENCE_MODES = ("sample", "threshold", "calibrated", "topk")
 
 
 class SViT(Method):
@@ -54,7 +53,8 @@ class SViT(Method):
         ValueError: a ratio outside (0, 1], an unknown mode, or locations that do not match.
     """
 
-    traits = TRAITS["svit"]
+    modes = ("sample", "threshold", "calibrated", "topk")
+    fits = Fitted("thresholds", compares=True, mode="calibrated")
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class SViT(Method):
         bias: float | None = None,
     ) -> None:
         super().__init__(dim, depth, heads)
-        self.keep_ratios, self.locations = schedule(keep_ratios, locations, depth, stages=inherit)
+        self.decide_at(keep_ratios, locations, staged=inherit)
         check_choice("ratio_loss", ratio_loss, ("dynamic", "fixed"))
         self.inherit = inherit
         self.ratio_loss, self.ratio_weight, self.ratio_chunk = ratio_loss, ratio_weight, ratio_chunk
@@ -82,14 +82,9 @@ class SViT(Method):
         self.gates = nn.ModuleList(build_gate(gate, dim, heads, bias) for _ in self.locations)
         self.register_buffer("thresholds", torch.zeros(len(self.locations)))
 
-    def set_inference(self, mode: str) -> None:
-        """Chooses how masks are made outside training: one of `INFERENCE_MODES`."""
-        check_choice("inference", mode, INFERENCE_MODES)
-        self.inference = mode
-
-    def target_ratios(self) -> list[float]:
-        spread = self.staged_ratios if self.inherit else self.placed_ratios
-        return spread(self.locations, self.keep_ratios)
+    @property
+    def compares_scores(self) -> bool:
+        return self.inference != "topk"
 
     def forward(self, layer: int, block: nn.Module, tokens: Tensor, state: State) -> Tensor:
         if layer not in self.locations:

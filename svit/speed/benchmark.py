@@ -197,7 +197,7 @@ def _parts(detector: Detector) -> list[tuple[nn.Module, str]]:
     backbone = detector.backbone
     parts = [(backbone, "fusion"), (backbone.patch_embed, "embedding"), *_heads(detector)]
     parts.append((backbone.method, "gather and scatter"))
-    parts += [(gate, "gates") for gate in getattr(backbone.method, "gates", ())]
+    parts += [(gate, "gates") for gate in backbone.method.gates]
     for kinds, stage in STAGES:
         parts += [(part, stage) for part in backbone.modules() if isinstance(part, kinds)]
     parts += [(part, part.stage) for part in backbone.modules() if isinstance(part, StageProbe)]

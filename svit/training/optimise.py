@@ -56,10 +56,10 @@ def noise_scale(settings: TrainConfig, step: int, total: int) -> float:
 
 def set_noise_scale(backbone: Backbone, scale: float) -> bool:
     """Passes the scale on to a method that draws noise in training. Returns: whether this one does."""
-    draws = hasattr(backbone.method, "noise_scale")
-    if draws:
-        backbone.method.noise_scale = scale
-    return draws
+    if backbone.method.noise_scale is None:
+        return False
+    backbone.method.noise_scale = scale
+    return True
 
 
 def parameter_groups(detector: Detector, settings: TrainConfig) -> list[dict[str, Any]]:

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from svit.cli import main, presets
-from svit.core.catalogue import ROWS, TRAITS, stages, sweep
-from svit.core.config import PRESETS
-from svit.pruning import METHODS
+import pytest
 
+from svit.cli import main, presets
+from svit.core.catalogue import METHODS, ROWS, stages, sweep
+from svit.core.config import PRESETS
+from svit.pruning import method_class
+from svit.pruning.base import Method
+
+PAGE = Path(presets.__file__).parents[2] / "docs" / "comparison.md"
+RETAINED = ("preserve", "remove")
 BY_NAME = {row.name: row for row in ROWS}
 
 
-def test_every_method_has_traits_and_every_row_a_preset_on_every_body() -> None:
-    assert set(TRAITS) == set(METHODS) == {row.method for row in ROWS}
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_is_one_class_in_a_file_that_names_its_source(name: str) -> None:
+    entry = METHODS[name]
+    assert entry.name == name and issubclass(method_class(name), Method)
+    assert entry.rows and all(row.method == name for row in entry.rows)
+    assert entry.paper and method_class(name).__doc__
+
+
+def test_every_row_is_a_preset_on_every_body() -> None:
+    assert len({row.name for row in ROWS}) == len(ROWS)
     for neck in ("plain", "adapter"):
         for size in ("nano", "t", "s"):
             for row in ROWS:
@@ -45,17 +58,47 @@ def test_methods_declare_what_the_paper_s_table_1_says_of_them() -> None:
         "evit": ("attention", False, False, False),
     }
     for name, (selection, *answers) in printed.items():
-        traits = TRAITS[name]
+        traits = METHODS[name].traits
         assert traits.selection == selection
         assert [traits.dynamic_rate, traits.preserves, traits.reactivates] == answers
 
 
-def test_the_rows_are_rendered_and_the_comparison_s_page_shows_them(capsys) -> None:
+def test_variants_are_called_by_what_their_options_change() -> None:
+    found = {row.name: METHODS[row.method].variant(row.options) for row in ROWS}
+    expected = {
+        **{name: "" for name in ("svit", "dense", "evovit", "random", "magnitude")},
+        **{f"{name}-{kind}": kind for name in ("dynamicvit", "evit", "ats") for kind in RETAINED},
+        "svit-fixed": "fixed",
+        "svit-inherit": "inherit",
+        "svit-fixed-inherit": "fixed+inherit",
+        "svit-localglobal": "gate local_global",
+        "svit-headweighted": "gate head_weighted",
+        "random-inherit": "inherit",
+    }
+    assert expected.items() <= found.items()
+    assert METHODS["evit"].variant({}) == "remove"  # what its constructor takes without a word
+    assert METHODS["svit"].variant({"ratio_loss": "dynamic", "inherit": False, "gate": "mlp"}) == ""
+
+
+def test_the_rows_are_rendered_with_what_table_1_says_of_them(capsys) -> None:
     assert main.main(["presets", "--rows"]) == 0
-    text = capsys.readouterr().out
-    assert "| ats-preserve | attention | yes | yes | no | Table 2 |" in text.splitlines()
-    assert "| svit-fixed-inherit | gate | no | yes | no | Table 3 |" in text.splitlines()
-    assert "| dense | none | – | – | – | Table 5, Fig. 7 |" in text.splitlines()
-    assert len(text.splitlines()) == 2 + len(ROWS)
-    page = Path(presets.__file__).parents[2] / "docs" / "comparison.md"
-    assert text in page.read_text(encoding="utf-8")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("| row | by | selection | dynamic rate | preserved | reactivated |")
+    assert {
+        "| ats-preserve | ATS, Fayyaz et al., ECCV 2022 | attention | yes | yes | no | Table 2 |",
+        "| svit-fixed-inherit | SViT, Liu et al., WACV 2024 | gate | no | yes | no | Table 3 |",
+        "| dense | DeiT, Touvron et al., ICML 2021 | none | – | – | – | Table 5, Fig. 7 |",
+    } <= set(lines)
+    assert len(lines) == 2 + len(ROWS)
+
+
+def test_the_comparison_s_page_holds_the_rows_as_the_command_writes_them(tmp_path) -> None:
+    page, copy = PAGE.read_text(encoding="utf-8"), tmp_path / "comparison.md"
+    copy.write_text(page.replace("| random | a", "| dice | a"), encoding="utf-8")
+    assert main.main(["presets", "--rows", str(copy)]) == 0
+    assert copy.read_text(encoding="utf-8") == page, (
+        "docs/comparison.md is old: run `svit presets --rows docs/comparison.md`"
+    )
+    copy.write_text("nothing\n", encoding="utf-8")
+    assert main.main(["presets", "--rows", str(copy)]) == 2  # said in a sentence, nothing written
+    assert copy.read_text(encoding="utf-8") == "nothing\n"

@@ -11,13 +11,13 @@ from support.scenes import detector
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from svit.core.catalogue import METHODS
 from svit.core.config import PAPER_KEEP_RATIOS, PRESETS, SMALL, TINY, PruningConfig
-from svit.core.macs import FLOPS_PER_MAC, FORMULAS, HEAD_PARTS, block_macs, ledger
+from svit.core.macs import FLOPS_PER_MAC, HEAD_PARTS, block_macs, ledger
 from svit.data.samples import Sample
 from svit.models import build_backbone
 from svit.models.adapter import _doubled
 from svit.probing.recorder import record
-from svit.pruning import METHODS
 from svit.pruning.gates import GATES
 
 GRID = (50, 84)  # 800x1333 padded to 800x1344
@@ -148,8 +148,11 @@ def test_gates_equal_the_numbers_of_methods_6_5(gate: str, tiny: float, small: f
         assert parts["selection"] / 1e9 == pytest.approx(expected, abs=0.0006)
 
 
-def test_every_method_has_a_formula() -> None:
-    assert set(FORMULAS) == set(METHODS)
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_has_formulas_for_its_blocks_and_its_choice(name: str) -> None:
+    for row in METHODS[name].rows:
+        parts = ledger(TINY, None, PruningConfig(name, dict(row.options)), GRID, np.full(12, N))
+        assert parts["blocks"] > 0 and (parts["selection"] > 0 or not row.gated)
 
 
 def test_unknown_methods_and_wrong_layer_counts_are_refused() -> None:

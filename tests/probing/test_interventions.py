@@ -10,12 +10,12 @@ import pytest
 from support.scenes import detector
 from support.two_pictures import SAMPLES
 
+from svit.core.catalogue import METHODS
 from svit.data.samples import Sample
 from svit.detectors.base import Detector, image_seeds
 from svit.probing.apply_edits import decide
 from svit.probing.interventions import INTERVENTIONS, gated_layers, intervene
 from svit.probing.recorder import record
-from svit.pruning import METHODS
 
 GATED = list(range(3, 12))
 

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from svit.core.catalogue import METHODS
 from svit.core.config import BackboneConfig
 from svit.models.vit import Block
-from svit.pruning import METHODS, build_method
+from svit.pruning import build_method
 from svit.pruning.base import (
     all_tokens,
     run_block,
@@ -21,7 +22,7 @@ from svit.pruning.base import (
 )
 from svit.pruning.gates import MLPGate
 from svit.pruning.losses import dynamic_ratio_loss, fixed_ratio_loss
-from svit.pruning.svit import INFERENCE_MODES, SViT
+from svit.pruning.svit import SViT
 
 CONFIG = BackboneConfig(embed_dim=24, heads=3, depth=12, drop_path=0.0)
 TOKENS = 20
@@ -185,7 +186,7 @@ def test_every_method_shows_one_boolean_mask_a_block(name: str, batch: int, bloc
     assert all(mask.dtype == torch.bool for mask in masks)
 
 
-@pytest.mark.parametrize("mode", INFERENCE_MODES)
+@pytest.mark.parametrize("mode", SViT.modes)
 @pytest.mark.parametrize("inherit", [False, True])
 def test_a_batch_equals_its_images_one_by_one(mode: str, inherit: bool, blocks) -> None:
     ratios = [0.7, 0.49, 0.343] if inherit else [0.5] * 9

@@ -1,0 +1,118 @@
+"""What pruning methods cost: MACs of their blocks and of choosing tokens, from the tokens each block kept.
+
+Formulas: methods.md 12.1. T_in and T_out are tokens that enter and leave a block, C channels. A row of
+`svit.core.catalogue` names a method's formulas; `svit.core.macs` adds them up with the rest of the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+PAPER_KEEP_RATIOS = (0.7, 0.7, 0.7, 0.49, 0.49, 0.49, 0.343, 0.343, 0.343)
+GROUPS = 4  # quarters of the blocks; most methods decide at the start of the later three
+
+
+class Body(Protocol):
+    """What the formulas read of a `svit.core.config.BackboneConfig`."""
+
+    embed_dim: int
+    depth: int
+    heads: int
+    mlp_ratio: float
+
+
+Options = Mapping[str, Any]
+BlockFormula = Callable[[np.ndarray, np.ndarray, Body], np.ndarray]
+SelectionFormula = Callable[[np.ndarray, int, Body, Options], float]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a pruning method costs.
+
+    Attributes:
+        blocks: (tokens leaving each block, tokens entering it, body) -> MACs of each block; arrays are
+            float64 (layers,).
+        selection: (tokens leaving each block, N, body, options) -> MACs of choosing tokens.
+    """
+
+    blocks: BlockFormula
+    selection: SelectionFormula
+
+
+def plain_blocks(leaving: np.ndarray, entering: np.ndarray, body: Body) -> np.ndarray:
+    """12 n C² + 2 n² C (at the usual MLP ratio of 4): the whole block runs on the n kept tokens."""
+    linear = (4 + 2 * body.mlp_ratio) * body.embed_dim**2  # a token of QKV, projection and MLP
+    return leaving * linear + 2 * leaving**2 * body.embed_dim
+
+
+def evovit_blocks(leaving: np.ndarray, entering: np.ndarray, body: Body) -> np.ndarray:
+    """A plain block with a class token more; its sorts and copies of rows are no MACs."""
+    return plain_blocks(leaving + 1, entering, body)
+
+
+def evit_blocks(leaving: np.ndarray, entering: np.ndarray, body: Body) -> np.ndarray:
+    """4 T_in C² + 2 T_in² C + 8 T_out C² with a class token, without a fused one."""
+    dim, before, after = body.embed_dim, entering + 1, leaving + 1
+    attention = 4 * before * dim**2 + 2 * before**2 * dim
+    return attention + 2 * body.mlp_ratio * after * dim**2
+
+
+def ats_blocks(leaving: np.ndarray, entering: np.ndarray, body: Body) -> np.ndarray:
+    """(2 T_in + T_out) C² + 2 T_out T_in C + 9 T_out C² with a class token: keys of all rows that
+    enter, queries of the selected ones, which the class token's row alone decides (11.4)."""
+    dim, before, after = body.embed_dim, entering + 1, leaving + 1
+    attention = (2 * before + after) * dim**2 + 2 * after * before * dim
+    return attention + (1 + 2 * body.mlp_ratio) * after * dim**2
+
+
+def no_selection(leaving: np.ndarray, tokens: int, body: Body, options: Options) -> float:
+    """Methods without parameters reuse attention they compute anyway."""
+    return 0.0
+
+
+def scoring_all(a_token: Callable[[Body, Options], float]) -> SelectionFormula:
+    """Every deciding block scores all N tokens, also those pruned before (paper 3.2).
+
+    Args:
+        a_token: (body, options) -> MACs of the score of one token.
+    """
+
+    def selection(leaving: np.ndarray, tokens: int, body: Body, options: Options) -> float:
+        deciding = len(options.get("keep_ratios", PAPER_KEEP_RATIOS))
+        return deciding * tokens * a_token(body, options)
+
+    return selection
+
+
+def gate_macs(body: Body, options: Options) -> float:
+    """MACs a token of a gate of `svit.pruning.gates`: the kind that the option `gate` names."""
+    return _GATES[options.get("gate", "mlp")](body)
+
+
+def predictors(leaving: np.ndarray, tokens: int, body: Body, options: Options) -> float:
+    """A predictor before the first block of each later group scores the tokens still there."""
+    size = body.depth // GROUPS
+    return float(leaving[size - 1 : -1 : size].sum()) * _local_global(body.embed_dim)
+
+
+def _local_global(dim: int) -> float:
+    """C -> C, then C -> C/2 -> C/4 -> 2, a token."""
+    return dim**2 + dim * (dim // 2) + (dim // 2) * (dim // 4) + (dim // 4) * 2
+
+
+def _head_weighted(body: Body) -> float:
+    """A local-global predictor on each head's channels, and the perceptron that weighs heads."""
+    heads = body.heads
+    return heads * _local_global(body.embed_dim // heads) + 2 * heads * max(1, heads // 2)
+
+
+_GATES: dict[str, Callable[[Body], float]] = {
+    "mlp": lambda body: (body.embed_dim + 2) * (body.embed_dim // 4),
+    "local_global": lambda body: _local_global(body.embed_dim),
+    "head_weighted": _head_weighted,
+}
