@@ -47,7 +47,7 @@ def outcome(_job: Job, _edits: tuple, key: tuple) -> tuple[live.Outcome, Model]:
     with workplace().session(_job.path) as session:
         found = session.run(_job.picture, _edits, timeout_s=RUN_S)
         names, truth = session.names(_job.picture), session.truth(_job.picture)
-        return found, Model(session.about, session.targets, names, truth, session.mode)
+        return found, Model(session.about, session.targets, names, truth, session.shifts)
 
 
 def attempt(work: Callable, *arguments):

@@ -171,11 +171,6 @@ class Session:
         return self.detector.backbone.method.target_ratios()
 
     @property
-    def mode(self) -> str:
-        """How the gates decide, or "" for methods with one way only."""
-        return self.detector.backbone.method.inference
-
-    @property
     def shifts(self) -> bool:
         """Whether moving its scores prunes more or less, as moved thresholds would."""
         return self.detector.backbone.method.compares_scores

@@ -44,7 +44,7 @@ class Model:
     targets: list[float]
     names: tuple[str, ...]
     truth: Target | None
-    mode: str
+    shifts: bool  # whether moved scores prune more or less
 
 
 @dataclass(frozen=True)
