@@ -9,7 +9,8 @@ from svit.evaluation.passes import DTYPES
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds --batch, --workers and --dtype."""
-    parser.add_argument("--batch", type=int, default=1, help="images a forward (default 1)")
+    about = "images a forward at most (default 1); only images that pad to one size go together"
+    parser.add_argument("--batch", type=int, default=1, help=about)
     parser.add_argument("--workers", type=int, default=0, help="processes that read images ahead")
     add_dtype(parser)
 

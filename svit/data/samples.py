@@ -32,6 +32,11 @@ class Sample:
     def resized_hw(self) -> tuple[int, int]:
         return int(self.image.shape[1]), int(self.image.shape[2])
 
+    def padded_hw(self, multiple: int = 32) -> tuple[int, int]:
+        """Size of the picture alone after `pad_batch`; pictures that share it do not change each other."""
+        height, width = self.resized_hw
+        return -(-height // multiple) * multiple, -(-width // multiple) * multiple
+
     def grid(self, padded_hw: tuple[int, int], patch: int) -> TokenGrid:
         """The token geometry once the image lies in a batch of the padded size."""
         grid_hw = (padded_hw[0] // patch, padded_hw[1] // patch)

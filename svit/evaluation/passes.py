@@ -1,8 +1,8 @@
 """One pass of a detector over images: what recording and evaluation share.
 
-Batches are cut from the whole data set beforehand, and random masks depend on the seed and the
-image's id alone, so a pass may be interrupted, gone on with, or shared out among processes without
-a change in what it sees.
+Batches are cut from the whole data set beforehand, random masks depend on the seed and the image's
+id alone, and a batch is split by padded size, so a pass may be interrupted, gone on with, cut into
+larger batches or shared out among processes without a change in what it sees.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ class How:
     """How a model looks at images.
 
     Attributes:
-        batch: images a forward; they are padded to one size.
+        batch: images a forward at most. Only those that pad to the same size go together: every pixel
+            of padding is a token that others look at, so another size decides otherwise.
         scores: whether traces carry the gates' scores.
         pictures: whether the source pictures come along.
         workers: processes that read ahead; 0 reads in between.
@@ -110,7 +111,7 @@ def batches_of(
 
     Args:
         limit: batches that hold none of the first so many images are left out. The last one stays
-            whole, because padding and so the masks depend on the company; see `look`.
+            whole, because kernels round otherwise in smaller batches; see `look`.
     """
     if batch < 1:
         raise ValueError(f"expected a batch of at least one image, found {batch}")
@@ -154,11 +155,19 @@ def look(
 
 def _seen(
     detector: Detector, items: Sequence[_Read | Unreadable], how: How
-) -> Iterator[Seen | Unreadable]:
-    yield from (item for item in items if isinstance(item, Unreadable))
-    read = [item for item in items if isinstance(item, _Read)]
-    if read:
-        yield from _predict(detector, read, how)
+) -> list[Seen | Unreadable]:
+    """What became of a batch, in its order, after one forward for every padded size in it."""
+    done: dict[int, Seen | Unreadable] = {}
+    together: dict[tuple[int, int], list[_Read]] = {}
+    for item in items:
+        if isinstance(item, Unreadable):
+            done[item.index] = item
+        else:
+            size = item.sample.padded_hw(detector.config.data.pad_multiple)
+            together.setdefault(size, []).append(item)
+    for read in together.values():
+        done |= {seen.index: seen for seen in _predict(detector, read, how)}
+    return [done[item.index] for item in items]
 
 
 @dataclass(frozen=True)
