@@ -29,9 +29,15 @@ def run(args: argparse.Namespace) -> int:
     dataset = load_coco(args.dataset, args.image_root, detector)
     size = sum(tensor.nbytes for tensor in detector.state_dict().values())
     prepare_folder(args.out.parent, size)  # a refusal now, not after the fitting
+    facts = {
+        **notes(args.weights),
+        "calibrated_on": args.dataset.name,
+        "calibration_images": args.images,
+        "uncalibrated_sha256": checkpoint.fingerprint(detector.canonical_state_dict()),
+    }
+    checkpoint.refuse_to_replace(args.out, detector.config, facts)
     table = calibrate(detector, dataset, args.images)
-    facts = {"calibrated_on": args.dataset.name, "calibration_images": args.images}
-    checkpoint.save(args.out, detector, {**notes(args.weights), **facts})
+    checkpoint.save(args.out, detector, facts)
     print(table.to_string(index=False))
     print(f"written: {args.out}")
     return 0

@@ -10,7 +10,13 @@ import torch
 
 from svit.core.config import load_config
 from svit.detectors import build_detector
-from svit.weights.checkpoint import convert_file, load_weights, save
+from svit.weights.checkpoint import (
+    convert_file,
+    load_weights,
+    origin,
+    refuse_to_replace,
+    save,
+)
 from svit.weights.conversion import Report
 
 SEED = 0  # of the parts that a file lacks
@@ -67,6 +73,7 @@ def convert_as(
         torch.manual_seed(SEED)
         detector = build_detector(load_config(preset, overrides))
     report = load_weights(detector, source, complete=False)
-    extra = {"converted_from": report.kind, "source": source.name}
+    extra = origin(report, source, detector.canonical_state_dict(), half)
+    refuse_to_replace(destination, detector.config, extra)
     save(destination, detector, extra, half=half)
     return report

@@ -12,7 +12,7 @@ from svit.data.reading import EXIF_POLICIES
 from svit.data.shapes import contact_sheet, read_scenes, write_dataset
 from svit.data.statistics import describe
 from svit.data.validate import check_coco, checked, mended, read_json
-from svit.system.files import write_whole
+from svit.system.files import write_text, write_whole
 
 COLOURS = 160  # of a sheet as PNG
 KINDS = "shapes | sheet | check | statistics"
@@ -118,8 +118,12 @@ def _check(args: argparse.Namespace) -> int:
     report = check_coco(args.json, args.image_root, decode=args.decode, exif=args.exif)
     print("\n".join(report.lines()))
     if args.repair and not report.errors:
-        fixed = mended(read_json(args.json), args.image_root, args.exif)
-        write_whole(args.repair, lambda file: file.write(json.dumps(fixed).encode()))
+        fixed = json.dumps(mended(read_json(args.json), args.image_root, args.exif))
+        if args.repair.exists() and args.repair.read_bytes() != fixed.encode():
+            raise ValueError(
+                f"{args.repair} is there and holds something else: choose another name"
+            )
+        write_text(args.repair, fixed)
         print(f"written: {args.repair}")
         return 0
     return 1 if report.refused else 0

@@ -19,7 +19,6 @@ leaves `failed.txt` and the next one begins.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -39,7 +38,7 @@ from svit.core.catalogue import ROWS
 from svit.core.config import load_config
 from svit.detectors import build_detector
 from svit.system import text as markdown
-from svit.system.files import write_text
+from svit.system.files import read_json, write_text
 from svit.system.processes import INTERRUPTED, LaunchError, Layout, handling, joined, launch
 from svit.training.train import TrainError
 from svit.weights import checkpoint
@@ -153,7 +152,8 @@ def _ended(row: Future[int], job: Job, out: Path) -> int:
 def finished(planned: Sequence[Job], out: Path) -> dict[str, dict[str, Any]]:
     """What is written about the finished ones of these rows, by name."""
     paths = {job.name: out / job.name / ROW for job in planned}
-    return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
+    remedy = "delete it and repeat the command"
+    return {name: read_json(path, remedy) for name, path in paths.items() if path.exists()}
 
 
 def unfinished(planned: Sequence[Job], out: Path) -> list[Job]:

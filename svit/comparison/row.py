@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,8 +27,8 @@ from svit.evaluation.passes import ALONE
 from svit.evaluation.summary import SUMMARY
 from svit.probing.calibrate import calibrate
 from svit.pruning import method_class
-from svit.system.claims import differences
-from svit.system.files import write_text
+from svit.system.claims import check_claim, claim
+from svit.system.files import FileError, move, prepare_folder, read_json, write_text
 from svit.system.processes import Ranks
 from svit.training import training_checkpoints
 from svit.training.loader import check_data, fingerprint
@@ -87,7 +86,8 @@ def check(planned: Sequence[Job], setting: Setting) -> None:
     """Refuses, before anything is written, what no row could use and folders of another comparison.
 
     Raises:
-        CompareError: a row's folder was begun with other settings, or the two splits differ.
+        CompareError: the two splits differ.
+        FileError: a row's folder was begun with other settings.
         CocoError, DataMismatch, ValueError: wrong annotations, too few images, no objects.
     """
     config = planned[0].config  # data and classes are those of all rows
@@ -99,10 +99,10 @@ def check(planned: Sequence[Job], setting: Setting) -> None:
             f"validation images {', '.join(val_set.class_names)}; both need the same"
         )
     check_objects(val_set, setting.images)
-    begun = [job for job in planned if (setting.out / job.name / PLAN).exists()]
+    begun = [job for job in planned if (setting.out / job.name).exists()]
     start = checkpoint.read_foreign(setting.start).state if begun else {}
     for job in begun:
-        _check_same(RowMaker(job, setting, ALONE, train_set, val_set), start)
+        RowMaker(job, setting, ALONE, train_set, val_set).claim(start, check_claim)
 
 
 def run_row(job: Job, setting: Setting, ranks: Ranks) -> bool:
@@ -140,7 +140,7 @@ class RowMaker:
     def make(self) -> bool:
         begin, start = time.time(), checkpoint.read_foreign(self.setting.start).state
         facts = self.facts(start)
-        self._on_first(lambda: self._claim(start))
+        self._on_first(lambda: self._begin(start))
         if not self.model.exists() and not self._train():
             return False
         detector = load_detector(self.model, self.job.config.framework)
@@ -169,12 +169,18 @@ class RowMaker:
             "config": to_dict(self.job.config),
         }
 
-    def _claim(self, start: dict[str, torch.Tensor]) -> None:
-        """Writes down what the folder is for, or proves that it is for the same."""
-        _check_same(self, start)
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def claim(self, start: dict[str, torch.Tensor], by: Callable[..., None] = claim) -> None:
+        """Writes down what the folder is for, or proves that it is for the same.
+
+        Raises:
+            FileError: it is not; what differs.
+        """
+        by(self.folder / PLAN, self.facts(start), what="comparison", harmless={FAILED})
+
+    def _begin(self, start: dict[str, torch.Tensor]) -> None:
+        prepare_folder(self.folder)
+        self.claim(start)
         (self.folder / FAILED).unlink(missing_ok=True)
-        write_text(self.folder / PLAN, json.dumps(self.facts(start), indent=1))
 
     def _on_first(self, action: Callable[[], object]) -> None:
         """Lets the first process act; the others wait, and end with the same words after a failure."""
@@ -182,7 +188,7 @@ class RowMaker:
         if self.ranks.is_first:
             try:
                 action()
-            except (CompareError, OSError) as error:
+            except (CompareError, FileError, OSError) as error:
                 problem = str(error)
         problem = self.ranks.agree(problem)
         if problem:
@@ -207,7 +213,7 @@ class RowMaker:
         if ending != "finished":
             return False
         trained, model = self.training / FINAL, self.model
-        settle = self._calibrated if leveled else os.replace
+        settle = self._calibrated if leveled else move
         self._on_first(lambda: settle(trained, model))
         return True
 
@@ -268,27 +274,8 @@ class RowMaker:
             path.unlink(missing_ok=True)
 
 
-def _check_same(maker: RowMaker, start: dict[str, torch.Tensor]) -> None:
-    """Proves that the plan in a row's folder, if there is one, is the one that is to be made.
-
-    Raises:
-        CompareError: what differs.
-    """
-    path = maker.folder / PLAN
-    if not path.exists():
-        return
-    plan = json.loads(json.dumps(maker.facts(start)))
-    lines = differences(json.loads(path.read_text(encoding="utf-8")), plan)
-    if lines:
-        found = "\n  ".join(lines)
-        raise CompareError(
-            f"{maker.folder} belongs to another comparison:\n  {found}\n"
-            "give the same settings again, or choose another --out folder"
-        )
-
-
 def _numbers(path: Path) -> dict[str, float | None]:
-    summary = json.loads(path.read_text(encoding="utf-8"))
+    summary = read_json(path, "delete it and repeat the command")
     means = {name: summary[name]["mean"] for name in ("keep_ratio", "macs_backbone", "macs")}
     return {"box_AP": summary["box"]["AP"], "mask_AP": summary["mask"]["AP"], **means}
 

@@ -32,7 +32,14 @@ from svit.evaluation.passes import (
     look,
 )
 from svit.evaluation.record import missing, run_provenance, write
-from svit.evaluation.summary import Model, Outcome, Summary, outcome_of, summarise
+from svit.evaluation.summary import (
+    Model,
+    Outcome,
+    Summary,
+    outcome_of,
+    refuse_other_summary,
+    summarise,
+)
 from svit.probing.interventions import gated_layers
 from svit.runs.run import RunWriter, open_run
 from svit.system.files import prepare_folder
@@ -83,7 +90,8 @@ def evaluate(
 
     Raises:
         ValueError: no images, other classes than the model's, or an option that does not exist.
-        FileError: `output` cannot be written; told before the first image is looked at.
+        FileError: `output` cannot be written, or holds another evaluation; told before the first image
+            is looked at.
         RunError: `record` holds another run or cannot be written.
     """
     _check(detector, dataset, evaluator, limit)
@@ -103,13 +111,17 @@ def evaluate(
     indices = range(len(dataset) if limit is None else min(limit, len(dataset)))
     with deciding(detector, inference, seed):
         source = run_provenance(detector, dataset, how, **facts)
+        described = {**source, "limit": limit, "evaluator": evaluator}
+        if ranks.is_first:
+            refuse_other_summary(output, described)
         work = _Work(detector, dataset, how, limit, ranks, progress and ranks.is_first)
         outcomes = _gather(list(work.outcomes(record, source)), ranks)
     if not ranks.is_first:
         return None
-    source |= {**provenance.of_command(), "limit": limit, "evaluator": evaluator}
+    described |= provenance.of_command()
+    truth = dataset.coco(indices)
     summary = summarise(
-        _model(detector), dataset.coco(indices), outcomes, source, evaluator=evaluator, draws=draws
+        _model(detector), truth, outcomes, described, evaluator=evaluator, draws=draws
     )
     summary.write(output)
     return summary

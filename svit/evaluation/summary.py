@@ -26,10 +26,13 @@ from svit.evaluation.average_precision import (
     unmasked,
 )
 from svit.system import text
-from svit.system.files import explained, write_text
+from svit.system.claims import refuse_others
+from svit.system.files import explained, read_json, write_text
 
 RESULTS, SUMMARY, PER_IMAGE = "coco_instances_results.json", "summary.json", "images.csv"
 KINDS = ("box", "mask")
+# what a summary says of itself beside what its numbers follow from; the same may be measured anew
+_NO_FACTS = ("command", "threads", "commit", "versions", "scores")
 _AGAIN = "With --record RUN the same command reads the images that are already in RUN from there"
 IMAGE_COLUMNS = ("image_id", "objects", "area", "keep_ratio", "detections", "macs_backbone", "macs")
 
@@ -156,6 +159,25 @@ class Summary:
 
 _HEADLINE = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _MEANS = ("keep_ratio", "macs_backbone", "macs")
+
+
+def refuse_other_summary(output: Path, provenance: dict[str, Any]) -> None:
+    """Keeps an evaluation from replacing one of another model, of other data or choices, or of more images.
+
+    Raises:
+        FileError: `output` holds one; what differs.
+    """
+    path = output / SUMMARY
+    if path.exists():
+        there = read_json(path, "delete it or choose another folder").get("provenance")
+        there = there if isinstance(there, dict) else {}
+        if (there.get("limit") or np.inf) < (provenance["limit"] or np.inf):
+            there["limit"] = provenance["limit"]  # it goes on from there
+        facts = [
+            {name: value for name, value in source.items() if name not in _NO_FACTS}
+            for source in (there, provenance)
+        ]
+        refuse_others(output, *facts, what="evaluation")
 
 
 def summarise(

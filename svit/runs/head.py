@@ -38,7 +38,7 @@ def claim(folder: Path, provenance: dict[str, Any]) -> None:
         created = datetime.now(timezone.utc).isoformat(timespec="seconds")
         head = {"format": FORMAT, "version": VERSION, "created": created}
         write_json(path, {**head, "provenance": provenance}, indent=1)
-    refuse_others(path, read_head(folder)["provenance"], provenance)
+    refuse_others(path, read_head(folder)["provenance"], provenance, what="run")
 
 
 def read_head(folder: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ def claim(path: Path, facts: dict[str, Any], *, what: str, harmless: Collection[
     Args:
         path: a JSON file in the folder that is claimed.
         facts: plain JSON values.
-        what: the folder holds, as "a data set".
+        what: the folder holds, as "run" or "data set".
         harmless: names that may lie in a folder nobody has claimed yet, beside hidden ones.
 
     Raises:
@@ -37,20 +37,21 @@ def check_claim(
         FileError: see `claim`.
     """
     if path.exists():
-        refuse_others(path.parent, read_json(path, "delete this folder or choose another"), facts)
+        there = read_json(path, "delete the folder or choose another")
+        refuse_others(path.parent, there, facts, what=what)
         return
     entries = path.parent.iterdir() if path.parent.exists() else ()
     found = sorted(entry.name for entry in entries if not entry.name.startswith("."))
     strangers = [name for name in found if name not in harmless]
     if strangers:
         raise FileError(
-            f"{path.parent} holds {', '.join(strangers[:3])} and no {path.name}, so it is not {what} "
+            f"{path.parent} holds {', '.join(strangers[:3])} and no {path.name}, so it is no {what} "
             "to go on with: choose a new or empty folder"
         )
 
 
-def refuse_others(place: Path, there: Mapping[str, Any], now: dict[str, Any]) -> None:
-    """Compares the facts a folder or file was made from with those of now.
+def refuse_others(place: Path, there: Mapping[str, Any], now: dict[str, Any], *, what: str) -> None:
+    """Compares the facts that a folder or file follows from with those of now.
 
     Raises:
         FileError: they differ; it names each fact, side by side.
@@ -59,7 +60,7 @@ def refuse_others(place: Path, there: Mapping[str, Any], now: dict[str, Any]) ->
     if lines:
         more = [f"... and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
         raise FileError(
-            f"{place} belongs to something else; repeat its settings or choose another place. "
+            f"{place} belongs to another {what}; repeat its settings or choose another place. "
             "Differences:\n  " + "\n  ".join(lines[:_SHOWN] + more)
         )
 

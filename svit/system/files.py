@@ -123,6 +123,13 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
+def move(source: Path, target: Path) -> None:
+    """Renames a file for good, over one that is there, also into another folder of the same disk."""
+    os.replace(source, target)
+    for folder in {source.parent, target.parent}:
+        _sync(folder)
+
+
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> int:
     """Writes a file whole or not at all by `write(file)`. Returns: bytes written.
 

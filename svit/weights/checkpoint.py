@@ -21,12 +21,14 @@ from torch import Tensor
 
 from svit.core.config import Config, from_dict, to_dict
 from svit.core.version import __version__
+from svit.system.claims import refuse_others
 from svit.system.files import replacing
 from svit.weights.conversion import Converted, Report, convert_state, full_precision, named
 from svit.weights.safe_read import CheckpointError, RawWeights, read_tensors
 
 FORMAT = "svit-checkpoint"
 FORMAT_VERSION = 1
+_NOTED = {"config": dict, "extra": dict, "lacks": list}  # JSON in the metadata
 # all of a backbone that is neither the ViT's body nor the pruning method
 NECK = r"backbone\.bottom_up\.(?!patch_embed\.|pos_embed|blocks\.|method\.).+"
 
@@ -103,6 +105,23 @@ def write(
         raise CheckpointError(f"{path}: cannot be written ({error}){kept}") from error
 
 
+def refuse_to_replace(path: Path, config: Config, extra: Mapping[str, Any]) -> None:
+    """Keeps a checkpoint from taking the place of a file that was made from something else.
+
+    Raises:
+        CheckpointError: `path` is there and no checkpoint of ours.
+        FileError: it is one of other settings or another origin; what differs.
+    """
+    if not path.exists():
+        return
+    try:
+        found = read(path)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path} is there already: choose another name ({error})") from error
+    there = {**found.extra, "config": to_dict(found.config)}
+    refuse_others(path, there, {**extra, "config": to_dict(config)}, what="checkpoint")
+
+
 def _metadata(config: Config, extra: Mapping[str, Any], lacks: Sequence[str]) -> dict[str, str]:
     try:
         described = json.dumps(dict(extra))
@@ -164,12 +183,20 @@ def _ours(source: str, raw: RawWeights) -> Checkpoint:
             f"format {FORMAT_VERSION}: install the svit that wrote it"
         )
     try:
-        config = from_dict(json.loads(raw.metadata["config"]))
-        extra, lacks = json.loads(raw.metadata["extra"]), json.loads(raw.metadata["lacks"])
-    except (KeyError, ValueError) as error:
+        settings, extra, lacks = (_noted(raw, name, kind) for name, kind in _NOTED.items())
+        config = from_dict(settings)
+    except (KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{source}: settings of svit {writer} do not fit: {error}") from error
     state = {name: full_precision(tensor) for name, tensor in raw.state.items()}
     return Checkpoint(state, config, extra, tuple(lacks))
+
+
+def _noted(raw: RawWeights, name: str, kind: type) -> Any:
+    """Raises KeyError or ValueError where the metadata lacks the name or holds no such thing."""
+    value = json.loads(raw.metadata[name])
+    if not isinstance(value, kind):
+        raise ValueError(f"{name}: expected a {kind.__name__}, found {value!r}")
+    return value
 
 
 def read_foreign(path: str | Path) -> Converted:
@@ -290,11 +317,19 @@ def convert_file(source: str | Path, destination: str | Path, *, half: bool = Fa
 
     Raises:
         CheckpointError: see `read_foreign` and `write`.
+        FileError: `destination` is another checkpoint.
     """
     state, config, report = read_foreign(source)
-    extra = {"converted_from": report.kind, "source": Path(source).name}
+    extra = origin(report, Path(source), state, half)
+    refuse_to_replace(Path(destination), config, extra)
     write(destination, state, config, extra, lacks=report.lacks, half=half)
     return report
+
+
+def origin(report: Report, source: Path, state: Mapping[str, Tensor], half: bool) -> dict[str, Any]:
+    """What a converted checkpoint says of itself."""
+    facts = {"converted_from": report.kind, "source": source.name}
+    return {**facts, "source_sha256": fingerprint(state), "half": half}
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:

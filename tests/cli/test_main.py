@@ -246,6 +246,10 @@ def test_a_repaired_json_is_written_and_passes(tmp_path: Path) -> None:
         del annotation["iscrowd"]
     source.write_text(json.dumps(content), encoding="utf-8")
     assert main(["dataset", "check", str(source), "--repair", str(fixed)]) == 0
+    assert main(["dataset", "check", str(source), "--repair", str(fixed)]) == 0  # the same again
+    before = source.read_bytes()
+    assert main(["dataset", "check", str(source), "--repair", str(source)]) == 2
+    assert source.read_bytes() == before
     repaired = json.loads(fixed.read_text(encoding="utf-8"))
     assert all(annotation["iscrowd"] == 0 for annotation in repaired["annotations"])
 

@@ -299,10 +299,20 @@ def test_a_folder_of_another_comparison_is_refused_also_where_its_rows_are_finis
         others = [*command[: -len(SMALL)], "--images", "1", *changed, *SMALL, "train.rate=0.5"]
         assert main.main(others) == 2
         found = capsys.readouterr().err
-        assert "dense-seed0 belongs to another comparison:" in found
+        assert "dense-seed0 belongs to another comparison; repeat its settings" in found
         assert "images: 2 there, 1 now" in found
         assert "config.train.rate: 0.0003 there, 0.5 now" in found
     assert before == {path: path.stat().st_mtime_ns for path in made.rglob("*")}
+
+
+def test_a_row_does_not_move_into_a_folder_without_its_plan(
+    data: Path, start: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = tmp_path / "dense-seed0"
+    folder.mkdir()
+    (folder / "dense-seed0.safetensors").write_bytes(b"weeks of training")
+    assert main.main(words(data, tmp_path, start, "dense")) == 2
+    assert "holds dense-seed0.safetensors and no plan.json" in capsys.readouterr().err
 
 
 def test_a_failed_row_is_noted_and_the_next_one_begins(

@@ -105,3 +105,23 @@ def test_a_data_set_of_other_classes_is_refused(dataset: CocoDataset, tmp_path: 
     extra = {**truth, "categories": [*truth["categories"], {"id": 50, "name": "more"}]}
     with pytest.raises(ValueError, match="9 classes and the model"):
         quiet(detector(), CocoDataset(extra, dataset.image_root, nano().data), tmp_path)
+
+
+def test_an_evaluation_does_not_replace_another(dataset: CocoDataset, tmp_path: Path) -> None:
+    quiet(detector(), dataset, tmp_path, limit=2, weights="a")
+    before = (tmp_path / "summary.json").read_bytes()
+    with pytest.raises(FileError) as error:
+        quiet(detector(seed=1), dataset, tmp_path, limit=1, weights="b", inference="sample")
+    for fact in ("weights: 'a' there, 'b' now", "limit: 2 there, 1 now", "inference: 'topk' there"):
+        assert fact in str(error.value)
+    assert "weights_sha256" in str(error.value) and "belongs to another evaluation" in str(
+        error.value
+    )
+    assert (tmp_path / "summary.json").read_bytes() == before
+    quiet(detector(), dataset, tmp_path, limit=3, weights="a")  # of more images: it goes on
+
+
+def test_a_damaged_summary_in_the_way_is_named(dataset: CocoDataset, tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text("{")
+    with pytest.raises(FileError, match=r"summary\.json is half-written or damaged.*delete it"):
+        quiet(detector(), dataset, tmp_path)

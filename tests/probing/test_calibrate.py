@@ -127,6 +127,25 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_fitted(
         run(parser.parse_args([*words, "--out", str(out)]))
 
 
+def test_calibrating_does_not_replace_what_came_from_something_else(
+    dataset: CocoDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after = tmp_path / "before.safetensors", tmp_path / "after.safetensors"
+    checkpoint.save(before, detector(), {})
+    json = dataset.image_root.parent / "annotations" / "instances_val2017.json"
+    words = ["--weights", str(before), "--framework", "torchvision", "--out", str(after)]
+    words += ["--dataset", str(json), "--image-root", str(dataset.image_root)]
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    for _ in range(2):
+        assert run(parser.parse_args([*words, "--images", "1"])) == 0
+    monkeypatch.setattr(
+        svit.cli.calibrate, "calibrate", lambda *_: pytest.fail("fitted all the same")
+    )
+    with pytest.raises(FileError, match="calibration_images: 1 there, 2 now"):
+        run(parser.parse_args([*words, "--images", "2"]))
+
+
 @given(
     scores=st.lists(st.integers(-5, 5), min_size=1, max_size=30),
     target=st.floats(0.05, 1.0),

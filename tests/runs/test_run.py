@@ -327,7 +327,7 @@ def test_another_provenance_is_refused_with_the_differences(tmp_path):
     with pytest.raises(RunError) as caught:
         RunWriter(tmp_path / "run", other)
     message = str(caught.value)
-    assert "run.json belongs to something else" in message
+    assert "run.json belongs to another run" in message
     assert "seed: 0 there, 1 now" in message
     assert "config.backbone.depth: 12 there, nothing now" in message
     assert "device: nothing there, 'cpu' now" in message

@@ -143,9 +143,9 @@ def test_a_worker_that_outlives_its_killed_parent_does_not_hold_the_lock(tmp_pat
 def test_facts_are_claimed_once_and_others_are_named_side_by_side(tmp_path: Path) -> None:
     facts = {"seed": 1, "config": {"rate": 0.1, "layers": (1, 2)}}
     for _ in range(2):
-        claim(tmp_path / "plan.json", facts, what="a plan")
+        claim(tmp_path / "plan.json", facts, what="plan")
     with pytest.raises(FileError) as error:
-        claim(tmp_path / "plan.json", {"seed": 2, "config": {"rate": 0.1}}, what="a plan")
+        claim(tmp_path / "plan.json", {"seed": 2, "config": {"rate": 0.1}}, what="plan")
     assert "seed: 1 there, 2 now" in str(error.value)
     assert "config.layers: [1, 2] there, nothing now" in str(error.value)
     assert "rate" not in str(error.value)
@@ -155,12 +155,10 @@ def test_a_folder_of_somebody_else_is_not_claimed(tmp_path: Path) -> None:
     (tmp_path / ".DS_Store").write_text("hidden files are nobody's work")
     (tmp_path / "failed.txt").write_text("ours")
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(
-        FileError, match=r"holds thesis\.tex and no plan\.json, so it is not a plan"
-    ):
-        claim(tmp_path / "plan.json", {}, what="a plan", harmless={"failed.txt"})
+    with pytest.raises(FileError, match=r"holds thesis\.tex and no plan\.json, so it is no plan"):
+        claim(tmp_path / "plan.json", {}, what="plan", harmless={"failed.txt"})
     (tmp_path / "thesis.tex").unlink()
-    claim(tmp_path / "plan.json", {}, what="a plan", harmless={"failed.txt"})
+    claim(tmp_path / "plan.json", {}, what="plan", harmless={"failed.txt"})
 
 
 def test_an_absent_fact_is_not_an_empty_one() -> None:

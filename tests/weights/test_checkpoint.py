@@ -17,6 +17,7 @@ from support import official
 from torch import Tensor
 
 from svit.core.config import Config
+from svit.system.files import FileError
 from svit.weights import checkpoint
 from svit.weights.checkpoint import CheckpointError, load_into, load_weights, read, read_foreign
 from svit.weights.conversion import convert_state
@@ -307,3 +308,41 @@ def test_a_real_detector_survives_the_file(tmp_path: Path) -> None:
     report = load_weights(second, tmp_path / "model.safetensors")
     assert not report.missing
     assert same(first.canonical_state_dict(), second.canonical_state_dict())
+
+
+@pytest.mark.parametrize("name", ["config", "extra", "lacks"])
+@pytest.mark.parametrize("value", ["null", "3", "{", '"text"'])
+def test_damaged_metadata_is_refused_by_name(name: str, value: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    checkpoint.save(path, filled())
+    _rewritten(path, **{name: value})
+    for reader in (read, read_foreign):
+        with pytest.raises(CheckpointError, match=r"model\.safetensors: settings .* do not fit"):
+            reader(path)
+
+
+def test_a_file_without_metadata_is_foreign(tmp_path: Path) -> None:
+    path = tmp_path / "plain.safetensors"
+    content = b'{"__metadata__":null,"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'
+    path.write_bytes(len(content).to_bytes(8, "little") + content + b"x")
+    with pytest.raises(CheckpointError, match=r"plain\.safetensors"):
+        read(path)
+
+
+def test_converting_does_not_replace_what_came_from_something_else(tmp_path: Path) -> None:
+    target = tmp_path / "ours.safetensors"
+    for name, state in (("a.pth", official.sparse()), ("b.pth", dense())):
+        torch.save({"state_dict": state}, tmp_path / name)
+    checkpoint.convert_file(tmp_path / "a.pth", target)
+    before = target.read_bytes()
+    checkpoint.convert_file(tmp_path / "a.pth", target)
+    with pytest.raises(
+        FileError, match=r"another checkpoint(?s:.*)source: 'a.pth' there, 'b.pth' now"
+    ):
+        checkpoint.convert_file(tmp_path / "b.pth", target)
+    with pytest.raises(FileError, match="half: False there, True now"):
+        checkpoint.convert_file(tmp_path / "a.pth", target, half=True)
+    assert target.read_bytes() == before
+    torch.save({"state_dict": official.sparse()}, tmp_path / "theirs.safetensors")
+    with pytest.raises(CheckpointError, match="is there already: choose another name"):
+        checkpoint.convert_file(tmp_path / "a.pth", tmp_path / "theirs.safetensors")

@@ -104,7 +104,7 @@ def write_dataset(
         prepare_folder(out)
         with Lock(out / ".lock"):
             facts = {"generator": "svit shapes", "version": VERSION, **recipe}
-            claim(out / _MARKER, facts, what="a shapes data set")
+            claim(out / _MARKER, facts, what="shapes data set")
             missing = {name: seeds for name, seeds in splits.items() if not _done(out, name, seeds)}
             _write_splits(out, missing, recipe, workers, progress)
 
