@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -16,14 +17,10 @@ from svit.speed.benchmark_cases import PARTS, Settings
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     words = lambda text: tuple(text.split(","))  # noqa: E731
     add = parser.add_argument
-    add(
-        "--models",
-        type=words,
-        required=True,
-        help="presets or checkpoints; the first is compared to",
-    )
+    about = "presets or checkpoints; the first is compared to"
+    add("--models", type=words, required=True, help=about)
     add("--keep", type=words, default=("paper",), help="paper, learned, dense or ratios (paper)")
-    add("--sdpa", type=words, default=("fused",), help="fused, explicit (default fused)")
+    add("--sdpa", dest="attention", type=words, default=("fused",), help="fused, explicit (fused)")
     add("--sizes", type=_sizes, default=((640, 640),), help="as 640x640,800x1333: height x width")
     add("--parts", type=words, default=PARTS, help="backbone, network (default both)")
     add("--batch", type=int, default=1, help="images a batch (default 1)")
@@ -32,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--threads", type=int, help="threads (default: torch's choice)")
     add_dtype(parser)
     add("--framework", default="auto", help="auto, torchvision or detectron2")
-    add("--fuse", action="store_true", help="fold batch normalisation into convolutions")
+    add("--fuse", dest="fused", action="store_true", help="fold batch norms into convolutions")
     add("--recording", action="store_true", help="measure every variant with recording as well")
     add("--seed", type=int, default=0, help="of weights, pictures and masks")
     add("--out", type=Path, required=True, help="folder for the tables")
@@ -50,13 +47,7 @@ def run(args: argparse.Namespace) -> int:
     """Measures, writes the tables and prints the report."""
     if args.threads:
         torch.set_num_threads(args.threads)
-    settings = Settings(
-        **{name: getattr(args, name) for name in ("models", "keep", "sizes", "batch", "rounds")},
-        **{name: getattr(args, name) for name in ("device", "dtype", "framework", "seed", "parts")},
-        attention=args.sdpa,
-        fused=args.fuse,
-        recording=args.recording,
-    )
+    settings = Settings(**{field.name: getattr(args, field.name) for field in fields(Settings)})
     result, tables = benchmark(settings)
     report.write(args.out, result, tables)
     print(report.markdown(result, tables))

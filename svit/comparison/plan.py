@@ -18,11 +18,7 @@ from svit.training.optimise import total_steps
 ALL_ROWS = (*ROWS, *sweep())
 NAMES = tuple(row.name for row in ALL_ROWS)
 CHANGED = ("random", "shuffle", "oracle", "off")  # interventions beside the learned masks
-TWICE = (
-    "random",
-    "shuffle",
-    "oracle",
-)  # those that first look how many tokens the learned masks keep
+TWICE = CHANGED[:3]  # those that first look how many tokens the learned masks keep
 
 
 class CompareError(ValueError):

@@ -42,6 +42,9 @@ class Settings:
         sizes: height and width of the pictures in pixels.
         fused: fold batch normalisation into convolutions.
         recording: measure every variant with the recorder as well.
+
+    Raises:
+        ValueError: parts, batch or rounds that cannot be.
     """
 
     models: tuple[str, ...]
@@ -57,6 +60,13 @@ class Settings:
     fused: bool = False
     recording: bool = False
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if strangers := set(self.parts) - set(PARTS):
+            raise ValueError(f"parts: expected {', '.join(PARTS)}, found {', '.join(strangers)}")
+        if self.batch < 1 or self.rounds < 1:
+            found = f"{self.batch} and {self.rounds}"
+            raise ValueError(f"batch and rounds: expected at least 1, found {found}")
 
 
 @dataclass(frozen=True)
@@ -135,8 +145,12 @@ def random_masks(ratios: Sequence[float], seed: int = 0, nested: bool = False) -
 
 
 def variants(settings: Settings, device: torch.device, edits: ExitStack) -> list[Variant]:
-    """Every combination that differs: a dense model has no other keep ratios."""
-    found = []
+    """Every combination that differs: a dense model has no other keep ratios.
+
+    Raises:
+        ValueError: two of the same name, which no table could tell apart, or settings that no model fits.
+    """
+    found: list[Variant] = []
     for name in settings.models:
         detector = _detector(name, settings).to(device).eval()
         dense = detector.config.pruning.method == "dense"
@@ -151,6 +165,8 @@ def variants(settings: Settings, device: torch.device, edits: ExitStack) -> list
             _force(twin, keep, settings.seed, edits)
             words = filter(None, [Path(name).stem, "" if dense else keep, attention])
             label = " ".join(words) + RECORDED * recording
+            if label in {variant.label for variant in found}:
+                raise ValueError(f"two variants are named {label!r}; give models other file names")
             found.append(Variant(label, twin, recording, settings.dtype))
     return found
 

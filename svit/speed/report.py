@@ -112,15 +112,12 @@ def write(out: Path, result: dict[str, Any], tables: dict[str, pd.DataFrame]) ->
     out.mkdir(parents=True, exist_ok=True)
     for name, frame in tables.items():
         files.write_text(out / f"{name}.csv", frame.to_csv(index=False))
-    rows = {name: table.to_dict(orient="records") for name, table in tables.items()}
-    everything = files.plain_json({**result, **{name: _plain(rows[name]) for name in rows}})
-    files.write_json(out / "benchmark.json", everything, indent=1)
+    rows = {  # JSON has no NaN
+        name: table.astype(object).where(table.notna(), None).to_dict(orient="records")
+        for name, table in tables.items()
+    }
+    files.write_json(out / "benchmark.json", files.plain_json({**result, **rows}), indent=1)
     files.write_text(out / "benchmark.md", markdown(result, tables))
-
-
-def _plain(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """JSON has no NaN."""
-    return [{key: None if value != value else value for key, value in row.items()} for row in rows]
 
 
 def markdown(result: dict[str, Any], tables: dict[str, pd.DataFrame]) -> str:
@@ -132,7 +129,8 @@ def markdown(result: dict[str, Any], tables: dict[str, pd.DataFrame]) -> str:
     lines = ["# Benchmark", "", *_bullets(result["environment"])]
     lines += ["", "Verdicts:", "", *_bullets(result["verdicts"])]
     for name, rows in shown.items():
-        lines += ["", f"## {name.capitalize()}", "", _table(rows)]
+        cells = rows.astype(object).map(_cell).to_numpy().tolist()
+        lines += ["", f"## {name.capitalize()}", "", markdown_table(list(rows.columns), cells)]
         if name == "ceilings":
             lines += ["", CEILINGS]
         if name == "crossover":
@@ -153,11 +151,10 @@ def _of_ceilings(stages: pd.DataFrame) -> list[float]:
 
 def _crossings(table: pd.DataFrame) -> list[str]:
     """A sentence a part and variant; the reference (first column) is not faster than itself."""
-    variants = list(table.columns[4:])
     return [
         f"- {part}, batch {batch}, {variant}: {_crossing_words(rows['tokens'], rows[variant])}"
         for (part, batch), rows in table.groupby(["part", "batch"], sort=False)
-        for variant in variants
+        for variant in table.columns[4:]
     ]
 
 
@@ -170,11 +167,6 @@ def _crossing_words(tokens: pd.Series, speedups: pd.Series) -> str:
 
 def _bullets(values: dict[str, Any]) -> list[str]:
     return [f"- {key}: {_cell(value)}" for key, value in values.items() if value is not None]
-
-
-def _table(frame: pd.DataFrame) -> str:
-    rows = [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
-    return markdown_table(list(frame.columns), rows)
 
 
 def _cell(value: Any) -> str:

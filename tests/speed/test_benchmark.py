@@ -110,6 +110,21 @@ def test_a_dense_model_is_measured_once_whatever_the_keep_ratios(tmp_path: Path)
     assert labels == ["vit-plain-nano fused", *sparse]
 
 
+def test_variants_that_no_table_could_tell_apart_are_refused() -> None:
+    chosen = Settings(("vit-plain-nano", "vit-plain-nano"), framework="torchvision")
+    with ExitStack() as edits, pytest.raises(ValueError, match="two variants are named 'vit-plain"):
+        variants(chosen, CPU, edits)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [({"parts": ("heads",)}, "found heads"), ({"batch": 0}, "found 0"), ({"rounds": 0}, "and 0")],
+)
+def test_settings_that_cannot_be_are_refused_before_a_model_is_built(given, words) -> None:
+    with pytest.raises(ValueError, match=words):
+        Settings(("vit-plain-nano",), **given)
+
+
 # how it is measured
 
 
