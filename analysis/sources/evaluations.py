@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from svit.core.catalogue import METHODS
+from svit.system import text
 
 SUMMARY = "summary.json"
 COCO_VAL_IMAGES = 5000
@@ -42,7 +43,7 @@ class Facts:
         neck: adapter (the paper's) or pyramid.
         data: "COCO val2017" (80 classes of COCO, all images), "COCO, other images", "shapes" or "other".
         targets: target keep ratio of each layer.
-        source: what else must agree in one figure: framework, inference mode, intervention.
+        source: what else must agree in one figure: framework, inference mode, masks (`masks_of`).
         seed: of sampled masks.
         data_sha256: of annotations and file names.
         training_seed: 0 where the provenance does not tell.
@@ -79,7 +80,6 @@ def facts_of(provenance: dict[str, Any], images: int) -> Facts:
     method = str(provenance.get("method") or pruning.get("method") or "unknown")
     sides = tuple(backbone.get(name, 0) for name in ("embed_dim", "depth", "heads"))
     inference = str(provenance.get("inference") or "")
-    intervention = str(provenance.get("intervention") or "learned")
     options = pruning.get("options") or {}
     return Facts(
         preset=str(config.get("name") or "unnamed"),
@@ -89,11 +89,18 @@ def facts_of(provenance: dict[str, Any], images: int) -> Facts:
         neck=str(backbone.get("neck") or "unknown"),
         data=_data(list(provenance.get("class_names") or []), images),
         targets=tuple(float(target) for target in provenance.get("targets") or ()),
-        source=(str(provenance.get("framework") or "unknown"), inference, intervention),
+        source=(str(provenance.get("framework") or "unknown"), inference, masks_of(provenance)),
         seed=int(provenance.get("seed") or 0),
         data_sha256=str(provenance.get("data_sha256") or ""),
         training_seed=int(train.get("seed") or 0),
     )
+
+
+def masks_of(provenance: dict[str, Any]) -> str:
+    """Which masks: "learned", or an intervention and its blocks where it did not act in all gated ones."""
+    name = str(provenance.get("intervention") or "learned")
+    plain = name == "learned" and not provenance.get("masks_from")
+    return name if plain else text.intervened(name, provenance.get("layers"))
 
 
 def _data(names: list[str], images: int) -> str:

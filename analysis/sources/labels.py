@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.sources.benchmarks import Speed
-from analysis.sources.evaluations import Evaluation, Facts, facts_of
+from analysis.sources.evaluations import Evaluation, Facts, facts_of, masks_of
 from analysis.sources.trainings import Training
 from svit.core.types import ImageId
 from svit.runs.run import Run
@@ -77,9 +77,13 @@ def versus(first: Run, second: Run) -> str:
 
 def fact_frame(runs: Sequence[Run]) -> pd.DataFrame:
     """One row a run: `FACTS` of its provenance as text, "" where it says nothing."""
-    rows = [[str(run.provenance.get(name) or "") for name in FACTS] for run in runs]
+    rows = []
+    for run in runs:
+        facts = run.provenance
+        row = {name: str(facts.get(name) or "") for name in FACTS}
+        row["intervention"] = masks_of(facts) if row["intervention"] else ""
+        rows.append(row | {"seed": str(facts.get("seed", ""))})  # 0 is a seed
     frame = pd.DataFrame(rows, columns=list(FACTS))
-    frame["seed"] = [str(run.provenance.get("seed", "")) for run in runs]  # 0 is a seed
     return frame
 
 

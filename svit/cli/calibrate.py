@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     checkpoint.refuse_to_replace(args.out, detector.config, facts)
     table = calibrate(detector, dataset, args.images)
     checkpoint.save(args.out, detector, facts)
+    table.insert(0, "block", table.pop("layer") + 1)
     print(table.to_string(index=False))
     print(f"written: {args.out}")
     return 0

@@ -21,7 +21,7 @@ from svit.evaluation.evaluation_table import Choice, choices, report
 from svit.evaluation.passes import deciding
 from svit.evaluation.summary import Summary, notes
 from svit.probing.calibrate import calibrate
-from svit.probing.interventions import INTERVENTIONS
+from svit.probing.interventions import INTERVENTIONS, intervened_layers, intervention
 from svit.system.files import write_text
 from svit.system.processes import Ranks, joined, launch
 from svit.weights.loading import load_coco, load_detector
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     masks.add_argument("--intervene", default="learned", help=", ".join(INTERVENTIONS))
     masks.add_argument(
-        "--layers", help="blocks to intervene in, from 0: 3,4,5 (default: gated ones)"
+        "--blocks", help="gated blocks to intervene in, from 1: 4,5 or 4-6 (default: all of them)"
     )
     masks.add_argument(
         "--masks-from", type=Path, metavar="FILE", help="model that decides the masks"
@@ -71,10 +71,13 @@ def _run(args: argparse.Namespace) -> int:
         detector = load_model(args, ranks.device)
         dataset = _dataset(args, detector)
         _calibrate(args, detector)
-        wanted = _choices(args, detector)
         lender = _lender(args, ranks.device)
+        layers = _layers(args, lender or detector)
+        wanted = _choices(args, detector)
+        for choice in wanted:  # an impossible one is told now, not after hours of the others
+            _check(choice, detector, lender, layers)
         summaries = [
-            _evaluate(args, choice, len(wanted) > 1, detector, dataset, lender, ranks)
+            _evaluate(args, choice, len(wanted) > 1, detector, dataset, lender, layers, ranks)
             for choice in wanted
         ]
     if not ranks.is_first:
@@ -98,16 +101,45 @@ def _choices(args: argparse.Namespace, detector: Detector) -> list[Choice]:
     """The lines of the table.
 
     Raises:
-        ValueError: one of them is impossible; better now than after hours of the others.
+        ValueError: an unknown intervention.
     """
     modes = args.inference.split(",") if args.inference else [None]
     seeds = [int(seed) for seed in args.seed.split(",")]
     own = detector.backbone.method.inference
-    wanted = choices(own, modes, args.intervene.split(","), seeds)
-    for choice in wanted:
-        with deciding(detector, choice.inference, choice.seed):
-            pass
-    return wanted
+    return choices(own, modes, args.intervene.split(","), seeds)
+
+
+def _check(
+    choice: Choice, detector: Detector, lender: Detector | None, layers: tuple[int, ...] | None
+) -> None:
+    """Raises ValueError for an inference mode that the model lacks, or masks that it cannot have."""
+    intervention(choice.intervene, lender or detector, layers)
+    with deciding(detector, choice.inference, choice.seed):
+        pass
+
+
+def _layers(args: argparse.Namespace, chooser: Detector) -> tuple[int, ...] | None:
+    """The zero-based blocks that `--blocks` names, or None.
+
+    Raises:
+        ValueError: not numbers, blocks where no gate of the chooser decides, or nothing to do there.
+    """
+    if args.blocks is None:
+        return None
+    if args.intervene == "learned" and args.masks_from is None:
+        raise ValueError(
+            "--blocks goes with --intervene or --masks-from: nothing else changes masks"
+        )
+    ends = [part.partition("-") for part in args.blocks.split(",")]
+    try:
+        spans = [(int(first), int(last or first)) for first, _, last in ends]
+    except ValueError:
+        raise ValueError(
+            f"--blocks: expected numbers from 1 like 4,5 or 4-6, found {args.blocks!r}"
+        ) from None
+    return intervened_layers(
+        chooser, [block - 1 for first, last in spans for block in range(first, last + 1)]
+    )
 
 
 def _evaluate(
@@ -117,6 +149,7 @@ def _evaluate(
     detector: Detector,
     dataset: CocoDataset,
     lender: Detector | None,
+    layers: tuple[int, ...] | None,
     ranks: Ranks,
 ) -> Summary | None:
     """One line of the table; of several, each has its own folder."""
@@ -130,7 +163,7 @@ def _evaluate(
         inference=choice.inference,
         seed=choice.seed,
         intervene=choice.intervene,
-        layers=None if args.layers is None else [int(layer) for layer in args.layers.split(",")],
+        layers=None if choice.intervene == "learned" and lender is None else layers,
         masks_from=lender,
         record=None if args.record is None else args.record / below,
         limit=args.limit,

@@ -40,7 +40,8 @@ from svit.evaluation.summary import (
     refuse_other_summary,
     summarise,
 )
-from svit.probing.interventions import gated_layers
+from svit.probing.edits import EditError
+from svit.probing.interventions import gated_layers, intervention
 from svit.runs.run import RunWriter, open_run
 from svit.system.files import prepare_folder
 from svit.system.processes import Ranks
@@ -76,7 +77,7 @@ def evaluate(
         workers: processes that read images ahead.
         inference: mode of the gates; None leaves the method's own.
         intervene: one of `svit.probing.interventions.INTERVENTIONS`; None is "learned".
-        layers: zero-based blocks the intervention changes; None is the gated ones.
+        layers: zero-based gated blocks the intervention changes; None is all of them.
         masks_from: another model that decides the masks.
         record: also records a run there; an interrupted one is gone on with.
         limit: only the first images.
@@ -89,15 +90,13 @@ def evaluate(
     Returns: the summary on the first rank, None on the others.
 
     Raises:
-        ValueError: no images, other classes than the model's, or an option that does not exist.
+        ValueError: no images, other classes than the model's, an option that does not exist, or blocks
+            where no gate decides.
         FileError: `output` cannot be written, or holds another evaluation; told before the first image
             is looked at.
         RunError: `record` holds another run or cannot be written.
     """
     _check(detector, dataset, evaluator, limit)
-    output = Path(output)
-    if ranks.is_first:
-        prepare_folder(output)
     how = How(
         batch,
         scores=record is not None,
@@ -108,6 +107,10 @@ def evaluate(
         masks_from=masks_from,
         dtype=dtype,
     )
+    _check_masks(how, detector)
+    output = Path(output)
+    if ranks.is_first:
+        prepare_folder(output)
     indices = range(len(dataset) if limit is None else min(limit, len(dataset)))
     with deciding(detector, inference, seed):
         source = run_provenance(detector, dataset, how, **facts)
@@ -139,6 +142,15 @@ def _check(detector: Detector, dataset: CocoDataset, evaluator: str, limit: int 
     if not len(dataset) or (limit is not None and limit < 1):
         raise ValueError("expected at least one image to evaluate on, found none")
     check_objects(dataset, limit)
+
+
+def _check_masks(how: How, detector: Detector) -> None:
+    """Raises EditError for masks that cannot be, and for blocks in which nothing changes them."""
+    if how.intervention == "learned" and how.masks_from is None and how.layers is not None:
+        raise EditError(
+            "blocks are of an intervention or of masks from another model, found neither"
+        )
+    intervention(how.intervention, how.masks_from or detector, how.layers)
 
 
 def _model(detector: Detector) -> Model:

@@ -88,7 +88,8 @@ def _groups(summaries: Sequence[Summary]) -> dict[tuple[str, str], list[Summary]
     groups: dict[tuple[str, str], list[Summary]] = {}
     for summary in summaries:
         facts = summary.provenance
-        groups.setdefault((facts["inference"] or "–", facts["intervention"]), []).append(summary)
+        masks = text.intervened(facts["intervention"], facts.get("layers"))
+        groups.setdefault((facts["inference"] or "–", masks), []).append(summary)
     return groups
 
 

@@ -367,7 +367,8 @@ def layer_table(summary: Summary) -> str:
 
 def _labels(summary: Summary) -> list[str]:
     facts = summary.provenance
-    return [facts["inference"] or "–", facts["intervention"], str(facts["seed"])]
+    masks = text.intervened(facts["intervention"], facts.get("layers"))
+    return [facts["inference"] or "–", masks, str(facts["seed"])]
 
 
 def _giga(values: pd.Series) -> float | None:

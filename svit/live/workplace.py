@@ -32,7 +32,6 @@ from svit.probing.edits import (
     Remove,
     Shift,
     Transplant,
-    blocks,
     tokens_in,
 )
 from svit.probing.equal_counts import Control
@@ -63,7 +62,6 @@ __all__ = [
     "Shift",
     "Transplant",
     "Workplace",
-    "blocks",
     "checkpoints",
     "drawn",
     "new_run",

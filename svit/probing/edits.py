@@ -28,6 +28,7 @@ from svit.core.types import TokenGrid, TokenTrace
 from svit.data.samples import Sample
 from svit.probing.calibrate import threshold_for
 from svit.pruning.base import Method
+from svit.system.text import blocks
 
 Token = tuple[int, int]  # row and column in the padded grid
 Masks = dict[int, Tensor]
@@ -328,18 +329,6 @@ def tokens_in(grid: TokenGrid, box_xyxy: Sequence[float]) -> tuple[Token, ...]:
         for token, (x0, y0, x1, y1) in sides.items()
         if x0 < right and x1 > left and y0 < bottom and y1 > top
     )
-
-
-def blocks(layers: Sequence[int]) -> str:
-    """Zero-based blocks in words: "block 4", "blocks 4–12", "blocks 1, 5–6"."""
-    parts: list[list[int]] = []
-    for layer in sorted(layers):
-        if parts and layer == parts[-1][-1] + 1:
-            parts[-1].append(layer)
-        else:
-            parts.append([layer])
-    words = [f"{p[0] + 1}" if len(p) == 1 else f"{p[0] + 1}–{p[-1] + 1}" for p in parts]
-    return f"block{'' if len(layers) == 1 else 's'} {', '.join(words)}"
 
 
 def _some(tokens: Sequence[Token], limit: int = 4) -> str:

@@ -23,10 +23,10 @@ from svit.probing.edits import (
     EditError,
     Forward,
     Masks,
-    blocks,
     check_layers,
 )
 from svit.pruning.sampling import lowest, permuted, uniform
+from svit.system.text import blocks
 
 Maker = Callable[[int], Tensor]  # zero-based block -> bool (B, N)
 SALT = 1000  # apart from the small numbers that methods salt their own draws with

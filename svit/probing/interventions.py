@@ -30,9 +30,10 @@ from contextlib import contextmanager
 from svit.data.samples import Sample
 from svit.detectors.base import Detector
 from svit.probing.apply_edits import applied
-from svit.probing.edits import Brush, Edit, EditError, blocks
+from svit.probing.edits import Brush, Edit, EditError
 from svit.probing.equal_counts import Control
 from svit.pruning.base import Method
+from svit.system.text import blocks
 
 INTERVENTIONS = ("learned", "random", "shuffle", "invert", "oracle", "off", "on")
 

@@ -24,6 +24,7 @@ from svit.core.types import TokenTrace
 from svit.data.samples import Sample
 from svit.models.backbone import Backbone
 from svit.pruning.base import ScoreProbe, TokenProbe
+from svit.system.text import blocks
 
 MaskEdit = Callable[[int, Tensor], Tensor]
 
@@ -65,7 +66,7 @@ class Tape:
         missing = [layer for layer in range(self.layers) if layer not in self.masks]
         if missing:
             raise RecordingError(
-                f"no mask was recorded for blocks {missing}; run a whole forward first"
+                f"no mask was recorded for {blocks(missing)}; run a whole forward first"
             )
         stacked = torch.stack([self.masks[layer] for layer in range(self.layers)], dim=1)
         return stacked.cpu().numpy().reshape(len(stacked), self.layers, *self.grid_hw)
@@ -168,7 +169,7 @@ def _probes(backbone: Backbone, kind: type[TokenProbe]) -> list[TokenProbe]:
 def _reader(shelf: dict[int, Tensor]) -> Callable[..., None]:
     def read(probe: TokenProbe, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if probe.layer in shelf:
-            raise RecordingError(f"the probe of block {probe.layer} fired twice in one forward")
+            raise RecordingError(f"the probe of block {probe.layer + 1} fired twice in one forward")
         shelf[probe.layer] = output.detach()
 
     return read
@@ -179,7 +180,7 @@ def _writer(change: MaskEdit) -> Callable[..., Tensor]:
         changed = change(probe.layer, output)
         if changed.shape != output.shape or changed.dtype != output.dtype:
             raise RecordingError(
-                f"the edit of block {probe.layer} must return {output.dtype} {tuple(output.shape)}, "
+                f"the edit of block {probe.layer + 1} must return {output.dtype} {tuple(output.shape)}, "
                 f"found {changed.dtype} {tuple(changed.shape)}"
             )
         return changed

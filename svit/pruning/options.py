@@ -31,7 +31,8 @@ def gated_blocks(given: Sequence[int] | None, gates: int, depth: int, *, stages:
     good = len(locations) == gates and locations == sorted(set(locations))
     if not good or not all(0 <= location < depth for location in locations):
         raise ValueError(
-            f"expected {gates} ascending gated blocks in 0..{depth - 1} (one a keep ratio), found {locations}"
+            f"expected {gates} ascending gated layers in locations, one a keep ratio, from 0 (the paper's "
+            f"block 1) to {depth - 1}, found {locations}"
         )
     return locations
 

@@ -1,9 +1,30 @@
-"""Markdown: tables as commands print them, and text from data made harmless."""
+"""What people read: blocks in words, tables as commands print them, text from data made harmless."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+
+
+def blocks(layers: Sequence[int]) -> str:
+    """Zero-based blocks in words, from 1 as in the paper: "block 4", "blocks 4–12", "blocks 1, 5–6"."""
+    parts: list[list[int]] = []
+    for layer in sorted(layers):
+        if parts and layer == parts[-1][-1] + 1:
+            parts[-1].append(layer)
+        else:
+            parts.append([layer])
+    words = [f"{p[0] + 1}" if len(p) == 1 else f"{p[0] + 1}–{p[-1] + 1}" for p in parts]
+    return f"block{'' if len(layers) == 1 else 's'} {', '.join(words)}"
+
+
+def intervened(intervention: str, layers: Sequence[int] | None) -> str:
+    """An intervention and where it acted, if not in all gated blocks: "off", "off in block 5".
+
+    Args:
+        layers: zero-based blocks, or None, as provenance holds them.
+    """
+    return intervention if layers is None else f"{intervention} in {blocks(layers)}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -75,6 +75,50 @@ def test_the_command_makes_one_table_of_modes_interventions_and_seeds(
     assert "Correlation of an image's keep ratio" in printed
 
 
+def test_blocks_count_from_one_and_rows_say_where_masks_changed(
+    dataset: CocoDataset, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    words = ["evaluate", "--weights", str(weights), "--framework", "torchvision", "--limit", "1"]
+    words += ["--data-root", str(dataset.image_root.parent), "--draws", "2"]
+    words += ["--intervene", "learned,off", "--blocks", "5,11-12", "--out", str(tmp_path / "out")]
+    assert main.main(words) == 0
+    printed = capsys.readouterr().out
+    assert "| off in blocks 5, 11–12 | 0 |" in printed and "| learned | 0 |" in printed
+    (off,) = tmp_path.glob("out/*-off-*/summary.json")
+    facts = json.loads(off.read_text())
+    kept = [row["keep"] for row in facts["layers"]]
+    assert [block for block, share in enumerate(kept, 1) if share == 0] == [5, 11, 12]
+    (learned,) = tmp_path.glob("out/*-learned-*/summary.json")
+    assert json.loads(learned.read_text())["provenance"]["layers"] is None
+
+
+@pytest.mark.parametrize(
+    ("intervene", "blocks", "sentence"),
+    [
+        ("off", "99", "decides, blocks 4–12; found 99"),
+        ("random", "-1", "expected numbers from 1"),
+        ("random", "0,4", "decides, blocks 4–12; found 0"),
+        ("shuffle", "3-4", "decides, blocks 4–12; found 3"),
+        ("off", "4,x", "expected numbers from 1 like 4,5 or 4-6, found '4,x'"),
+        ("off", "6-4", "blocks 4–12; found none"),
+        ("learned", "4", "--blocks goes with --intervene or --masks-from"),
+    ],
+)
+def test_blocks_in_which_nothing_would_change_are_refused_before_any_work(
+    dataset: CocoDataset,
+    weights: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    intervene: str,
+    blocks: str,
+    sentence: str,
+) -> None:
+    words = ["evaluate", "--weights", str(weights), "--framework", "torchvision"]
+    words += ["--data-root", str(dataset.image_root.parent), "--out", str(tmp_path / "out")]
+    assert main.main([*words, "--intervene", intervene, f"--blocks={blocks}"]) == 2
+    assert sentence in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
 def test_one_command_calibrates_and_compares_the_inference_modes(
     dataset: CocoDataset, tmp_path: Path, weights: Path
 ) -> None:

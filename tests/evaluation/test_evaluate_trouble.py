@@ -100,6 +100,23 @@ def test_boxes_alone_are_measured_as_boxes(dataset: CocoDataset, tmp_path: Path)
     assert summary.to_json()["objects_without_mask"] == objects
 
 
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"intervene": "random", "layers": [2]}, "decides, blocks 4–12; found 3"),
+        ({"intervene": "off", "layers": [-1, 12]}, "decides, blocks 4–12; found 0, 13"),
+        ({"layers": [4]}, "found neither"),
+        ({"intervene": "reverse"}, "expected one of learned, random"),
+    ],
+)
+def test_masks_that_would_change_nothing_are_refused(
+    dataset: CocoDataset, tmp_path: Path, options: dict, sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        quiet(detector(), dataset, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_data_set_of_other_classes_is_refused(dataset: CocoDataset, tmp_path: Path) -> None:
     truth = dataset.coco()
     extra = {**truth, "categories": [*truth["categories"], {"id": 50, "name": "more"}]}

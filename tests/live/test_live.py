@@ -43,7 +43,6 @@ from svit.live.workplace import (
     Shift,
     Transplant,
     Workplace,
-    blocks,
     checkpoints,
     drawn,
     new_run,
@@ -452,10 +451,6 @@ def test_checkpoints_are_found_below_the_folders_and_not_through_links(
     found = checkpoints([tmp_path])
     assert inside in found and not any(path.name == "link.safetensors" for path in found)
     assert {"svit-plain-nano", "vit-plain-nano"} <= {path.stem for path in found}
-
-
-def test_blocks_are_named_as_the_paper_counts() -> None:
-    assert blocks([3]) == "block 4" and blocks([11, 3, 4]) == "blocks 4–5, 12"
 
 
 def test_a_deadline_passes_between_blocks(session: Session) -> None:

@@ -128,7 +128,7 @@ def test_subtracting_from_the_scores_moves_the_threshold() -> None:
 
 def test_a_probe_that_fires_twice_in_one_forward_is_an_error() -> None:
     model = backbone()
-    with record(model), pytest.raises(RecordingError, match="block 0 fired twice"):
+    with record(model), pytest.raises(RecordingError, match="block 1 fired twice"):
         for _ in range(2):
             model.method.probes[0](torch.ones(1, 4, dtype=torch.bool))
 
@@ -139,7 +139,7 @@ def test_an_edit_of_the_wrong_shape_is_named() -> None:
     with (
         torch.no_grad(),
         wrong,
-        pytest.raises(RecordingError, match="block 0 must return torch.bool"),
+        pytest.raises(RecordingError, match="block 1 must return torch.bool"),
     ):
         model(batch)
 

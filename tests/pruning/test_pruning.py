@@ -287,7 +287,7 @@ def test_without_noise_training_decides_as_the_threshold_does(blocks) -> None:
     ("options", "message"),
     [
         ({"keep_ratios": [0.0]}, r"keep ratios in \(0, 1\]"),
-        ({"keep_ratios": [0.5], "locations": [12]}, "ascending gated blocks"),
+        ({"keep_ratios": [0.5], "locations": [12]}, "ascending gated layers"),
         ({"keep_ratios": [0.5, 0.5], "locations": [4]}, "expected 2 ascending"),
         ({"inference": "argmax"}, "expected one of sample, threshold"),
         ({"keep_ratio": [0.5]}, "near names: keep_ratios"),

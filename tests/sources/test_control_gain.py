@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,17 @@ def test_the_lines_of_a_model_are_one_row_and_missing_controls_are_not_zero(
     assert (evit.box_ap, evit.box_random, evit.box_oracle, evit.mask_off) == (55, 54, 57, 36)
     assert np.isnan(found.loc[("svit", 0), "box_shuffle"])
     assert control_gain.with_controls(control_gain.frame(results))["name"].nunique() == 3
+
+
+def test_a_control_in_some_blocks_is_not_taken_for_one_in_all(tmp_path: Path) -> None:
+    write_model(tmp_path, "svit", learned=58, off=30)
+    source = json.loads((tmp_path / "svit-0/off/summary.json").read_text())
+    source["provenance"]["layers"] = [4]
+    (tmp_path / "svit-0/some").mkdir()
+    (tmp_path / "svit-0/some/summary.json").write_text(json.dumps(source))
+    found = find_evaluations(tmp_path)
+    assert sorted(one.facts.source[2] for one in found) == ["learned", "off", "off in block 5"]
+    assert control_gain.frame(found)["box_off"].tolist() == [30]
 
 
 def test_a_gap_is_to_the_dense_model_of_the_same_seed(results: list[Evaluation]) -> None:

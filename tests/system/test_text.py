@@ -14,6 +14,12 @@ CELLS = st.text(
 )
 
 
+def test_blocks_are_named_as_the_paper_counts() -> None:
+    assert text.blocks([3]) == "block 4" and text.blocks([11, 3, 4]) == "blocks 4–5, 12"
+    assert text.intervened("off", None) == "off"
+    assert text.intervened("off", [4]) == "off in block 5"
+
+
 def test_a_table_is_a_head_a_rule_and_rows() -> None:
     assert text.table(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
 
