@@ -42,7 +42,7 @@ from svit.detectors.pasting import to_source
 from svit.detectors.pooling import PyramidRoIAlign, crop_masks, learns_mask
 from svit.models import build_backbone
 from svit.models.backbone import Backbone
-from svit.models.doubling import Doubling
+from svit.models.layers import Doubling
 
 
 def parameter_names(mask_convs: int) -> dict[str, str]:

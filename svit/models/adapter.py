@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from svit.core.config import BackboneConfig
 from svit.models.deform_attn import DeformableAttention, Shapes
-from svit.models.recent import Recent
+from svit.models.size_cache import SizeCache
 from svit.models.vit import ViT
 from svit.pruning.base import Method
 
@@ -209,11 +209,11 @@ class Interaction(nn.Module):
         super().__init__()
         self.injector = Injector(config)
         self.extractor = Extractor(config)
-        if extras:
-            self.extra_extractors = nn.ModuleList(Extractor(config) for _ in range(extras))
+        self.extra_extractors = nn.ModuleList(Extractor(config) for _ in range(extras))
 
     def extractors(self) -> Sequence[Extractor]:
-        return [self.extractor, *getattr(self, "extra_extractors", [])]
+        """In the order in which they run; each reads the tokens and returns the prior (B, cells, C)."""
+        return [self.extractor, *self.extra_extractors]
 
 
 class ViTAdapter(ViT):
@@ -229,7 +229,7 @@ class ViTAdapter(ViT):
         self.up = nn.ConvTranspose2d(dim, dim, 2, stride=2)
         for level in range(1, 5):
             self.add_module(f"norm{level}", nn.BatchNorm2d(dim))
-        self._geometries: Recent[Geometry] = Recent()
+        self._geometries: SizeCache[Geometry] = SizeCache()
         self._initialise_neck()
 
     def _initialise_neck(self) -> None:

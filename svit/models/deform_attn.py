@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from svit.models.recent import Recent
+from svit.models.size_cache import SizeCache
 
 Shapes = Sequence[tuple[int, int]]
 
@@ -43,7 +43,7 @@ class DeformableAttention(nn.Module):
         self.attention_weights = nn.Linear(dim, heads * levels * points)
         self.value_proj = nn.Linear(dim, inner)
         self.output_proj = nn.Linear(inner, dim)
-        self._tables: Recent[CellTable] = Recent()
+        self._tables: SizeCache[CellTable] = SizeCache()
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

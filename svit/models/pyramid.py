@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from svit.core.config import BackboneConfig
 from svit.models.backbone import STRIDES
-from svit.models.doubling import Doubling
+from svit.models.layers import Doubling
 from svit.models.vit import ViT
 from svit.pruning.base import Method
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from svit.core.config import BackboneConfig
 from svit.models.backbone import Backbone
-from svit.models.recent import Recent
+from svit.models.size_cache import SizeCache
 from svit.pruning.attention import Attention
 from svit.pruning.base import Method, StageProbe, State, in_stage
 
@@ -64,7 +64,7 @@ class ViT(Backbone):
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + grid * grid, dim))
         rates = torch.linspace(0, config.drop_path, config.depth).tolist()
         self.blocks = nn.ModuleList(Block(config, rate) for rate in rates)
-        self._positions: Recent[Tensor] = Recent()
+        self._positions: SizeCache[Tensor] = SizeCache()
         _initialise(self)
 
     def embed(

@@ -18,7 +18,7 @@ from svit.data.samples import Sample
 from svit.detectors import build_detector
 from svit.detectors.base import Detector
 from svit.evaluation.passes import computing
-from svit.models.fuse import fuse
+from svit.models.layers import fuse
 from svit.probing.recorder import MaskEdit, edit, record
 from svit.pruning.attention import Attention, Kernel
 from svit.pruning.sampling import permuted

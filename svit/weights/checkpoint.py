@@ -24,6 +24,7 @@ from svit.core.version import __version__
 from svit.system.claims import refuse_others
 from svit.system.files import replacing
 from svit.weights.conversion import Converted, Report, convert_state, full_precision, named
+from svit.weights.name_tables import GATES, SPARED
 from svit.weights.safe_read import CheckpointError, RawWeights, read_tensors
 
 FORMAT = "svit-checkpoint"
@@ -209,15 +210,24 @@ def read_foreign(path: str | Path) -> Converted:
         CheckpointError: unreadable, damaged, with pickled objects, or with names no table knows.
     """
     raw = read_tensors(path)
+    if raw.metadata.get("format") == FORMAT:
+        return _as_converted(_ours(str(path), raw), str(path))
     converted = convert_state(raw.state, str(path))
-    report = converted.report
-    if raw.metadata.get("format") != FORMAT:
-        return converted._replace(report=replace(report, notes=(*report.notes, *raw.notes)))
-    ours = _ours(str(path), raw)
-    lacks = ours.lacks or report.lacks
-    # what was guessed from shapes is not told: the file's own settings are inside
-    report = replace(report, kind="ours", lacks=lacks, notes=())
-    return converted._replace(config=ours.config, report=report)
+    notes = (*converted.report.notes, *raw.notes)
+    return converted._replace(report=replace(converted.report, notes=notes))
+
+
+def _as_converted(ours: Checkpoint, source: str) -> Converted:
+    """Names of our own files are canonical: nothing is recognised, nothing guessed."""
+    spared = {
+        name: why
+        for pattern, why in SPARED.items()
+        for name in ours.state
+        if re.fullmatch(pattern, name)
+    }
+    lacks = ours.lacks or (GATES,)
+    report = Report(source, "ours", used=tuple(ours.state), optional=spared, lacks=lacks)
+    return Converted(ours.state, ours.config, report)
 
 
 def load_weights(

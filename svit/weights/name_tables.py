@@ -159,9 +159,13 @@ _DEIT = (
     Rule(r"dist_token|head_dist\..+", None, "distillation token and its classifier"),
 )
 
+# pattern of a canonical name -> why it is dropped where the model has no such parameter
+SPARED = {
+    rf"{re.escape(VIT)}norm\.\w+": _NO_NORM,
+    rf"{re.escape(VIT)}method\.class_token": _NO_CLASS,
+}
 _CANONICAL = (
-    Rule(rf"({re.escape(VIT)}norm\.\w+)", r"\1", _NO_NORM, True),
-    Rule(rf"({re.escape(VIT)}method\.class_token)", r"\1", _NO_CLASS, True),
+    *(Rule(f"({pattern})", r"\1", why, True) for pattern, why in SPARED.items()),
     Rule(r"(backbone\.(?:bottom_up|fpn_lateral[2-5]|fpn_output[2-5])\..+)", r"\1"),
     Rule(r"(proposal_generator\.rpn_head\..+)", r"\1"),
     Rule(r"(roi_heads\.(?:box_head|box_predictor|mask_head)\..+)", r"\1"),

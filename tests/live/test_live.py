@@ -174,8 +174,18 @@ def test_a_keep_ratio_follows_the_schedule(session: Session, base: float) -> Non
     assert ratios == pytest.approx(expected, abs=1 / 32 + 1e-9)  # half a token of 16
 
 
-def test_a_keep_ratio_of_a_method_that_inherits_shrinks() -> None:
-    model = Session(detector("dynamicvit"))
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("dynamicvit", {}),
+        (
+            "svit",
+            {"inherit": True, "keep_ratios": [0.7, 0.49, 0.343], "inference": "threshold"},
+        ),
+    ],
+)
+def test_a_keep_ratio_of_a_method_that_inherits_shrinks(method: str, options: dict) -> None:
+    model = Session(detector(method, **options))
     keep = model.run(PICTURE, (KeepRatio(0.5),)).trace.keep
     assert keep.sum(axis=(1, 2)).tolist() == [16] * 3 + [8] * 3 + [4] * 3 + [2] * 3
     assert not (keep[1:] & ~keep[:-1]).any()

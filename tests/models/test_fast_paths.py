@@ -28,8 +28,8 @@ from svit.models.adapter import (
     resize,
 )
 from svit.models.deform_attn import DeformableAttention, cell_table, gather_and_mix, sample_and_mix
-from svit.models.fuse import fuse
-from svit.models.recent import Recent
+from svit.models.layers import fuse
+from svit.models.size_cache import SizeCache
 from svit.pruning.base import run_gathered
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
@@ -287,7 +287,7 @@ def test_caches_are_in_no_state_dict_and_copies_start_empty() -> None:
 
 def test_the_oldest_result_leaves_first() -> None:
     made: list[int] = []
-    recent: Recent[int] = Recent(limit=2)
+    recent: SizeCache[int] = SizeCache(limit=2)
     for key in (1, 2, 1, 3, 2, 1):
         assert recent.get(key, lambda key=key: made.append(key) or 10 * key) == 10 * key
     assert made == [1, 2, 3, 1] and len(recent) == 2

@@ -330,3 +330,70 @@ def test_more_keep_ratios_than_deciding_blocks_are_refused(name: str) -> None:
 def test_an_unknown_argument_is_answered_with_the_choices(name: str) -> None:
     with pytest.raises(ValueError, match="no option 'keep_ration'; near names: keep_ratio"):
         method(name, keep_ration=0.5)
+
+
+def decided(pruner, blocks, shift: float = 0.0) -> list[int]:
+    """Tokens of two images that each deciding block keeps; keep scores are moved by a number first."""
+    hooks = [
+        probe.register_forward_hook(lambda p, i, out: out + shift) for probe in pruner.score_probes
+    ]
+    _, masks, _ = run(pruner, tokens(2), blocks)
+    for hook in hooks:
+        hook.remove()
+    return [int(masks[layer].sum()) for layer in pruner.locations]
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+@torch.no_grad()
+def test_the_modes_a_method_declares_are_those_it_can_be_set_to(name: str, blocks) -> None:
+    pruner = method(name)
+    assert pruner.inference in pruner.modes or (pruner.inference, pruner.modes) == ("", ())
+    with pytest.raises(ValueError, match="found 'guess'"):
+        pruner.set_inference("guess")
+    for mode in pruner.modes or ("",):
+        if pruner.modes:
+            pruner.set_inference(mode)
+        counts, fewer = decided(pruner, blocks), decided(pruner, blocks, shift=-1e4)
+        if pruner.compares_scores:
+            assert not any(fewer)
+        else:  # ranks do not move, or there are no scores
+            assert fewer == counts
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+@torch.no_grad()
+def test_the_numbers_a_method_declares_to_be_fitted_rule_how_much_it_keeps(name, blocks) -> None:
+    pruner = method(name)
+    if pruner.fits is None:
+        return
+    if pruner.fits.mode:
+        pruner.set_inference(pruner.fits.mode)
+    assert len(pruner.fitted) == len(pruner.locations) and pruner.fitted.dtype == torch.float32
+    before = sum(decided(pruner, blocks))
+    pruner.fitted.add_(100.0 if pruner.fits.compares else -0.3)
+    assert sum(decided(pruner, blocks)) < before
+
+
+@pytest.mark.parametrize("name", PRUNED)
+def test_keep_ratios_are_set_one_a_deciding_block_or_refused(name: str) -> None:
+    pruner = method(name)
+    wanted = [0.5] * len(pruner.locations)
+    if BY_NAME[name].method == "evit":  # it keeps one share of what enters
+        with pytest.raises(ValueError, match="set its option keep_ratio"):
+            pruner.set_keep_ratios(wanted)
+        return
+    pruner.set_keep_ratios(wanted)
+    assert all(pruner.target_ratios()[layer] == 0.5 for layer in pruner.locations)
+    with pytest.raises(ValueError, match=r"one a deciding block\), found 1"):
+        pruner.set_keep_ratios([0.5])
+
+
+@pytest.mark.parametrize("name", GATED)
+def test_without_noise_a_training_decides_alike_twice(name: str, blocks) -> None:
+    pruner, seen = method(name).train(), []
+    assert pruner.noise_scale == 1.0 and len(pruner.gates) == len(pruner.locations)
+    pruner.noise_scale = 0.0
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        seen.append(decided(pruner, blocks))
+    assert seen[0] == seen[1]

@@ -184,6 +184,15 @@ def test_converting_a_file_keeps_weights_and_settings(tmp_path: Path) -> None:
     assert second.report.kind == "ours" and read(target).extra["converted_from"] == report.kind
 
 
+def test_names_of_our_own_files_are_not_looked_up_in_tables(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "model.safetensors"
+    source = filled()
+    checkpoint.save(path, source)
+    monkeypatch.setattr(checkpoint, "convert_state", None)
+    assert same(read_foreign(path).state, source.canonical_state_dict())
+    assert load_weights(filled(), path).used == tuple(sorted(source.canonical_state_dict()))
+
+
 def test_a_converted_part_of_a_model_may_still_lack_the_rest(tmp_path: Path) -> None:
     torch.save({"model": official.deit(rows=10)}, tmp_path / "deit.pth")
     checkpoint.convert_file(tmp_path / "deit.pth", tmp_path / "deit.safetensors")

@@ -10,7 +10,7 @@ import torch
 Value = TypeVar("Value")
 
 
-class Recent(Generic[Value]):
+class SizeCache(Generic[Value]):
     """The last few results by key; the oldest leaves first.
 
     Its module owns it as a plain attribute, so it is in no state dict; copies of the module (and pickled
@@ -40,5 +40,5 @@ class Recent(Generic[Value]):
     def __len__(self) -> int:
         return len(self._kept)
 
-    def __reduce__(self) -> tuple[type[Recent], tuple[int]]:
-        return Recent, (self._limit,)
+    def __reduce__(self) -> tuple[type[SizeCache], tuple[int]]:
+        return SizeCache, (self._limit,)

@@ -1,4 +1,4 @@
-"""The transposed convolution by matrix product against torch's own."""
+"""The transposed convolution by matrix product against torch's own (`fuse`: test_fast_paths.py)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from svit.detectors.torchvision_rcnn import MaskPredictor
-from svit.models.doubling import Doubling
+from svit.models.layers import Doubling
 
 
 @pytest.mark.parametrize("images", [0, 1, 3])
