@@ -9,7 +9,7 @@ Pictures:
 One forward:
     record, edit: token masks read from it, written into it; intervene: the same by name, as "shuffle".
 A data set:
-    record_run, evaluate, train.
+    record_run, evaluate, with PassOptions and Scoring; train.
 Recorded runs:
     open_run, RunWriter; TokenGrid, TokenTrace, Detections, Target: what they hold.
 """
@@ -25,7 +25,9 @@ _HOMES = {
     "Detections": "svit.core.types",
     "ImageFiles": "svit.data.folder",
     "METHODS": "svit.core.catalogue",
+    "PassOptions": "svit.evaluation.passes",
     "RunWriter": "svit.runs.writer",
+    "Scoring": "svit.evaluation.evaluate",
     "Target": "svit.core.types",
     "TokenGrid": "svit.core.types",
     "TokenTrace": "svit.core.types",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from svit.data.coco import CocoDataset
 from svit.data.shapes import write_dataset
-from svit.evaluation.evaluate import evaluate
+from svit.evaluation.evaluate import Scoring, evaluate
 from svit.evaluation.summary import result_table
 from svit.system.files import write_text
 from svit.system.home import home
@@ -61,7 +61,11 @@ def demo(out: Path, images: int, pictures: int, framework: str = "auto") -> list
         record = out / "runs" / name
         log.info("%s on %s: %d scenes", name, detector.framework, images)
         summary = evaluate(
-            detector, dataset, out / "results" / name, record=record, weights=f"{name}.safetensors"
+            detector,
+            dataset,
+            out / "results" / name,
+            scoring=Scoring(record=record),
+            weights=f"{name}.safetensors",
         )
         summaries.append(summary)
         if detector.backbone.method.target_ratios() != [1.0] * detector.backbone.config.depth:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,9 +17,9 @@ from svit.cli.model_options import load_model, weights_name
 from svit.data.coco import CocoDataset, find_coco
 from svit.detectors.base import Detector
 from svit.evaluation.average_precision import EVALUATORS
-from svit.evaluation.evaluate import evaluate
+from svit.evaluation.evaluate import Scoring, evaluate
 from svit.evaluation.evaluation_table import Choice, choices, report
-from svit.evaluation.passes import deciding
+from svit.evaluation.passes import PassOptions, inference_mode
 from svit.evaluation.summary import Summary, notes
 from svit.probing.calibrate import calibrate
 from svit.probing.interventions import INTERVENTIONS, intervened_layers, intervention
@@ -72,12 +73,17 @@ def _run(args: argparse.Namespace) -> int:
         dataset = _dataset(args, detector)
         _calibrate(args, detector)
         lender = _lender(args, ranks.device)
-        layers = _layers(args, lender or detector)
+        options = pass_options.chosen(
+            args,
+            layers=_layers(args, lender or detector),
+            masks_from=lender,
+            progress=ranks.is_first,
+        )
         wanted = _choices(args, detector)
         for choice in wanted:  # an impossible one is told now, not after hours of the others
-            _check(choice, detector, lender, layers)
+            _check(choice, detector, options)
         summaries = [
-            _evaluate(args, choice, len(wanted) > 1, detector, dataset, lender, layers, ranks)
+            _evaluate(args, choice, len(wanted) > 1, detector, dataset, options, ranks)
             for choice in wanted
         ]
     if not ranks.is_first:
@@ -109,12 +115,10 @@ def _choices(args: argparse.Namespace, detector: Detector) -> list[Choice]:
     return choices(own, modes, args.intervene.split(","), seeds)
 
 
-def _check(
-    choice: Choice, detector: Detector, lender: Detector | None, layers: tuple[int, ...] | None
-) -> None:
+def _check(choice: Choice, detector: Detector, options: PassOptions) -> None:
     """Raises ValueError for an inference mode that the model lacks, or masks that it cannot have."""
-    intervention(choice.intervene, lender or detector, layers)
-    with deciding(detector, choice.inference, choice.seed):
+    intervention(choice.intervene, options.masks_from or detector, options.layers)
+    with inference_mode(detector, choice.inference, choice.seed):
         pass
 
 
@@ -148,28 +152,25 @@ def _evaluate(
     several: bool,
     detector: Detector,
     dataset: CocoDataset,
-    lender: Detector | None,
-    layers: tuple[int, ...] | None,
+    options: PassOptions,
     ranks: Ranks,
 ) -> Summary | None:
     """One line of the table; of several, each has its own folder."""
     below = choice.name if several else ""
+    record = None if args.record is None else args.record / below
+    if choice.intervene == "learned" and options.masks_from is None:
+        options = replace(options, layers=None)  # nothing changes them
     return evaluate(
         detector,
         dataset,
         args.out / below,
-        batch=args.batch,
-        workers=args.workers,
-        inference=choice.inference,
-        seed=choice.seed,
-        intervene=choice.intervene,
-        layers=None if choice.intervene == "learned" and lender is None else layers,
-        masks_from=lender,
-        record=None if args.record is None else args.record / below,
-        limit=args.limit,
-        dtype=args.dtype,
-        evaluator=args.evaluator,
-        draws=args.draws,
+        replace(
+            options,
+            inference=choice.inference,
+            intervention=choice.intervene,
+            seed=choice.seed,
+        ),
+        Scoring(args.evaluator, args.draws, record),
         ranks=ranks,
         weights=weights_name(args),
         **({"calibrated_on": args.calibrate_on} if args.calibrate_on else {}),

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
-from svit.evaluation.passes import DTYPES
+from svit.evaluation.passes import DTYPES, PassOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds --batch, --workers and --dtype."""
+    """Adds --batch, --workers and --dtype, which `chosen` reads with --limit."""
     about = "images a forward at most (default 1); only images that pad to one size go together"
     parser.add_argument("--batch", type=int, default=1, help=about)
     parser.add_argument("--workers", type=int, default=0, help="processes that read images ahead")
     add_dtype(parser)
+
+
+def chosen(args: argparse.Namespace, **others: Any) -> PassOptions:
+    """What the options say, with the other fields of `PassOptions` as they are given here."""
+    own = {name: getattr(args, name) for name in ("batch", "limit", "workers", "dtype")}
+    return PassOptions(**own, **others)
 
 
 def add_dtype(parser: argparse.ArgumentParser) -> None:

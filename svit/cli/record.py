@@ -10,7 +10,7 @@ from svit.cli import model_options, pass_options, process_options
 from svit.cli.model_options import load_model, weights_name
 from svit.data.coco import ImageFiles
 from svit.detectors.base import Detector
-from svit.evaluation.passes import How, Images
+from svit.evaluation.passes import Images
 from svit.evaluation.record import record_run
 from svit.system.processes import joined, launch
 from svit.weights.loading import class_names, load_coco
@@ -47,15 +47,15 @@ def _record(args: argparse.Namespace) -> int:
             detector,
             _images(args, detector),
             args.out,
-            inference=args.inference,
-            seed=args.seed,
-            limit=args.limit,
-            how=How(
-                args.batch, not args.no_scores, args.thumbnail > 0, args.workers, dtype=args.dtype
+            pass_options.chosen(
+                args,
+                inference=args.inference,
+                seed=args.seed,
+                scores=not args.no_scores,
+                progress=ranks.is_first,
             ),
             picture_side=args.thumbnail,
             ranks=ranks,
-            progress=ranks.is_first,
             weights=weights_name(args),
             class_names=class_names(args.weights, detector),
         )

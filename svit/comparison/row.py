@@ -22,8 +22,8 @@ from svit.data.coco import CocoDataset, find_coco
 from svit.detectors import build_detector
 from svit.detectors.base import Detector
 from svit.evaluation import provenance
-from svit.evaluation.evaluate import evaluate
-from svit.evaluation.passes import ALONE
+from svit.evaluation.evaluate import Scoring, evaluate
+from svit.evaluation.passes import ALONE, PassOptions
 from svit.evaluation.summary import SUMMARY
 from svit.probing.calibrate import calibrate
 from svit.pruning import method_class
@@ -244,12 +244,15 @@ class RowMaker:
             detector,
             self.val_set,
             folder,
-            workers=self.setting.workers,
-            inference=None if line.base is None else "calibrated",
-            seed=self.job.seed,
-            intervene=line.intervene,
-            record=self.folder / "run" if line == Line() else None,
-            limit=self.setting.images,
+            PassOptions(
+                inference=None if line.base is None else "calibrated",
+                seed=self.job.seed,
+                intervention=line.intervene,
+                limit=self.setting.images,
+                workers=self.setting.workers,
+                progress=self.ranks.is_first,
+            ),
+            Scoring(record=self.folder / "run" if line == Line() else None),
             ranks=self.ranks,
             weights=f"{self.job.name}/{self.model.name}",
             row=self.job.row.name,

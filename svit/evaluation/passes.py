@@ -8,7 +8,7 @@ larger batches or shared out among processes without a change in what it sees.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -47,7 +47,39 @@ class Images(Protocol):
 
 
 @dataclass(frozen=True)
-class Seen:
+class PassOptions:
+    """How a detector is run over images.
+
+    Attributes:
+        inference: mode of the gates, see `svit.pruning.svit`; None leaves the method's own.
+        seed: of sampled, random and shuffled masks.
+        intervention: one of `svit.probing.interventions.INTERVENTIONS`.
+        layers: zero-based blocks it changes; None is the gated ones.
+        masks_from: another model that decides the masks it starts from.
+        batch: images a forward at most. Only those that pad to the same size go together: every pixel
+            of padding is a token that others look at, so another size decides otherwise.
+        limit: only the first images.
+        workers: processes that read ahead; 0 reads in between.
+        dtype: number type of the backbone, one of `DTYPES`; gates and heads stay in float32.
+        scores: whether traces carry the gates' scores.
+        progress: shows a bar on standard error.
+    """
+
+    inference: str | None = None
+    seed: int = 0
+    intervention: str = "learned"
+    layers: tuple[int, ...] | None = None
+    masks_from: Detector | None = None
+    batch: int = 1
+    limit: int | None = None
+    workers: int = 0
+    dtype: str = "float32"
+    scores: bool = True
+    progress: bool = True
+
+
+@dataclass(frozen=True)
+class ImageResult:
     """What the model did with one image.
 
     Attributes:
@@ -73,32 +105,6 @@ class Unreadable:
     message: str
 
 
-@dataclass(frozen=True)
-class How:
-    """How a model looks at images.
-
-    Attributes:
-        batch: images a forward at most. Only those that pad to the same size go together: every pixel
-            of padding is a token that others look at, so another size decides otherwise.
-        scores: whether traces carry the gates' scores.
-        pictures: whether the source pictures come along.
-        workers: processes that read ahead; 0 reads in between.
-        intervention: one of `svit.probing.interventions.INTERVENTIONS`.
-        layers: blocks it changes; None is the gated ones.
-        masks_from: another model that decides the masks it starts from.
-        dtype: number type of the backbone, one of `DTYPES`; gates and heads stay in float32.
-    """
-
-    batch: int = 1
-    scores: bool = True
-    pictures: bool = False
-    workers: int = 0
-    intervention: str = "learned"
-    layers: tuple[int, ...] | None = None
-    masks_from: Detector | None = None
-    dtype: str = "float32"
-
-
 def computing(device: torch.device, dtype: str) -> torch.autocast:
     """Autocast of the backbone to one of `DTYPES`; nothing for float32."""
     return torch.autocast(device.type, DTYPES[dtype], enabled=dtype != "float32")
@@ -111,7 +117,7 @@ def batches_of(
 
     Args:
         limit: batches that hold none of the first so many images are left out. The last one stays
-            whole, because kernels round otherwise in smaller batches; see `look`.
+            whole, because kernels round otherwise in smaller batches; see `run_detector`.
     """
     if batch < 1:
         raise ValueError(f"expected a batch of at least one image, found {batch}")
@@ -120,44 +126,48 @@ def batches_of(
     return cuts[ranks.rank :: ranks.world]
 
 
-def look(
+def run_detector(
     detector: Detector,
-    dataset: Images,
+    images: Images,
     batches: Sequence[list[int]],
-    how: How,
+    options: PassOptions,
     *,
-    wanted: Callable[[int], bool] = lambda index: True,
-    progress: bool = False,
-) -> Iterator[Seen | Unreadable]:
+    done: Collection[ImageId] = (),
+    pictures: bool = False,
+) -> Iterator[ImageResult | Unreadable]:
     """Runs the detector over batches of indices, image by image.
 
-    The caller has set the detector's mode and seed; see `deciding`.
+    The caller has set the detector's mode and seed; see `inference_mode`.
 
     Args:
-        wanted: index -> whether the image is to be handed out; a batch without one is not run.
-        progress: shows a bar on standard error.
+        done: ids that are not handed out, as those beyond the limit; a batch of such alone is not run.
+        pictures: whether the source pictures come along.
     """
-    chosen = [batch for batch in batches if any(map(wanted, batch))]
+    end = len(images) if options.limit is None else options.limit
+    wanted = {i for batch in batches for i in batch if i < end and images.image_ids[i] not in done}
+    chosen = [batch for batch in batches if not wanted.isdisjoint(batch)]
     loader = DataLoader(
-        _Reader(dataset, how.pictures, how.intervention == "oracle"),
+        _Reader(images, pictures, options.intervention == "oracle"),
         batch_sampler=chosen,
-        num_workers=how.workers,
+        num_workers=options.workers,
         collate_fn=list,
         generator=torch.Generator(),  # the global one must not move when a loader starts
     )
     total = sum(map(len, batches))
     ready = total - sum(map(len, chosen))
-    with tqdm(total=total, initial=ready, unit="image", disable=not progress) as bar:
+    with tqdm(total=total, initial=ready, unit="image", disable=not options.progress) as bar:
         for items in loader:
-            yield from (item for item in _seen(detector, items, how) if wanted(item.index))
+            for result in _results(detector, items, options):
+                if result.index in wanted:
+                    yield result
             bar.update(len(items))
 
 
-def _seen(
-    detector: Detector, items: Sequence[_Read | Unreadable], how: How
-) -> list[Seen | Unreadable]:
+def _results(
+    detector: Detector, items: Sequence[_Read | Unreadable], options: PassOptions
+) -> list[ImageResult | Unreadable]:
     """What became of a batch, in its order, after one forward for every padded size in it."""
-    done: dict[int, Seen | Unreadable] = {}
+    done: dict[int, ImageResult | Unreadable] = {}
     together: dict[tuple[int, int], list[_Read]] = {}
     for item in items:
         if isinstance(item, Unreadable):
@@ -166,7 +176,7 @@ def _seen(
             size = item.sample.padded_hw(detector.config.data.pad_multiple)
             together.setdefault(size, []).append(item)
     for read in together.values():
-        done |= {seen.index: seen for seen in _predict(detector, read, how)}
+        done |= {result.index: result for result in _predict(detector, read, options)}
     return [done[item.index] for item in items]
 
 
@@ -178,36 +188,40 @@ class _Read:
 
 
 class _Reader(Dataset["_Read | Unreadable"]):
-    def __init__(self, dataset: Images, pictures: bool, targets: bool) -> None:
-        self._dataset, self._pictures, self._targets = dataset, pictures, targets
+    def __init__(self, images: Images, pictures: bool, targets: bool) -> None:
+        self._images, self._pictures, self._targets = images, pictures, targets
 
     def __getitem__(self, index: int) -> _Read | Unreadable:
         try:
-            image = self._dataset.image(index)
+            image = self._images.image(index)
         except ImageError as error:
             return Unreadable(index, str(error))
-        target = self._dataset.target(index) if self._targets else None
-        sample = prepare(image, self._dataset.config, self._dataset.image_ids[index], target)
+        target = self._images.target(index) if self._targets else None
+        sample = prepare(image, self._images.config, self._images.image_ids[index], target)
         return _Read(index, sample, image if self._pictures else None)
 
 
-def _predict(detector: Detector, read: Sequence[_Read], how: How) -> Iterator[Seen]:
+def _predict(
+    detector: Detector, read: Sequence[_Read], options: PassOptions
+) -> Iterator[ImageResult]:
     device = next(detector.parameters()).device
     samples = [to_device(item.sample, device) for item in read]
     changed = intervene(
-        detector, how.intervention, samples, layers=how.layers, source=how.masks_from
+        detector, options.intervention, samples, layers=options.layers, source=options.masks_from
     )
-    with changed, record(detector, scores=how.scores) as tape:
+    with changed, record(detector, scores=options.scores) as tape:
         begin = time.perf_counter()
-        with computing(device, how.dtype):
+        with computing(device, options.dtype):
             found = detector.predict(samples)
         seconds = (time.perf_counter() - begin) / len(samples)
     for item, trace, detections in zip(read, tape.traces(samples), found, strict=True):
-        yield Seen(item.index, trace, detections, item.image, seconds)
+        yield ImageResult(item.index, trace, detections, item.image, seconds)
 
 
 @contextmanager
-def deciding(detector: Detector, inference: str | None = None, seed: int = 0) -> Iterator[None]:
+def inference_mode(
+    detector: Detector, inference: str | None = None, seed: int = 0
+) -> Iterator[None]:
     """Evaluation with an inference mode and seed; what was set before comes back.
 
     Raises:

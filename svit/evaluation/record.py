@@ -1,13 +1,13 @@
 """Which tokens every layer uses on a set of images, and what is found, in a run folder.
 
-    record_run(detector, dataset, Path("runs/mine"))
+    record_run(detector, images, Path("runs/mine"))
 
 An interrupted recording goes on where it stopped and ends with the same content.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,13 @@ from svit.detectors.base import Detector
 from svit.evaluation import provenance
 from svit.evaluation.passes import (
     ALONE,
-    How,
+    ImageResult,
     Images,
-    Seen,
+    PassOptions,
     Unreadable,
     batches_of,
-    deciding,
-    look,
+    inference_mode,
+    run_detector,
 )
 from svit.runs.run import RunWriter
 from svit.system.processes import Ranks
@@ -30,79 +30,89 @@ from svit.weights import checkpoint
 
 def record_run(
     detector: Detector,
-    dataset: Images,
+    images: Images,
     path: Path,
+    options: PassOptions = PassOptions(),
     *,
-    inference: str | None = None,
-    seed: int = 0,
-    limit: int | None = None,
-    how: How | None = None,
     picture_side: int = 640,
     ranks: Ranks = ALONE,
-    progress: bool = True,
     **facts: Any,
 ) -> int:
-    """Records images into a run folder, or goes on with it. Returns: images in its error table.
+    """Records images into a run folder, or goes on with it. Returns: how many could not be read; the
+    run's error table names them.
 
     Args:
-        inference: see `svit.pruning.svit`; None leaves the method's own.
-        limit: only the first images.
+        options: how the detector is run; a recording is gone on with under the same ones alone.
         picture_side: longer side of the stored pictures in pixels; 0 stores none.
         ranks: this process among those that record together.
         facts: more provenance, such as the name of the weights.
 
     Raises:
         RunError: the folder holds another run or cannot be written.
-        ValueError: see `deciding`.
+        ValueError: see `inference_mode`.
     """
-    how = how or How(pictures=picture_side > 0)
-    with deciding(detector, inference, seed):
-        source = run_provenance(detector, dataset, how, **facts)
-        writer = RunWriter(
-            path, source, rank=ranks.rank, world=ranks.world, picture_side=picture_side
+    with inference_mode(detector, options.inference, options.seed):
+        source = run_provenance(detector, images, options, **facts)
+        results = recording(
+            detector, images, path, source, options, picture_side=picture_side, ranks=ranks
         )
-        with writer:
-            batches = batches_of(len(dataset), how.batch, ranks, limit)
-            wanted = missing(dataset, writer, limit)
-            for item in look(detector, dataset, batches, how, wanted=wanted, progress=progress):
-                write(writer, dataset, item)
-            return writer.failed
+        return sum(isinstance(result, Unreadable) for result in results)
 
 
-def run_provenance(detector: Detector, dataset: Images, how: How, **facts: Any) -> dict[str, Any]:
-    """Provenance of a run of the detector as it is set now."""
-    lender = how.masks_from
+def recording(
+    detector: Detector,
+    images: Images,
+    path: Path,
+    source: dict[str, Any],
+    options: PassOptions,
+    *,
+    picture_side: int = 640,
+    ranks: Ranks = ALONE,
+) -> Iterator[ImageResult | Unreadable]:
+    """Hands out every image that it enters into the run of this provenance; see `record_run`.
+
+    The caller has set the detector's mode and seed; see `inference_mode`.
+    """
+    batches = batches_of(len(images), options.batch, ranks, options.limit)
+    writer = RunWriter(path, source, rank=ranks.rank, world=ranks.world, picture_side=picture_side)
+    with writer:
+        for result in run_detector(
+            detector, images, batches, options, done=writer.done, pictures=picture_side > 0
+        ):
+            _write(writer, images, result)
+            yield result
+
+
+def run_provenance(
+    detector: Detector, images: Images, options: PassOptions, **facts: Any
+) -> dict[str, Any]:
+    """Provenance of a run of the detector as it is set now: see `inference_mode`."""
+    lender = options.masks_from
     choices = {
-        "batch": how.batch,
-        "scores": how.scores,
-        "intervention": how.intervention,
-        "layers": None if how.layers is None else list(how.layers),
+        "batch": options.batch,
+        "scores": options.scores,
+        "intervention": options.intervention,
+        "layers": None if options.layers is None else list(options.layers),
         "masks_from": ""
         if lender is None
         else checkpoint.fingerprint(lender.canonical_state_dict()),
     }
-    if how.dtype != "float32":  # runs without a word about it are of float32
-        choices["dtype"] = how.dtype
-    return provenance.of_run(detector, dataset, **choices, **facts)
+    if options.dtype != "float32":  # runs without a word about it are of float32
+        choices["dtype"] = options.dtype
+    return provenance.of_run(detector, images, **choices, **facts)
 
 
-def missing(dataset: Images, writer: RunWriter, limit: int | None) -> Callable[[int], bool]:
-    """index -> whether the run does not hold the image yet; false from the limit on."""
-    done, end = writer.done, len(dataset) if limit is None else limit
-    return lambda index: index < end and dataset.image_ids[index] not in done
-
-
-def write(writer: RunWriter, dataset: Images, item: Seen | Unreadable) -> None:
+def _write(writer: RunWriter, images: Images, result: ImageResult | Unreadable) -> None:
     """Enters an image with its ground truth, or its failure, into a run."""
-    file_name = dataset.file_name(item.index)
-    if isinstance(item, Unreadable):
-        writer.add_error(dataset.image_ids[item.index], item.message, file_name)
+    file_name = images.file_name(result.index)
+    if isinstance(result, Unreadable):
+        writer.add_error(images.image_ids[result.index], result.message, file_name)
         return
     writer.add(
-        item.trace,
-        item.detections,
-        dataset.target(item.index),
-        item.image,
+        result.trace,
+        result.detections,
+        images.target(result.index),
+        result.image,
         file_name,
-        {"seconds": item.seconds},
+        {"seconds": result.seconds},
     )

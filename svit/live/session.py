@@ -19,7 +19,7 @@ from svit.data.images import prepare
 from svit.data.samples import Sample, to_device
 from svit.detectors.base import Detector
 from svit.evaluation import provenance
-from svit.evaluation.passes import deciding
+from svit.evaluation.passes import inference_mode
 from svit.live.pictures import Picture
 from svit.probing.apply_edits import applied
 from svit.probing.edits import Edit, Transplant
@@ -188,7 +188,7 @@ class Session:
         sample = self._sample(picture)
         with (
             self._turn,
-            deciding(self.detector, seed=self.seed),
+            inference_mode(self.detector, seed=self.seed),
             applied(self.detector, [sample], edits, deadline=deadline),
             record(self.detector) as tape,
         ):
@@ -221,7 +221,7 @@ class Session:
                 self.detector.predict([sample])
 
         works = {name: lambda edits=edits: work(edits) for name, edits in sides.items()}
-        with self._turn, deciding(self.detector, seed=self.seed):
+        with self._turn, inference_mode(self.detector, seed=self.seed):
             times = timing.interleave(works, rounds, self._device, warmup=1)
         return Latency(times, self._machine())
 
@@ -234,7 +234,7 @@ class Session:
         if path.exists():
             raise RunError(f"{path} is there already; choose another name")
         sentences = outcome.sentences
-        with self._turn, deciding(self.detector, seed=self.seed):
+        with self._turn, inference_mode(self.detector, seed=self.seed):
             source = provenance.of_run(
                 self.detector,
                 _One(picture.image_id, file_name, self.names(picture)),

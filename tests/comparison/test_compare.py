@@ -29,7 +29,7 @@ from svit.core.config import PRESETS, load_config
 from svit.data.shapes import write_dataset
 from svit.detectors import build_detector
 from svit.evaluation.evaluate import evaluate
-from svit.evaluation.passes import ALONE
+from svit.evaluation.passes import ALONE, PassOptions
 from svit.system.processes import INTERRUPTED, Layout
 from svit.training.trainer import TrainError
 from svit.weights import checkpoint
@@ -268,10 +268,10 @@ def test_a_broken_row_goes_on_where_it_was(
     assert not run_row(one, setting, ALONE)
     assert state_of(one, tmp_path) == "trained for 1 steps"
 
-    def interrupted(*args, intervene: str, **options):
-        if intervene == "off":
+    def interrupted(detector, dataset, output, options: PassOptions, *args, **facts):
+        if options.intervention == "off":
             raise KeyboardInterrupt
-        return whole_evaluate(*args, intervene=intervene, **options)
+        return whole_evaluate(detector, dataset, output, options, *args, **facts)
 
     monkeypatch.setattr(svit.comparison.row, "evaluate", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -19,8 +19,9 @@ from svit.core.macs import block_macs
 from svit.data.coco import CocoDataset
 from svit.detectors.base import Detector
 from svit.evaluation.average_precision import METRICS, average_precision, load_truth
-from svit.evaluation.evaluate import evaluate
+from svit.evaluation.evaluate import Scoring, evaluate
 from svit.evaluation.evaluation_table import Choice, choices, pairs_with_learned, report
+from svit.evaluation.passes import PassOptions
 from svit.evaluation.summary import Model, Outcome, Summary, difference, summarise
 from svit.runs.run import open_run
 
@@ -32,8 +33,16 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> CocoDataset:
     return shapes(tmp_path_factory.mktemp("evaluate"))
 
 
-def quiet(model: Detector, dataset: CocoDataset, output: Path, **options) -> Summary:
-    found = evaluate(model, dataset, output, progress=False, draws=DRAWS, **options)
+def quiet(
+    model: Detector,
+    dataset: CocoDataset,
+    output: Path,
+    record: Path | None = None,
+    evaluator: str = "pycocotools",
+    **options,
+) -> Summary:
+    scoring = Scoring(evaluator, DRAWS, record)
+    found = evaluate(model, dataset, output, PassOptions(progress=False, **options), scoring)
     assert found is not None
     return found
 
@@ -69,7 +78,7 @@ def test_keep_ratios_and_macs_are_those_of_the_masks(dataset: CocoDataset, tmp_p
     assert summary.layers["gated"].tolist() == [False] * 3 + [True] * 9
     assert summary.images["keep_ratio"].tolist() == pytest.approx([10 / 16] * IMAGES)
     blocks = block_macs(model.config.backbone, "svit", 16, keep[0].sum(axis=1)).sum()
-    off = quiet(model, dataset, tmp_path / "off", intervene="off").images["macs_backbone"][0]
+    off = quiet(model, dataset, tmp_path / "off", intervention="off").images["macs_backbone"][0]
     without = block_macs(model.config.backbone, "svit", 16, [16] * 3 + [0] * 9).sum()
     assert summary.images["macs_backbone"][0] - off == pytest.approx(blocks - without)
 
@@ -135,7 +144,7 @@ def test_the_oracle_reads_the_ground_truth_of_the_data_set(
     model = detector()
     learned = quiet(model, dataset, tmp_path / "learned")
     summary = quiet(
-        model, dataset, tmp_path / "oracle", intervene="oracle", record=tmp_path / "run"
+        model, dataset, tmp_path / "oracle", intervention="oracle", record=tmp_path / "run"
     )
     assert summary.layers["keep"].tolist() == learned.layers["keep"].tolist()
     trace, target = open_run(tmp_path / "run").trace(dataset.image_ids[0]), dataset.target(0)
@@ -182,7 +191,7 @@ def test_differences_pair_equal_seeds_and_need_equal_images(
 ) -> None:
     model = detector()
     a = quiet(model, dataset, tmp_path / "a")
-    b = quiet(model, dataset, tmp_path / "b", intervene="shuffle", seed=1)
+    b = quiet(model, dataset, tmp_path / "b", intervention="shuffle", seed=1)
     assert pairs_with_learned([a, b]) == [(a, b)]
     assert difference(a, a, "box", 3).high == 0
     assert "Differences in AP points, 3 paired draws" in report([a, b], 3)
@@ -194,7 +203,9 @@ def test_differences_pair_equal_seeds_and_need_equal_images(
 def test_masks_of_another_model_can_be_put_on_a_dense_one(
     dataset: CocoDataset, tmp_path: Path
 ) -> None:
-    summary = quiet(detector("dense"), dataset, tmp_path, intervene="random", masks_from=detector())
+    summary = quiet(
+        detector("dense"), dataset, tmp_path, intervention="random", masks_from=detector()
+    )
     assert summary.layers["keep"][3:].tolist() == pytest.approx([10 / 16] * 9)
     assert len(summary.provenance["masks_from"]) == 64
 
@@ -204,7 +215,7 @@ def test_masks_of_another_model_can_be_put_on_a_dense_one(
     [
         ({"evaluator": "magic"}, "expected one of pycocotools"),
         ({"inference": "magic"}, "expected one of sample"),
-        ({"intervene": "magic"}, "expected one of learned"),
+        ({"intervention": "magic"}, "expected one of learned"),
         ({"limit": 0}, "at least one image"),
     ],
 )

@@ -12,8 +12,9 @@ from support.scenes import IMAGES, detector, nano, shapes
 
 from svit.data.coco import CocoDataset
 from svit.detectors.base import Detector
-from svit.evaluation.evaluate import evaluate
+from svit.evaluation.evaluate import Scoring, evaluate
 from svit.evaluation.evaluation_table import report
+from svit.evaluation.passes import PassOptions
 from svit.evaluation.summary import NothingMeasured, Summary
 from svit.system.files import FileError
 
@@ -23,8 +24,11 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> CocoDataset:
     return shapes(tmp_path_factory.mktemp("trouble"))
 
 
-def quiet(model: Detector, dataset: CocoDataset, output: Path, **options) -> Summary:
-    found = evaluate(model, dataset, output, progress=False, draws=2, **options)
+def quiet(
+    model: Detector, dataset: CocoDataset, output: Path, record: Path | None = None, **options
+) -> Summary:
+    scoring = Scoring(draws=2, record=record)
+    found = evaluate(model, dataset, output, PassOptions(progress=False, **options), scoring)
     assert found is not None
     return found
 
@@ -103,10 +107,10 @@ def test_boxes_alone_are_measured_as_boxes(dataset: CocoDataset, tmp_path: Path)
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"intervene": "random", "layers": [2]}, "decides, blocks 4–12; found 3"),
-        ({"intervene": "off", "layers": [-1, 12]}, "decides, blocks 4–12; found 0, 13"),
+        ({"intervention": "random", "layers": [2]}, "decides, blocks 4–12; found 3"),
+        ({"intervention": "off", "layers": [-1, 12]}, "decides, blocks 4–12; found 0, 13"),
         ({"layers": [4]}, "found neither"),
-        ({"intervene": "reverse"}, "expected one of learned, random"),
+        ({"intervention": "reverse"}, "expected one of learned, random"),
     ],
 )
 def test_masks_that_would_change_nothing_are_refused(

@@ -11,7 +11,14 @@ from support.scenes import detector, nano
 
 from svit.data.coco import ImageFiles
 from svit.detectors.base import Detector
-from svit.evaluation.passes import How, Seen, Unreadable, batches_of, deciding, look
+from svit.evaluation.passes import (
+    ImageResult,
+    PassOptions,
+    Unreadable,
+    batches_of,
+    inference_mode,
+    run_detector,
+)
 
 SIZES_HW = [(60, 90), (90, 60), (64, 64), (3, 2), (61, 91), (200, 40), (66, 99), (33, 33)]
 METHODS = {
@@ -34,9 +41,11 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> ImageFiles:
     return ImageFiles([folder], nano().data)
 
 
-def seen(model: Detector, photos: ImageFiles, how: How) -> list[Seen | Unreadable]:
-    with deciding(model):
-        return list(look(model, photos, batches_of(len(photos), how.batch), how))
+def seen(
+    model: Detector, photos: ImageFiles, options: PassOptions
+) -> list[ImageResult | Unreadable]:
+    with inference_mode(model):
+        return list(run_detector(model, photos, batches_of(len(photos), options.batch), options))
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -44,9 +53,9 @@ def test_a_batch_of_mixed_sizes_decides_as_single_pictures_do(
     photos: ImageFiles, name: str
 ) -> None:
     model = detector(name.split()[0], **METHODS[name])
-    alone = seen(model, photos, How(1))
+    alone = seen(model, photos, PassOptions(batch=1))
     for batch in (2, 4):
-        together = seen(model, photos, How(batch))
+        together = seen(model, photos, PassOptions(batch=batch))
         assert [item.index for item in together] == list(range(len(SIZES_HW)))
         for one, other in zip(alone, together):
             assert one.trace.grid == other.trace.grid
@@ -61,7 +70,9 @@ def test_interventions_do_not_depend_on_the_batch_either(
     photos: ImageFiles, intervention: str
 ) -> None:
     model = detector()
-    one, four = (seen(model, photos, How(n, intervention=intervention)) for n in (1, 4))
+    one, four = (
+        seen(model, photos, PassOptions(batch=n, intervention=intervention)) for n in (1, 4)
+    )
     for alone, together in zip(one, four):
         np.testing.assert_array_equal(alone.trace.keep, together.trace.keep)
 
@@ -71,7 +82,7 @@ def test_pictures_of_one_padded_size_share_a_forward(photos: ImageFiles) -> None
     hook = model.backbone.register_forward_pre_hook(
         lambda module, inputs: sizes.append((len(inputs[0]), *inputs[0].shape[2:]))
     )
-    seen(model, photos, How(4))
+    seen(model, photos, PassOptions(batch=4))
     hook.remove()
     first, second = [(1, 64, 96), (2, 96, 64), (1, 64, 64)], [(2, 64, 96), (1, 96, 32), (1, 64, 64)]
     assert sizes == first + second
@@ -81,5 +92,5 @@ def test_an_unreadable_picture_keeps_its_place_in_the_batch(tmp_path: Path) -> N
     for number in range(3):
         Image.new("RGB", (40 + 30 * number, 50)).save(tmp_path / f"{number}.png")
     (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:60])
-    items = seen(detector(), ImageFiles([tmp_path], nano().data), How(3))
-    assert [type(item) for item in items] == [Seen, Unreadable, Seen]
+    items = seen(detector(), ImageFiles([tmp_path], nano().data), PassOptions(batch=3))
+    assert [type(item) for item in items] == [ImageResult, Unreadable, ImageResult]

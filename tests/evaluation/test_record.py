@@ -13,7 +13,15 @@ from torch import multiprocessing as mp
 
 import svit.evaluation.record
 from svit.data.coco import CocoDataset, ImageFiles
-from svit.evaluation.passes import ALONE, How, Seen, batches_of, deciding, look
+from svit.detectors.base import Detector
+from svit.evaluation.passes import (
+    ALONE,
+    ImageResult,
+    PassOptions,
+    batches_of,
+    inference_mode,
+    run_detector,
+)
 from svit.evaluation.record import record_run
 from svit.runs.run import RunError, RunWriter, open_run
 from svit.system.processes import Ranks
@@ -24,9 +32,18 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> CocoDataset:
     return shapes(tmp_path_factory.mktemp("record"))
 
 
-def quiet(dataset: CocoDataset, run: Path, **options) -> int:
-    model = options.pop("model", None) or detector()
-    return record_run(model, dataset, run, progress=False, **options)
+def quiet(
+    dataset: CocoDataset,
+    run: Path,
+    model: Detector | None = None,
+    picture_side: int = 640,
+    ranks: Ranks = ALONE,
+    weights: str = "",
+    **options,
+) -> int:
+    how = PassOptions(progress=False, **options)
+    sizes = {"picture_side": picture_side, "ranks": ranks}
+    return record_run(model or detector(), dataset, run, how, **sizes, weights=weights)
 
 
 def test_a_run_holds_masks_scores_detections_objects_pictures_and_their_origin(
@@ -36,8 +53,8 @@ def test_a_run_holds_masks_scores_detections_objects_pictures_and_their_origin(
     assert quiet(dataset, tmp_path / "run", model=model, seed=5, weights="nano") == 0
     run = open_run(tmp_path / "run")
     assert run.finished and list(run.image_ids) == dataset.image_ids
-    with deciding(model):
-        first = next(look(model, dataset, [[0]], How()))
+    with inference_mode(model):
+        first = next(run_detector(model, dataset, [[0]], PassOptions()))
     trace = run.trace(dataset.image_ids[0])
     assert (trace.keep == first.trace.keep).all() and trace.keep.sum(axis=(1, 2))[3] == 10
     np.testing.assert_array_equal(trace.scores, first.trace.scores)
@@ -64,7 +81,7 @@ def test_a_recording_leaves_the_model_as_it_was(dataset: CocoDataset, tmp_path: 
 def test_a_recording_in_pieces_equals_an_unbroken_one(
     dataset: CocoDataset, tmp_path: Path, batch: int
 ) -> None:
-    options = {"inference": "sample", "how": How(batch), "picture_side": 0}
+    options = {"inference": "sample", "batch": batch, "picture_side": 0}
     quiet(dataset, tmp_path / "whole", **options)
     quiet(dataset, tmp_path / "pieces", limit=1, **options)
     assert len(open_run(tmp_path / "pieces")) == 1
@@ -75,7 +92,7 @@ def test_a_recording_in_pieces_equals_an_unbroken_one(
 
 
 def test_two_ranks_record_what_one_records(dataset: CocoDataset, tmp_path: Path) -> None:
-    options = {"inference": "sample", "how": How(batch=2), "picture_side": 0}
+    options = {"inference": "sample", "batch": 2, "picture_side": 0}
     quiet(dataset, tmp_path / "one", **options)
     for rank in range(2):
         quiet(dataset, tmp_path / "two", ranks=Ranks(rank, 2, ALONE.device), **options)
@@ -109,10 +126,11 @@ def test_dense_models_have_no_inference_modes(dataset: CocoDataset, tmp_path: Pa
 def test_reading_ahead_in_processes_changes_nothing(dataset: CocoDataset) -> None:
     model = detector()
     runs = [
-        list(look(model, dataset, batches_of(2, 1), How(workers=workers))) for workers in (0, 1)
+        list(run_detector(model, dataset, batches_of(2, 1), PassOptions(workers=workers)))
+        for workers in (0, 1)
     ]
     for here, ahead in zip(*runs, strict=True):
-        assert isinstance(ahead, Seen) and (here.trace.keep == ahead.trace.keep).all()
+        assert isinstance(ahead, ImageResult) and (here.trace.keep == ahead.trace.keep).all()
 
 
 class Dying(RunWriter):

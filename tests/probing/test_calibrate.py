@@ -16,7 +16,7 @@ import svit.cli.calibrate
 from svit.cli.calibrate import add_arguments, run
 from svit.data.coco import CocoDataset
 from svit.detectors.base import Detector
-from svit.evaluation.passes import How, batches_of, deciding, look
+from svit.evaluation.passes import PassOptions, batches_of, inference_mode, run_detector
 from svit.probing.calibrate import calibrate, threshold_for
 from svit.system.files import FileError
 from svit.weights import checkpoint
@@ -30,8 +30,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> CocoDataset:
 
 
 def realised(model: Detector, dataset: CocoDataset, inference: str | None) -> np.ndarray:
-    with deciding(model, inference):
-        seen = list(look(model, dataset, batches_of(len(dataset), 1), How()))
+    with inference_mode(model, inference):
+        seen = list(run_detector(model, dataset, batches_of(len(dataset), 1), PassOptions()))
     return np.mean([item.trace.keep.mean(axis=(1, 2)) for item in seen], axis=0)
 
 
@@ -88,7 +88,10 @@ def test_a_failure_takes_back_what_was_fitted(dataset: CocoDataset) -> None:
 
 
 def test_an_uncalibrated_model_says_how_to_calibrate(dataset: CocoDataset) -> None:
-    with pytest.raises(ValueError, match="svit calibrate"), deciding(detector(), "calibrated"):
+    with (
+        pytest.raises(ValueError, match="svit calibrate"),
+        inference_mode(detector(), "calibrated"),
+    ):
         pass
 
 
