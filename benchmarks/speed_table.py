@@ -17,8 +17,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks import ROOT
-from svit.speed.benchmark_cases import RECORDED
-from svit.speed.report import CASE
+from svit.speed.report import CASE, RECORDED
 from svit.system import files
 from svit.system import text as markdown
 

@@ -22,7 +22,7 @@ from svit.core.config import PAPER_KEEP_RATIOS, PRESETS, to_dict
 
 BENCHMARK = "benchmark.json"
 CASE = ["part", "size", "variant"]  # what names a row of a benchmark
-RECORDED = " recorded"  # ends the name of a variant that ran with the recorder (`svit.speed.benchmark_cases`)
+RECORDED = " recorded"  # ends the name of a variant that ran with the recorder: `svit.speed.report`
 
 
 class SpeedError(ValueError):

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from itertools import product
 from typing import Any
 
 import pandas as pd
@@ -29,7 +30,7 @@ from svit.probing.recorder import record
 from svit.pruning.attention import Attention
 from svit.pruning.base import StageProbe
 from svit.speed import report
-from svit.speed.benchmark_cases import RECORDED, Settings, Variant, noise_samples, variants
+from svit.speed.benchmark_cases import Settings, Variant, noise_samples, variants
 from svit.speed.roofline import Roofline
 from svit.system import timing
 
@@ -57,18 +58,15 @@ def benchmark(settings: Settings) -> tuple[dict[str, Any], dict[str, pd.DataFram
     """
     device = torch.device(settings.device)
     environment = timing.machine(device) | {"commit": provenance.commit()}
-    cases: list[dict[str, pd.DataFrame]] = []
+    cases: dict[tuple[str, str, int], dict[str, pd.DataFrame]] = {}
     with ExitStack() as edits:
         compared = variants(settings, device, edits)
-        for size in settings.sizes:
+        for size, part in product(settings.sizes, settings.parts):
             samples = noise_samples(size, settings.batch, device, settings.seed)
-            cases += [
-                _case(part, compared, samples, settings.rounds, environment)
-                for part in settings.parts
-            ]
-    names = ("summary", "stages", "times")
-    tables = {name: pd.concat([case[name] for case in cases], ignore_index=True) for name in names}
-    plain = tables["summary"][~tables["summary"]["variant"].str.endswith(RECORDED)]
+            measured = _case(part, compared, samples, settings.rounds, environment)
+            cases[part, "x".join(map(str, size)), settings.batch] = measured
+    tables = {name: _joined(cases, name) for name in ("summary", "stages", "times")}
+    plain = tables["summary"][~tables["summary"]["variant"].str.endswith(report.RECORDED)]
     tables["crossover"] = report.crossover(plain)
     if settings.recording:
         tables["recording"] = report.overhead(tables["times"])
@@ -99,18 +97,17 @@ def _case(
     summary["peak_mb"] = [timing.peak_memory(work, device) / 2**20 for work in works.values()]
     rates = float(environment["matmul_gflops"]), float(environment["copy_gbs"])
     stages = [_staged(part, variant, works[variant.label], device, rates) for variant in compared]
-    tables = {
+    return {
         "summary": _derived(summary, rates[0]),
         "stages": pd.concat(stages, ignore_index=True),
         "times": times,
     }
-    size = "x".join(map(str, samples[0].resized_hw))
-    where = {"part": part, "size": size, "batch": len(samples)}
-    return {name: _labelled(table, where) for name, table in tables.items()}
 
 
-def _labelled(table: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
-    return pd.concat([pd.DataFrame([where] * len(table)), table], axis=1)
+def _joined(cases: Mapping[Any, Mapping[str, pd.DataFrame]], name: str) -> pd.DataFrame:
+    """One table of all cases, which its first columns name."""
+    tables = {case: tables[name] for case, tables in cases.items()}
+    return pd.concat(tables, names=["part", "size", "batch", None]).reset_index([0, 1, 2])
 
 
 def _counted(

@@ -22,11 +22,11 @@ from svit.models.layers import fuse
 from svit.probing.recorder import MaskEdit, edit, record
 from svit.pruning.attention import Attention, Kernel
 from svit.pruning.sampling import permuted
+from svit.speed.report import RECORDED
 from svit.weights.loading import load_detector
 
 GROUPS = 4  # quarters of the blocks; a base ratio r keeps 1, r, r^2, r^3 in them
 PARTS = ("backbone", "network")
-RECORDED = " recorded"  # ends the label of a variant measured with the recorder
 CHECKPOINTS = (".pth", ".pt", ".safetensors")
 
 

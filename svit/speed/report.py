@@ -19,6 +19,7 @@ MOSTLY = 0.5  # share of the time from which one part dominates
 IDLE = 0.1  # share of the matmul rate below which a GPU waits for launches
 BUSY = 0.4  # share of the matmul rate above which arithmetic is the limit
 CASE = ["part", "size", "variant"]
+RECORDED = " recorded"  # ends the label of a variant measured with the recorder
 CEILINGS = (
     "The least time of each stage's operators (the longer of their arithmetic at the matmul rate and their "
     "bytes at the copy rate) over the measured time. Small products that stay in cache can beat the rate "
@@ -38,12 +39,12 @@ def crossover(summary: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index().rename_axis(columns=None)
 
 
-def overhead(times: pd.DataFrame, suffix: str = " recorded") -> pd.DataFrame:
+def overhead(times: pd.DataFrame) -> pd.DataFrame:
     """What recording adds to a call: the share of the same round's time without, median and quartiles, by
     the clock on the wall and by the processor's, which does not count what other programs take."""
     keys = ["part", "size", "round"]
-    recorded = times[times["variant"].str.endswith(suffix)]
-    plain = recorded.assign(variant=recorded["variant"].str.removesuffix(suffix))
+    recorded = times[times["variant"].str.endswith(RECORDED)]
+    plain = recorded.assign(variant=recorded["variant"].str.removesuffix(RECORDED))
     pairs = plain.merge(times, on=[*keys, "variant"], suffixes=("_recorded", "_plain"))
     tables = []
     for clock, column in (("wall", "wall_s"), ("cpu", "cpu_s")):
