@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ from svit.system.claims import refuse_others
 from svit.system.files import FileError, read_json, write_json
 
 FORMAT, VERSION = "svit-run", 1
-_MANIFEST_KEYS = {"rank", "world", "finished", "layers", "shards", "errors"}
 _REMEDY = "copy it again, or record anew"
 
 
@@ -37,7 +37,7 @@ def claim(folder: Path, provenance: dict[str, Any]) -> None:
             raise RunError(f"{folder} holds shards of a run without its run.json: choose another")
         created = datetime.now(timezone.utc).isoformat(timespec="seconds")
         head = {"format": FORMAT, "version": VERSION, "created": created}
-        write_json(path, {**head, "provenance": provenance}, indent=1)
+        write_json(path, {**head, "provenance": provenance}, indent=1, sealed=True)
     refuse_others(path, read_head(folder)["provenance"], provenance, what="run")
 
 
@@ -61,9 +61,28 @@ def read_head(folder: Path) -> dict[str, Any]:
             f"{path} has format version {head.get('version')}, this program reads {VERSION}: "
             "update the program, or record anew"
         )
-    if not {"created", "provenance"} <= head.keys():
-        raise RunError(f"{path} lacks its provenance: {_REMEDY}")
+    problem = next(_head_problems(head), None)
+    if problem:
+        raise RunError(f"{path}: {problem}: {_REMEDY}")
     return head
+
+
+def _head_problems(head: dict[str, Any]) -> Iterator[str]:
+    yield from _keys(head, {"format", "version", "created", "provenance"})
+    provenance = head["provenance"]
+    if not isinstance(head["created"], str):
+        yield f"expected `created` as text, found {head['created']!r}"
+    if not isinstance(provenance, dict):
+        yield f"expected `provenance` as an object, found {provenance!r}"
+    for name, kinds in (("class_names", str), ("targets", (int, float))):
+        value = provenance.get(name) or []
+        if not isinstance(value, list) or not all(isinstance(item, kinds) for item in value):
+            yield f"expected `{name}` as a list of {'names' if kinds is str else 'numbers'}"
+
+
+def _keys(found: dict[str, Any], expected: set[str]) -> Iterator[str]:
+    if found.keys() != expected:
+        yield f"expected the entries {sorted(expected)}, found {sorted(found)}"
 
 
 def manifest_path(folder: Path, rank: int) -> Path:
@@ -80,8 +99,55 @@ def read_manifests(folder: Path) -> dict[int, dict[str, Any]]:
     manifests = {}
     for path in sorted(folder.glob("manifest-*.json")):
         manifest = read_json(path, _REMEDY, RunError)
-        missing = _MANIFEST_KEYS - manifest.keys()
-        if missing:
-            raise RunError(f"{path} lacks {', '.join(sorted(missing))}: {_REMEDY}")
+        problem = next(_manifest_problems(path, manifest), None)
+        if problem:
+            raise RunError(f"{path}: {problem}: {_REMEDY}")
         manifests[manifest["rank"]] = manifest
+    for name in ("world", "layers"):
+        values = sorted({manifest[name] for manifest in manifests.values()} - {0})
+        if len(values) > 1:
+            raise RunError(f"{folder}: its manifests disagree on `{name}`: {values}; {_REMEDY}")
     return manifests
+
+
+def _manifest_problems(path: Path, manifest: dict[str, Any]) -> Iterator[str]:
+    yield from _keys(manifest, {"rank", "world", "finished", "layers", "shards", "errors"})
+    for name, least in (("rank", 0), ("world", 1), ("layers", 0)):
+        if type(manifest[name]) is not int or manifest[name] < least:
+            yield f"expected `{name}` as a whole number from {least}, found {manifest[name]!r}"
+    if (
+        manifest_path(path.parent, manifest["rank"]) != path
+        or manifest["rank"] >= manifest["world"]
+    ):
+        yield f"it is of rank {manifest['rank']} of {manifest['world']}"
+    if type(manifest["finished"]) is not bool:
+        yield f"expected `finished` as true or false, found {manifest['finished']!r}"
+    for name in ("shards", "errors"):
+        if not isinstance(manifest[name], list):
+            yield f"expected `{name}` as a list, found {manifest[name]!r}"
+    yield from (problem for shard in manifest["shards"] for problem in _shard_problems(shard))
+    for row in manifest["errors"]:
+        if not (isinstance(row, list) and len(row) == 3 and _is_id(row[0])):
+            yield f"expected an error as [image id, file name, message], found {row!r}"
+    if manifest["shards"] and not manifest["layers"]:
+        yield "it lists shards and no layers"
+
+
+def _shard_problems(shard: Any) -> Iterator[str]:
+    if not isinstance(shard, dict):
+        yield f"expected a shard as an object, found {shard!r}"
+    yield from _keys(shard, {"name", "image_ids", "bytes"})
+    name, image_ids, sizes = shard["name"], shard["image_ids"], shard["bytes"]
+    if not isinstance(name, str):
+        yield f"expected the name of a shard, found {name!r}"
+    if not isinstance(image_ids, list) or not image_ids or not all(map(_is_id, image_ids)):
+        yield f"shard {name}: expected `image_ids` as a list of numbers or texts"
+    if len({*image_ids}) < len(image_ids) or len({*map(type, image_ids)}) > 1:
+        yield f"shard {name}: expected `image_ids` of one kind, each once"
+    numbers = isinstance(sizes, dict) and all(type(size) is int for size in sizes.values())
+    if not numbers or {*sizes} != {"tokens", "images"}:
+        yield f"shard {name}: expected `bytes` of tokens and images, found {sizes!r}"
+
+
+def _is_id(value: object) -> bool:
+    return type(value) in (int, str)

@@ -12,10 +12,9 @@ A copy of the folder is complete. How it is written is in `svit.runs.writer`, th
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from PIL import Image
 
 from svit.core.rle import CodedTarget
 from svit.core.types import Detections, ImageId, Target, TokenTrace
-from svit.runs import shards
+from svit.runs import check, shards
 from svit.runs.head import RunError, read_head, read_manifests
 from svit.runs.shards import GEOMETRY, GROUP
 from svit.runs.writer import RunWriter
@@ -45,9 +43,9 @@ def open_run(path: str | Path, skip_corrupt: bool = False) -> Run:
 
     Args:
         path: the run folder.
-        skip_corrupt: reads every shard once, leaves out the damaged and missing ones and logs a
+        skip_corrupt: checks every shard whole, leaves out the damaged and missing ones and logs a
             warning for each; otherwise a missing or truncated shard is an error now, and wrong
-            bytes are one when they are read.
+            content is one when it is first read (`svit.runs.check`).
 
     Raises:
         RunError: not a run, of another version, half-written or damaged; it names file and fix.
@@ -58,7 +56,9 @@ def open_run(path: str | Path, skip_corrupt: bool = False) -> Run:
     for manifest in manifests.values():
         for shard in manifest["shards"]:
             try:
-                shards.check_shard(path, shard, thorough=skip_corrupt)
+                if skip_corrupt:
+                    check.check_shard(path, shard, manifest["layers"])
+                check.check_files(path, shard)
                 good.append(shard)
             except RunError as error:
                 if not skip_corrupt:
@@ -107,6 +107,7 @@ class Run:
         self.finished = all(r in manifests and manifests[r]["finished"] for r in range(world))
         self.layers = max((manifest["layers"] for manifest in self._manifests), default=0)
         self._places = _places(good_shards)
+        self._checked: set[tuple[int, str, str]] = set()
         self.image_ids: tuple[ImageId, ...] = tuple(self._places)
 
     def __len__(self) -> int:
@@ -144,7 +145,7 @@ class Run:
 
     def keep_counts(self) -> pd.DataFrame:
         """One row per (image, layer): `kept` of all `tokens`, `kept_valid` of the `valid` ones."""
-        tables = [self._read(shard, "tokens", _COUNTS) for shard in self._shards]
+        tables = [self._read(index, "tokens", _COUNTS) for index in range(len(self._shards))]
         if not tables:
             return pd.DataFrame(columns=_COUNTS)
         frame = pa.concat_tables(tables).to_pandas()
@@ -199,12 +200,16 @@ class Run:
 
     def picture(self, image_id: ImageId) -> np.ndarray | None:
         """The stored picture, uint8 (h, w, 3) RGB, at most `picture_side` long; None without."""
-        return _picture(self._lookup(image_id, "images", ["picture"])["picture"][0].as_py())
+        stored = self._lookup(image_id, "images", ["picture"])["picture"][0].as_py()
+        index, row = self._places[image_id]
+        return check.decode_picture(self._file(index, "images"), row, stored)
 
     def iter_pictures(self) -> Iterator[np.ndarray | None]:
         """`picture` of every image in the order of `iter_traces`; memory holds one shard's JPEGs."""
-        for table in self._iter_tables("images", ["picture"]):
-            yield from (_picture(stored.as_py()) for stored in table["picture"])
+        for index, table in enumerate(self._iter_tables("images", ["picture"])):
+            path = self._file(index, "images")
+            for row, stored in enumerate(table["picture"]):
+                yield check.decode_picture(path, row, stored.as_py())
 
     def content_hash(self, without: Collection[str] = ("seconds",)) -> str:
         """SHA-256 of all that is recorded, images sorted by id: equal for equal recordings,
@@ -222,14 +227,27 @@ class Run:
         lines = [f"{image_id!r} {digest.hexdigest()}" for image_id, digest in digests.items()]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
-    def _read(self, shard: dict[str, Any], kind: str, columns: list[str] | None = None) -> pa.Table:
-        return shards.read_table(shards.shard_path(self.path, shard["name"], kind), columns)
+    def _file(self, index: int, kind: str) -> Path:
+        return shards.shard_path(self.path, self._shards[index]["name"], kind)
+
+    def _read(
+        self, index: int, kind: str, columns: Sequence[str] | None = None, group: int | None = None
+    ) -> pa.Table:
+        """Columns of a shard, or of one row group, once what they hold has been checked."""
+        path, image_ids = self._file(index, kind), self._shards[index]["image_ids"]
+        for part, names in check.PARTS[kind].items():
+            wanted = columns is None or not set(columns).isdisjoint(names)
+            if wanted and (index, kind, part) not in self._checked:
+                table = shards.read_table(path, ["image_id", *GEOMETRY, *names])
+                check.check_table(path, kind, table, image_ids, self.layers)
+                self._checked.add((index, kind, part))
+        return shards.read_table(path, columns, group)
 
     def _iter_tables(self, kind: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """A table a shard in recorded order; rows of an image recorded twice only in its first place."""
         each = self.layers if kind == "tokens" else 1
         for index, shard in enumerate(self._shards):
-            table = self._read(shard, kind, columns)
+            table = self._read(index, kind, columns)
             first = [
                 self._places[image_id] == (index, row)
                 for row, image_id in enumerate(shard["image_ids"])
@@ -245,9 +263,8 @@ class Run:
         if image_id not in self._places:
             raise KeyError(f"no image {image_id!r} in {self.path}; it has {len(self)} images")
         index, row = self._places[image_id]
-        path = shards.shard_path(self.path, self._shards[index]["name"], kind)
         count = self.layers if kind == "tokens" else 1
-        table = shards.read_table(path, columns, group=row // GROUP)
+        table = self._read(index, kind, columns, group=row // GROUP)
         return table.slice(row % GROUP * count, count)
 
 
@@ -261,10 +278,3 @@ def _places(good_shards: list[dict[str, Any]]) -> dict[ImageId, tuple[int, int]]
     if twice:
         logger.warning("%d images were recorded by several ranks; the first record counts", twice)
     return places
-
-
-def _picture(stored: bytes | None) -> np.ndarray | None:
-    if stored is None:
-        return None
-    with Image.open(io.BytesIO(stored)) as picture:
-        return np.asarray(picture)

@@ -269,33 +269,11 @@ def read_table(
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             return file.read(names) if group is None else file.read_row_group(group, names)
     except (OSError, pa.ArrowException) as error:
-        raise _damaged(path, str(error).splitlines()[0]) from error
+        raise damaged(path, str(error).splitlines()[0]) from error
 
 
-def check_shard(folder: Path, shard: dict[str, Any], thorough: bool) -> None:
-    """Compares the files of a shard with its entry in the manifest: place, presence and size.
-
-    Args:
-        thorough: reads all of it too, which finds wrong bytes.
-
-    Raises:
-        RunError: a file is missing or damaged, or lies in another folder.
-    """
-    for kind, size in shard["bytes"].items():
-        path = shard_path(folder, shard["name"], kind)
-        if path.parent != folder:
-            raise RunError(
-                f"{folder}: its manifest names {path}, outside of the run; do not trust it"
-            )
-        if not path.is_file():
-            raise _damaged(path, "the file is missing")
-        if path.stat().st_size != size:
-            raise _damaged(path, f"expected {size} bytes, found {path.stat().st_size}")
-        if thorough:
-            read_table(path)
-
-
-def _damaged(path: Path, reason: str) -> RunError:
+def damaged(path: Path, reason: str) -> RunError:
+    """The error of a damaged file of a run."""
     return RunError(
         f"{path}: {reason}. Copy the file again from where it was recorded, or use the rest of the "
         "run with skip_corrupt=True (--skip-corrupt on the command line)"

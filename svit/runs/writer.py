@@ -177,7 +177,7 @@ class RunWriter:
                 "shards": written,
                 "errors": list(self._errors.values()),
             }
-            files.write_json(head.manifest_path(self.path, self._rank), manifest)
+            files.write_json(head.manifest_path(self.path, self._rank), manifest, sealed=True)
         self._manifest, self._pending, self._new_errors = manifest, [], 0
         self._flushed = time.monotonic()
 

@@ -9,6 +9,7 @@ reading needs no lock. Whose a folder is, `svit.system.claims` tells.
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+SEAL = "sha256"  # entry of a JSON file: what the rest of it must hash to
 _PART = ".svit-part"  # ends the hidden name of a file that is not whole yet
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_FOLDER = {errno.EEXIST, errno.ENOTDIR}
@@ -148,19 +150,26 @@ def write_text(path: Path, text: str) -> None:
     write_whole(path, lambda file: file.write(text.encode()))
 
 
-def write_json(path: Path, value: dict[str, Any], indent: int | None = None) -> None:
-    """Writes a JSON object whole or not at all."""
-    write_text(path, json.dumps(value, indent=indent, ensure_ascii=False))
+def write_json(
+    path: Path, value: dict[str, Any], indent: int | None = None, *, sealed: bool = False
+) -> None:
+    """Writes a JSON object whole or not at all.
+
+    Args:
+        sealed: adds its SHA-256 as the entry `sha256`, which `read_json` compares and takes out.
+    """
+    seal = {SEAL: _sha256(value)} if sealed else {}
+    write_text(path, json.dumps({**value, **seal}, indent=indent, ensure_ascii=False))
 
 
 def read_json(path: Path, remedy: str, kind: type[FileError] = FileError) -> dict[str, Any]:
-    """The JSON object in a file.
+    """The JSON object in a file, without its seal.
 
     Args:
         remedy: what to do about a damaged one, as "record anew".
 
     Raises:
-        FileError: of the given kind: it cannot be read or holds something else.
+        FileError: of the given kind: it cannot be read, holds something else, or does not fit its seal.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -169,7 +178,19 @@ def read_json(path: Path, remedy: str, kind: type[FileError] = FileError) -> dic
     if not isinstance(value, dict):
         found = type(value).__name__
         raise kind(f"{path}: expected a JSON object, found a {found}: {remedy}")
+    seal = value.pop(SEAL, None)
+    if seal not in (None, _sha256(value)):
+        raise kind(
+            f"{path} was changed after it was written (its {SEAL} does not fit): {remedy}; "
+            f"if the change was meant, delete the entry {SEAL!r}"
+        )
     return value
+
+
+def _sha256(value: dict[str, Any]) -> str:
+    """Of a JSON object, whatever the order of its keys and its white space."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def plain_json(value: dict[str, Any]) -> dict[str, Any]:

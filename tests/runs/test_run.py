@@ -26,6 +26,7 @@ from support.runs import PROVENANCE, TARGETS, grid_for, parts, trace_of, write_r
 from svit.core.types import Detections, TokenGrid, TokenTrace
 from svit.runs.run import RunError, RunWriter, find_runs, open_run
 from svit.system import files
+from svit.system.files import read_json
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -261,7 +262,7 @@ def test_a_kill_between_shard_and_manifest_leaves_no_duplicate(tmp_path, monkeyp
     assert len(list((tmp_path / "run").glob("*.tokens.parquet"))) == 2
 
 
-def _interrupt(*arguments):
+def _interrupt(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
@@ -404,7 +405,8 @@ def broken(tmp_path: Path, edit) -> str:
 
 
 def set_head(folder: Path, **values) -> None:
-    head = json.loads((folder / "run.json").read_text())
+    """Changes entries of run.json as someone would who means it: without its seal."""
+    head = read_json(folder / "run.json", "")
     (folder / "run.json").write_text(json.dumps({**head, **values}))
 
 
@@ -424,7 +426,7 @@ TOKENS, IMAGES = "shard-00000-000001.tokens.parquet", "shard-00000-000001.images
         (lambda f: truncate(f / "run.json"), "run.json is half-written", "copy it again"),
         (lambda f: (f / "run.json").write_text("[]"), "expected a JSON object", ""),
         (lambda f: truncate(f / "manifest-00000.json"), "manifest-00000.json is half", "copy it"),
-        (lambda f: (f / "manifest-00000.json").write_text("{}"), "lacks errors, finished", "copy"),
+        (lambda f: (f / "manifest-00000.json").write_text("{}"), "expected the entries", "copy"),
         (lambda f: (f / TOKENS).unlink(), f"{TOKENS}: the file is missing", "skip_corrupt=True"),
         (lambda f: truncate(f / IMAGES), f"{IMAGES}: expected", "Copy the file again"),
     ],

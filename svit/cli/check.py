@@ -1,0 +1,49 @@
+"""`svit check`: reads recorded runs whole and says what is damaged in which file and row."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from svit.runs import check
+from svit.runs.head import RunError, read_head, read_manifests
+from svit.runs.run import find_runs, open_run
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, or a folder of runs"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit code 1 where something is damaged."""
+    bad = 0
+    for folder in (path for given in args.runs for path in find_runs(given) or [given]):
+        problems = list(problems_of(folder))
+        bad += bool(problems)
+        print("\n".join(problems) or f"{folder}: {_summary(folder)}")
+    return 1 if bad else 0
+
+
+def problems_of(folder: Path) -> Iterator[str]:
+    """All that is wrong with a run, the first finding of each shard."""
+    try:
+        read_head(folder)
+        manifests = read_manifests(folder)
+    except RunError as error:
+        yield str(error)
+        return
+    for manifest in manifests.values():
+        for shard in manifest["shards"]:
+            try:
+                check.check_shard(folder, shard, manifest["layers"])
+            except RunError as error:
+                yield str(error)
+
+
+def _summary(folder: Path) -> str:
+    opened = open_run(folder)
+    state = "finished" if opened.finished else "not finished: the same command goes on with it"
+    return f"ok, {len(opened)} images of {opened.layers} blocks, {state}"
