@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from svit.cli.pass_options import add_dtype
+from svit.cli.options.passes import add_dtype
 from svit.speed import report
 from svit.speed.benchmark import benchmark
 from svit.speed.benchmark_cases import PARTS, Settings

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from svit.cli import model_options
+from svit.cli.options import model as model_options
 from svit.probing.calibrate import calibrate
 from svit.system.files import prepare_folder
 from svit.weights import checkpoint

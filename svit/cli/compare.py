@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from svit.cli import process_options
+from svit.cli.options import processes as process_options
 from svit.comparison.compare import START, TABLE, make, overview, prepare_start, time_left
 from svit.comparison.plan import NAMES, CompareError, chosen, jobs, plan_text
 from svit.comparison.row import Setting, check, state_of

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import torch
 
-from svit.cli import model_options, pass_options, process_options
-from svit.cli.model_options import load_model, weights_name
+from svit.cli.options import model as model_options
+from svit.cli.options import passes as pass_options
+from svit.cli.options import processes as process_options
+from svit.cli.options.model import load_model, weights_name
 from svit.data.coco import CocoDataset, find_coco
 from svit.detectors.base import Detector
 from svit.evaluation.average_precision import EVALUATORS

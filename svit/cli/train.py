@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from svit.cli import process_options
+from svit.cli.options import processes as process_options
 from svit.core.config import Config, load_config
 from svit.data.coco import CocoDataset, find_coco
 from svit.system.processes import INTERRUPTED, launch

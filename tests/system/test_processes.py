@@ -13,7 +13,7 @@ import pytest
 from support.trainings import within
 from torch import multiprocessing as mp
 
-from svit.cli import process_options
+from svit.cli.options import processes as process_options
 from svit.system import processes
 
 LIMIT = 300  # seconds a group of processes may take, on the busiest machine
