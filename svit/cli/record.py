@@ -11,8 +11,8 @@ from svit.cli.options import passes as pass_options
 from svit.cli.options import processes as process_options
 from svit.cli.options.model import load_model, weights_name
 from svit.data.coco import ImageFiles
+from svit.data.samples import Images
 from svit.detectors.base import Detector
-from svit.evaluation.passes import Images
 from svit.evaluation.record import record_run
 from svit.system.processes import joined, launch
 from svit.weights.loading import class_names, load_coco

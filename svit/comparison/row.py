@@ -19,6 +19,7 @@ from svit.comparison.plan import CompareError, Job, Line
 from svit.core.catalogue import stages
 from svit.core.config import Config, to_dict
 from svit.data.coco import CocoDataset, find_coco
+from svit.data.samples import fingerprint
 from svit.detectors import build_detector
 from svit.detectors.base import Detector
 from svit.evaluation import provenance
@@ -31,7 +32,7 @@ from svit.system.claims import check_claim, claim
 from svit.system.files import FileError, move, prepare_folder, read_json, write_text
 from svit.system.processes import Ranks
 from svit.training import training_checkpoints
-from svit.training.loader import check_data, fingerprint
+from svit.training.loader import check_data, training_hash
 from svit.training.train import train
 from svit.training.trainer import FINAL
 from svit.weights import checkpoint
@@ -164,8 +165,8 @@ class RowMaker:
             "images": self.setting.looked_at(self.val_set),
             "calibration": self.setting.calibration,
             "init_sha256": checkpoint.fingerprint(start),
-            "train_sha256": fingerprint(self.train_set),
-            "val_sha256": provenance.data_hash(self.val_set),
+            "train_sha256": training_hash(self.train_set),
+            "val_sha256": fingerprint(self.val_set),
             "config": to_dict(self.job.config),
         }
 

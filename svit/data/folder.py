@@ -83,6 +83,10 @@ class ImageFiles:
         """Plain pictures have no ground truth."""
         return None
 
+    def coco(self, indices: Sequence[int] | None = None) -> None:
+        """Plain pictures have no annotations."""
+        return None
+
     def sample(self, index: int, seed: int | None = None) -> Sample:
         """A picture after the test pipeline; there is nothing random for `seed` to draw."""
         return prepare(self.image(index), self.config, self.image_ids[index])

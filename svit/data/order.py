@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
 
 import numpy as np
 
+from svit.data.samples import Images
 from svit.data.validate import CocoError
 
 
-class Grouped(Protocol):
-    """What can be ordered: anything that says which of its images go together."""
-
-    @property
-    def aspect_groups(self) -> np.ndarray: ...
-
-
 def batches(
-    dataset: Grouped,
+    images: Images,
     batch: int,
     seed: int,
     start_step: int = 0,
@@ -41,7 +34,7 @@ def batches(
         CocoError: the data set is smaller than the batch.
         ValueError: the ranks cannot share the batch evenly.
     """
-    groups = np.asarray(dataset.aspect_groups)
+    groups = np.asarray(images.aspect_groups)
     _check_batch(len(groups), batch, rank, world)
     share = batch // world
     mine = slice(rank * share, (rank + 1) * share)

@@ -1,14 +1,19 @@
-"""One prepared image, and how several become a padded batch."""
+"""One prepared image, the sets of images it comes from, and how several become a padded batch."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from svit.core.config import DataConfig
 from svit.core.types import ImageId, Target, TokenGrid
 
 
@@ -72,3 +77,51 @@ def to_device(sample: Sample, device: torch.device | str) -> Sample:
     """The sample with its image on the device."""
     image = sample.image.to(device, non_blocking=True)
     return Sample(sample.image_id, image, sample.image_hw, sample.target)
+
+
+class Images(Protocol):
+    """A set of pictures by index: `svit.data.coco.CocoDataset` and `svit.data.folder.ImageFiles`.
+
+    Attributes:
+        config: how pictures reach the model.
+        image_ids: one a picture.
+        class_names: of the labels of targets; empty without ground truth.
+        aspect_groups: int64 (images,), 1 where width > height, else 0.
+    """
+
+    config: DataConfig
+    image_ids: Sequence[ImageId]
+    class_names: Sequence[str]
+
+    @property
+    def aspect_groups(self) -> np.ndarray: ...
+
+    def __len__(self) -> int: ...
+
+    def file_name(self, index: int) -> str: ...
+
+    def image(self, index: int) -> np.ndarray: ...
+
+    def target(self, index: int) -> Target | None: ...
+
+    def sample(self, index: int, seed: int | None = None) -> Sample: ...
+
+    def coco(self, indices: Sequence[int] | None = None) -> dict[str, Any] | None: ...
+
+
+def fingerprint(images: Images, annotated: Sequence[int] | None = None) -> str:
+    """SHA-256 that identifies a set of pictures; see `hash_of`.
+
+    Args:
+        annotated: pictures whose annotations count, where the set has any; all without it.
+    """
+    names = [images.file_name(index) for index in range(len(images))]
+    return hash_of(images.image_ids, names, images.coco(annotated))
+
+
+def hash_of(
+    image_ids: Sequence[ImageId], file_names: Sequence[str], truth: dict[str, Any] | None = None
+) -> str:
+    """SHA-256 over ids and file names in order and, where known, a COCO dictionary of annotations."""
+    parts = [list(image_ids), list(file_names), *([] if truth is None else [truth])]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

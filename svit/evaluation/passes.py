@@ -11,17 +11,15 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from svit.core.config import DataConfig
-from svit.core.types import Detections, ImageId, Target, TokenTrace
+from svit.core.types import Detections, ImageId, TokenTrace
 from svit.data.coco import ImageError, prepare
-from svit.data.samples import Sample, to_device
+from svit.data.samples import Images, Sample, to_device
 from svit.detectors.base import Detector
 from svit.probing.interventions import intervene
 from svit.probing.recorder import record
@@ -29,21 +27,6 @@ from svit.system.processes import Ranks
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-class Images(Protocol):
-    """What can be recorded: `svit.data.coco.CocoDataset` and `ImageFiles`."""
-
-    config: DataConfig
-    image_ids: Sequence[ImageId]
-
-    def __len__(self) -> int: ...
-
-    def image(self, index: int) -> np.ndarray: ...
-
-    def target(self, index: int) -> Target | None: ...
-
-    def file_name(self, index: int) -> str: ...
 
 
 @dataclass(frozen=True)

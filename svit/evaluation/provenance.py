@@ -6,8 +6,6 @@ provenance; `of_command` adds what merely describes one call.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import platform
 import shlex
 import subprocess
@@ -15,12 +13,11 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from svit.core.config import to_dict
-from svit.core.types import ImageId
 from svit.core.version import __version__
 from svit.detectors.base import Detector
 from svit.weights import checkpoint
@@ -28,23 +25,14 @@ from svit.weights import checkpoint
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pycocotools", "detectron2")
 
 
-class Images(Protocol):
-    """What identifies a data set."""
-
-    image_ids: Sequence[ImageId]
-
-    def __len__(self) -> int: ...
-
-    def file_name(self, index: int) -> str: ...
-
-
 def of_run(
-    detector: Detector, images: Images, *, class_names: Sequence[str] = (), **choices: Any
+    detector: Detector, data_sha256: str, class_names: Sequence[str] = (), **choices: Any
 ) -> dict[str, Any]:
     """Everything the masks and detections follow from, as plain JSON values.
 
     Args:
-        class_names: for images that come without.
+        data_sha256: of the images, see `svit.data.samples.fingerprint`.
+        class_names: of their labels, or of the model's.
         choices: what the caller chose beside the model, such as `intervention` or `batch`.
     """
     method = detector.backbone.method
@@ -55,9 +43,9 @@ def of_run(
         "inference": method.inference,
         "seed": detector.seed,
         "targets": method.target_ratios(),
-        "class_names": list(getattr(images, "class_names", ()) or class_names),
+        "class_names": list(class_names),
         "weights_sha256": checkpoint.fingerprint(detector.canonical_state_dict()),
-        "data_sha256": data_hash(images),
+        "data_sha256": data_sha256,
         "device": device_name(detector),
         "versions": versions(),
         "commit": commit(),
@@ -70,15 +58,6 @@ def of_command() -> dict[str, Any]:
     # the program's own place says nothing; what a user typed after it does
     command = shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "svit"), *sys.argv[1:]])
     return {"command": command, "threads": torch.get_num_threads()}
-
-
-def data_hash(images: Images) -> str:
-    """SHA-256 over ids and file names in order and, of a COCO set, its checked annotations."""
-    names = [images.file_name(index) for index in range(len(images))]
-    parts: list[Any] = [list(images.image_ids), names]
-    if hasattr(images, "coco"):
-        parts.append(images.coco())
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def device_name(detector: Detector) -> str:

@@ -7,16 +7,16 @@ An interrupted recording goes on where it stopped and ends with the same content
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from svit.data.samples import Images, fingerprint
 from svit.detectors.base import Detector
 from svit.evaluation import provenance
 from svit.evaluation.passes import (
     ALONE,
     ImageResult,
-    Images,
     PassOptions,
     Unreadable,
     batches_of,
@@ -84,9 +84,17 @@ def recording(
 
 
 def run_provenance(
-    detector: Detector, images: Images, options: PassOptions, **facts: Any
+    detector: Detector,
+    images: Images,
+    options: PassOptions,
+    class_names: Sequence[str] = (),
+    **facts: Any,
 ) -> dict[str, Any]:
-    """Provenance of a run of the detector as it is set now: see `inference_mode`."""
+    """Provenance of a run of the detector as it is set now: see `inference_mode`.
+
+    Args:
+        class_names: of the model's labels, for images that come without.
+    """
     lender = options.masks_from
     choices = {
         "batch": options.batch,
@@ -99,7 +107,8 @@ def run_provenance(
     }
     if options.dtype != "float32":  # runs without a word about it are of float32
         choices["dtype"] = options.dtype
-    return provenance.of_run(detector, images, **choices, **facts)
+    names = images.class_names or class_names
+    return provenance.of_run(detector, fingerprint(images), names, **choices, **facts)
 
 
 def _write(writer: RunWriter, images: Images, result: ImageResult | Unreadable) -> None:

@@ -14,9 +14,9 @@ import torch
 
 from svit.core import macs as compute
 from svit.core.catalogue import METHODS
-from svit.core.types import Detections, ImageId, Target, TokenTrace
+from svit.core.types import Detections, Target, TokenTrace
 from svit.data.images import prepare
-from svit.data.samples import Sample, to_device
+from svit.data.samples import Sample, hash_of, to_device
 from svit.detectors.base import Detector
 from svit.evaluation import provenance
 from svit.evaluation.passes import inference_mode
@@ -237,7 +237,8 @@ class Session:
         with self._turn, inference_mode(self.detector, seed=self.seed):
             source = provenance.of_run(
                 self.detector,
-                _One(picture.image_id, file_name, self.names(picture)),
+                hash_of([picture.image_id], [file_name]),
+                self.names(picture),
                 intervention=f"edited: {'; '.join(sentences)}" if sentences else "learned",
                 edits=sentences,
                 weights=self.weights,
@@ -267,22 +268,3 @@ class Session:
         kept = trace.keep.sum(axis=(1, 2))
         sides = (config.backbone, config.detector, config.pruning, trace.grid.grid_hw, kept)
         return compute.ledger(*sides, detections=found)
-
-
-@dataclass(frozen=True)
-class _One:
-    """A data set of one image, for provenance."""
-
-    image_id: ImageId
-    name: str
-    class_names: tuple[str, ...]
-
-    @property
-    def image_ids(self) -> list[ImageId]:
-        return [self.image_id]
-
-    def __len__(self) -> int:
-        return 1
-
-    def file_name(self, index: int) -> str:
-        return self.name

@@ -12,13 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
 import torch
 
-from svit.data.samples import Sample, pad_batch, to_device
+from svit.data.samples import Images, pad_batch, to_device
 from svit.detectors.base import Detector
 from svit.probing.recorder import Tape, record
 
@@ -26,16 +25,8 @@ BISECTIONS = 10  # resolve a thousandth of the largest number of levels
 MOST_LEVELS = 16.0  # a token; where even these keep too few, no number would do
 
 
-class Samples(Protocol):
-    """What is calibrated on: a data set read by its test pipeline."""
-
-    def __len__(self) -> int: ...
-
-    def sample(self, index: int) -> Sample: ...
-
-
 def calibrate(
-    detector: Detector, dataset: Samples, images: int = 200, *, valid_only: bool = True
+    detector: Detector, dataset: Images, images: int = 200, *, valid_only: bool = True
 ) -> pd.DataFrame:
     """Fits what the method declares in `fits` (thresholds of SViT, levels of ATS) in place.
 
@@ -89,7 +80,7 @@ class _Views:
     """The images of a calibration as the backbone sees them."""
 
     detector: Detector
-    dataset: Samples
+    dataset: Images
     places: list[int]
     valid_only: bool
 

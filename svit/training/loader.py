@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import signal
 import threading
@@ -15,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from svit.data.coco import CocoDataset, batches
-from svit.data.samples import Sample
+from svit.data.samples import Sample, fingerprint
 
 FINGERPRINTED = 200  # images; the annotations of all 117,000 of COCO would take half a minute
 
@@ -39,16 +37,13 @@ def check_data(train_set: CocoDataset, classes: int, batch: int, world: int) -> 
     batches(train_set, batch, seed=0, world=world)
 
 
-def fingerprint(train_set: CocoDataset) -> str:
+def training_hash(train_set: CocoDataset) -> str:
     """A hash of what is trained on: all images and classes, the annotations of about 200 images.
 
     Returns: 16 hexadecimal digits.
     """
     count = len(train_set)
-    names = [train_set.file_name(index) for index in range(count)]
-    probed = train_set.coco(range(0, count, max(1, count // FINGERPRINTED)))
-    text = json.dumps([list(train_set.image_ids), names, probed], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return fingerprint(train_set, range(0, count, max(1, count // FINGERPRINTED)))[:16]
 
 
 def derived_seed(*parts: int) -> int:

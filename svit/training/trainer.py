@@ -33,7 +33,7 @@ from svit.system.claims import differences
 from svit.system.files import FileError, Lock, write_text
 from svit.system.processes import Ranks
 from svit.training import training_checkpoints
-from svit.training.loader import check_data, derived_seed, feed, fingerprint
+from svit.training.loader import check_data, derived_seed, feed, training_hash
 from svit.training.optimise import (
     Precision,
     averaged,
@@ -70,7 +70,7 @@ class Trainer:
         self.config = self.detector.config  # with the framework resolved
         self.settings = self.config.train
         self.total = total_steps(self.settings, len(train_set))
-        self.data_hash = fingerprint(train_set)
+        self.data_hash = training_hash(train_set)
         self.step = 0
         self.journal: Journal | None = None
         self._begun: dict[str, Any] = {}  # the line of the journal that a resumed run was in
