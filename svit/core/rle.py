@@ -102,6 +102,7 @@ class CodedTarget:
 
     @classmethod
     def of(cls, target: Target) -> CodedTarget:
+        """The target with its masks as run-lengths."""
         masks = CodedMasks.of(target.masks)
         return cls(target.boxes_xyxy, target.labels, masks, target.crowd, target.areas)
 
@@ -109,6 +110,7 @@ class CodedTarget:
         return len(self.labels)
 
     def decoded(self) -> Target:
+        """The target it came from."""
         masks = self.masks.decoded()
         return Target(self.boxes_xyxy, self.labels, masks, self.crowd, self.areas)
 

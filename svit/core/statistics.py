@@ -25,6 +25,7 @@ class Interval:
 
     @property
     def bounds(self) -> tuple[float, float]:
+        """(low, high) of the interval."""
         return self.low, self.high
 
     def __str__(self) -> str:

@@ -146,6 +146,7 @@ class TokenTrace:
 
     @property
     def layers(self) -> int:
+        """Number of recorded blocks."""
         return self.keep.shape[0]
 
     @property

@@ -147,6 +147,7 @@ class Injector(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(dim))
 
     def forward(self, tokens: Tensor, prior: Tensor, where: Geometry) -> Tensor:
+        """Tokens (B, N, C) after they read the prior (B, cells, C)."""
         attended = self.attn(
             self.query_norm(tokens), where.token_reference, self.feat_norm(prior), where.prior
         )
@@ -177,6 +178,7 @@ class ConvFeedForward(nn.Module):
         self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, prior: Tensor, shapes: Shapes) -> Tensor:
+        """(B, cells, C) to the same; `shapes` are (rows, columns) of the levels in it."""
         return self.fc2(F.gelu(self.dwconv(self.fc1(prior), shapes)))
 
 
@@ -196,6 +198,7 @@ class Extractor(nn.Module):
         self.drop_path = DropPath(config.drop_path)
 
     def forward(self, prior: Tensor, tokens: Tensor, where: Geometry) -> Tensor:
+        """The prior (B, cells, C) after it read the tokens (B, N, C)."""
         prior = prior + self.attn(
             self.query_norm(prior), where.prior_reference, self.feat_norm(tokens), [where.tokens]
         )
@@ -241,6 +244,11 @@ class ViTAdapter(ViT):
         nn.init.normal_(self.level_embed)
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor]:
+        """Maps c2..c5 (B, C, height / stride, width / stride) of strides 4, 8, 16 and 32.
+
+        Raises:
+            ValueError: a side that 32 does not divide.
+        """
         self._check(images)
         grid_hw = self.grid_hw(images)
         where = self._geometries.get(

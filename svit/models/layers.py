@@ -24,6 +24,7 @@ class Doubling(nn.ConvTranspose2d):
     def forward(
         self, values: Float[Tensor, "batch inputs height width"], output_size: None = None
     ) -> Float[Tensor, "batch outputs double_height double_width"]:
+        """Every cell becomes 2x2 cells; `output_size` is of the parent and not looked at."""
         batch, _, height, width = values.shape
         kernel = self.weight.permute(0, 2, 3, 1).flatten(1)  # (inputs, 4 · outputs)
         cells = values.permute(0, 2, 3, 1) @ kernel + self.bias.repeat(4)

@@ -29,6 +29,11 @@ class ViTPyramid(ViT):
         )
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor]:
+        """Maps c2..c5 (B, C, height / stride, width / stride) of strides 4, 8, 16 and 32.
+
+        Raises:
+            ValueError: a side that 32 does not divide.
+        """
         self._check(images)
         grid_hw = self.grid_hw(images)
         tokens = self.embed(images, grid_hw)

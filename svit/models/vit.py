@@ -45,6 +45,7 @@ class Block(nn.Module):
         tokens: Float[Tensor, "batch tokens dim"],
         key_mask: Bool[Tensor, "batch tokens"] | None = None,
     ) -> Float[Tensor, "batch tokens dim"]:
+        """Both halves; keys where `key_mask` is False are invisible, their rows are computed all the same."""
         return self.feed_forward(self.attend(tokens, key_mask))
 
 

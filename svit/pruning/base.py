@@ -29,9 +29,11 @@ class TokenProbe(nn.Module):
         self.layer = layer
 
     def forward(self, keep: Bool[Tensor, "batch tokens"]) -> Bool[Tensor, "batch tokens"]:
+        """The mask itself; what hooks make of it is what the block uses."""
         return keep
 
     def extra_repr(self) -> str:
+        """What `print(model)` shows of it."""
         return f"layer={self.layer}"
 
 
@@ -39,6 +41,7 @@ class ScoreProbe(TokenProbe):
     """Identity on the keep scores of one block: float32 (B, N); the token is kept where score > 0."""
 
     def forward(self, score: Float[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens"]:
+        """The scores themselves; what hooks make of them is what the method decides by."""
         return score
 
 
@@ -54,6 +57,7 @@ class StageProbe(nn.Module):
         self.stage = stage
 
     def forward(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """What the function returns."""
         return function(*args, **kwargs)
 
 

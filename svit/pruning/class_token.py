@@ -47,6 +47,7 @@ class ClassTokenMethod(Method):
     def begin(
         self, tokens: Tensor, class_position: Tensor, seeds: list[int] | None = None
     ) -> State:
+        """With the class token (B, 1, C) at its position, one an image."""
         state = super().begin(tokens, class_position, seeds)
         state.class_token = (self.class_token + class_position).expand(len(tokens), -1, -1)
         return state

@@ -41,6 +41,7 @@ class Control(Method):
         self.decide_at(keep_ratios, locations)
 
     def forward(self, layer: int, block: nn.Module, tokens: Tensor, state: State) -> Tensor:
+        """Ranks tokens before a pruned block and runs it on the best; other blocks run on all."""
         if layer not in self.locations:
             return self.run_open_block(layer, block, tokens, state)
         keep = self.probe(layer, self._wanted(layer, tokens, state), state)
@@ -79,6 +80,7 @@ class RandomControl(Control):
         self.inherit = inherit
 
     def score(self, layer: int, tokens: Tensor, state: State) -> Float[Tensor, "batch tokens"]:
+        """Uniform numbers in [0, 1)."""
         like = tokens[..., 0].float()
         if not self.inherit:
             return uniform(like, state.seeds, layer)
@@ -91,4 +93,5 @@ class MagnitudeControl(Control):
     """Tokens of the largest Euclidean norm (the score of SparseViT's windows, methods.md 13.3)."""
 
     def score(self, layer: int, tokens: Tensor, state: State) -> Float[Tensor, "batch tokens"]:
+        """Euclidean norms, float32, without gradient."""
         return torch.linalg.vector_norm(tokens.detach().float(), dim=-1)

@@ -11,4 +11,5 @@ class Dense(Method):
     """Keeps everything, and says so through the probes; edits prune it like any other method."""
 
     def forward(self, layer: int, block: nn.Module, tokens: Tensor, state: State) -> Tensor:
+        """The block on all tokens."""
         return self.run_open_block(layer, block, tokens, state)

@@ -67,6 +67,7 @@ class DynamicViT(Method):
         )
 
     def forward(self, layer: int, block: nn.Module, tokens: Tensor, state: State) -> Tensor:
+        """Decides before the first block of a stage; the later ones go on with its mask."""
         if layer < self.locations[0]:
             return self.run_open_block(layer, block, tokens, state)
         if layer in self.locations:
@@ -99,5 +100,6 @@ class DynamicViT(Method):
         return best_of(log_odds, count, alive), state.extra["soft"]
 
     def losses(self, state: State) -> dict[str, Tensor]:
+        """Eq. 3 over the deciding blocks, times lambda."""
         gates = [state.gates[layer] for layer in self.locations]
         return {"ratio_loss": self.ratio_weight * fixed_ratio_loss(gates, self.keep_ratios)}

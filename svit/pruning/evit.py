@@ -54,9 +54,11 @@ class EViT(ClassTokenMethod):
         self.keep_ratio, self.preserve, self.fuse = keep_ratio, preserves(retain), fuse
 
     def set_keep_ratios(self, ratios: Sequence[float]) -> None:
+        """Refused with a ValueError: counts follow from `keep_ratio` and what enters a block."""
         raise ValueError("EViT keeps one share of what enters a block: set its option keep_ratio")
 
     def forward(self, layer: int, block: nn.Module, tokens: Tensor, state: State) -> Tensor:
+        """Self-attention runs on all living tokens, the MLP on those that the block keeps."""
         alive = all_tokens(tokens) if state.previous is None else state.previous
         sequence = self.assemble(tokens, alive, state)
         projected, score, wanted = self.project(block, sequence), None, alive

@@ -50,6 +50,7 @@ class EvoViT(ClassTokenMethod):
         self.tradeoff = tradeoff
 
     def forward(self, layer: int, block: nn.Module, tokens: Tensor, state: State) -> Tensor:
+        """The block on the best tokens so far; its class attention updates their running average."""
         keep = self.probe(layer, self._wanted(layer, tokens, state), state)
         sequence = self.assemble(tokens, keep, state)
         query, key, value = self.project(block, sequence)

@@ -110,6 +110,7 @@ class HeadWeightedGate(nn.Module):
         tokens: Float[Tensor, "batch tokens dim"],
         policy: Float[Tensor, "batch tokens"] | None = None,
     ) -> Float[Tensor, "batch tokens 2"]:
+        """Args: policy: tokens that count in the average of each head, in {0, 1}; None counts all."""
         with torch.autocast(tokens.device.type, enabled=False):
             parts = tokens.float().unflatten(2, (self.heads, -1))
             weight = self.weight(parts.mean(dim=-1)).unsqueeze(-1)  # (B, N, heads, 1)

@@ -84,9 +84,11 @@ class SViT(Method):
 
     @property
     def compares_scores(self) -> bool:
+        """In all modes but "topk", which ranks."""
         return self.inference != "topk"
 
     def forward(self, layer: int, block: nn.Module, tokens: Tensor, state: State) -> Tensor:
+        """Before a gated block its gate decides; training blends the rows by the gate (Eq. 1)."""
         if layer not in self.locations:
             return self._without_gate(layer, block, tokens, state)
         index = self.locations.index(layer)
@@ -146,6 +148,7 @@ class SViT(Method):
         return best_of(log_odds, counts, state.previous)
 
     def losses(self, state: State) -> dict[str, Tensor]:
+        """Eq. 2, or Eq. 3 with a fixed rate, over the gated blocks, times lambda."""
         gates = [state.gates[layer] for layer in self.locations]
         if self.ratio_loss == "fixed":
             loss = fixed_ratio_loss(gates, self.keep_ratios)

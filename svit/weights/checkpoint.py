@@ -39,9 +39,11 @@ class HasWeights(Protocol):
 
     config: Config
 
-    def canonical_state_dict(self) -> dict[str, Tensor]: ...
+    def canonical_state_dict(self) -> dict[str, Tensor]:
+        """Canonical name -> tensor, of all parameters and buffers."""
 
-    def load_canonical(self, state: dict[str, Tensor]) -> None: ...
+    def load_canonical(self, state: dict[str, Tensor]) -> None:
+        """Takes all of them, under the same names."""
 
 
 @dataclass(frozen=True)
