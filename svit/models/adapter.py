@@ -247,7 +247,7 @@ class ViTAdapter(ViT):
         """Maps c2..c5 (B, C, height / stride, width / stride) of strides 4, 8, 16 and 32.
 
         Raises:
-            ValueError: a side that 32 does not divide.
+            ValueError: a side that `divisor` does not divide.
         """
         self._check(images)
         grid_hw = self.grid_hw(images)

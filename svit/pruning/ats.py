@@ -57,7 +57,7 @@ class ATS(ClassTokenMethod):
         self.register_buffer("levels", torch.tensor(self.keep_ratios))
 
     def forward(self, layer: int, block: nn.Module, tokens: Tensor, state: State) -> Tensor:
-        """Samples first: then the kept tokens alone have queries and an MLP, all living ones keys and values."""
+        """Samples first: only kept tokens get queries and an MLP, all living ones are keys and values."""
         alive = all_tokens(tokens) if state.previous is None else state.previous
         source, wanted = self.assemble(tokens, alive, state), alive
         key, value = self._keys_and_values(block, source)
