@@ -115,7 +115,7 @@ def fingerprint(images: Images, annotated: Sequence[int] | None = None) -> str:
     Args:
         annotated: pictures whose annotations count, where the set has any; all without it.
     """
-    names = [images.file_name(index) for index in range(len(images))]
+    names = list(map(images.file_name, range(len(images))))
     return hash_of(images.image_ids, names, images.coco(annotated))
 
 

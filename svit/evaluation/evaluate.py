@@ -28,6 +28,7 @@ from svit.evaluation.passes import (
     PassOptions,
     Unreadable,
     batches_of,
+    check_masks,
     inference_mode,
     run_detector,
 )
@@ -40,8 +41,7 @@ from svit.evaluation.summary import (
     refuse_other_summary,
     summarise,
 )
-from svit.probing.edits import EditError
-from svit.probing.interventions import gated_layers, intervention
+from svit.probing.interventions import gated_layers
 from svit.runs.run import open_run
 from svit.system.files import prepare_folder
 from svit.system.processes import Ranks
@@ -91,7 +91,7 @@ def evaluate(
         RunError: `scoring.record` holds another run or cannot be written.
     """
     _check(detector, dataset, scoring.evaluator, options.limit)
-    _check_masks(detector, options)
+    check_masks(detector, options)
     output, record = Path(output), scoring.record
     if ranks.is_first:
         prepare_folder(output)
@@ -133,18 +133,6 @@ def _check(detector: Detector, dataset: CocoDataset, evaluator: str, limit: int 
     if not len(dataset) or (limit is not None and limit < 1):
         raise ValueError("expected at least one image to evaluate on, found none")
     check_objects(dataset, limit)
-
-
-def _check_masks(detector: Detector, options: PassOptions) -> None:
-    """Raises EditError for masks that cannot be, and for blocks in which nothing changes them."""
-    if (options.intervention, options.masks_from) == (
-        "learned",
-        None,
-    ) and options.layers is not None:
-        raise EditError(
-            "blocks are of an intervention or of masks from another model, found neither"
-        )
-    intervention(options.intervention, options.masks_from or detector, options.layers)
 
 
 def _model(detector: Detector) -> Model:

@@ -7,9 +7,10 @@ larger batches or shared out among processes without a change in what it sees.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,8 @@ from svit.core.types import Detections, ImageId, TokenTrace
 from svit.data.coco import ImageError, prepare
 from svit.data.samples import Images, Sample, to_device
 from svit.detectors.base import Detector
-from svit.probing.interventions import intervene
+from svit.probing.edits import EditError
+from svit.probing.interventions import intervene, intervention
 from svit.probing.recorder import record
 from svit.system.processes import Ranks
 
@@ -60,6 +62,11 @@ class PassOptions:
     scores: bool = True
     progress: bool = True
 
+    @property
+    def learned(self) -> bool:
+        """Whether the model's own masks stay as it decides them."""
+        return self.intervention == "learned" and self.masks_from is None
+
 
 @dataclass(frozen=True)
 class ImageResult:
@@ -86,6 +93,20 @@ class Unreadable:
 
     index: int
     message: str
+
+
+def check_masks(detector: Detector, options: PassOptions) -> None:
+    """Refuses masks that cannot be, and blocks in which nothing changes them, before any image is read.
+
+    Raises:
+        EditError: it says which blocks decide.
+    """
+    if not options.learned:
+        intervention(options.intervention, options.masks_from or detector, options.layers)
+    elif options.layers is not None:
+        raise EditError(
+            "blocks are of an intervention or of masks from another model, found neither"
+        )
 
 
 def computing(device: torch.device, dtype: str) -> torch.autocast:
@@ -126,8 +147,9 @@ def run_detector(
         done: ids that are not handed out, as those beyond the limit; a batch of such alone is not run.
         pictures: whether the source pictures come along.
     """
-    end = len(images) if options.limit is None else options.limit
-    wanted = {i for batch in batches for i in batch if i < end and images.image_ids[i] not in done}
+    known = images.image_ids[: options.limit]
+    places = itertools.chain(*batches)
+    wanted = {place for place in places if place < len(known) and known[place] not in done}
     chosen = [batch for batch in batches if not wanted.isdisjoint(batch)]
     loader = DataLoader(
         _Reader(images, pictures, options.intervention == "oracle"),
@@ -189,9 +211,10 @@ def _predict(
 ) -> Iterator[ImageResult]:
     device = next(detector.parameters()).device
     samples = [to_device(item.sample, device) for item in read]
-    changed = intervene(
-        detector, options.intervention, samples, layers=options.layers, source=options.masks_from
-    )
+    changed = nullcontext()
+    if not options.learned:
+        name, lender = options.intervention, options.masks_from
+        changed = intervene(detector, name, samples, layers=options.layers, source=lender)
     with changed, record(detector, scores=options.scores) as tape:
         begin = time.perf_counter()
         with computing(device, options.dtype):

@@ -20,6 +20,7 @@ from svit.evaluation.passes import (
     PassOptions,
     Unreadable,
     batches_of,
+    check_masks,
     inference_mode,
     run_detector,
 )
@@ -49,9 +50,10 @@ def record_run(
 
     Raises:
         RunError: the folder holds another run or cannot be written.
-        ValueError: see `inference_mode`.
+        ValueError: see `inference_mode` and `check_masks`.
     """
     with inference_mode(detector, options.inference, options.seed):
+        check_masks(detector, options)
         source = run_provenance(detector, images, options, **facts)
         results = recording(
             detector, images, path, source, options, picture_side=picture_side, ranks=ranks

@@ -81,7 +81,7 @@ def plain_id(image_id: ImageId) -> ImageId:
 
 def token_rows(trace: TokenTrace) -> list[dict[str, Any]]:
     """One row a layer: packed bits, counts over all and over valid tokens, geometry, scores."""
-    grid, flat = trace.grid, trace.keep.reshape(trace.layers, -1)
+    grid, flat = trace.grid, trace.keep.reshape(len(trace.keep), -1)
     bits = np.packbits(flat, axis=1, bitorder="big")
     valid = grid.valid_mask()
     counts = {"valid": int(valid.sum()), "tokens": grid.tokens}
@@ -95,7 +95,7 @@ def token_rows(trace: TokenTrace) -> list[dict[str, Any]]:
             "kept_valid": int(flat[layer, valid.ravel()].sum()),
             "scores": None if trace.scores is None else trace.scores[layer].astype("<f2").tobytes(),
         }
-        for layer in range(trace.layers)
+        for layer in range(len(flat))
     ]
 
 

@@ -129,7 +129,7 @@ class RunWriter:
         picture = shards.jpeg(image, self._picture_side) if stored else None
         row = shards.image_row(trace, detections, target, picture, file_name, extra)
         self._pending.append((shards.token_rows(trace), row))
-        self._layers = trace.layers
+        self._layers = len(trace.keep)
         self._done.add(image_id)
         self._errors.pop(image_id, None)
         self._flush_if_full()
@@ -149,8 +149,8 @@ class RunWriter:
         image_id = shards.plain_id(trace.image_id)
         if image_id in self._done:
             raise ValueError(f"image {image_id!r} is already recorded in {self.path}")
-        if self._layers not in (0, trace.layers):
-            raise ValueError(f"expected {self._layers} layers as before, found {trace.layers}")
+        if self._layers not in (0, len(trace.keep)):
+            raise ValueError(f"expected {self._layers} layers as before, found {len(trace.keep)}")
         known = next(iter(self._done), image_id)
         if type(known) is not type(image_id):
             raise ValueError(f"expected image ids of one kind (as {known!r}), found {image_id!r}")
