@@ -31,7 +31,11 @@ class CodedMasks:
 
     @classmethod
     def of(cls, masks: np.ndarray) -> CodedMasks:
-        """Encodes bool masks (n, height, width)."""
+        """Encodes masks.
+
+        Args:
+            masks: bool (n, height, width).
+        """
         if not len(masks):
             return cls((), masks.shape[1:])
         columns_first = np.asfortranarray(masks.transpose(1, 2, 0), dtype=np.uint8)
@@ -76,7 +80,13 @@ class CodedMasks:
         return np.asarray(coco_mask.toBbox(self.coco())).reshape(-1, 4)
 
     def segments(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Vertical pieces of a mask: column x and rows top <= y < bottom, none across columns."""
+        """Vertical pieces of a mask: column x and rows top <= y < bottom, none across columns.
+
+        Returns: three of int64 (pieces,).
+
+        Raises:
+            ValueError: the code is damaged (`run_lengths`).
+        """
         height = self.image_hw[0]
         turns = np.cumsum(run_lengths(self.codes[index]))
         starts, ends = turns[:-1:2], turns[1::2]
@@ -92,7 +102,15 @@ class CodedMasks:
 
 @dataclass(frozen=True)
 class CodedTarget:
-    """Ground truth as `svit.core.types.Target`, in source pixels, with masks as they are stored."""
+    """Ground truth as `svit.core.types.Target`, in source pixels, with masks as they are stored.
+
+    Attributes:
+        boxes_xyxy: float32 (n, 4).
+        labels: int64 (n,), contiguous class indices from 0.
+        masks: one an object.
+        crowd: bool (n,).
+        areas: float32 (n,) as annotated, in source pixels.
+    """
 
     boxes_xyxy: np.ndarray
     labels: np.ndarray
@@ -102,7 +120,7 @@ class CodedTarget:
 
     @classmethod
     def of(cls, target: Target) -> CodedTarget:
-        """The target with its masks as run-lengths."""
+        """The same ground truth, its masks encoded."""
         masks = CodedMasks.of(target.masks)
         return cls(target.boxes_xyxy, target.labels, masks, target.crowd, target.areas)
 
@@ -110,7 +128,7 @@ class CodedTarget:
         return len(self.labels)
 
     def decoded(self) -> Target:
-        """The target it came from."""
+        """The same ground truth, its masks as bool (n, height, width)."""
         masks = self.masks.decoded()
         return Target(self.boxes_xyxy, self.labels, masks, self.crowd, self.areas)
 

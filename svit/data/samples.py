@@ -35,6 +35,7 @@ class Sample:
 
     @property
     def resized_hw(self) -> tuple[int, int]:
+        """Height and width of `image` in resized pixels."""
         return int(self.image.shape[1]), int(self.image.shape[2])
 
     def padded_hw(self, multiple: int = 32) -> tuple[int, int]:

@@ -49,6 +49,7 @@ class Outcome:
 
     @property
     def sentences(self) -> list[str]:
+        """What each edit does, in their order."""
         return [one.sentence for one in self.edits]
 
 
@@ -66,6 +67,7 @@ class Latency:
 
     @property
     def rounds(self) -> int:
+        """How often each side was timed."""
         return int(self.times["round"].nunique())
 
     def seconds(self, variant: str) -> tuple[float, float, float]:

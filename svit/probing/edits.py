@@ -126,11 +126,13 @@ class Shift(Edit):
     by: float
 
     def check(self, forward: Forward) -> None:
+        """Raises EditError for a model that compares no score with a threshold."""
         if not forward.method.compares_scores:
             told = "this model compares no score with a threshold"
             raise EditError(f"{told}; set its keep ratio instead")
 
     def scores(self, layer: int, scores: Tensor, forward: Forward) -> Tensor:
+        """The log-odds less `by`."""
         return scores - self.by if self.by else scores
 
     @property
@@ -150,12 +152,14 @@ class KeepRatio(Edit):
     base: float
 
     def check(self, forward: Forward) -> None:
+        """Raises EditError for a base outside (0, 1] or a model that prunes nothing."""
         if not 0 < self.base <= 1:
             raise EditError(f"keep ratio: expected a share in (0, 1], found {self.base}")
         if min(forward.method.target_ratios()) >= 1:
             raise EditError("this model prunes nothing, so it has no ratio to set")
 
     def masks(self, layer: int, keep: Tensor, forward: Forward) -> Tensor:
+        """Tokens above the threshold fitted to each image; raises EditError without scores."""
         targets = forward.method.target_ratios()
         if targets[layer] >= 1:
             return keep
@@ -196,6 +200,7 @@ class Brush(Edit):
     padding: bool = False
 
     def check(self, forward: Forward) -> None:
+        """Raises EditError for blocks or tokens that the model does not have."""
         check_layers(self.layers, forward)
         rows, columns = forward.grid_hw
         for row, column in self.tokens or ():
@@ -203,6 +208,7 @@ class Brush(Edit):
                 raise EditError(f"token {row}/{column} lies outside of {rows} x {columns}")
 
     def masks(self, layer: int, keep: Tensor, forward: Forward) -> Tensor:
+        """The mask with the tokens on or off."""
         if layer not in self.layers:
             return keep
         place = self._place(forward)
@@ -233,9 +239,11 @@ class KeepBox(Edit):
     name: str = "object"
 
     def check(self, forward: Forward) -> None:
+        """Raises EditError for blocks that the model does not have."""
         check_layers(self.layers, forward)
 
     def masks(self, layer: int, keep: Tensor, forward: Forward) -> Tensor:
+        """The mask with the tokens of the box on."""
         if layer not in self.layers:
             return keep
         places = [tokens_in(grid, self.box_xyxy) for grid in forward.grids]
@@ -252,6 +260,7 @@ class NoReactivation(Edit):
     """A token that a block left out stays out of all later blocks: M_l <- M_l * M_{l-1} (paper 4.1)."""
 
     def masks(self, layer: int, keep: Tensor, forward: Forward) -> Tensor:
+        """The mask without what the block before left out."""
         return keep & forward.used[layer - 1] if layer else keep
 
     @property
@@ -291,6 +300,7 @@ class Transplant(Edit):
         return f"Transplant({self.source!r}, {self.layers}, {self.trace.grid}, {digest})"
 
     def check(self, forward: Forward) -> None:
+        """Raises EditError for several images, another depth, another grid or other blocks."""
         if self.layers is not None:
             check_layers(self.layers, forward)
         if len(forward.grids) != 1:
@@ -310,6 +320,7 @@ class Transplant(Edit):
             )
 
     def masks(self, layer: int, keep: Tensor, forward: Forward) -> Tensor:
+        """The mask of the trace."""
         if self.layers is not None and layer not in self.layers:
             return keep
         return torch.tensor(self.trace.keep[layer].reshape(1, -1), device=keep.device)

@@ -50,6 +50,8 @@ class Control(Edit):
     layers: tuple[int, ...] | None = None
 
     def check(self, forward: Forward) -> None:
+        """Raises EditError for an unknown kind, blocks the model lacks, invert where tokens are removed,
+        and an oracle without ground truth."""
         if self.kind not in CONTROLS:
             raise EditError(f"control: expected one of {', '.join(CONTROLS)}, found {self.kind!r}")
         if self.layers is not None:
@@ -63,6 +65,7 @@ class Control(Edit):
             raise EditError("the oracle needs images with ground truth (a COCO data set)")
 
     def prepared(self, decide: Callable[[], Decided], forward: Forward) -> Edit:
+        """The masks made of those decided; raises EditError for invert in a block without scores."""
         decided = decide()
         layers = decided.keep if self.layers is None else self.layers
         make = _MAKERS[self.kind](decided, forward, [seed + self.seed for seed in forward.seeds])
@@ -82,6 +85,7 @@ class Fixed(Edit):
     made: Masks
 
     def masks(self, layer: int, keep: Tensor, forward: Forward) -> Tensor:
+        """The mask made for the block."""
         return self.made.get(layer, keep)
 
 

@@ -1,4 +1,4 @@
-"""Reading and writing token masks of any model by hooks on its probes.
+"""Reading and writing token masks of a model with an svit backbone, by hooks on its probes.
 
     with record(detector) as tape:
         detections = detector.predict(samples)
@@ -7,7 +7,7 @@
     with edit(detector, masks=lambda layer, keep: keep | rescued):
         what_if = detector.predict(samples)
 
-The only module that touches probes; it knows no pruning method.
+The only module that touches probes; it knows no pruning method, so those you write record like ours.
 """
 
 from __future__ import annotations
@@ -84,7 +84,11 @@ class Tape:
         return host.reshape(len(host), self.layers, *self.grid_hw)
 
     def traces(self, samples: Sequence[Sample]) -> list[TokenTrace]:
-        """One validated trace a sample of the last forward, in their order."""
+        """One validated trace a sample of the last forward, in their order.
+
+        Raises:
+            RecordingError: a probe did not fire, or the batch had another number of samples.
+        """
         keep, scores = self.keep(), self.log_odds()
         if len(keep) != len(samples):
             raise RecordingError(
@@ -120,8 +124,13 @@ def record(model: nn.Module, scores: bool = True) -> Iterator[Tape]:
 
     The tape holds the last forward; the model's outputs are unchanged.
 
+    Args:
+        model: a backbone of `svit.models`, or whatever holds exactly one, such as a detector.
+        scores: whether the gates' log-odds are recorded too.
+
     Raises:
-        RecordingError: a probe fired twice in one forward.
+        RecordingError: the model has no such backbone or several; inside, a probe fired twice in one
+            forward.
     """
     backbone = find_backbone(model)
     probes = _probes(backbone, TokenProbe)
@@ -145,13 +154,15 @@ def edit(
     """Rewrites decisions inside the `with`: what-if masks, moved thresholds, forced ratios.
 
     Args:
+        model: as of `record`.
         masks: (zero-based block, keep mask (B, N)) -> keep mask to use; returning the same tensor changes
             nothing.
         scores: (block, keep log-odds (B, N)) -> log-odds to decide by; subtracting a number moves the
             threshold by it.
 
     Raises:
-        RecordingError: an edit returned another shape, or a mask that is not boolean.
+        RecordingError: the model has no backbone or several; inside, an edit returned another shape, or a
+            mask that is not boolean.
     """
     backbone = find_backbone(model)
     with ExitStack() as hooks:

@@ -144,7 +144,12 @@ class Run:
         return frame.join(extra.rename(columns={name: f"{name}_extra" for name in frame}))
 
     def keep_counts(self) -> pd.DataFrame:
-        """One row per (image, layer): `kept` of all `tokens`, `kept_valid` of the `valid` ones."""
+        """One row per (image, layer), layers from 0: `kept` of all `tokens`, `kept_valid` of the `valid`
+        ones (those that show pixels of the image).
+
+        Raises:
+            RunError: a shard is damaged.
+        """
         tables = [self._read(index, "tokens", _COUNTS) for index in range(len(self._shards))]
         if not tables:
             return pd.DataFrame(columns=_COUNTS)
@@ -165,6 +170,9 @@ class Run:
 
         Args:
             scores: reads them too, where they were recorded: sixteen times the bytes of the masks.
+
+        Raises:
+            RunError: a shard is damaged; so do the other iterators.
         """
         columns = ["image_id", "bits", *GEOMETRY, *(["scores"] if scores else [])]
         for table in self._iter_tables("tokens", columns):

@@ -26,7 +26,8 @@ HELP = {
     "object": "The tokens that show a part of the object's box stay on, whatever the gates say.",
     "lender": "Uses the masks that another model or recorded run decided on the same picture.",
     "control": "As many tokens in every block as the edits leave, at other places: what masks of this size "
-    "do by chance. Random draws each block anew, shuffled moves each token's life as a whole.",
+    "do by chance. Random draws each block anew (all alike where tokens are removed), shuffled moves each "
+    "token's life as a whole.",
 }
 
 
