@@ -8,12 +8,12 @@ from pathlib import Path
 
 from svit.runs import check
 from svit.runs.head import RunError, read_head, read_manifests
-from svit.runs.run import find_runs, open_run
+from svit.runs.run import find_runs, folder_at, open_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, or a folder of runs"
+        "runs", nargs="+", type=folder_at, metavar="RUN", help="a run's folder, or a folder of runs"
     )
 
 

@@ -42,7 +42,7 @@ def open_run(path: str | Path, skip_corrupt: bool = False) -> Run:
     """Opens a recorded run, also an unfinished one: its full shards are there.
 
     Args:
-        path: the run folder.
+        path: the run folder; an address as `s3://bucket/run` is read where it lies, by fsspec.
         skip_corrupt: checks every shard whole, leaves out the damaged and missing ones and logs a
             warning for each; otherwise a missing or truncated shard is an error now, and wrong
             content is one when it is first read (`svit.runs.check`).
@@ -50,7 +50,7 @@ def open_run(path: str | Path, skip_corrupt: bool = False) -> Run:
     Raises:
         RunError: not a run, of another version, half-written or damaged; it names file and fix.
     """
-    path = Path(path)
+    path = folder_at(path)
     head, manifests = read_head(path), read_manifests(path)
     good, skipped = [], []
     for manifest in manifests.values():
@@ -68,9 +68,28 @@ def open_run(path: str | Path, skip_corrupt: bool = False) -> Run:
     return Run(path, head, manifests, good, tuple(skipped))
 
 
+def folder_at(place: str | Path) -> Path:
+    """A folder on this machine, or anywhere that fsspec reaches (`protocol://...`).
+
+    Raises:
+        RunError: such an address, and universal-pathlib is not installed.
+    """
+    if "://" not in str(place):
+        return Path(place)
+    try:
+        from upath import UPath
+    except ModuleNotFoundError as error:
+        raise RunError(
+            f"{place} is read by universal-pathlib: python -m pip install universal-pathlib, and "
+            "what fsspec needs for its protocol, as s3fs"
+        ) from error
+    return UPath(place)
+
+
 def find_runs(folder: str | Path) -> list[Path]:
     """The run folders in a folder (or the folder itself), by name."""
-    heads = [*Path(folder).glob("run.json"), *Path(folder).glob("*/run.json")]
+    folder = folder_at(folder)
+    heads = [*folder.glob("run.json"), *folder.glob("*/run.json")]
     return sorted(head.parent for head in heads)
 
 

@@ -266,7 +266,11 @@ def read_table(
     """
     names = None if columns is None else list(columns)
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        # an open file: Parquet of any filesystem that a path can be opened on
+        with (
+            path.open("rb") as opened,
+            pq.ParquetFile(opened, page_checksum_verification=True) as file,
+        ):
             return file.read(names) if group is None else file.read_row_group(group, names)
     except (OSError, pa.ArrowException) as error:
         raise damaged(path, str(error).splitlines()[0]) from error

@@ -576,3 +576,16 @@ def test_frames_of_a_run_have_no_object_columns_for_numbers(tmp_path):
     frame = write_run(tmp_path / "run").images
     for name in ("image_h", "grid_w", "detections", "complexity"):
         assert pd.api.types.is_numeric_dtype(frame[name]), name
+
+
+def test_a_run_on_another_filesystem_is_read_where_it_lies(tmp_path: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    pytest.importorskip("upath")
+    here = write_run(tmp_path / "run", (3, 1, 2))
+    fsspec.filesystem("memory").put(f"{here.path}/", "/elsewhere/run/", recursive=True)
+    assert [str(path) for path in find_runs("memory://elsewhere")] == ["memory://elsewhere/run"]
+    there = open_run("memory://elsewhere/run")
+    assert there.content_hash() == here.content_hash()
+    assert (
+        there.images.equals(here.images) and there.trace(1).usage.sum() == here.trace(1).usage.sum()
+    )
