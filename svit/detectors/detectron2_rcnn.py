@@ -32,7 +32,15 @@ from detectron2.structures import BitMasks, Boxes, ImageList, Instances
 from detectron2.utils.events import EventStorage, has_event_storage
 from torch import Tensor
 
-from svit.core.config import Config, from_dict, load_config, to_dict
+from svit.core.catalogue import METHODS
+from svit.core.config import (
+    BackboneConfig,
+    Config,
+    PruningConfig,
+    from_dict,
+    load_config,
+    to_dict,
+)
 from svit.core.types import Detections, Target
 from svit.data.samples import Sample
 from svit.detectors.base import (
@@ -49,6 +57,7 @@ from svit.detectors.base import (
 from svit.detectors.pooling import crop_masks
 from svit.models import build_backbone
 from svit.models.backbone import Backbone
+from svit.pruning import default_options
 
 
 class Detectron2Detector(Detector):
@@ -174,16 +183,32 @@ class BottomUp(Detectron2Backbone):
 @BACKBONE_REGISTRY.register()
 def build_svit_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """The backbone and pruning method of `cfg.MODEL.SVIT` below detectron2's FPN."""
-    sections = _plain(cfg.MODEL.SVIT)
-    config = from_dict({name: sections[name] for name in ("backbone", "pruning")})
     return FPN(
-        BottomUp(build_backbone(config.backbone, config.pruning)),
+        BottomUp(build_backbone(*our_sections(cfg))),
         in_features=cfg.MODEL.FPN.IN_FEATURES,
         out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
         norm=cfg.MODEL.FPN.NORM,
         top_block=LastLevelMaxPool(),
         fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
     )
+
+
+def our_sections(cfg: CfgNode) -> tuple[BackboneConfig, PruningConfig]:
+    """`cfg.MODEL.SVIT` as our settings.
+
+    Options that only other methods have are what a start of another method left behind, and go.
+
+    Raises:
+        ConfigError: a key is unknown or has a value of the wrong kind.
+    """
+    sections = _plain(cfg.MODEL.SVIT)
+    pruning = sections["pruning"]
+    foreign = {name for other in METHODS for name in default_options(other)}
+    foreign -= default_options(pruning["method"]).keys()
+    options = {name: v for name, v in pruning["options"].items() if name not in foreign}
+    pruning = {**pruning, "options": options}
+    config = from_dict({"backbone": sections["backbone"], "pruning": pruning})
+    return config.backbone, config.pruning
 
 
 def _plain(node: Any) -> Any:
@@ -232,9 +257,11 @@ def add_svit_config(cfg: CfgNode, config: Config | str = "svit-adapter-t") -> No
     config = load_config(config) if isinstance(config, str) else config
     sections = to_dict(config)
     ours = {"backbone": sections["backbone"], "pruning": sections["pruning"]}
+    options = {**default_options(config.pruning.method), **sections["pruning"]["options"]}
+    ours["pruning"]["options"] = options  # all of them, so that a command line can set each
     ours["roi_canonical_size"] = config.detector.roi_canonical_size
     cfg.MODEL.SVIT = CfgNode(ours)
-    cfg.MODEL.SVIT.pruning.options.set_new_allowed(True)  # a preset names some options only
+    cfg.MODEL.SVIT.pruning.options.set_new_allowed(True)  # of another method, by a file
     keys = {**_model_keys(config), **_proposal_keys(config), **_region_keys(config)}
     cfg.merge_from_list([part for pair in keys.items() for part in pair])
 

@@ -22,6 +22,17 @@ def method_class(name: str) -> type[Method]:
     return pkgutil.resolve_name(METHODS[name].path)
 
 
+def default_options(name: str) -> dict[str, Any]:
+    """Every option of a method with what it is unless told otherwise.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    parameters = inspect.signature(method_class(name)).parameters.values()
+    sizes = ("dim", "depth", "heads")
+    return {one.name: one.default for one in parameters if one.name not in sizes}
+
+
 def build_method(
     name: str, dim: int, depth: int, heads: int, options: Mapping[str, Any] | None = None
 ) -> Method:
@@ -36,9 +47,7 @@ def build_method(
             method refuses.
     """
     cls, options = method_class(name), dict(options or {})
-    known = [
-        key for key in inspect.signature(cls).parameters if key not in ("dim", "depth", "heads")
-    ]
+    known = default_options(name)
     for option in options:
         if option not in known:
             raise ValueError(f"method {name!r} has no option {option!r}; {near(option, known)}")

@@ -10,8 +10,10 @@ import torch
 from PIL import Image
 from support.tiny_detectors import build, settings_of, varied
 
+from svit.core.config import PRESETS
 from svit.detectors import HAS_DETECTRON2
 from svit.probing.recorder import record
+from svit.pruning import build_method, default_options
 
 if HAS_DETECTRON2:
     from detectron2.checkpoint import DetectionCheckpointer
@@ -24,7 +26,7 @@ if HAS_DETECTRON2:
     from detectron2.structures import BitMasks, Boxes, Instances
     from detectron2.utils.events import EventStorage
 
-    from svit.detectors.detectron2_rcnn import SharedMasks, add_svit_config
+    from svit.detectors.detectron2_rcnn import SharedMasks, add_svit_config, our_sections
 
 pytestmark = pytest.mark.detectron2
 CLASSES = ["one", "two", "three", "four", "five"]
@@ -74,6 +76,44 @@ def test_settings_of_ours_can_be_changed_through_detectron2s_configuration() -> 
     assert len(model.backbone.bottom_up.net.blocks) == 8
     assert model.backbone.bottom_up.net.method.ratio_weight == 2.0
     assert model.roi_heads.box_predictor.cls_score.out_features == 4
+
+
+def test_a_dumped_configuration_of_every_preset_loads_again(tmp_path) -> None:
+    """Into that of the same preset and into the one everybody starts with."""
+    for name, preset in PRESETS.items():
+        cfg = get_cfg()
+        add_svit_config(cfg, name)
+        (tmp_path / "dumped.yaml").write_text(cfg.dump())
+        expected = build_method(preset.pruning.method, 96, 12, 3, preset.pruning.options)
+        for start in (name, "svit-adapter-t"):
+            again = get_cfg()
+            add_svit_config(again, start)
+            again.merge_from_file(str(tmp_path / "dumped.yaml"))
+            backbone, pruning = our_sections(again)
+            assert backbone == preset.backbone and pruning.method == preset.pruning.method, name
+            method = build_method(pruning.method, 96, 12, 3, pruning.options)
+            assert method.traits == expected.traits and repr(method) == repr(expected), name
+            assert {**pruning.options, **preset.pruning.options} == pruning.options, name
+
+
+def test_every_option_of_a_method_can_be_set_from_the_command_line() -> None:
+    cfg = configuration()
+    for option in default_options("svit"):
+        assert option in cfg.MODEL.SVIT.pruning.options
+    words = "MODEL.SVIT.pruning.options.inference sample MODEL.SVIT.pruning.options.bias 1.5"
+    cfg.merge_from_list(words.split())
+    method = build_model(cfg).backbone.bottom_up.net.method
+    assert method.inference == "sample"
+    assert all(gate.fc2.bias[0] - gate.fc2.bias[1] == 1.5 for gate in method.gates)
+
+
+def test_an_option_that_no_method_has_is_refused() -> None:
+    cfg = configuration()
+    with pytest.raises(AssertionError, match="Non-existent key"):
+        cfg.merge_from_list(["MODEL.SVIT.pruning.options.inferense", "sample"])
+    cfg.MODEL.SVIT.pruning.options.inferense = "sample"
+    with pytest.raises(ValueError, match="no option 'inferense'; near names: inference"):
+        build_model(cfg)
 
 
 def test_the_canonical_size_of_regions_reaches_both_poolers() -> None:
