@@ -8,6 +8,9 @@ from pathlib import Path
 import torch
 
 from svit.cli.options import model as model_options
+from svit.cli.options.data import add_class_map, add_exif
+from svit.data.classes import read_class_map
+from svit.data.coco import CocoFiles
 from svit.probing.calibrate import calibrate
 from svit.system.files import prepare_folder
 from svit.weights import checkpoint
@@ -18,6 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model_options.add_arguments(parser)
     parser.add_argument("--dataset", type=Path, required=True, help="COCO json of TRAINING images")
     parser.add_argument("--image-root", type=Path, required=True, help="folder of the images")
+    add_exif(parser)
+    add_class_map(parser)
     parser.add_argument("--images", type=int, default=200, help="images to fit on (default 200)")
     parser.add_argument(
         "--out", type=Path, required=True, help="checkpoint to write (.safetensors)"
@@ -26,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     detector = model_options.load_model(args, torch.device(args.device))
-    dataset = load_coco(args.dataset, args.image_root, detector)
+    files, classes = CocoFiles(args.dataset, args.image_root), read_class_map(args.class_map)
+    dataset = load_coco(files, detector, exif=args.exif, class_map=classes)
     size = sum(tensor.nbytes for tensor in detector.state_dict().values())
     prepare_folder(args.out.parent, size)  # a refusal now, not after the fitting
     facts = {

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import torch
 
 from svit.cli.options import processes as process_options
+from svit.cli.options.data import add_class_map, add_exif
 from svit.comparison.compare import START, TABLE, make, overview, prepare_start, time_left
 from svit.comparison.plan import NAMES, CompareError, chosen, jobs, plan_text
 from svit.comparison.row import Setting, check, state_of
+from svit.data.classes import read_class_map
 from svit.system.files import write_text
 
 
@@ -22,6 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder in COCO's layout with train and val (as `svit dataset shapes` writes), or coco: "
         "found by DETECTRON2_DATASETS",
     )
+    add_exif(parser)
+    add_class_map(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument(
         "--init", type=Path, metavar="FILE", help="dense weights all rows start from"
@@ -64,8 +69,11 @@ def run(args: argparse.Namespace) -> int:
         args.calibrate_on,
         args.workers,
         args.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        args.exif,
+        read_class_map(args.class_map),
     )
-    check(planned, setting)
+    for line in check(planned, setting):
+        print(line, file=sys.stderr)
     if args.dry_run:
         train_set, val_set = setting.data(planned[0].config)
         states = [state_of(job, args.out) for job in planned]

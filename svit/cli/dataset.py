@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from svit.data.reading import EXIF_POLICIES
+from svit.cli.options.data import add_exif
 from svit.data.shapes import contact_sheet, read_scenes, write_dataset
 from svit.data.statistics import describe
 from svit.data.validate import check_coco, checked, mended, read_json
@@ -71,17 +71,6 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     )
     add_exif(parser)
     parser.set_defaults(action=_check)
-
-
-def add_exif(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """`--exif`, for every verb that reads pictures: what to do about the orientation that cameras note."""
-    parser.add_argument(
-        "--exif",
-        choices=EXIF_POLICIES,
-        default="auto",
-        help="turn pictures as their EXIF orientation says (on), never (off), or as the annotated size "
-        "wants it (auto, the default)",
-    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -57,6 +57,7 @@ def demo(out: Path, images: int, pictures: int, framework: str = "auto") -> list
             data / "annotations" / "instances_val2017.json",
             data / "val2017",
             detector.config.data,
+            class_names=detector.class_names,
         )
         record = out / "runs" / name
         log.info("%s on %s: %d scenes", name, detector.framework, images)

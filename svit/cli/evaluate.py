@@ -15,8 +15,10 @@ import torch
 from svit.cli.options import model as model_options
 from svit.cli.options import passes as pass_options
 from svit.cli.options import processes as process_options
+from svit.cli.options.data import add_class_map, add_exif
 from svit.cli.options.model import load_model, weights_name
-from svit.data.coco import CocoDataset, find_coco
+from svit.data.classes import read_class_map
+from svit.data.coco import CocoDataset, CocoFiles, find_coco
 from svit.detectors.base import Detector
 from svit.evaluation.average_precision import EVALUATORS
 from svit.evaluation.evaluate import Scoring, evaluate
@@ -40,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--data-root", type=Path, help="folder with annotations/ and the splits")
     data.add_argument("--split", default="val2017", help="of --data-root (default val2017)")
     data.add_argument("--limit", type=int, help="only the first images")
+    add_exif(data)
+    add_class_map(data)
     masks = parser.add_argument_group("masks; lists are separated by commas and make one table")
     masks.add_argument(
         "--inference", help="sample, threshold, calibrated, topk (default: the model's)"
@@ -72,8 +76,8 @@ def run(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     with joined(args.device) as ranks:
         detector = load_model(args, ranks.device)
-        dataset = _dataset(args, detector)
-        _calibrate(args, detector)
+        dataset = _opened(_files(args), args, detector, ranks)
+        _calibrate(args, detector, ranks)
         lender = _lender(args, ranks.device)
         options = pass_options.chosen(
             args,
@@ -96,13 +100,13 @@ def _run(args: argparse.Namespace) -> int:
     return _say_errors(summaries[0])
 
 
-def _calibrate(args: argparse.Namespace, detector: Detector) -> None:
+def _calibrate(args: argparse.Namespace, detector: Detector, ranks: Ranks) -> None:
     if args.calibrate_on is None:
         return
     if args.data_root is None:
         raise ValueError("--calibrate-on names a split of --data-root DIR, which is missing")
     files = find_coco(args.calibrate_on, args.data_root)
-    calibrate(detector, load_coco(files.json, files.image_root, detector))
+    calibrate(detector, _opened(files, args, detector, ranks))
 
 
 def _choices(args: argparse.Namespace, detector: Detector) -> list[Choice]:
@@ -179,14 +183,20 @@ def _evaluate(
     )
 
 
-def _dataset(args: argparse.Namespace, detector: Detector) -> CocoDataset:
+def _files(args: argparse.Namespace) -> CocoFiles:
     """Raises ValueError when neither or both ways of naming the data are used."""
     if args.dataset is None:
-        files = find_coco(args.split, args.data_root)
-        return load_coco(files.json, files.image_root, detector)
+        return find_coco(args.split, args.data_root)
     if args.image_root is None or args.data_root is not None:
         raise ValueError("--dataset JSON goes with --image-root DIR, and not with --data-root")
-    return load_coco(args.dataset, args.image_root, detector)
+    return CocoFiles(args.dataset, args.image_root)
+
+
+def _opened(
+    files: CocoFiles, args: argparse.Namespace, detector: Detector, ranks: Ranks
+) -> CocoDataset:
+    classes = read_class_map(args.class_map)
+    return load_coco(files, detector, exif=args.exif, class_map=classes, tell=ranks.is_first)
 
 
 def _lender(args: argparse.Namespace, device: torch.device) -> Detector | None:

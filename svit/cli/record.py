@@ -9,12 +9,14 @@ from pathlib import Path
 from svit.cli.options import model as model_options
 from svit.cli.options import passes as pass_options
 from svit.cli.options import processes as process_options
+from svit.cli.options.data import add_class_map, add_exif
 from svit.cli.options.model import load_model, weights_name
-from svit.data.coco import ImageFiles
+from svit.data.classes import read_class_map
+from svit.data.coco import CocoFiles, ImageFiles
 from svit.data.samples import Images
 from svit.detectors.base import Detector
 from svit.evaluation.record import record_run
-from svit.system.processes import joined, launch
+from svit.system.processes import Ranks, joined, launch
 from svit.weights.loading import class_names, load_coco
 
 
@@ -25,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     images.add_argument("--coco", type=Path, metavar="JSON", help="instance annotations")
     images.add_argument("--image-root", type=Path, help="folder of the images of --coco")
     images.add_argument("--limit", type=int, help="only the first images")
+    add_exif(images)
+    add_class_map(images)
     parser.add_argument(
         "--out", type=Path, required=True, help="run folder to make or to go on with"
     )
@@ -47,7 +51,7 @@ def _record(args: argparse.Namespace) -> int:
         detector = load_model(args, ranks.device)
         failed = record_run(
             detector,
-            _images(args, detector),
+            _images(args, detector, ranks),
             args.out,
             pass_options.chosen(
                 args,
@@ -59,7 +63,7 @@ def _record(args: argparse.Namespace) -> int:
             picture_side=args.thumbnail,
             ranks=ranks,
             weights=weights_name(args),
-            class_names=class_names(args.weights, detector),
+            class_names=class_names(detector),
         )
     if ranks.is_first:
         print(f"recorded: {args.out}")
@@ -68,13 +72,14 @@ def _record(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _images(args: argparse.Namespace, detector: Detector) -> Images:
+def _images(args: argparse.Namespace, detector: Detector, ranks: Ranks) -> Images:
     if (args.images is None) == (args.coco is None):
         raise ValueError(
             "name the images: either --images PATH ... or --coco JSON --image-root DIR"
         )
     if args.images is not None:
-        return ImageFiles(args.images, detector.config.data)
+        return ImageFiles(args.images, detector.config.data, exif=args.exif)
     if args.image_root is None:
         raise ValueError("--coco JSON needs --image-root DIR")
-    return load_coco(args.coco, args.image_root, detector)
+    files, classes = CocoFiles(args.coco, args.image_root), read_class_map(args.class_map)
+    return load_coco(files, detector, exif=args.exif, class_map=classes, tell=ranks.is_first)

@@ -6,12 +6,15 @@ import argparse
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from svit.cli.options import processes as process_options
+from svit.cli.options.data import add_class_map, add_exif
 from svit.core.config import Config, load_config
+from svit.data.classes import read_class_map
 from svit.data.coco import CocoDataset, find_coco
 from svit.system.processes import INTERRUPTED, launch
 from svit.training.train import train
@@ -33,6 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--image-root", type=Path, metavar="DIR", help="images (default: by COCO's layout)"
     )
+    parser.add_argument(
+        "--keep-empty", action="store_true", help="also train on pictures without an object"
+    )
+    add_exif(parser)
+    add_class_map(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument(
         "--init",
@@ -64,7 +72,14 @@ def _run(args: argparse.Namespace) -> int:
     logging.basicConfig(format="%(message)s")
     log.setLevel(logging.INFO if first else logging.ERROR)
     config = load_config(args.config, args.overrides)
-    train_set = open_training_set(args.dataset, args.image_root, config)
+    train_set = open_training_set(
+        args.dataset,
+        args.image_root,
+        config,
+        exif=args.exif,
+        keep_empty=args.keep_empty,
+        class_map=read_class_map(args.class_map),
+    )
     for line in train_set.report.lines():
         log.info(line)
     with logging_redirect_tqdm():
@@ -81,8 +96,13 @@ def _run(args: argparse.Namespace) -> int:
     return INTERRUPTED if ending == "interrupted" else 0
 
 
-def open_training_set(dataset: str, image_root: Path | None, config: Config) -> CocoDataset:
+def open_training_set(
+    dataset: str, image_root: Path | None, config: Config, **choices: Any
+) -> CocoDataset:
     """The training images a `--dataset` means: a json, a folder in COCO's layout, or a split.
+
+    Args:
+        choices: `exif`, `keep_empty` and `class_map` of `CocoDataset`.
 
     Raises:
         CocoError: nothing found, or the json is wrong.
@@ -91,6 +111,7 @@ def open_training_set(dataset: str, image_root: Path | None, config: Config) -> 
     if path.suffix == ".json":
         split = path.stem.removeprefix("instances_")
         root = image_root or path.parent.parent / split  # ROOT/annotations/instances_SPLIT.json
-        return CocoDataset(path, root, config.data, train=True)
-    files = find_coco("train", path) if path.is_dir() else find_coco(dataset)
-    return CocoDataset(files.json, image_root or files.image_root, config.data, train=True)
+    else:
+        files = find_coco("train", path) if path.is_dir() else find_coco(dataset)
+        path, root = files.json, image_root or files.image_root
+    return CocoDataset(path, root, config.data, train=True, check_files=True, **choices)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import torch
 from svit.comparison.plan import CompareError, Job, Line
 from svit.core.catalogue import stages
 from svit.core.config import Config, to_dict
-from svit.data.coco import CocoDataset, find_coco
+from svit.data.coco import CocoDataset, CocoFiles, find_coco
 from svit.data.samples import fingerprint
 from svit.detectors import build_detector
 from svit.detectors.base import Detector
@@ -55,6 +55,8 @@ class Setting:
         calibration: training images that rates are fitted on.
         workers: processes that read images ahead.
         device: cpu or cuda.
+        exif: as in `svit.data.reading.read_image`.
+        class_map: name of a class in the data -> its name in the weights the rows start from.
     """
 
     out: Path
@@ -64,46 +66,54 @@ class Setting:
     calibration: int = 100
     workers: int = 0
     device: str = "cpu"
+    exif: str = "auto"
+    class_map: Mapping[str, str] = field(default_factory=dict)
 
-    def data(self, config: Config) -> tuple[CocoDataset, CocoDataset]:
+    def data(self, config: Config, *, check_files: bool = False) -> tuple[CocoDataset, CocoDataset]:
         """Training and validation images.
+
+        Args:
+            check_files: also looks for the pictures, see `CocoDataset`; once is enough for all rows.
 
         Raises:
             CocoError: a split is missing or its json is wrong.
+            ClassError: the validation images show classes that the training images do not.
         """
         root = None if self.dataset == "coco" else Path(self.dataset)
         splits = {name: find_coco(name, root) for name in ("train", "val")}
-        return tuple(  # type: ignore[return-value]
-            CocoDataset(files.json, files.image_root, config.data, train=name == "train")
-            for name, files in splits.items()
-        )
+
+        def opened(files: CocoFiles, **choices: Any) -> CocoDataset:
+            choices |= {"exif": self.exif, "check_files": check_files}
+            return CocoDataset(files.json, files.image_root, config.data, **choices)
+
+        train_set = opened(splits["train"], train=True, class_map=self.class_map)
+        return train_set, opened(splits["val"], class_names=train_set.class_names)
 
     def looked_at(self, val_set: CocoDataset) -> int:
         """Number of validation images that count."""
         return min(self.images or len(val_set), len(val_set))
 
 
-def check(planned: Sequence[Job], setting: Setting) -> None:
+def check(planned: Sequence[Job], setting: Setting) -> list[str]:
     """Refuses, before anything is written, what no row could use and folders of another comparison.
 
+    Returns: what the check of the data found, for the reader.
+
     Raises:
-        CompareError: the two splits differ.
         FileError: a row's folder was begun with other settings.
-        CocoError, DataMismatch, ValueError: wrong annotations, too few images, no objects.
+        ClassError, CocoError, DataMismatch, ValueError: other classes in the two splits, wrong
+            annotations, too few images, no objects.
     """
     config = planned[0].config  # data and classes are those of all rows
-    train_set, val_set = setting.data(config)
+    train_set, val_set = setting.data(config, check_files=True)
     check_data(train_set, config.detector.classes, config.train.batch, world=1)
-    if val_set.class_names != train_set.class_names:
-        raise CompareError(
-            f"the training images have the classes {', '.join(train_set.class_names)}, the "
-            f"validation images {', '.join(val_set.class_names)}; both need the same"
-        )
     check_objects(val_set, setting.images)
     begun = [job for job in planned if (setting.out / job.name).exists()]
     start = checkpoint.read_foreign(setting.start).state if begun else {}
     for job in begun:
         RowMaker(job, setting, ALONE, train_set, val_set).claim(start, check_claim)
+    said = [one.report.lines() for one in (train_set, val_set) if one.report.says]
+    return [*sum(said, []), *val_set.class_notes]
 
 
 def run_row(job: Job, setting: Setting, ranks: Ranks) -> bool:
@@ -225,11 +235,15 @@ class RowMaker:
         config = self.job.config
         torch.manual_seed(config.train.seed)
         detector = build_detector(config).to(self.ranks.device).eval()
-        report = checkpoint.load_weights(detector, source, complete=False, other_neck=True)
+        names = self.train_set.foreign_names
+        report = checkpoint.load_weights(
+            detector, source, complete=False, other_neck=True, class_names=names
+        )
+        detector.class_names = tuple(self.train_set.class_names)
         for line in report.lines():
             log.info(line)
         calibrate(detector, self.train_set, self.setting.calibration)
-        checkpoint.save(target, detector, {"class_names": list(self.train_set.class_names)})
+        checkpoint.save(target, detector)
 
     def _measure(self, line: Line, detector: Detector) -> None:
         """Evaluates a line unless that is done; the learned masks are recorded on the way."""

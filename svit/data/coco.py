@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from jaxtyping import UInt8
 
 from svit.core.config import DataConfig
 from svit.core.types import ImageId, Target, to_xyxy
+from svit.data.classes import match_classes
 from svit.data.folder import ImageFiles
 from svit.data.images import ImageError, clip_boxes, normalise, prepare, read_image
 from svit.data.order import batches
@@ -46,7 +48,8 @@ DEFAULT_ROOTS = ("datasets", "data")  # detectron2's and OpenMMLab's habit
 class CocoDataset:
     """Pictures with objects from a COCO json.
 
-    Labels are the positions of the categories in the order of their ids (gaps are fine).
+    Labels are those of the model that `class_names` belong to, found by name; without it they are the
+    positions of the categories in the order of their ids (gaps are fine).
 
     Args:
         json: the file, or what it holds.
@@ -56,16 +59,24 @@ class CocoDataset:
             with a seed are augmented.
         exif: as in `read_image`.
         repair: False refuses a json that needs repairs.
+        check_files: also looks for the pictures and compares the sizes in their headers.
+        keep_empty: pictures without an object stay in a training set.
+        class_names: of a model's labels; see `svit.data.classes`.
+        class_map: name of a class in the json -> its name elsewhere, for those that differ.
 
     Attributes:
         report: what the check of the json found and repaired.
         image_ids: one an image, in the order of the json.
-        category_ids: ascending; a label indexes it.
-        class_names: in the same order.
+        category_ids: of each label; None where the json has no such class.
+        class_names: of each label.
+        class_notes: what there is to tell of the classes.
+        foreign_names: of each class of the json, its name elsewhere (by `class_map`).
+        left_out: pictures without an object that are left out of a training set.
         aspect_groups: int64 (images,), 1 where width > height, else 0.
 
     Raises:
         CocoError: the json is unreadable or wrong, or `train` finds no picture with an object.
+        ClassError: the classes are not those of `class_names`.
     """
 
     def __init__(
@@ -77,22 +88,44 @@ class CocoDataset:
         *,
         exif: str = "auto",
         repair: bool = True,
+        check_files: bool = False,
+        keep_empty: bool = False,
+        class_names: Sequence[str] = (),
+        class_map: Mapping[str, str] | None = None,
     ) -> None:
-        data, self.report = checked(json, repair=repair)
+        root = image_root if check_files else None
+        data, self.report = checked(json, repair=repair, image_root=root, exif=exif, strict=train)
         self.image_root = Path(image_root)
         self.config, self.train, self.exif = config, train, exif
-        categories = sorted(data["categories"], key=lambda category: category["id"])
-        self.category_ids = [int(category["id"]) for category in categories]
-        self.class_names = [str(category["name"]) for category in categories]
-        self._labels = {number: label for label, number in enumerate(self.category_ids)}
-        images, objects = _by_image(data, train)
-        if train and not images:
+        self._name_labels(data, class_names, dict(class_map or {}))
+        images, objects = _by_image(data, train, keep_empty)
+        if train and not any(objects):
             raise CocoError(f"{self.report.source}: no picture has an object to learn from")
+        self.left_out = len(data["images"]) - len(images)
         self._objects = _Packed(objects)
         self.image_ids: list[ImageId] = [image["id"] for image in images]
         self._file_names = [image["file_name"] for image in images]
         sizes = [(int(image["height"]), int(image["width"])) for image in images]
         self._image_hw = np.array(sizes, dtype=np.int32).reshape(-1, 2)
+
+    def _name_labels(
+        self, data: Mapping[str, Any], class_names: Sequence[str], class_map: dict[str, str]
+    ) -> None:
+        ordered = sorted(data["categories"], key=lambda category: category["id"])
+        self._categories = [{"id": int(one["id"]), "name": str(one["name"])} for one in ordered]
+        own = [one["name"] for one in self._categories]
+        self.foreign_names = [class_map.get(name, name) for name in own]
+        self.class_names = list(class_names) or own
+        counts = Counter(one["category_id"] for one in data["annotations"])
+        objects = [counts[one["id"]] for one in self._categories]
+        renamed = class_map if class_names else {}
+        match = match_classes(own, self.class_names, objects=objects, renamed=renamed)
+        self.class_notes = match.notes
+        self.category_ids: list[int | None] = [None] * len(self.class_names)
+        for one, label in zip(self._categories, match.labels, strict=True):
+            if label is not None:
+                self.category_ids[label] = one["id"]
+        self._labels = {number: label for label, number in enumerate(self.category_ids)}
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -169,16 +202,12 @@ class CocoDataset:
             | dict(zip(("height", "width"), self.image_hw(i)))
             for i in chosen
         ]
-        categories = [
-            {"id": number, "name": name}
-            for number, name in zip(self.category_ids, self.class_names)
-        ]
         annotations = [item for i in chosen for item in self._objects[i]]
         return {
             "info": {},
             "images": images,
             "annotations": annotations,
-            "categories": categories,
+            "categories": self._categories,
         }
 
 
@@ -199,7 +228,7 @@ class _Packed:
 
 
 def _by_image(
-    data: Mapping[str, Any], train: bool
+    data: Mapping[str, Any], train: bool, keep_empty: bool
 ) -> tuple[list[dict[str, Any]], list[list[dict[str, Any]]]]:
     """The pictures to show and, in the same order, the annotations of each."""
     objects: dict[ImageId, list[dict[str, Any]]] = {image["id"]: [] for image in data["images"]}
@@ -208,7 +237,7 @@ def _by_image(
         image_id = annotation["image_id"]
         if not train or _is_learnt(annotation, hw[image_id]):
             objects[image_id].append(annotation)
-    images = [image for image in data["images"] if objects[image["id"]] or not train]
+    images = [image for image in data["images"] if objects[image["id"]] or keep_empty or not train]
     return images, [objects[image["id"]] for image in images]
 
 

@@ -16,3 +16,8 @@ mouse, remote, keyboard, cell phone, microwave, oven, toaster, sink, refrigerato
 vase, scissors, teddy bear, hair drier, toothbrush
 """
 COCO_CLASSES: tuple[str, ...] = tuple(" ".join(_NAMES.split()).split(", "))
+
+
+def likely_names(classes: int) -> tuple[str, ...]:
+    """Names of the classes of weights that do not name them: COCO's for 80, else none."""
+    return COCO_CLASSES if classes == len(COCO_CLASSES) else ()

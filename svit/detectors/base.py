@@ -40,6 +40,7 @@ class Detector(nn.Module):
         framework: "torchvision" or "detectron2".
         names: prefix of a parameter's name here -> prefix of its canonical (detectron2) name.
         seed: of the random masks in the inference mode `sample`; every image has its own.
+        class_names: of the labels, as the weights name them; empty where they do not.
     """
 
     framework: ClassVar[str]
@@ -49,6 +50,7 @@ class Detector(nn.Module):
         super().__init__()
         self.config = config
         self.seed = 0
+        self.class_names: tuple[str, ...] = ()
 
     @property
     def backbone(self) -> Backbone:

@@ -32,13 +32,17 @@ Row = dict[str, Any]
 
 
 def result_rows(
-    image_id: ImageId, detections: Detections, category_ids: Sequence[int]
+    image_id: ImageId, detections: Detections, category_ids: Sequence[int | None]
 ) -> list[Row]:
     """The detections of an image as COCO result objects: xywh boxes, compressed masks as text.
 
     Args:
-        category_ids: COCO category of each contiguous class index.
+        category_ids: COCO category of each contiguous class index; detections of a class that has none (the
+            data do not know it) are left out.
     """
+    known = np.array([category_ids[label] is not None for label in detections.labels], bool)
+    if not known.all():
+        detections = detections[known]
     boxes = to_xywh(detections.boxes_xyxy)
     rows = [
         {

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch.distributed as dist
 
+from svit.data.classes import ClassError, side_by_side
 from svit.data.coco import CocoDataset
 from svit.detectors.base import Detector
 from svit.evaluation import provenance
@@ -122,6 +123,12 @@ def evaluate(
 
 
 def _check(detector: Detector, dataset: CocoDataset, evaluator: str, limit: int | None) -> None:
+    names = detector.class_names
+    if names and list(names) != list(dataset.class_names):
+        raise ClassError(
+            "the data set was opened with other classes than the model's; open it with "
+            f"class_names=detector.class_names\n{side_by_side(dataset.class_names, names)}"
+        )
     found, expected = len(dataset.category_ids), detector.config.detector.classes
     if found != expected:
         raise ValueError(

@@ -52,6 +52,7 @@ class Outcome:
         kept: tokens used a layer, padding included.
         kept_valid: likewise of the valid ones.
         error: why the image could not be read, or empty.
+        foreign: detections of classes that the data do not have; they cost compute and count nowhere else.
     """
 
     image_id: ImageId
@@ -61,18 +62,21 @@ class Outcome:
     kept: tuple[int, ...] = ()
     kept_valid: tuple[int, ...] = ()
     error: str = ""
+    foreign: int = 0
 
 
 def outcome_of(trace: TokenTrace, detections: Detections, category_ids: Sequence[int]) -> Outcome:
     """The outcome of an image that was seen."""
     valid = trace.grid.valid_mask()
+    rows = result_rows(trace.image_id, detections, category_ids)
     return Outcome(
         trace.image_id,
-        result_rows(trace.image_id, detections, category_ids),
+        rows,
         trace.grid.grid_hw,
         int(valid.sum()),
         tuple(trace.keep.sum(axis=(1, 2)).tolist()),
         tuple(trace.keep[:, valid].sum(axis=1).tolist()),
+        foreign=len(detections) - len(rows),
     )
 
 
@@ -273,7 +277,7 @@ def _macs(config: Config, outcome: Outcome) -> dict[str, float]:
         config.pruning,
         outcome.grid_hw,
         outcome.kept,
-        detections=len(outcome.rows),
+        detections=len(outcome.rows) + outcome.foreign,
     )
     return {"macs_backbone": parts.drop([*macs.HEAD_PARTS]).sum(), "macs": parts.sum()}
 

@@ -6,15 +6,17 @@ import math
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
 from svit.core import macs as compute
 from svit.core.catalogue import METHODS
 from svit.core.types import Detections, Target, TokenTrace
+from svit.data.classes import ClassError, match_classes
 from svit.data.images import prepare
 from svit.data.samples import Sample, hash_of, to_device
 from svit.detectors.base import Detector
@@ -140,7 +142,7 @@ class Session:
             CheckpointError: the file cannot be read.
         """
         detector = load_detector(path).to(device).eval()
-        return cls(detector, path.name, class_names(path, detector))
+        return cls(detector, path.name, class_names(detector))
 
     @property
     def about(self) -> str:
@@ -156,15 +158,21 @@ class Session:
 
     def names(self, picture: Picture) -> tuple[str, ...]:
         """Names of the model's labels; those of the picture's ground truth where they may be meant."""
-        return self.class_names or (picture.class_names if self._same_classes(picture) else ())
+        return self.class_names or (picture.class_names if self._same_number(picture) else ())
 
     def truth(self, picture: Picture) -> Target | None:
-        """The picture's ground truth if its labels can be the model's."""
-        return picture.target if self._same_classes(picture) else None
+        """The picture's ground truth with the model's labels, found by name; None where they are others."""
+        if picture.target is None or not self.class_names:
+            return picture.target if self._same_number(picture) else None
+        objects = np.bincount(picture.target.labels, minlength=len(picture.class_names))
+        try:
+            match = match_classes(picture.class_names, self.class_names, objects=objects.tolist())
+        except ClassError:
+            return None
+        labels = [match.labels[label] for label in picture.target.labels]
+        return replace(picture.target, labels=np.array(labels, np.int64))
 
-    def _same_classes(self, picture: Picture) -> bool:
-        if self.class_names:
-            return picture.class_names == self.class_names
+    def _same_number(self, picture: Picture) -> bool:
         return len(picture.class_names) == self.detector.config.detector.classes
 
     @property
@@ -247,7 +255,8 @@ class Session:
                 picture=picture.origin,
             )
         with RunWriter(path, source) as writer:
-            writer.add(outcome.trace, outcome.detections, picture.target, picture.pixels, file_name)
+            truth = self.truth(picture)
+            writer.add(outcome.trace, outcome.detections, truth, picture.pixels, file_name)
         return path
 
     def _sample(self, picture: Picture) -> Sample:

@@ -37,6 +37,17 @@ def check_data(train_set: CocoDataset, classes: int, batch: int, world: int) -> 
     batches(train_set, batch, seed=0, world=world)
 
 
+def told(train_set: CocoDataset) -> list[str]:
+    """What the check of the json does not say: pictures that nothing is learnt from."""
+    if not train_set.left_out:
+        return []
+    pictures = train_set.left_out + len(train_set)
+    return [
+        f"{train_set.left_out} of {pictures} pictures have no object and are left out; --keep-empty "
+        "trains on them too"
+    ]
+
+
 def training_hash(train_set: CocoDataset) -> str:
     """A hash of what is trained on: all images and classes, the annotations of about 200 images.
 

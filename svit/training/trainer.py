@@ -33,7 +33,7 @@ from svit.system.claims import differences
 from svit.system.files import FileError, Lock, write_text
 from svit.system.processes import Ranks
 from svit.training import training_checkpoints
-from svit.training.loader import check_data, derived_seed, feed, training_hash
+from svit.training.loader import check_data, derived_seed, feed, told, training_hash
 from svit.training.optimise import (
     Precision,
     averaged,
@@ -110,9 +110,15 @@ class Trainer:
             self.detector.load_canonical(finished.state)
             self.step = self.total
         elif init is not None:
-            report = checkpoint.load_weights(self.detector, init, complete=False, other_neck=True)
+            names = self.data.foreign_names
+            report = checkpoint.load_weights(
+                self.detector, init, complete=False, other_neck=True, class_names=names
+            )
             for line in report.lines():
                 self._say(line)
+        for line in told(self.data):
+            self._say(line)
+        self.detector.class_names = tuple(self.data.class_names)
         self._prepare_model()
         if found is None:
             if finished is None:
@@ -349,6 +355,7 @@ class Trainer:
             "scaler": self.precision.scaler.state_dict(),
             "config": to_dict(self.config),
             "dataset": self.data_hash,
+            "class_names": list(self.data.class_names),
             "journal": self.journal.begun if self.journal else {},
             "world": self.ranks.world,
         }
@@ -367,10 +374,6 @@ class Trainer:
     def _export(self) -> None:
         """Writes the final model, unless an earlier run of the same facts has."""
         path = self.output / FINAL
-        extra = {
-            "steps": self.step,
-            "dataset": self.data_hash,
-            "class_names": list(self.data.class_names),
-        }
+        extra = {"steps": self.step, "dataset": self.data_hash}
         self._on_first(lambda: path.exists() or checkpoint.save(path, self._result, extra))
         self._say(f"finished: {path}")

@@ -21,8 +21,10 @@ from torch import Tensor
 
 from svit.core.config import Config, from_dict, to_dict
 from svit.core.version import __version__
+from svit.data.coco_names import likely_names
 from svit.system.claims import refuse_others
 from svit.system.files import replacing
+from svit.weights.class_rows import CLASS_LAYERS, by_name
 from svit.weights.conversion import Converted, Report, convert_state, full_precision, named
 from svit.weights.name_tables import GATES, SPARED
 from svit.weights.safe_read import CheckpointError, RawWeights, read_tensors
@@ -38,6 +40,7 @@ class HasWeights(Protocol):
     """What this module needs of a `svit.detectors.Detector`."""
 
     config: Config
+    class_names: tuple[str, ...]
 
     def canonical_state_dict(self) -> dict[str, Tensor]:
         """Canonical name -> tensor, of all parameters and buffers."""
@@ -70,12 +73,17 @@ def save(
     *,
     half: bool = False,
 ) -> None:
-    """Writes a detector's weights and settings; `half` stores floats as float16 (half the size).
+    """Writes a detector's weights, settings and names of classes; `half` stores floats as float16.
 
     Raises:
         CheckpointError: see `write`.
     """
-    write(path, detector.canonical_state_dict(), detector.config, extra, half=half)
+    facts = {**_named(detector.class_names), **(extra or {})}
+    write(path, detector.canonical_state_dict(), detector.config, facts, half=half)
+
+
+def _named(class_names: Sequence[str]) -> dict[str, Any]:
+    return {"class_names": list(class_names)} if class_names else {}
 
 
 def write(
@@ -215,8 +223,8 @@ def read_foreign(path: str | Path) -> Converted:
     if raw.metadata.get("format") == FORMAT:
         return _as_converted(_ours(str(path), raw), str(path))
     converted = convert_state(raw.state, str(path))
-    notes = (*converted.report.notes, *raw.notes)
-    return converted._replace(report=replace(converted.report, notes=notes))
+    names, notes = _names(converted.state, raw.class_names), (*converted.report.notes, *raw.notes)
+    return converted._replace(report=replace(converted.report, notes=notes, class_names=names))
 
 
 def _as_converted(ours: Checkpoint, source: str) -> Converted:
@@ -228,12 +236,28 @@ def _as_converted(ours: Checkpoint, source: str) -> Converted:
         if re.fullmatch(pattern, name)
     }
     lacks = ours.lacks or (GATES,)
-    report = Report(source, "ours", used=tuple(ours.state), optional=spared, lacks=lacks)
+    names = _names(ours.state, ours.extra.get("class_names", ()))
+    report = Report(
+        source, "ours", used=tuple(ours.state), optional=spared, lacks=lacks, class_names=names
+    )
     return Converted(ours.state, ours.config, report)
 
 
+def _names(state: Mapping[str, Tensor], written: Sequence[str]) -> tuple[str, ...]:
+    """Names of the labels: those written in the file, where there are as many as its layers have rows."""
+    predictor = state.get("roi_heads.mask_head.predictor.bias")
+    if predictor is None:
+        return ()
+    return tuple(written) if len(written) == len(predictor) else likely_names(len(predictor))
+
+
 def load_weights(
-    detector: HasWeights, path: str | Path, *, complete: bool = True, other_neck: bool = False
+    detector: HasWeights,
+    path: str | Path,
+    *,
+    complete: bool = True,
+    other_neck: bool = False,
+    class_names: Sequence[str] | None = None,
 ) -> Report:
     """Loads a file of any known origin into a detector.
 
@@ -243,12 +267,17 @@ def load_weights(
             values; the report lists them as missing.
         other_neck: a file with the other neck will do as well, for a training to start from: the neck
             keeps its initial values.
+        class_names: those of the model, for a training to start from: layers of the classes are taken by
+            name (`svit.weights.class_rows`). Without them they are taken as they are.
 
     Raises:
         CheckpointError: the file cannot be read or does not fit; the detector is unchanged.
     """
     converted = read_foreign(path)
     lacks = () if complete else converted.report.lacks
+    if class_names is not None:
+        converted, other = by_name(converted, detector.canonical_state_dict(), class_names)
+        lacks = (*lacks, CLASS_LAYERS) if other else lacks
     if other_neck and converted.config.backbone.neck != detector.config.backbone.neck:
         converted, lacks = _without_neck(converted), (*lacks, NECK)
     return load_into(detector, converted, allow_missing=lacks)
@@ -290,6 +319,7 @@ def load_into(
             + f"\nthe model is {_described(detector.config)}."
         )
     detector.load_canonical({**own, **taken})
+    detector.class_names = report.class_names
     return replace(
         report,
         used=tuple(name for name in report.used if name in taken),
@@ -341,7 +371,12 @@ def convert_file(source: str | Path, destination: str | Path, *, half: bool = Fa
 def origin(report: Report, source: Path, state: Mapping[str, Tensor], half: bool) -> dict[str, Any]:
     """What a converted checkpoint says of itself."""
     facts = {"converted_from": report.kind, "source": source.name}
-    return {**facts, "source_sha256": fingerprint(state), "half": half}
+    return {
+        **_named(report.class_names),
+        **facts,
+        "source_sha256": fingerprint(state),
+        "half": half,
+    }
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:

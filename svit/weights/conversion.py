@@ -38,6 +38,7 @@ class Report:
         optional: canonical name -> why it is dropped where the model has no such parameter.
         lacks: patterns of canonical names that files of this kind never hold.
         notes: sentences for the reader.
+        class_names: of the labels, as the file has them; those of COCO for 80 classes; else empty.
     """
 
     source: str
@@ -49,6 +50,7 @@ class Report:
     optional: Mapping[str, str] = field(default_factory=dict)
     lacks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """The report for a terminal, one fact a line."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from svit.data.coco import CocoDataset
-from svit.data.coco_names import COCO_CLASSES
+from svit.data.classes import ClassError, side_by_side
+from svit.data.coco import CocoDataset, CocoFiles
+from svit.data.coco_names import likely_names
 from svit.detectors import build_detector
 from svit.detectors.base import Detector
 from svit.weights import checkpoint
@@ -26,13 +28,9 @@ def load_detector(path: Path, framework: str = "auto") -> Detector:
     return detector
 
 
-def class_names(weights: Path | None, detector: Detector) -> list[str]:
-    """Names of the model's classes, for images that come without: what the training left in the
-    checkpoint, COCO's for 80 classes (as released weights have), else none."""
-    noted = notes(weights).get("class_names")
-    if noted:
-        return list(noted)
-    return list(COCO_CLASSES) if detector.config.detector.classes == len(COCO_CLASSES) else []
+def class_names(detector: Detector) -> list[str]:
+    """Names of the model's labels, as its weights have them; COCO's for 80 classes without a name."""
+    return list(detector.class_names or likely_names(detector.config.detector.classes))
 
 
 def notes(weights: Path | None) -> dict[str, Any]:
@@ -42,15 +40,46 @@ def notes(weights: Path | None) -> dict[str, Any]:
     return checkpoint.read(weights).extra
 
 
-def load_coco(json: Path, image_root: Path, detector: Detector) -> CocoDataset:
-    """A data set as the detector reads it; repairs of the json are told on standard error.
+def load_coco(
+    files: CocoFiles,
+    detector: Detector,
+    *,
+    exif: str = "auto",
+    class_map: Mapping[str, str] | None = None,
+    tell: bool = True,
+) -> CocoDataset:
+    """A data set as the detector reads it, with the detector's labels; json and pictures are checked first.
+
+    Args:
+        class_map: name of a class in the json -> its name in the model. For weights that name none, the
+            model's are "0", "1", ...
+        tell: what was found and needs to be known goes to standard error.
 
     Raises:
-        CocoError: the json is unreadable or wrong.
+        CocoError: the json or its files cannot be used.
+        ClassError: the classes are not the model's.
     """
-    dataset = CocoDataset(json, image_root, detector.config.data)
-    if dataset.report.repairs:
-        print("\n".join(dataset.report.lines()), file=sys.stderr)
+    names, count = class_names(detector), detector.config.detector.classes
+    if not names and class_map:
+        names = [str(label) for label in range(count)]
+    dataset = CocoDataset(
+        files.json,
+        files.image_root,
+        detector.config.data,
+        exif=exif,
+        check_files=True,
+        class_names=names,
+        class_map=class_map,
+    )
+    if len(dataset.class_names) != count:
+        raise ClassError(
+            f"the data set has {len(dataset.class_names)} classes, the model {count} without names\n"
+            + side_by_side(dataset.class_names, [str(label) for label in range(count)])
+        )
+    if tell:
+        notes = dataset.class_notes if names else ["the weights name no classes: taken by position"]
+        for line in [*(dataset.report.lines() if dataset.report.says else []), *notes]:
+            print(line, file=sys.stderr)
     return dataset
 
 

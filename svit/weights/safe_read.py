@@ -63,11 +63,13 @@ class RawWeights:
         state: the file's own name -> tensor.
         metadata: of a safetensors file.
         notes: what was left out of a wrapper, for the report.
+        class_names: that a torch file has beside its tensors.
     """
 
     state: dict[str, Tensor]
     metadata: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
 
 
 def read_tensors(path: str | Path) -> RawWeights:
@@ -144,7 +146,7 @@ def _torch_problem(error: Exception) -> str:
 
 def _unwrapped(path: Path, content: Any) -> RawWeights:
     """The state dict inside a wrapper, without DistributedDataParallel's prefix."""
-    notes: tuple[str, ...] = ()
+    notes, class_names = (), _class_names(content)
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             others = [str(key) for key in content if key != wrapper]
@@ -162,4 +164,15 @@ def _unwrapped(path: Path, content: Any) -> RawWeights:
         )
     prefix = PREFIX if all(str(key).startswith(PREFIX) for key in content) else ""
     state = {str(key)[len(prefix) :]: tensor for key, tensor in content.items()}
-    return RawWeights(state, notes=notes)
+    return RawWeights(state, notes=notes, class_names=class_names)
+
+
+def _class_names(content: Any) -> tuple[str, ...]:
+    """Names of the classes as our training checkpoints, mmdet 2 (`meta.CLASSES`) and mmdet 3 write them."""
+    for keys in (("class_names",), ("meta", "CLASSES"), ("meta", "dataset_meta", "classes")):
+        found = content
+        for key in keys:
+            found = found.get(key) if isinstance(found, Mapping) else None
+        if isinstance(found, list | tuple) and all(isinstance(name, str) for name in found):
+            return tuple(found)
+    return ()

@@ -14,6 +14,7 @@ from support.scenes import IMAGES, detector, shapes
 
 from svit.cli import main
 from svit.data.coco import CocoDataset
+from svit.data.shapes import CLASSES
 from svit.runs.run import open_run
 from svit.weights import checkpoint
 
@@ -117,6 +118,77 @@ def test_blocks_in_which_nothing_would_change_are_refused_before_any_work(
     words += ["--data-root", str(dataset.image_root.parent), "--out", str(tmp_path / "out")]
     assert main.main([*words, "--intervene", intervene, f"--blocks={blocks}"]) == 2
     assert sentence in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights that name their classes."""
+    path = tmp_path_factory.mktemp("named") / "nano.safetensors"
+    checkpoint.save(path, detector(), {"class_names": list(CLASSES)})
+    return path
+
+
+def rows_of(dataset: CocoDataset, weights: Path, out: Path, change: dict, *more: str) -> list[dict]:
+    """COCO results of two pictures whose json is changed."""
+    out.mkdir()
+    (out / "data.json").write_text(json.dumps({**dataset.coco(), **change}))
+    words = ["evaluate", "--weights", str(weights), "--framework", "torchvision", "--limit", "2"]
+    words += ["--dataset", str(out / "data.json"), "--image-root", str(dataset.image_root)]
+    assert main.main([*words, "--draws", "2", "--out", str(out), *more]) == 0
+    return json.loads((out / "coco_instances_results.json").read_text())
+
+
+def test_classes_are_found_by_name_in_any_order(
+    dataset: CocoDataset, named: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    truth = dataset.coco()
+    number = {one["id"]: 100 - one["id"] for one in truth["categories"]}
+    project = {"id": 0, "name": "project"}  # as Roboflow writes it: a class without an object
+    change = {
+        "categories": [
+            project,
+            *({**one, "id": number[one["id"]]} for one in truth["categories"]),
+        ],
+        "annotations": [
+            {**one, "category_id": number[one["category_id"]]} for one in truth["annotations"]
+        ],
+    }
+    plain = rows_of(dataset, named, tmp_path / "plain", {})
+    assert "classes" not in capsys.readouterr().err
+    turned = rows_of(dataset, named, tmp_path / "turned", change)
+    assert [number[one["category_id"]] for one in plain] == [one["category_id"] for one in turned]
+    said = capsys.readouterr().err
+    assert "matched by name" in said and "left out: 'project'" in said
+
+
+def test_other_classes_are_refused_until_a_class_map_names_them(
+    dataset: CocoDataset, named: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    german = [
+        {**one, "name": "Kreis" if one["name"] == "circle" else one["name"]}
+        for one in dataset.coco()["categories"]
+    ]
+    with pytest.raises(AssertionError):
+        rows_of(dataset, named, tmp_path / "one", {"categories": german})
+    said = capsys.readouterr().err
+    assert "classes the model does not have: 'Kreis'" in said and "--class-map" in said
+    rows = rows_of(
+        dataset, named, tmp_path / "two", {"categories": german}, "--class-map", "Kreis=circle"
+    )
+    assert rows == rows_of(dataset, named, tmp_path / "three", {})
+    rows_of(dataset, weights, tmp_path / "four", {"categories": german})
+    assert "the weights name no classes: taken by position" in capsys.readouterr().err
+
+
+def test_what_the_check_refuses_is_not_measured(
+    dataset: CocoDataset, named: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    truth = dataset.coco()
+    images = [{**one, "file_name": one["file_name"].upper()} for one in truth["images"]]
+    with pytest.raises(AssertionError):
+        rows_of(dataset, named, tmp_path / "out", {"images": images})
+    assert "4 foreign file names" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "table.md").exists()
 
 
 def test_one_command_calibrates_and_compares_the_inference_modes(

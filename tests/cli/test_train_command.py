@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,29 @@ def test_the_command_trains_from_a_folder_in_cocos_layout(tmp_path: Path, capfd)
     assert config.train.seed == 5
     assert config == checkpoint.read(tmp_path / "out" / "model_final.safetensors").config
     assert "resuming from" in (tmp_path / "out" / "log.txt").read_text()
+
+
+def test_what_is_left_out_is_told_and_kept_when_asked(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_dataset(tmp_path / "shapes", train=4, val=1, seed=3, size=64)
+    annotations = tmp_path / "shapes" / "annotations" / "instances_train2017.json"
+    data = json.loads(annotations.read_text())
+    empty = data["images"][0]["id"]
+    data["annotations"] = [one for one in data["annotations"] if one["image_id"] != empty]
+    for one in data["annotations"]:
+        one["segmentation"] = []
+    annotations.write_text(json.dumps(data))
+    words = ["train", "--config", "vit-plain-nano", "--dataset", f"{tmp_path}/shapes"]
+    small = ["backbone.embed_dim=12", "backbone.depth=4", "backbone.heads=2", "train.batch=2"]
+    small += ["framework=torchvision", "data.short_side=64", "train.iterations=1"]
+    for out, more in (("plain", []), ("kept", ["--keep-empty"])):
+        assert main.main([*words, "--out", f"{tmp_path}/{out}", *more, *small]) == 0
+        said = (tmp_path / out / "log.txt").read_text()
+        assert ("1 of 4 pictures have no object and are left out" in said) == (out == "plain")
+        assert "objects without a mask: box AP counts them" in caplog.text
+    found = json.loads((tmp_path / "kept" / "metrics.json").read_text().splitlines()[0])
+    assert found["loss_mask"] == 0 and found["loss_rpn_cls"] > 0
 
 
 def test_a_dataset_may_be_a_json_a_folder_or_a_split(

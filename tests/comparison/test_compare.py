@@ -172,7 +172,8 @@ def test_wrong_options_are_refused_in_a_sentence(
     ("change", "sentence"),
     [
         (lambda data: data.update(annotations=[]), "has an object to find"),
-        (lambda data: data["categories"].append({"id": 99, "name": "more"}), "both need the same"),
+        (lambda data: data["categories"][0].update(name="more"), "does not have: 'more'"),
+        (lambda data: data["annotations"][0].update(image_id="1"), "ids of another type"),
     ],
 )
 def test_data_that_no_row_could_use_is_refused_before_anything_is_written(

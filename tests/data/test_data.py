@@ -25,6 +25,7 @@ from pycocotools.coco import COCO
 from svit.core.config import DataConfig
 from svit.core.types import Target
 from svit.data import transforms
+from svit.data.classes import ClassError
 from svit.data.coco import (
     CocoDataset,
     CocoError,
@@ -570,6 +571,39 @@ def test_labels_follow_the_category_ids_over_gaps(json_file: Path) -> None:
     assert [dataset.target(index).labels.tolist() for index in range(4)] == [[2, 0], [0], [1], [0]]
     assert dataset.image_ids == [10, 11, 12, 13] and dataset.file_name(1) == "001.png"
     assert dataset.aspect_groups.tolist() == [1, 0, 1, 0]
+
+
+def test_labels_are_those_of_a_models_classes_by_name(json_file: Path) -> None:
+    names = ["mouse", "hat", "dog", "cat"]
+    folder = json_file.parents[1] / "val2017"
+    dataset = CocoDataset(json_file, folder, SHAPES, class_names=names)
+    found = [[names[label] for label in dataset.target(index).labels] for index in range(4)]
+    assert found == [["hat", "cat"], ["cat"], ["dog"], ["cat"]]
+    assert dataset.class_names == names and dataset.category_ids == [None, 90, 40, 2]
+    assert "does not have: 'mouse'" in dataset.class_notes[-1]
+    assert dataset.coco() == opened(json_file).coco()
+    with pytest.raises(ClassError, match="does not have: 'hat'"):
+        CocoDataset(json_file, folder, SHAPES, class_names=["mouse", "cap", "dog", "cat"])
+    mapped = CocoDataset(
+        json_file, folder, SHAPES, class_names=["cap", "dog", "cat"], class_map={"hat": "cap"}
+    )
+    assert mapped.target(0).labels.tolist() == [0, 2]
+
+
+def test_pictures_without_an_object_are_counted_and_kept_where_asked(json_file: Path) -> None:
+    folder = json_file.parents[1] / "val2017"
+    kept = CocoDataset(json_file, folder, SHAPES, train=True, keep_empty=True)
+    assert opened(json_file, train=True).left_out == 1 and kept.left_out == 0
+    assert kept.image_ids == [10, 11, 12, 13] and len(kept.sample(3, seed=1).target) == 0
+
+
+def test_files_are_checked_where_asked(json_file: Path) -> None:
+    folder = json_file.parents[1] / "val2017"
+    assert len(CocoDataset(json_file, folder, SHAPES, check_files=True)) == 4
+    (folder / "000.png").unlink()
+    assert len(CocoDataset(json_file, folder, SHAPES)) == 4
+    with pytest.raises(CocoError, match="1 missing files"):
+        CocoDataset(json_file, folder, SHAPES, check_files=True)
 
 
 def test_targets_lie_in_source_pixels_with_crowds(json_file: Path) -> None:

@@ -20,6 +20,7 @@ from PIL import Image
 from support.scenes import nano
 
 from svit.data.images import prepare
+from svit.data.shapes import CLASSES
 from svit.detectors import build_detector
 from svit.detectors.base import Detector
 from svit.live.session import median_interval
@@ -385,6 +386,9 @@ def test_truth_counts_only_where_its_classes_are_the_models(session: Session) ->
     assert session.truth(PICTURE) is PICTURE.target  # eight classes and no names of its own
     named = Session(session.detector, class_names=[f"class {number}" for number in range(8)])
     assert named.truth(PICTURE) is None and named.names(PICTURE)[0] == "class 0"
+    other_way = Session(session.detector, class_names=CLASSES[::-1])
+    expected = [len(CLASSES) - 1 - label for label in PICTURE.target.labels]
+    assert other_way.truth(PICTURE).labels.tolist() == expected
 
 
 @pytest.fixture(scope="module")

@@ -64,7 +64,8 @@ class Pictures:
             something; a number it returns fills the image.
     """
 
-    class_names, category_ids = ("square", "disc"), (1, 2)
+    class_names = foreign_names = ("square", "disc")
+    category_ids, left_out = (1, 2), 0
     image_ids = tuple(range(100, 111))
     aspect_groups = np.zeros(11, dtype=int)
 

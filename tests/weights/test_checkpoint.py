@@ -27,6 +27,8 @@ from svit.weights.name_tables import GATES, VIT
 class Weights:
     """A detector as far as checkpoints can see."""
 
+    class_names: tuple[str, ...] = ()
+
     def __init__(self, preset: str) -> None:
         self.config: Config = official.small(preset)
         self.state = {k: torch.zeros_like(v) for k, v in official.canonical(preset).items()}
