@@ -150,25 +150,6 @@ def test_the_plan_counts_views() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "sentence"),
-    [
-        (["--rows", "svit,evit-preserv"], "near names: evit-preserve"),
-        (["--seeds", "0,one"], "whole numbers"),
-        (["--steps", "0"], "--steps: expected at least 1"),
-        (["--calibrate-on", "0"], "--calibrate-on: expected at least 1"),
-        (["--init", "nowhere.safetensors"], "no file nowhere.safetensors"),
-    ],
-)
-def test_wrong_options_are_refused_in_a_sentence(
-    option: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    out = tmp_path / "out"
-    command = ["compare", "--dataset", str(tmp_path), "--out", str(out), *option]
-    assert main.main(command) == 2
-    assert sentence in capsys.readouterr().err and not out.exists()
-
-
-@pytest.mark.parametrize(
     ("change", "sentence"),
     [
         (lambda data: data.update(annotations=[]), "has an object to find"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from argparse import ArgumentParser
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,7 +13,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from support import tiny_detectors
-from torch import nn
 from torch.nn import functional as F
 
 from svit.cli import benchmark as command
@@ -128,54 +126,6 @@ def test_settings_that_cannot_be_are_refused_before_a_model_is_built(given, word
 # how it is measured
 
 
-def test_variants_take_turns_and_every_round_starts_with_the_next() -> None:
-    called: list[str] = []
-    works = {name: lambda name=name: called.append(name) for name in "ab"}
-    times = timing.interleave(works, rounds=3, device=CPU, warmup=1)
-    assert called == ["a", "b"] + ["a", "b", "b", "a", "a", "b"]
-    assert times.groupby("variant").size().tolist() == [3, 3]
-
-
-def test_speed_up_is_the_median_of_paired_ratios() -> None:
-    rows = [
-        ("a", 0, 2.0),
-        ("b", 0, 1.0),
-        ("a", 1, 8.0),
-        ("b", 1, 2.0),
-        ("a", 2, 3.0),
-        ("b", 2, 1.0),
-    ]
-    times = pd.DataFrame(rows, columns=["variant", "round", "wall_s"])
-    table = timing.compare(times, "a").set_index("variant")
-    assert table.loc["b", "speedup_median"] == 3.0  # of 2, 4 and 3
-    assert table.loc["b", ["speedup_q25", "speedup_q75"]].tolist() == [2.5, 3.5]
-    assert table.loc["a", "speedup_median"] == 1.0
-    with pytest.raises(ValueError, match="no variant 'c'"):
-        timing.compare(times, "c")
-
-
-def test_a_nested_stage_takes_its_time_from_the_one_around_it() -> None:
-    class Sleep(nn.Module):
-        def __init__(self, seconds: float, inner: nn.Module | None = None) -> None:
-            super().__init__()
-            self.seconds, self.inner = seconds, inner or nn.Identity()
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            time.sleep(self.seconds)
-            return self.inner(x)
-
-    inner = Sleep(0.03)
-    outer = Sleep(0.01, inner)
-    with timing.watched([(outer, "outer"), (inner, "inner")], CPU) as stages:
-        start = time.perf_counter()
-        outer(torch.ones(1))
-        elapsed = time.perf_counter() - start
-    assert stages.seconds["inner"] >= 0.03 and stages.seconds["outer"] >= 0.01
-    assert sum(stages.seconds.values()) <= elapsed
-    assert stages.calls == {"outer": 1, "inner": 1}
-    assert not outer._forward_hooks and not inner._forward_pre_hooks
-
-
 @pytest.mark.parametrize("masked", [False, True])
 def test_explicit_attention_equals_fused(masked: bool) -> None:
     tokens, attention = torch.randn(2, 5, 8), Attention(8, 2)
@@ -198,19 +148,6 @@ def test_the_kernel_of_attention_is_set_for_one_model_alone() -> None:
     assert kernels == [{F.scaled_dot_product_attention}, {explicit_attention}]
     with pytest.raises(ValueError, match="fused or explicit"):
         set_attention(twin, "flash")
-
-
-def test_peak_memory_counts_what_is_held_at_once() -> None:
-    x = torch.ones(1000, 1000)
-
-    def work() -> torch.Tensor:
-        first = x + 1
-        second = first + 1
-        del first
-        third = second + 1
-        return third.sum()
-
-    assert timing.peak_memory(work, CPU) == pytest.approx(2 * x.nbytes, rel=0.01)
 
 
 # what it says
@@ -327,9 +264,3 @@ def test_json_and_markdown_tell_the_same_and_name_the_machine(report: Path) -> N
     assert all(words in text for words in result["verdicts"].values())
     assert "| svit paper fused |" in text and "## Recording" in text
     assert not list(report.glob(".*"))  # nothing half-written is left
-
-
-@pytest.mark.parametrize("text", ["640", "640x", "0x64", "axb"])
-def test_sizes_must_be_two_numbers(text: str) -> None:
-    with pytest.raises(ValueError):
-        command._sizes(text)
