@@ -130,6 +130,7 @@ class Method(nn.Module):
         keep_ratios: share of all N tokens that each of them is to keep.
         staged: whether a decision holds until the next one, or for its block only.
         gates: networks that score tokens.
+        stage: what runs in it is timed as the decision: mark those methods with `in_stage`.
     """
 
     modes: ClassVar[tuple[str, ...]] = ()
