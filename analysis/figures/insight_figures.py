@@ -304,7 +304,7 @@ def module_bars(table: pd.DataFrame, ax: Axes, *, reachable: float, of_backbone:
 
 
 def saving_histogram(ledgers: pd.DataFrame, ax: Axes) -> Axes:
-    """Share of the dense network's cost that pruning saved in each image (`budget.ledger_frame`),
+    """Share of the dense network's cost that pruning saved in each image (`comparison.cost_frame`),
     with the mean and the mean limit."""
     saved, reachable = ledgers["saved"], ledgers["reachable"].mean()
     ax.hist(saved, bins=min(30, max(5, len(saved) // 4)), color=NEVER, edgecolor="white", lw=0.4)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures import insight_figures as draw
 from analysis.figures import layer_figures as over
-from analysis.figures.iterate import annotated, pictured
+from analysis.figures.iterate import annotated
 from analysis.figures.output import WIDTH, DrawOptions, Entry, Product, RenderError
 from analysis.numbers import budget, comparison, lifetimes, usage
 from analysis.numbers import regions as objects
@@ -58,7 +58,7 @@ def objectness(run: Run, options: DrawOptions) -> Iterator[Product]:
         raise RenderError(
             f"{run.path} holds no pictures, which the baselines need; record with pictures"
         )
-    frame = objects.objectness_frame(pictured(run))
+    frame = objects.objectness_frame(annotated(run, "picture"))
     table = objects.objectness_table(frame)
     if table["pooled"].isna().all():
         raise RenderError(f"{run.path}: no image has both object and other tokens")

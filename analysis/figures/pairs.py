@@ -24,7 +24,7 @@ from analysis.figures.output import (
     figsize,
     token_table,
 )
-from analysis.numbers import agreement, matching
+from analysis.numbers import agreement, matching, per_image
 from analysis.sources import labels
 from analysis.sources.collection import PAIR, PAIR_OR_RUN
 from svit.core.coverage import SIZES
@@ -143,18 +143,15 @@ FIGURES: dict[str, Entry] = {
 
 
 def _same_detections(first: Run, dense: Run) -> Iterator[Detections]:
-    """Detections of the other run for the images `samples.detected` yields, in that order."""
+    """Detections of the other run for the images `iterate.detected` yields, in that order."""
     with _explained():
         agreement.check_pair(first, dense)
         agreement.check_classes(first, dense)
-    others = agreement.in_order(first, dense, dense.iter_detections, dense.detections)
-    parts = (first.image_ids, first.iter_targets(), first.iter_detections(), others)
-    for image_id, target, found, other in zip(*parts, strict=True):
-        if target is None or found is None:
-            continue
-        if other is None:
+    ids = per_image.scored_ids(first)
+    for image_id, (found,) in zip(ids, dense.samples("detections", ids=ids), strict=True):
+        if found is None:
             raise RenderError(f"{dense.path} holds no detections of image {image_id!r}")
-        yield other
+        yield found
 
 
 def _two(runs: Sequence[Run]) -> tuple[Run, Run]:

@@ -5,8 +5,7 @@ Runs with other images, grids or layers are refused: a difference would mix caus
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -18,7 +17,6 @@ from svit.core.types import ImageId, TokenTrace
 from svit.runs.run import Run
 
 Pair = tuple[TokenTrace, TokenTrace]
-Part = TypeVar("Part")
 
 
 class MismatchError(ValueError):
@@ -71,22 +69,10 @@ def pairs(first: Run, second: Run) -> Iterator[Pair]:
         MismatchError: also when an image has another grid.
     """
     check_pair(first, second)
-    others = in_order(first, second, lambda: second.iter_traces(scores=False), second.trace)
-    for one, other in zip(first.iter_traces(scores=False), others, strict=True):
+    others = second.samples("trace", ids=first.image_ids)
+    for one, (other,) in zip(first.iter_traces(scores=False), others, strict=True):
         _check_grids(first, second, one, other)
         yield one, other
-
-
-def in_order(
-    first: Run,
-    second: Run,
-    streamed: Callable[[], Iterator[Part]],
-    single: Callable[[ImageId], Part],
-) -> Iterator[Part]:
-    """A part of the second run in the order of the first's images: streamed where both have one order,
-    else looked up image by image, which is slower."""
-    same = first.image_ids == second.image_ids
-    return streamed() if same else map(single, first.image_ids)
 
 
 def pair(first: Run, second: Run, image_id: ImageId) -> Pair:
@@ -161,7 +147,7 @@ def usage_difference(one: TokenTrace, other: TokenTrace) -> np.ndarray:
 
 
 def mean_difference(traces: Iterable[Pair], shape: tuple[int, int] = (50, 80)) -> np.ndarray:
-    """`usage_difference` averaged over images, each resampled as `metrics.mean_usage` does.
+    """`usage_difference` averaged over images, each resampled as `Census.mean_usage` does.
 
     Returns: float64 of `shape`; NaN without pairs.
     """
@@ -214,11 +200,7 @@ DELTAS = ("keep_ratio", "usage", "found")
 def _found_shares(first: Run, run: Run, rule: dict) -> Iterator[float]:
     """Column `found` of `delta_frame` for a run, in the order of the first's images."""
     masks = rule.get("kind") == "mask"
-    detections = in_order(
-        first, run, lambda: run.iter_detections(masks), lambda one: run.detections(one, masks)
-    )
-    targets = in_order(first, run, run.iter_targets, run.target)
-    for found, target in zip(detections, targets, strict=True):
+    for found, target in run.samples("detections", "target", ids=first.image_ids, masks=masks):
         if found is None or target is None or target.crowd.all():
             yield float("nan")
         else:
@@ -237,13 +219,3 @@ def paired_interval(deltas: pd.Series, draws: int = 2000, seed: int = 0) -> Inte
     return bootstrap(
         lambda weights: float(weights @ values) / len(values), len(values), draws, seed
     )
-
-
-def delta_table(frame: pd.DataFrame, draws: int = 2000, seed: int = 0) -> pd.DataFrame:
-    """From `delta_frame`: quantity, images with a difference, mean, low, high (`paired_interval`)."""
-    rows = []
-    for name in DELTAS:
-        interval = paired_interval(frame[name], draws, seed)
-        row = {"quantity": name, "images": int(frame[name].notna().sum()), "mean": interval.value}
-        rows.append(row | {"low": interval.low, "high": interval.high})
-    return pd.DataFrame(rows)

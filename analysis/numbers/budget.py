@@ -6,7 +6,7 @@ proposals (an upper bound), the mask head the recorded detections.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from svit.core import macs
 from svit.core.config import Config, PruningConfig
 from svit.core.coverage import covered_share, edge_density
 from svit.core.statistics import Interval
-from svit.core.types import TokenTrace
+from svit.core.types import ImageId, TokenTrace
 from svit.runs.run import Run
 
 COMPLEXITY = ("objects", "area", "edges")
@@ -34,8 +34,7 @@ def complexity_frame(run: Run) -> pd.DataFrame:
 
 
 def _complexities(run: Run) -> Iterator[dict]:
-    parts = (run.iter_traces(scores=False), run.iter_targets(), run.iter_pictures())
-    for trace, target, picture in zip(*parts, strict=True):
+    for trace, target, picture in run.samples("trace", "target", "picture"):
         row = dict.fromkeys(COMPLEXITY, np.nan)
         if target is not None:
             row["objects"] = float((~target.crowd).sum())
@@ -88,50 +87,47 @@ def correlation_table(frame: pd.DataFrame, draws: int = 1000, seed: int = 0) -> 
     return pd.DataFrame(rows)
 
 
-def ledger_frame(
-    samples: Iterable[tuple[TokenTrace, int]], config: Config, gated: list[int]
-) -> pd.DataFrame:
-    """MACs of every module for each image, and what pruning could save of them.
+def ledger_row(
+    trace: TokenTrace, detections: int, config: Config, gated: list[int]
+) -> dict[str, float | ImageId]:
+    """MACs of every module for one image, and what pruning could save of them.
 
     Args:
-        samples: the trace and the number of detections of each image.
+        detections: how many the image has.
         config: of the recorded model.
         gated: zero-based layers that may prune (`metrics.gated_layers`).
 
     Returns:
-        Columns: image_id; the modules of `compute.ledger`; `total`, their sum; `dense` = total with
-        all tokens kept and nothing spent on choosing; `reachable` = 1 - (total without a token in
-        any gated layer, nothing spent on choosing) / dense: what no pruning of these layers can
-        exceed; `reachable_of_backbone`, the same gain / the dense backbone (heads left out);
-        `saved` = 1 - total / dense, negative where choosing costs more than it saves;
-        `saved_of_reachable` = saved / reachable, NaN where nothing is reachable.
+        image_id; the modules of `compute.ledger`; `total`, their sum; `dense` = total with all tokens
+        kept and nothing spent on choosing; `reachable` = 1 - (total without a token in any gated layer,
+        nothing spent on choosing) / dense: what no pruning of these layers can exceed;
+        `reachable_of_backbone`, the same gain / the dense backbone (heads left out); `saved` = 1 - total
+        / dense, negative where choosing costs more than it saves; `saved_of_reachable` = saved /
+        reachable, NaN where nothing is reachable.
 
     Raises:
         ValueError: a method without a cost formula, or another number of layers.
     """
-    rows = []
-    for trace, detections in samples:
-        kept = trace.keep.sum(axis=(1, 2)).astype(float)
-        size = (config.backbone, config.detector)
-        parts = macs.ledger(*size, config.pruning, trace.grid.grid_hw, kept, detections=detections)
-        full = np.full(trace.layers, float(trace.grid.tokens))
-        empty = full.copy()
-        empty[gated] = 0
-        plain = PruningConfig("dense")
-        dense, least = (
-            macs.ledger(*size, plain, trace.grid.grid_hw, tokens, detections=detections)
-            for tokens in (full, empty)
-        )
-        row = {"image_id": trace.image_id, **parts.to_dict()}
-        rows.append(row | _ends(parts.sum(), dense, least))
-    return pd.DataFrame(rows)
+    kept = trace.keep.sum(axis=(1, 2)).astype(float)
+    size = (config.backbone, config.detector)
+    parts = macs.ledger(*size, config.pruning, trace.grid.grid_hw, kept, detections=detections)
+    full = np.full(trace.layers, float(trace.grid.tokens))
+    empty = full.copy()
+    empty[gated] = 0
+    plain = PruningConfig("dense")
+    dense, least = (
+        macs.ledger(*size, plain, trace.grid.grid_hw, tokens, detections=detections)
+        for tokens in (full, empty)
+    )
+    row = {"image_id": trace.image_id, **parts.to_dict()}
+    return row | _ends(parts.sum(), dense, least)
 
 
 ENDS = ("total", "dense", "reachable", "reachable_of_backbone", "saved", "saved_of_reachable")
 
 
 def _ends(total: float, dense: pd.Series, least: pd.Series) -> dict[str, float]:
-    """The columns `ENDS` of `ledger_frame`."""
+    """The entries `ENDS` of `ledger_row`."""
     whole = dense.sum()
     backbone = dense.drop(list(macs.HEAD_PARTS), errors="ignore").sum()
     gain, saved = whole - least.sum(), 1 - total / whole
@@ -140,7 +136,7 @@ def _ends(total: float, dense: pd.Series, least: pd.Series) -> dict[str, float]:
 
 
 def module_frame(ledgers: pd.DataFrame) -> pd.DataFrame:
-    """From `ledger_frame`: module, mean, low, high (5 % and 95 % quantile over images) in MACs, and
+    """From rows of `ledger_row`: module, mean, low, high (5 % and 95 % quantile over images) in MACs, and
     share = mean / mean total. An empty frame stays empty."""
     names = [name for name in ledgers.columns if name not in ("image_id", *ENDS)]
     parts = ledgers[names]

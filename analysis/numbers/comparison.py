@@ -6,7 +6,7 @@ in framework or in how masks were decided are set side by side under their own n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,6 @@ from svit.core.catalogue import METHODS
 from svit.core.config import Config, ConfigError, from_dict
 from svit.core.coverage import Truth
 from svit.core.types import Detections, ImageId, TokenTrace
-from svit.runs import shards
 from svit.runs.run import Run, RunError, open_run
 
 STATES = ("used", "never", "later", "next")  # the codes 0 to 3 of `lives`
@@ -168,19 +167,28 @@ def config_of(run: Run) -> Config:
     return config
 
 
-def cost_frame(run: Run, traces: Iterable[TokenTrace]) -> pd.DataFrame:
-    """`budget.ledger_frame` of some images of a run.
+def costs_of(run: Run) -> Callable[[TokenTrace], dict[str, float | ImageId]]:
+    """Counts a trace of the run: `budget.ledger_row`.
 
     Raises:
-        CostError: see `config_of`; also if the configuration does not fit the traces.
+        CostError: see `config_of`; what is returned raises it where the configuration does not fit a
+            trace.
     """
     config, gated = config_of(run), gated_layers(run.layers, run.targets)
     counts = dict(zip(run.images["image_id"], run.images["detections"].fillna(0), strict=True))
-    samples = ((trace, int(counts[trace.image_id])) for trace in traces)
-    try:
-        return budget.ledger_frame(samples, config, gated)
-    except ValueError as error:
-        raise CostError(f"{run.path}: {error}") from error
+
+    def of(trace: TokenTrace) -> dict[str, float | ImageId]:
+        try:
+            return budget.ledger_row(trace, int(counts[trace.image_id]), config, gated)
+        except ValueError as error:
+            raise CostError(f"{run.path}: {error}") from error
+
+    return of
+
+
+def cost_frame(run: Run, traces: Iterable[TokenTrace]) -> pd.DataFrame:
+    """One row an image: `budget.ledger_row` of some images of a run. Raises as `costs_of`."""
+    return pd.DataFrame(list(map(costs_of(run), traces)))
 
 
 def module_costs(ledger: pd.DataFrame) -> pd.DataFrame:
@@ -225,39 +233,35 @@ def image_frame(
         detections; `gmacs` of the whole network (10^9 MACs), NaN where they cannot be counted
         (`CostError`).
     """
-    masks, rows = rule.get("kind") == "mask", []
-    for trace, found, target in _samples(run, image_ids, masks):
+    wanted, masks = set(image_ids), rule.get("kind") == "mask"
+    ids = [one for one in run.image_ids if one in wanted]
+    gmacs, rows = _gmacs(run), []
+    for trace, found, target in run.samples("trace", "detections", "target", ids=ids, masks=masks):
         ratios = keep_ratios(trace)
         row = {
             "image_id": trace.image_id,
             "keep_ratio": float(ratios[list(layers)].mean()),
             "usage": float(ratios.sum()),
         }
-        rows.append(row | _counts(found, target, rule))
-    names = ["image_id", "keep_ratio", "usage", "objects", "found", "extra"]
-    frame = pd.DataFrame(rows, columns=names)
-    if frame.empty:
-        return frame.assign(gmacs=np.nan)
+        rows.append(row | _counts(found, target, rule) | {"gmacs": gmacs(trace)})
+    names = ["image_id", "keep_ratio", "usage", "objects", "found", "extra", "gmacs"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def _gmacs(run: Run) -> Callable[[TokenTrace], float]:
+    """Counts the whole network on a trace; NaN where it cannot be counted."""
     try:
-        traces = (trace for trace, _, _ in _samples(run, image_ids, masks))
-        frame["gmacs"] = cost_frame(run, traces)["total"] / 1e9
+        costs = costs_of(run)
     except CostError:
-        frame["gmacs"] = np.nan
-    return frame
+        return lambda trace: float("nan")
 
+    def of(trace: TokenTrace) -> float:
+        try:
+            return costs(trace)["total"] / 1e9
+        except CostError:
+            return float("nan")
 
-def _samples(
-    run: Run, image_ids: Collection[ImageId], masks: bool
-) -> Iterator[tuple[TokenTrace, Detections | None, Truth | None]]:
-    """Trace, detections and ground truth of some images in the order of the run: streamed, or looked
-    up where few are wanted (a lookup reads `shards.GROUP` images)."""
-    wanted = set(image_ids)
-    if len(wanted) * shards.GROUP < len(run):
-        for image_id in filter(wanted.__contains__, run.image_ids):
-            yield run.trace(image_id), run.detections(image_id, masks), run.target(image_id)
-        return
-    parts = run.iter_traces(scores=False), run.iter_detections(masks), run.iter_targets()
-    yield from (sample for sample in zip(*parts, strict=True) if sample[0].image_id in wanted)
+    return of
 
 
 def _counts(found: Detections | None, target: Truth | None, rule: dict) -> dict[str, float]:

@@ -42,7 +42,7 @@ def image_frame(run: Run) -> pd.DataFrame:
 
 def _classes(run: Run) -> Iterator[tuple[str, ...]]:
     names = run.class_names
-    for target, found in zip(run.iter_targets(), run.iter_detections(), strict=True):
+    for target, found in run.samples("target", "detections"):
         if target is not None:
             labels = target.labels
         elif found is not None:
@@ -57,8 +57,8 @@ def missed_objects(run: Run) -> dict[ImageId, int]:
     """Image id -> annotated objects (no crowds) that no detection from `SURE` on finds at box IoU 0.5;
     images without annotations or detections are left out."""
     missed = {}
-    records = zip(run.images["image_id"], run.iter_targets(), run.iter_detections(), strict=True)
-    for image_id, target, found in records:
+    records = zip(run.image_ids, run.samples("target", "detections"), strict=True)
+    for image_id, (target, found) in records:
         if target is not None and found is not None:
             hits = match(found, target, iou=0.5, score=SURE).detection
             missed[image_id] = int(((hits < 0) & ~target.crowd).sum())

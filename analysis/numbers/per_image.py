@@ -6,51 +6,29 @@ stand for single images, so that they have a spread and a bar can be opened.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import compress
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
 from analysis.numbers import regions as objects
-from analysis.numbers.matching import Sample
+from analysis.numbers.run_counts import COUNTS
 from analysis.numbers.usage import layer_states, valid_keep, with_shares
 from svit.core.coverage import Truth
-from svit.core.types import Detections, TokenGrid, TokenTrace
+from svit.core.types import ImageId, TokenGrid, TokenTrace
 from svit.runs.run import Run
 
-STATES = ("pruned", "later", "next", "never")
 LOW, HIGH = 0.05, 0.95  # quantiles over images
 LATER_RGB, PRUNED_RGB = (0, 200, 224), (255, 255, 255)
 COVER = 0.72  # opacity of what covers pruned tokens in a crop
 
 
-def state_frame(traces: Iterable[TokenTrace]) -> pd.DataFrame:
-    """One row an image and layer: image_id, layer, block, counts and shares of `metrics.with_shares`,
-    and `used_share` = used / tokens. No traces give an empty frame."""
-    parts = []
-    for trace in traces:
-        states = layer_states(trace)
-        counts = {name: getattr(states, name).sum(axis=(1, 2)) for name in STATES}
-        frame = pd.DataFrame({"tokens": states.used[0].size, **counts})
-        parts.append(frame.assign(image_id=trace.image_id, layer=frame.index))
-    if not parts:
-        return pd.DataFrame(columns=["image_id", "layer", "block", "used_share"])
-    whole = pd.concat(parts, ignore_index=True)
-    shares = with_shares(whole[["tokens", *STATES]]).drop(columns=["layer", "block"])
-    shares["used_share"] = 1 - shares["pruned_share"]
-    shares.insert(0, "image_id", whole["image_id"])
-    shares.insert(1, "layer", whole["layer"])
-    shares.insert(2, "block", whole["layer"] + 1)
-    return shares
-
-
 def spread_frame(states: pd.DataFrame) -> pd.DataFrame:
-    """From `state_frame`: one row a layer, the pooled counts and shares of `metrics.reactivation_frame`
+    """From `Census.by_image`: one row a layer, the pooled counts and shares of `Census.reactivation`
     and `used_share`, `wait_share` = (later - next) / tokens; of each share but the last also the 5 % and
     95 % quantile over images, as *_low and *_high."""
-    names = ["tokens", *STATES]
+    names = list(COUNTS)
     frame = with_shares(states.groupby("layer")[names].sum().reset_index(drop=True))
     frame["used_share"] = 1 - frame["pruned_share"]
     groups = states.groupby("layer")
@@ -62,7 +40,7 @@ def spread_frame(states: pd.DataFrame) -> pd.DataFrame:
 
 
 def images_by(states: pd.DataFrame, block: int, share: str) -> pd.DataFrame:
-    """The images behind a bar: image_id and `value`, the image's own share (a column of `state_frame`)
+    """The images behind a bar: image_id and `value`, the image's own share (a column of `Census.by_image`)
     at a block, largest first; images without one (NaN) are left out."""
     rows = states[states["block"] == block][["image_id", share]].dropna()
     return _largest(rows.rename(columns={share: "value"}))
@@ -70,13 +48,6 @@ def images_by(states: pd.DataFrame, block: int, share: str) -> pd.DataFrame:
 
 def _largest(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.sort_values("value", ascending=False, kind="stable").reset_index(drop=True)
-
-
-def annotated(run: Run) -> Iterator[tuple[TokenTrace, Truth]]:
-    """Trace and ground truth of every image that has one, in recorded order."""
-    for trace, target in zip(run.iter_traces(scores=False), run.iter_targets(), strict=True):
-        if target is not None:
-            yield trace, target
 
 
 def region_images(samples: Iterable[tuple[TokenTrace, Truth]]) -> pd.DataFrame:
@@ -110,29 +81,15 @@ def region_usage(regions: pd.DataFrame, region: str) -> pd.DataFrame:
     return _largest(value.rename("value").reset_index())
 
 
-def paired_samples(
-    run: Run, other: Run | None = None
-) -> tuple[Iterator[Sample], Iterator[Detections] | None, int]:
-    """What `matching.error_frame` takes: samples of a run, and detections of another on the same images.
-
-    Only images with annotations and detections in the run, and with detections in the other, count.
-
-    Returns: samples; the other's detections in their order (None without another); how many.
-    """
+def scored_ids(run: Run, other: Run | None = None) -> list[ImageId]:
+    """Images with annotations and detections in a run, and with detections in the other, in recorded
+    order: those that `matching.error_frame` can be made of."""
     known = run.images
     counted = known["detections"].notna() & known["objects"].notna()
     if other is not None:
         there = other.images
         counted &= known["image_id"].isin(there.loc[there["detections"].notna(), "image_id"])
-    parts = run.iter_traces(scores=False), run.iter_targets(), run.iter_detections()
-    samples = compress(zip(*parts, strict=True), counted)
-    if other is None:
-        return samples, None, int(counted.sum())
-    if other.image_ids == run.image_ids:
-        found = compress(other.iter_detections(), counted)
-    else:  # looked up image by image, which is slower
-        found = map(other.detections, known.loc[counted, "image_id"])
-    return samples, found, int(counted.sum())
+    return known.loc[counted, "image_id"].tolist()
 
 
 def reference_rates(fates: pd.DataFrame) -> pd.DataFrame:

@@ -1,7 +1,6 @@
-"""A run counted in one pass over its packed bits: pruning, reactivation and usage of all images.
+"""A run counted in one pass over its packed bits: pruning, reactivation and usage, image by image.
 
-Same numbers as the functions of `analysis.numbers.usage` on its traces, without unpacking tokens image by
-image: COCO val is a matter of seconds. Memory holds one shard.
+Tokens are not unpacked: COCO val is a matter of seconds. Memory holds one shard and the counts.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from analysis.numbers import usage as metrics
+from svit.core.types import ImageId
 from svit.runs.run import Run
 
 COUNTS = ("tokens", "pruned", "later", "next", "never")
@@ -40,23 +40,47 @@ class Census:
     """What a run amounts to.
 
     Attributes:
-        counts: int64, a row a layer, columns `COUNTS` (see `metrics.LayerStates`), valid tokens only.
+        image_ids: in recorded order.
+        counts: int64 (images, layers, `COUNTS`), see `metrics.LayerStates`; valid tokens only.
         usage: valid rows and columns -> usage of the images of that shape.
     """
 
-    counts: pd.DataFrame
+    image_ids: tuple[ImageId, ...]
+    counts: np.ndarray
     usage: dict[Side, Usage]
 
     @property
     def images(self) -> int:
-        return sum(group.images for group in self.usage.values())
+        return len(self.image_ids)
 
     def reactivation(self) -> pd.DataFrame:
-        """As `metrics.reactivation_frame`."""
-        return metrics.with_shares(self.counts)
+        """Pruning and reactivation per layer, pooled over all valid tokens (paper Fig. 5a).
+
+        Columns: layer, block; `COUNTS`; and their shares (`metrics.with_shares`). A run without images
+        gives an empty frame.
+        """
+        return metrics.with_shares(pd.DataFrame(self.counts.sum(axis=0), columns=list(COUNTS)))
+
+    def by_image(self) -> pd.DataFrame:
+        """One row an image and layer: image_id, layer, block, `COUNTS`, shares of `metrics.with_shares`,
+        and `used_share` = used / tokens."""
+        images, layers, kinds = self.counts.shape
+        rows = pd.DataFrame(self.counts.reshape(-1, kinds), columns=list(COUNTS))
+        frame = metrics.with_shares(rows).drop(columns=["layer", "block"])
+        frame["used_share"] = 1 - frame["pruned_share"]
+        frame.insert(0, "image_id", [one for one in self.image_ids for _ in range(layers)])
+        frame.insert(1, "layer", np.tile(np.arange(layers), images))
+        frame.insert(2, "block", frame["layer"] + 1)
+        return frame
 
     def mean_usage(self, shape: Side = (50, 80)) -> np.ndarray:
-        """As `metrics.mean_usage`: resampling is linear, so sums are resampled, once a shape."""
+        """Usage map averaged over images (paper Fig. 6): cut to valid tokens, resampled, averaged.
+
+        Resampling is bilinear between token centres, edges repeated; aspect ratios are not kept. It is
+        linear, so sums are resampled, once a shape.
+
+        Returns: float64 of `shape`; NaN without images.
+        """
         total = np.zeros(shape)
         for group in self.usage.values():
             total += metrics.resample(group.total, shape)
@@ -77,21 +101,24 @@ def census(run: Run) -> Census:
     Raises:
         RunError: a shard is damaged.
     """
-    counts = np.zeros((len(COUNTS), run.layers), np.int64)
+    counts = np.zeros((len(run), run.layers, len(COUNTS)), np.int64)
     usage: dict[Side, Usage] = {}
+    begin = 0
     for table in run.iter_bits():
-        for grid_hw, valid_hw, bits in _grids(table, run.layers):
+        for members, grid_hw, valid_hw, bits in _grids(table, run.layers):
             mask = np.zeros(grid_hw, bool)
             mask[: valid_hw[0], : valid_hw[1]] = True
-            counts += _counts(bits, np.packbits(mask))
+            counts[begin + members] = _counts(bits, np.packbits(mask))
             before = usage.get(valid_hw, Usage(np.zeros(valid_hw, np.int64), 0))
             total = _usage(bits, grid_hw)[: valid_hw[0], : valid_hw[1]]
             usage[valid_hw] = Usage(before.total + total, before.images + len(bits))
-    return Census(pd.DataFrame(dict(zip(COUNTS, counts, strict=True))), usage)
+        begin += len(table) // run.layers
+    return Census(run.image_ids, counts, usage)
 
 
-def _grids(table: pa.Table, layers: int) -> Iterator[tuple[Side, Side, np.ndarray]]:
-    """The images of a shard by geometry: grid, valid grid, bits uint8 (images, layers, bytes)."""
+def _grids(table: pa.Table, layers: int) -> Iterator[tuple[np.ndarray, Side, Side, np.ndarray]]:
+    """The images of a shard by geometry: their places in it, grid, valid grid, bits uint8 (images,
+    layers, bytes)."""
     if not len(table):
         return  # all of its images were recorded by another rank too
     names = ("grid_h", "grid_w", "valid_h", "valid_w")
@@ -102,22 +129,23 @@ def _grids(table: pa.Table, layers: int) -> Iterator[tuple[Side, Side, np.ndarra
     data = np.frombuffer(column.buffers()[2], np.uint8)
     shapes, members = np.unique(sides, axis=0, return_inverse=True)
     for number, shape in enumerate(shapes):
-        starts = ends[:-1:layers][members.ravel() == number]
+        places = np.flatnonzero(members.ravel() == number)
+        starts = ends[:-1:layers][places]
         size = -(-int(shape[0] * shape[1]) // 8)
-        places = starts[:, None] + np.arange(layers * size)
-        bits = data[places].reshape(len(starts), layers, size)
-        yield tuple(shape[:2].tolist()), tuple(shape[2:].tolist()), bits
+        bits = data[starts[:, None] + np.arange(layers * size)].reshape(len(starts), layers, size)
+        yield places, tuple(shape[:2].tolist()), tuple(shape[2:].tolist()), bits
 
 
 def _counts(bits: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """int64 (`COUNTS`, layers) over images with one geometry; `valid` masks the bytes of a layer."""
+    """int64 (images, layers, `COUNTS`) of images with one geometry; `valid` masks the bytes of a layer."""
     pruned = ~bits & valid
     after, following = np.zeros_like(bits), np.zeros_like(bits)
     after[:, :-1] = np.bitwise_or.accumulate(bits[:, ::-1], axis=1)[:, ::-1][:, 1:]
     following[:, :-1] = bits[:, 1:]
-    tokens = np.full(bits.shape[1], len(bits) * int(_ONES[valid].sum()))
+    tokens = np.full(bits.shape[:2], int(_ONES[valid].sum()))
     states = (pruned, pruned & after, pruned & following, pruned & ~after)
-    return np.stack([tokens, *(_ONES[state].sum(axis=(0, 2), dtype=np.int64) for state in states)])
+    sums = (_ONES[state].sum(axis=2, dtype=np.int64) for state in states)
+    return np.stack([tokens, *sums], axis=-1)
 
 
 def _usage(bits: np.ndarray, grid_hw: Side) -> np.ndarray:

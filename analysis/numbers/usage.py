@@ -8,7 +8,7 @@ paper 4.2 and Figs. 4-6; methods.md 6.7.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,29 +120,6 @@ def _target(targets: Sequence[float], layer: int) -> float:
     return float(targets[layer]) if layer < len(targets) else float("nan")
 
 
-def reactivation_frame(traces: Iterable[TokenTrace]) -> pd.DataFrame:
-    """Pruning and reactivation per layer, pooled over all valid tokens (paper Fig. 5a).
-
-    Columns: layer, block; counts `tokens`, `pruned`, `later`, `next`, `never` (see `LayerStates`);
-    and their shares (see `with_shares`). No traces give an empty frame. Runs are counted faster,
-    with equal numbers, by `analysis.numbers.run_counts`.
-
-    Raises:
-        ValueError: traces differ in their number of layers.
-    """
-    names = ("pruned", "later", "next", "never")
-    totals: np.ndarray | None = None
-    for trace in traces:
-        states = layer_states(trace)
-        counts = np.stack([getattr(states, name).sum(axis=(1, 2)) for name in names])
-        counts = np.vstack([np.full(trace.layers, states.used[0].size), counts])
-        if totals is not None and totals.shape != counts.shape:
-            raise ValueError(f"expected {totals.shape[1]} layers, found {trace.layers}")
-        totals = counts if totals is None else totals + counts
-    totals = np.zeros((5, 0), int) if totals is None else totals
-    return with_shares(pd.DataFrame(dict(zip(("tokens", *names), totals, strict=True))))
-
-
 def with_shares(counts: pd.DataFrame) -> pd.DataFrame:
     """Adds layer, block and shares to counts per layer of `tokens`, `pruned`, `later`, `next`, `never`.
 
@@ -168,25 +145,11 @@ def _ratio(part: pd.Series, whole: pd.Series) -> pd.Series:
 def immediate_share(frame: pd.DataFrame) -> float:
     """Share of reactivations that come in the very next layer, pooled over layers and tokens.
 
-    Sum of next / sum of later of a `reactivation_frame`, in [0, 1]; NaN without reactivation. The
+    Sum of next / sum of later of `Census.reactivation`, in [0, 1]; NaN without reactivation. The
     last layer but one counts too, although there every reactivation is immediate.
     """
     later = frame["later"].sum()
     return float(frame["next"].sum() / later) if later else float("nan")
-
-
-def mean_usage(traces: Iterable[TokenTrace], shape: tuple[int, int] = (50, 80)) -> np.ndarray:
-    """Usage map averaged over images (paper Fig. 6): cut to valid tokens, resampled, averaged.
-
-    Resampling is bilinear between token centres, edges repeated; aspect ratios are not kept.
-
-    Returns: float64 of `shape`; NaN without traces.
-    """
-    total, images = np.zeros(shape), 0
-    for trace in traces:
-        total += resample(usage(trace), shape)
-        images += 1
-    return total / images if images else np.full(shape, np.nan)
 
 
 def resample(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

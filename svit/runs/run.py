@@ -16,6 +16,7 @@ import logging
 import re
 from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +238,49 @@ class Run:
             path = self._file(index, "images")
             for row, stored in enumerate(table["picture"]):
                 yield check.decode_picture(path, row, stored.as_py())
+
+    def samples(
+        self,
+        *parts: str,
+        known: Collection[str] = (),
+        ids: Sequence[ImageId] | None = None,
+        masks: bool = False,
+    ) -> Iterator[tuple[Any, ...]]:
+        """Parts of every image together, a tuple an image, each part as its own reader gives it.
+
+        Args:
+            parts: of "trace" (without scores), "detections", "target", "picture".
+            known: leaves out images that lack one of these parts.
+            ids: these images in this order; without, all as recorded. Few, or in another order than
+                recorded, they are looked up one by one, which reads `shards.GROUP` images each.
+            masks: of detections, too.
+
+        Raises: as `trace`.
+        """
+        wanted = self.image_ids if ids is None else tuple(ids)
+        chosen = set(wanted)
+        recorded = wanted == tuple(one for one in self.image_ids if one in chosen)
+        if recorded and len(wanted) * GROUP >= len(self):
+            rows = zip(*(self._streamed(part, masks) for part in parts), strict=True)
+            samples = compress(rows, (one in chosen for one in self.image_ids))
+        else:
+            samples = (tuple(self._single(part, one, masks) for part in parts) for one in wanted)
+        needed = [parts.index(part) for part in known]
+        for sample in samples:
+            if all(sample[place] is not None for place in needed):
+                yield sample
+
+    def _streamed(self, part: str, masks: bool) -> Iterator[Any]:
+        if part == "trace":
+            return self.iter_traces(scores=False)
+        if part == "detections":
+            return self.iter_detections(masks)
+        return {"target": self.iter_targets, "picture": self.iter_pictures}[part]()
+
+    def _single(self, part: str, image_id: ImageId, masks: bool) -> Any:
+        if part == "detections":
+            return self.detections(image_id, masks)
+        return {"trace": self.trace, "target": self.target, "picture": self.picture}[part](image_id)
 
     def content_hash(self, without: Collection[str] = ("seconds",)) -> str:
         """SHA-256 of all that is recorded, images sorted by id: equal for equal recordings,

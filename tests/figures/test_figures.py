@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
-from support.runs import TARGETS, parts
+from support.runs import TARGETS, census_of, parts
 
 from analysis.figures import figures
 from analysis.numbers import usage as metrics
@@ -196,7 +196,7 @@ def test_tags_can_be_left_out(ax):
 
 
 def test_reactivation_bars_add_up_to_the_pruned_share(ax):
-    frame = metrics.reactivation_frame([TRACE])
+    frame = census_of(TRACE).reactivation()
     assert figures.reactivation_bars(frame, ax) is ax
     later, following, never = ax.containers
     gated = frame[frame.pruned > 0]
@@ -212,7 +212,7 @@ def test_reactivation_bars_add_up_to_the_pruned_share(ax):
 
 
 def test_bars_of_the_pruned_tokens_reach_one_and_tell_the_immediate_share(ax):
-    frame = metrics.reactivation_frame([TRACE])
+    frame = census_of(TRACE).reactivation()
     figures.reactivation_bars(frame, ax, of="pruned")
     later, following, never = ax.containers
     gated = frame[frame.pruned > 0]
@@ -226,6 +226,6 @@ def test_bars_of_the_pruned_tokens_reach_one_and_tell_the_immediate_share(ax):
 
 
 def test_a_frame_without_pruning_draws_no_bar(ax):
-    frame = metrics.reactivation_frame([TRACE])
+    frame = census_of(TRACE).reactivation()
     figures.reactivation_bars(frame.assign(pruned=0), ax)
     assert not ax.patches

@@ -256,8 +256,8 @@ def test_every_entry_draws_and_has_numbers(name, run, other):
 
 def test_the_ledger_of_a_run_counts_its_detections(run):
     table = products("compute", run)[0].table
-    samples = [(trace, 2) for trace in run.iter_traces()]
-    expected = budget.ledger_frame(samples, comparison.config_of(run), list(range(3, 12)))
+    given = comparison.config_of(run), list(range(3, 12))
+    expected = pd.DataFrame([budget.ledger_row(one, 2, *given) for one in run.iter_traces()])
     pd.testing.assert_frame_equal(table, expected)
 
 

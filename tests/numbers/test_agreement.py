@@ -128,15 +128,17 @@ def test_deltas_are_first_minus_second(run, folder):
     rows, columns = trace.grid.valid_hw
     expected = trace.keep[3:, :rows, :columns].mean()
     assert frame["first_keep_ratio"][0] == pytest.approx(expected)
-    table = agreement.delta_table(frame, draws=200).set_index("quantity")
-    assert table.loc["found", ["mean", "low", "high"]].tolist() == [0.5] * 3
-    assert table.loc["keep_ratio", "low"] <= table.loc["keep_ratio", "mean"]
+    found = agreement.paired_interval(frame["found"], draws=200)
+    assert [found.value, found.low, found.high] == [0.5] * 3
+    kept = agreement.paired_interval(frame["keep_ratio"], draws=200)
+    assert kept.low <= kept.value == frame["keep_ratio"].mean()
 
 
 def test_a_run_against_itself_differs_by_nothing(run):
     frame = agreement.delta_frame(run, run)
-    table = agreement.delta_table(frame, draws=50)
-    assert (table[["mean", "low", "high"]] == 0).all(axis=None)
+    for name in agreement.DELTAS:
+        interval = agreement.paired_interval(frame[name], draws=50)
+        assert interval.value == interval.low == interval.high == 0
     assert not agreement.mean_difference(agreement.pairs(run, run), (4, 5)).any()
 
 

@@ -66,7 +66,7 @@ def test_missing_values_and_few_images_have_no_correlation():
 
 
 def ledgers(*traces: TokenTrace, preset: str = "svit-adapter-nano") -> pd.DataFrame:
-    return budget.ledger_frame([(trace, 2) for trace in traces], PRESETS[preset], GATED)
+    return pd.DataFrame([budget.ledger_row(one, 2, PRESETS[preset], GATED) for one in traces])
 
 
 def test_the_ledger_of_an_image_is_that_of_compute():

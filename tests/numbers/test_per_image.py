@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from support.runs import grid_for, write_dense, write_misses, write_run
+from support.runs import grid_for, reactivation_of, write_dense, write_misses, write_run
 
-from analysis.numbers import matching, per_image, regions, usage
+from analysis.numbers import matching, per_image, regions
+from analysis.numbers.run_counts import census
 from svit.core.types import TokenGrid
 
 
@@ -17,9 +18,10 @@ def run(tmp_path):
 
 
 def test_single_images_add_up_to_the_pooled_shares(run):
-    states = per_image.state_frame(run.iter_traces())
+    states = census(run).by_image()
     spread = per_image.spread_frame(states)
-    pooled = usage.reactivation_frame(run.iter_traces())
+    assert states["image_id"].tolist() == [one for one in run.image_ids for _ in range(12)]
+    pooled = reactivation_of(run.iter_traces())
     pd.testing.assert_frame_equal(spread[list(pooled.columns)], pooled)
     parts = spread[["next_share", "wait_share", "never_share", "used_share"]]
     assert parts.sum(axis=1).tolist() == pytest.approx([1.0] * 12)
@@ -27,7 +29,7 @@ def test_single_images_add_up_to_the_pooled_shares(run):
 
 
 def test_images_are_ranked_by_their_own_share(run):
-    states = per_image.state_frame(run.iter_traces())
+    states = census(run).by_image()
     ranked = per_image.images_by(states, 7, "used_share")
     shares = {i: run.trace(i).keep[6, :8, :10].mean() for i in run.image_ids}
     assert ranked["image_id"].tolist() == sorted(shares, key=shares.get, reverse=True)
@@ -35,9 +37,9 @@ def test_images_are_ranked_by_their_own_share(run):
 
 
 def test_regions_of_single_images_add_up(run):
-    single = per_image.region_images(per_image.annotated(run))
+    single = per_image.region_images(run.samples("trace", "target", known=["target"]))
     spread = per_image.region_spread(single)
-    pooled = regions.region_frame(per_image.annotated(run))
+    pooled = regions.region_frame(run.samples("trace", "target", known=["target"]))
     pd.testing.assert_frame_equal(spread[pooled.columns].astype(pooled.dtypes), pooled)
     assert set(single["image_id"]) == set(run.image_ids)
 
@@ -45,9 +47,10 @@ def test_regions_of_single_images_add_up(run):
 def test_pairs_leave_out_images_that_one_run_lacks_in_any_order(tmp_path):
     run = write_run(tmp_path / "run", (3, 1, 2))
     other = write_dense(tmp_path / "other", (2, 3))
-    samples, found, count = per_image.paired_samples(run, other)
-    assert count == 2
-    assert [(trace.image_id, len(seen)) for (trace, _, _), seen in zip(samples, found)] == [
+    ids = per_image.scored_ids(run, other)
+    assert ids == [3, 2]
+    found = other.samples("trace", "detections", ids=ids)
+    assert [(trace.image_id, len(seen)) for trace, seen in found] == [
         (3, 2),
         (2, 0),  # the dense run finds nothing there
     ]
@@ -55,7 +58,9 @@ def test_pairs_leave_out_images_that_one_run_lacks_in_any_order(tmp_path):
 
 def test_what_the_dense_run_finds_comes_first(tmp_path):
     run, dense = write_misses(tmp_path / "a"), write_dense(tmp_path / "b")
-    samples, found, _ = per_image.paired_samples(run, dense)
+    ids = per_image.scored_ids(run, dense)
+    samples = run.samples("trace", "target", "detections", ids=ids)
+    found = (one for (one,) in dense.samples("detections", ids=ids))
     missed = per_image.pruned_misses(matching.error_frame(samples, (), found, score=0.2))
     assert missed["image_id"].tolist() == [1, 3, 2]
     assert missed["dense_found"].tolist() == [True, True, False]

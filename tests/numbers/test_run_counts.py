@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.runs import PROVENANCE, write_run
+from support.runs import PROVENANCE, reactivation_of, write_run
 
 from analysis.numbers import usage
 from analysis.numbers.run_counts import census
@@ -38,7 +38,7 @@ def test_the_hand_case_is_counted_by_hand(tmp_path):
     keep[2, :, :2] = [[0, 1], [1, 0]]
     run = recorded(tmp_path, [TokenTrace(1, TokenGrid((32, 32), (32, 32), (2, 4)), keep)])
     counted = census(run)
-    rows = counted.counts.to_dict("list")
+    rows = counted.reactivation().to_dict("list")
     assert rows["tokens"] == [4, 4, 4] and rows["pruned"] == [3, 2, 2]
     assert rows["later"] == [2, 1, 0] and rows["next"] == [1, 1, 0] and rows["never"] == [1, 1, 2]
     np.testing.assert_array_equal(counted.usage[2, 2].total, [[2, 2], [1, 0]])
@@ -57,8 +57,9 @@ def test_any_run_counts_as_its_traces_do(tmp_path_factory, shapes, shard_size):
     run = recorded(tmp_path_factory.mktemp("run"), traces, shard_size=shard_size)
     counted = census(run)
     frame = counted.reactivation()
-    pd.testing.assert_frame_equal(frame, usage.reactivation_frame(traces))
-    np.testing.assert_allclose(counted.mean_usage((5, 8)), usage.mean_usage(traces, (5, 8)))
+    pd.testing.assert_frame_equal(frame, reactivation_of(traces))
+    maps = [usage.resample(usage.usage(one), (5, 8)) for one in traces]
+    np.testing.assert_allclose(counted.mean_usage((5, 8)), np.mean(maps, axis=0))
     assert (frame.next <= frame.later).all() and (frame.later <= frame.pruned).all()
     assert frame.later.iloc[-1] == 0
     shares = (frame.later_of_pruned + frame.never_of_pruned).dropna()
@@ -76,7 +77,7 @@ def test_an_image_recorded_by_two_ranks_counts_once(tmp_path):
     run = open_run(tmp_path)
     counted = census(run)
     assert counted.images == len(run) == 3
-    expected = usage.reactivation_frame(run.iter_traces())
+    expected = reactivation_of(run.iter_traces())
     pd.testing.assert_frame_equal(counted.reactivation(), expected)
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.runs import TARGETS, write_run
+from support.runs import TARGETS, census_of, write_run
 
 from analysis.numbers import usage
 from svit.core.types import TokenGrid, TokenTrace
@@ -53,7 +53,7 @@ def test_keep_ratios_divide_by_valid_tokens():
 
 
 def test_reactivation_of_the_hand_case():
-    frame = usage.reactivation_frame([hand_trace(), hand_trace()])
+    frame = census_of(hand_trace(), hand_trace()).reactivation()
     assert frame.block.tolist() == [1, 2, 3, 4]
     assert frame.tokens.tolist() == [8, 8, 8, 8]
     assert frame.pruned.tolist() == [0, 6, 4, 6]
@@ -65,19 +65,13 @@ def test_reactivation_of_the_hand_case():
     np.testing.assert_allclose(frame.never_of_pruned, [np.nan, 1 / 3, 0.5, 1])
     np.testing.assert_allclose(frame.next_of_later, [np.nan, 0.5, 1, np.nan])
     assert usage.immediate_share(frame) == pytest.approx(4 / 6)  # pooled, not a mean of layers
-    assert np.isnan(usage.immediate_share(usage.reactivation_frame([])))
+    assert np.isnan(usage.immediate_share(census_of().reactivation()))
 
 
 def test_no_traces_give_an_empty_frame_and_a_map_of_nan():
-    frame = usage.reactivation_frame([])
+    frame = census_of().reactivation()
     assert len(frame) == 0 and "later_of_pruned" in frame
-    assert np.isnan(usage.mean_usage([], (2, 3))).all()
-
-
-def test_traces_of_different_depth_are_refused():
-    shallow = TokenTrace(2, hand_trace().grid, hand_trace().keep[:3])
-    with pytest.raises(ValueError, match="expected 4 layers, found 3"):
-        usage.reactivation_frame([hand_trace(), shallow])
+    assert np.isnan(census_of().mean_usage((2, 3))).all()
 
 
 def test_keep_frame_pools_by_tokens_and_averages_by_images():
@@ -128,7 +122,7 @@ def test_mean_usage_averages_images_not_tokens():
     full = TokenTrace(1, grid, np.ones((4, 2, 2), bool))
     wide = TokenGrid((64, 96), (64, 96), (4, 6))
     none = TokenTrace(2, wide, np.zeros((4, 4, 6), bool))
-    np.testing.assert_allclose(usage.mean_usage([full, none], (5, 8)), 2.0)
+    np.testing.assert_allclose(census_of(full, none).mean_usage((5, 8)), 2.0)
 
 
 masks = st.tuples(st.integers(1, 6), st.integers(1, 5), st.integers(1, 5), st.integers(0, 2**16))
@@ -172,9 +166,8 @@ def test_states_agree_with_a_loop_over_tokens(shape):
 def test_averages_do_not_depend_on_the_order_of_images(seeds, random):
     traces = [random_trace(4, 3, 3, seed) for seed in seeds]
     shuffled = random.sample(traces, len(traces))
-    pd.testing.assert_frame_equal(
-        usage.reactivation_frame(traces), usage.reactivation_frame(shuffled)
-    )
-    one, other = usage.mean_usage(traces, (6, 6)), usage.mean_usage(shuffled, (6, 6))
+    first, second = census_of(*traces), census_of(*shuffled)
+    pd.testing.assert_frame_equal(first.reactivation(), second.reactivation())
+    one, other = first.mean_usage((6, 6)), second.mean_usage((6, 6))
     np.testing.assert_allclose(one, other)
     assert one.min() >= 0 and one.max() <= 4 + 1e-12

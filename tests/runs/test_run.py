@@ -83,6 +83,34 @@ def test_streams_give_every_image_what_looking_it_up_gives(tmp_path):
         assert_same(trace, run.trace(trace.image_id))
 
 
+def test_samples_are_the_parts_of_each_image_streamed_or_looked_up(tmp_path):
+    run = write_run(tmp_path / "run", range(70), shard_size=16)
+    every = list(run.samples("trace", "target"))
+    assert [trace.image_id for trace, _ in every] == list(run.image_ids)
+    for ids in ([5, 40], [40, 5], [7], [*range(60)], []):  # looked up, in any order, streamed
+        found = list(run.samples("trace", "detections", "picture", ids=ids, masks=True))
+        assert [trace.image_id for trace, _, _ in found] == ids
+        for trace, seen, picture in found[:3]:
+            np.testing.assert_array_equal(trace.keep, run.trace(trace.image_id).keep)
+            assert_same(seen, run.detections(trace.image_id, masks=True))
+            np.testing.assert_array_equal(picture, run.picture(trace.image_id))
+    with pytest.raises(KeyError, match="no image 99"):
+        list(run.samples("target", ids=[99]))
+
+
+def test_samples_leave_out_images_that_lack_a_known_part(tmp_path):
+    with RunWriter(tmp_path / "run", PROVENANCE) as writer:
+        for image_id in (3, 1, 2):
+            made = parts(image_id)
+            if image_id == 1:
+                del made["target"]
+            writer.add(**made)
+    run = open_run(tmp_path / "run")
+    assert [target is None for (target,) in run.samples("target")] == [False, True, False]
+    found = run.samples("trace", "target", known=["target"], ids=[1, 2])
+    assert [trace.image_id for trace, _ in found] == [2]
+
+
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

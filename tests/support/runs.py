@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
+from analysis.numbers import usage
+from analysis.numbers.run_counts import COUNTS, Census, census
 from svit.core.types import Detections, Target, TokenGrid, TokenTrace
 from svit.runs.run import Run, RunWriter, open_run
 
@@ -152,3 +157,21 @@ def write_misses(path: Path, method: str = "svit", find: bool = False) -> Run:
                 made["detections"] = made["detections"][:1]
             writer.add(**made)
     return open_run(path)
+
+
+def census_of(*traces: TokenTrace) -> Census:
+    """What a run of these traces amounts to."""
+    with tempfile.TemporaryDirectory() as folder:
+        with RunWriter(folder, PROVENANCE) as writer:
+            for place, trace in enumerate(traces):
+                writer.add(TokenTrace(place, trace.grid, trace.keep))
+        return census(open_run(folder))
+
+
+def reactivation_of(traces: Iterable[TokenTrace]) -> pd.DataFrame:
+    """`Census.reactivation`, counted from the states of unpacked tokens image by image."""
+    states = [usage.layer_states(trace) for trace in traces]
+    counts = {"tokens": sum(one.used.shape[1] * one.used.shape[2] for one in states)}
+    for name in COUNTS[1:]:
+        counts[name] = sum(getattr(one, name).sum(axis=(1, 2)) for one in states)
+    return usage.with_shares(pd.DataFrame(counts))

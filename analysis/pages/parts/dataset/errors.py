@@ -50,8 +50,10 @@ HELP = {
 @st.cache_data(max_entries=8, show_spinner=False)
 def errors(_run: Run, _other: Run | None, key: tuple, score: float) -> tuple[pd.DataFrame, int]:
     """Matches of all images, and how many images there are."""
-    samples, found, count = per_image.paired_samples(_run, _other)
-    return matching.error_frame(samples, _run.class_names, found, score=score), count
+    ids = per_image.scored_ids(_run, _other)
+    samples = _run.samples("trace", "target", "detections", ids=ids)
+    found = None if _other is None else (one for (one,) in _other.samples("detections", ids=ids))
+    return matching.error_frame(samples, _run.class_names, found, score=score), len(ids)
 
 
 def show(survey: Survey) -> None:

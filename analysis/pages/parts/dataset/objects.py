@@ -32,12 +32,12 @@ HELP = {
 
 @st.cache_data(max_entries=4, show_spinner=False)
 def regions(_run: Run, key: tuple) -> pd.DataFrame:
-    return per_image.region_images(per_image.annotated(_run))
+    return per_image.region_images(_run.samples("trace", "target", known=["target"]))
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
 def single(_run: Run, key: tuple) -> pd.DataFrame:
-    return objects.object_frame(per_image.annotated(_run), _run.class_names)
+    return objects.object_frame(_run.samples("trace", "target", known=["target"]), _run.class_names)
 
 
 def show(survey: Survey) -> None:

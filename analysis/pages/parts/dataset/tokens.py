@@ -41,7 +41,7 @@ def counted(_run: Run, key: tuple) -> run_counts.Census:
 
 @st.cache_data(max_entries=4, show_spinner=False)
 def states(_run: Run, key: tuple) -> pd.DataFrame:
-    return per_image.state_frame(_run.iter_traces(scores=False))
+    return counted(_run, key).by_image()
 
 
 @st.cache_data(max_entries=8, show_spinner=False)
