@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-DENSE, PAPER = "#1f2733", "#8a94a3"
+from analysis.figures.palette import DENSE, PRINTED
+
 MARKERS = "osD^vP"
 
 
@@ -90,7 +91,7 @@ def _bars(
 def reference_points(points: pd.DataFrame, ax: Axes, *, x: str, y: str) -> Axes:
     """Points a paper prints, hollow and named: never joined with measured ones."""
     style = {"linestyle": "", "marker": "o", "markersize": 5, "markerfacecolor": "white"}
-    ax.plot(points[x], points[y], color=PAPER, **style, label="printed in the paper")
+    ax.plot(points[x], points[y], color=PRINTED, **style, label="printed in the paper")
     for row in points.to_dict("records"):
         place = {"textcoords": "offset points", "fontsize": "small", "va": "center"}
         ax.annotate(row["name"], (row[x], row[y]), (5, 0), **place, clip_on=False)

@@ -11,19 +11,18 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures.averages import DENSE
+from analysis.figures import palette
 from analysis.figures.output import WIDTH, DrawOptions, Entry, Product, RenderError
 from analysis.sources import control_gain, evaluations
 from analysis.sources.collection import RESULTS, Collection
 
 ROW, AROUND, FOOT = 0.2, 0.45, 0.3  # inches: a model; axis and title; the legend
-OWN = "#00778e"
 LOOKS = {  # a control -> how its point is drawn
-    "on": {"marker": "|", "color": DENSE},
-    "oracle": {"marker": "D", "color": "#fe6100", "markerfacecolor": "white"},
-    "shuffle": {"marker": "v", "color": "#9d7bff", "markerfacecolor": "white"},
-    "random": {"marker": "^", "color": "#648fff", "markerfacecolor": "white"},
-    "invert": {"marker": "s", "color": "#d99a00", "markerfacecolor": "white"},
+    "on": {"marker": "|", "color": palette.DENSE},
+    "oracle": {"marker": "D", "color": palette.ORANGE, "markerfacecolor": "white"},
+    "shuffle": {"marker": "v", "color": palette.VIOLET, "markerfacecolor": "white"},
+    "random": {"marker": "^", "color": palette.BLUE, "markerfacecolor": "white"},
+    "invert": {"marker": "s", "color": palette.GOLD, "markerfacecolor": "white"},
     "off": {"marker": "x", "color": "#98a1ae"},
 }
 
@@ -68,7 +67,7 @@ def control_points(found: pd.DataFrame, ax: Axes, kind: str) -> Axes:
         for turn, (_, row) in enumerate(rows.iterrows()):
             _row(row, ax, kind, place + 0.3 * (turn - (len(rows) - 1) / 2))
     for level in found.loc[found["model"] == "dense", f"{kind}_ap"].head(1):
-        ax.axvline(level, color=DENSE, lw=0.6, ls=":", zorder=0)
+        ax.axvline(level, color=palette.DENSE, lw=0.6, ls=":", zorder=0)
     ax.set_yticks(range(len(names)), names)
     ax.set(ylim=(len(names) - 0.4, -0.6), xlabel=f"{kind} AP")
     ax.grid(axis="x")
@@ -83,7 +82,7 @@ def _row(row: pd.Series, ax: Axes, kind: str, y: float) -> None:
     for name, value in points.items():
         words = control_gain.CONTROLS[name]
         ax.plot([value], [y], ls="", markersize=4, mew=0.9, label=words, **LOOKS[name])
-    bar = {"fmt": "o", "color": OWN, "markersize": 4, "elinewidth": 0.8, "zorder": 4}
+    bar = {"fmt": "o", "color": palette.USED, "markersize": 4, "elinewidth": 0.8, "zorder": 4}
     ax.errorbar([own], [y], xerr=[row[f"{kind}_half"]], label="its own masks", **bar)
 
 

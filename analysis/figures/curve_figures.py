@@ -22,13 +22,12 @@ from matplotlib.ticker import (
 )
 
 from analysis.figures.output import WIDTH, DrawOptions, Entry, Product, RenderError
+from analysis.figures.palette import INK, LINES
 from analysis.sources.collection import TRAININGS
 from analysis.sources.labels import training_names
 from analysis.sources.trainings import Training, long_frame
 
-INK = "#1f2733"
 IN_A_ROW = 3  # panels of keep ratios
-COLOURS = ("#00778e", "#fe6100", "#648fff", "#dc267f", "#9d7bff", "#d99a00")
 DASHES = ("-", "--", ":")
 STATES = {"noise_scale": "gate noise, share of its start", "rate": "learning rate"}
 
@@ -163,8 +162,8 @@ def _steps(ax: Axes, ylabel: str) -> Axes:
 
 def _styles(count: int) -> list[Style]:
     """Colour and dashes of so many lines, all different up to 18."""
-    turns = (divmod(index, len(COLOURS)) for index in range(count))
-    return [{"color": COLOURS[at], "linestyle": DASHES[turn % 3]} for turn, at in turns]
+    turns = (divmod(index, len(LINES)) for index in range(count))
+    return [{"color": LINES[at], "linestyle": DASHES[turn % 3]} for turn, at in turns]
 
 
 FIGURES: dict[str, Entry] = {

@@ -20,15 +20,10 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import PercentFormatter
 
+from analysis.figures.palette import DARK, FIELD, FRAME, LATER, NEVER, NEXT, PRUNED
 from svit.core.types import Detections, Target, TokenGrid
 
 STYLE = Path(__file__).with_name("workbench.mplstyle")
-
-PRUNED = "#ffffff"
-LATER = "#00c8e0"  # the cyan of paper Fig. 5b
-NEXT = "#00778e"
-NEVER = "#d5dae1"
-FIELD, FRAME = "#eef1f5", "#c3cad4"
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 _TAG_REACH = np.array([0.2, 0.05])  # width and height of a tag as shares of the picture
@@ -250,7 +245,7 @@ def _tag(text: str, box_xyxy: np.ndarray, reach: np.ndarray, ax: Axes, colour: s
         right if outside else left,
         top,
         text,
-        color="#10151c" if light else "white",
+        color=DARK if light else "white",
         fontsize=mpl.rcParams["font.size"] * 0.68,
         ha="right" if outside else "left",
         va="top" if top < reach[1] else "bottom",

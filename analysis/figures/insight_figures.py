@@ -17,14 +17,28 @@ from matplotlib.colorbar import Colorbar
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from analysis.figures.figures import LATER, NEVER, NEXT, picture
+from analysis.figures.figures import picture
+from analysis.figures.palette import (
+    BACKGROUND,
+    CHOOSING,
+    CONTOUR,
+    FOUND,
+    INK,
+    INSIDE,
+    LATER,
+    LOST,
+    NEVER,
+    NEXT,
+    ORANGE,
+    SOFT,
+    VIOLET,
+)
 from svit.core.coverage import SIZES
 from svit.core.statistics import Interval
 from svit.core.types import TokenGrid
 
-INK, SOFT = "#1f2733", "#8a94a3"
-REGION_COLOURS = {"contour": "#dc267f", "inside": "#ffb000", "background": SOFT}
-MAP_COLOURS = {"usage": NEXT, "centre": "#8c8c8c", "contrast": "#fe6100", "colour": "#9d7bff"}
+REGION_COLOURS = {"contour": CONTOUR, "inside": INSIDE, "background": BACKGROUND}
+MAP_COLOURS = {"usage": NEXT, "centre": "#8c8c8c", "contrast": ORANGE, "colour": VIOLET}
 MAP_NAMES = {
     "usage": "usage (layers)",
     "centre": "nearness to the middle",
@@ -36,7 +50,7 @@ FATE_NAMES = {
     "rescued": "under half, back later",
     "lost": "under half to the end",
 }
-FATE_COLOURS = {"kept": NEXT, "rescued": LATER, "lost": "#dc267f"}
+FATE_COLOURS = {"kept": NEXT, "rescued": LATER, "lost": LOST}
 DIVERGING = "RdBu_r"
 
 
@@ -121,7 +135,7 @@ def focus_points(table: pd.DataFrame, left: Axes, right: Axes) -> tuple[Axes, Ax
 def missed_lines(frame: pd.DataFrame, ax: Axes, *, size: str) -> Axes:
     """Mean share of an object's tokens used per block, found and missed objects of a size
     (`matching.share_frame`); bands are two standard errors."""
-    for found, colour in ((True, NEXT), (False, "#dc267f")):
+    for found, colour in ((True, FOUND), (False, LOST)):
         rows = frame[(frame["size"] == size) & (frame["found"] == found)]
         if not len(rows):
             continue
@@ -288,7 +302,7 @@ def module_bars(table: pd.DataFrame, ax: Axes, *, reachable: float, of_backbone:
     """
     rows = table.sort_values("mean", ascending=False)
     places, unit = np.arange(len(rows)), 1e9
-    colours = [{"blocks": LATER, "selection": "#ffb000"}.get(n, NEVER) for n in rows["module"]]
+    colours = [{"blocks": LATER, "selection": CHOOSING}.get(n, NEVER) for n in rows["module"]]
     ax.barh(places, rows["mean"] / unit, color=colours, height=0.7)
     ax.hlines(places, rows["low"] / unit, rows["high"] / unit, color=INK, lw=0.8)
     reach = rows[["mean", "high"]].max(axis=1) / unit

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.figures.figures import LATER, NEVER, NEXT
-from analysis.figures.insight_figures import INK, legend_above, percent_axis, spread
+from analysis.figures.insight_figures import legend_above, percent_axis, spread
+from analysis.figures.palette import AWAY, DROPPED, INK, LATER, NEVER, NEXT, RULE
 
-STEP_COLOURS = {"stay": "#e3e7ed", "drop": "#ffb000", "return": LATER, "away": "#aab3c0"}
+STEP_COLOURS = {"stay": RULE, "drop": DROPPED, "return": LATER, "away": AWAY}
 STEP_NAMES = {
     "stay": "used in both",
     "drop": "dropped",
@@ -59,7 +59,7 @@ def rate_lines(frame: pd.DataFrame, ax: Axes) -> Axes:
     places = frame["block"] + 1
     style = {"marker": "o", "markersize": 2.5}
     label = "a used token is dropped"
-    ax.plot(places, frame["drop_of_used"], color="#ffb000", label=label, **style)
+    ax.plot(places, frame["drop_of_used"], color=DROPPED, label=label, **style)
     label = "a pruned token returns"
     ax.plot(places, frame["return_of_pruned"], color=NEXT, label=label, **style)
     ax.set(xlabel="from the block before to block", ylabel="rate", ylim=(0, 1.03))
@@ -74,7 +74,7 @@ def spell_bars(frame: pd.DataFrame, ax: Axes) -> Axes:
     kinds = {
         "used": (NEXT, "used"),
         "pruned_ended": (LATER, "pruned, then returned"),
-        "pruned_last": ("#aab3c0", "pruned to the end"),
+        "pruned_last": (AWAY, "pruned to the end"),
     }
     for shift, (name, (colour, label)) in zip(spread(3, 0.84), kinds.items(), strict=True):
         style = {"width": 0.27, "color": colour, "label": label}

@@ -19,21 +19,21 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
+from analysis.figures import palette
 from analysis.figures.averages import MARKERS
-from analysis.figures.curve_figures import COLOURS
 from analysis.figures.output import WIDTH, DrawOptions, Entry, Product, RenderError
 from analysis.sources.benchmarks import Speed, conditions, speedups
 from analysis.sources.collection import SPEEDS
 
 STAGES = {  # in the order of the network: the adapter warm, blocks and choosing blue, heads grey
     "embedding": "#b5c7d9",
-    "spatial prior": "#d99a00",
-    "injectors": "#ffb000",
-    "blocks": "#00778e",
-    "gates": "#00c8e0",
+    "spatial prior": palette.GOLD,
+    "injectors": palette.AMBER,
+    "blocks": palette.NEXT,
+    "gates": palette.LATER,
     "selection": "#3f7fd0",
     "gather and scatter": "#54d6ff",
-    "extractors": "#fe6100",
+    "extractors": palette.ORANGE,
     "fusion": "#ff8f5a",
     "fpn": "#b7bdc7",
     "rpn": "#98a1ae",
@@ -77,7 +77,7 @@ def speedup_lines(frame: pd.DataFrame, ax: Axes) -> Axes:
     lines = frame.groupby(["benchmark", "variant"], sort=False)
     for index, ((benchmark, variant), rows) in enumerate(lines):
         rows = rows.sort_values("tokens")
-        colour = COLOURS[index % len(COLOURS)]
+        colour = palette.LINES[index % len(palette.LINES)]
         ends = rows["speedup"] - rows["low"], rows["high"] - rows["speedup"]
         ax.errorbar(
             rows["tokens"],

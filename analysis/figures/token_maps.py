@@ -10,15 +10,14 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from PIL import Image, ImageDraw
 
-from analysis.figures import figures
+from analysis.figures import palette
 from analysis.figures.insight_figures import DIVERGING
 from svit.core.types import TokenGrid
 
 VEIL = "#1c232d"  # over what a mode leaves out
-STATE_COLOURS = {"never": figures.PRUNED, "later": figures.LATER, "next": figures.NEXT}
-SCORE_COLOURS = ("#dc267f", "#f4f4f4", "#00778e")  # below, on and above the limit
+STATE_COLOURS = {"never": palette.PRUNED, "later": palette.LATER, "next": palette.NEXT}
+SCORE_COLOURS = (palette.BELOW, "#f4f4f4", palette.ABOVE)  # below, on and above the limit
 SCORES = LinearSegmentedColormap.from_list("score", SCORE_COLOURS)
-RING = "#ffb000"
 CONTEXT = 3  # tokens shown on each side of the one cut out
 
 
@@ -112,5 +111,5 @@ def closeup(picture: np.ndarray, grid: TokenGrid, token: tuple[int, int], side: 
     )
     field.paste(part, (left, top))
     ring = np.array([CONTEXT, CONTEXT, CONTEXT + 1, CONTEXT + 1]) * side / (2 * CONTEXT + 1)
-    ImageDraw.Draw(field).rectangle(np.rint(ring).tolist(), outline=RING, width=3)
+    ImageDraw.Draw(field).rectangle(np.rint(ring).tolist(), outline=palette.HERE, width=3)
     return encoded(np.asarray(field))

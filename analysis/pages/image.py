@@ -8,7 +8,7 @@ import streamlit as st
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures import figures, output
+from analysis.figures import figures, output, palette
 from analysis.numbers import biography
 from analysis.numbers import usage as metrics
 from analysis.pages.parts import shell
@@ -20,7 +20,7 @@ from svit.system.text import escaped
 
 WIDTH = 3.8  # inches: the picture with its boxes
 TALLEST = 0.9  # of the width; taller pictures are shown smaller
-OTHER, SPREAD, TARGET = "#a9bbc8", "#56657a", "#dc267f"
+OTHER, SPREAD = "#a9bbc8", palette.SLATE
 SHOWN = {  # choice -> what is drawn
     "Detections": ("found",),
     "Annotations": ("target",),
@@ -71,7 +71,7 @@ def keep_chart() -> dict:
         .encode(
             x=x,
             y=y,
-            color=alt.condition("datum.shown", alt.value(figures.NEXT), alt.value(OTHER)),
+            color=alt.condition("datum.shown", alt.value(palette.NEXT), alt.value(OTHER)),
             tooltip=["block:O", *_shares("ratio", "target")],
         )
     )
@@ -83,7 +83,7 @@ def keep_chart() -> dict:
     target = (
         alt.Chart(alt.NamedData("image"))
         .transform_filter("isValid(datum.target)")
-        .mark_line(color=TARGET, interpolate="step", strokeWidth=2)
+        .mark_line(color=palette.TARGET, interpolate="step", strokeWidth=2)
         .encode(x=x, y="target:Q")
     )
     return (bars + band + target).properties(height=240).to_dict()

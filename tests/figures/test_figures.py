@@ -13,7 +13,7 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from support.runs import TARGETS, census_of, parts
 
-from analysis.figures import figures
+from analysis.figures import figures, palette
 from analysis.numbers import usage as metrics
 from svit.core.types import Detections, TokenGrid
 
@@ -113,7 +113,7 @@ def test_layer_colours_are_those_of_the_paper(ax):
     white = cover[states.never[6]]
     np.testing.assert_allclose(white, np.tile([1, 1, 1, 0.8], (len(white), 1)))
     cyan = cover[states.later[6]]
-    np.testing.assert_allclose(cyan, np.tile([*to_rgb(figures.LATER), 0.8], (len(cyan), 1)))
+    np.testing.assert_allclose(cyan, np.tile([*to_rgb(palette.LATER), 0.8], (len(cyan), 1)))
     assert len(white) and len(cyan)
     assert ax.get_title(loc="left") == "block 7  49% kept"
 

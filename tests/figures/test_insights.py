@@ -13,7 +13,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from support.runs import PROVENANCE, TARGETS, parts, trace_of, write_one_found, write_run
 
-from analysis.figures import figures, insights, pairs
+from analysis.figures import figures, insights, pairs, palette
 from analysis.figures import insight_figures as draw
 from analysis.figures import layer_figures as over
 from analysis.figures.output import DrawOptions, RenderError
@@ -208,7 +208,7 @@ def test_modules_stand_largest_first(ax):
     draw.module_bars(table, ax, reachable=0.2, of_backbone=0.5)
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["fpn", "blocks"]
     assert [bar.get_width() for bar in ax.patches] == [3, 1]
-    assert to_rgb(ax.patches[1].get_facecolor()[:3]) == to_rgb(figures.LATER)
+    assert to_rgb(ax.patches[1].get_facecolor()[:3]) == to_rgb(palette.LATER)
     assert "20.0% of the network, 50.0% of the backbone" in ax.get_title(loc="left")
 
 

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from analysis.figures import figures, token_maps
+from analysis.figures import palette, token_maps
 from svit.core.types import TokenGrid
 
 
@@ -23,7 +23,7 @@ def test_states_have_their_colours_and_used_tokens_are_clear():
     assert pixels[0, 0, 3] == 0
     assert (pixels[..., 3].ravel()[1:] == 204).all()
     shown = [pixels[0, 1, :3].tolist(), pixels[1, 0, :3].tolist(), pixels[1, 1, :3].tolist()]
-    assert shown == [levels(figures.PRUNED), levels(figures.LATER), levels(figures.NEXT)]
+    assert shown == [levels(palette.PRUNED), levels(palette.LATER), levels(palette.NEXT)]
 
 
 def test_a_veil_lies_over_all_but_the_shown_tokens():
@@ -63,7 +63,7 @@ def test_the_closeup_shows_the_token_in_its_ring():
     assert shown[105, 105].tolist() == [0, 200, 0, 255]
     assert shown[105, 80].tolist() == [0, 0, 0, 255]  # its neighbour
     assert shown[5, 105, 3] == 0  # above the picture
-    assert shown[91, 105, :3].tolist() == levels(token_maps.RING)
+    assert shown[91, 105, :3].tolist() == levels(palette.HERE)
 
 
 def test_painted_codes_have_their_colours_and_differences_are_white_at_zero():

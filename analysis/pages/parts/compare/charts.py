@@ -8,12 +8,12 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
+from analysis.figures import palette
 from analysis.pages.parts.compare.panels import WORDS
 from analysis.pages.parts.compare.parts import RUN_COLOURS
 from analysis.pages.parts.image.life import STATES
 
 LIFE = dict(zip(WORDS, (colour for _, colour in STATES.values()), strict=True))
-HERE = "#ffb000"
 WIDTHS = [6, 4, 2.4, 1.2]
 PADDING = {"left": 0, "right": 4, "top": 4, "bottom": 6}
 
@@ -26,12 +26,12 @@ def life_strip(lives: pd.DataFrame, block: int) -> alt.LayerChart:
         y=alt.Y("run:N", title=None, sort=None, axis=alt.Axis(labelLimit=220, labelOverlap=False)),
     )
     key = alt.Legend(orient="top", title=None, symbolType="square", offset=4, symbolStrokeWidth=0.6)
-    cells = base.mark_rect(cornerRadius=2, stroke="#8a94a3", strokeWidth=0.6).encode(
+    cells = base.mark_rect(cornerRadius=2, stroke=palette.SOFT, strokeWidth=0.6).encode(
         color=alt.Color("state:N", scale=scale, legend=key),
         tooltip=["run", "block", "state", alt.Tooltip("score", title="keep score", format="+.2f")],
     )
     here = base.transform_filter(alt.datum.block == block).mark_rect(
-        filled=False, stroke=HERE, strokeWidth=2.5
+        filled=False, stroke=palette.HERE, strokeWidth=2.5
     )
     height = 32 * lives["run"].nunique() + 92
     return (cells + here).properties(height=height, padding=PADDING)
@@ -68,15 +68,15 @@ def line_chart(names: tuple[str, ...], y: str, title: str, dashes: str) -> dict:
         tooltip=tips,
     )
     dashed = base.mark_line(strokeDash=[4, 3], strokeWidth=1.2, opacity=0.8).encode(y=f"{dashes}:Q")
-    here = alt.Chart(alt.NamedData("here")).mark_rule(color="#8a94a3", strokeDash=[2, 2])
+    here = alt.Chart(alt.NamedData("here")).mark_rule(color=palette.SOFT, strokeDash=[2, 2])
     chart = here.encode(x=x) + dashed + line
     return chart.properties(height=240, padding=PADDING).to_dict()
 
 
 MODULE_COLOURS = {
-    "blocks": "#00a5bd",
-    "selection": "#ffb000",
-    "patch_embed": "#56657a",
+    "blocks": palette.BLOCKS,
+    "selection": palette.CHOOSING,
+    "patch_embed": palette.SLATE,
     "prior": "#6b7a90",
     "injectors": "#8290a5",
     "extractors": "#98a5b7",

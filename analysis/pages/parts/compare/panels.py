@@ -13,13 +13,18 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from analysis.figures import figures, token_maps
+from analysis.figures import palette
 from analysis.pages.parts import first_paint, shell
 from analysis.pages.parts.image.stage import CANVAS, NO_PADDING, STATE_NAMES, legend, on_grid
 from svit.core.types import TokenGrid
 
 WORDS = ("used", *STATE_NAMES.values())  # of `comparison.STATES`
-CHANGE_COLOURS = {"both": "#2fd08c", "new": "#ffb000", "lost": "#dc267f", "neither": "#c9d1db"}
+CHANGE_COLOURS = {
+    "both": "#2fd08c",
+    "new": palette.ONLY_SECOND,
+    "lost": palette.LOST,
+    "neither": "#c9d1db",
+}
 CHANGE_NAMES = {
     "both": "found by both",
     "new": "new",
@@ -27,7 +32,7 @@ CHANGE_NAMES = {
     "neither": "missed by both",
     "extra": "no object",
 }
-EXTRA = "#648fff"
+EXTRA = palette.BLUE
 GAP = 0.03  # of a panel's width: between panels
 TITLE, LEGEND = 44, 36  # screen pixels: above each panel, above all
 WIDEST, NARROW = 1064, 560  # screen pixels: all panels in a wide window, in the narrowest one
@@ -153,7 +158,7 @@ def token_chart(
     chosen = _placed(_repeated(on_grid(_table("chosen"), grid), layout), layout)
     rings = [
         chosen.mark_rect(fillOpacity=0, strokeWidth=width, stroke=colour)
-        for width, colour in ((4.5, "#10151c"), (2.5, token_maps.RING))
+        for width, colour in ((4.5, palette.DARK), (2.5, palette.HERE))
     ]
     tips = ", ".join(f"{name}: datum.{name}" for name in ("row", "column", *LETTERS[:runs]))
     tokens = _table("tokens").transform_calculate(tip=f"{{{tips}}}")
@@ -162,7 +167,7 @@ def token_chart(
     cells = tokens.mark_rect(fillOpacity=0, aria=False, **tip).add_params(token, cursor)
     maps = _placed(_whole(_table("maps"), layout), layout)
     shown = maps.mark_image(aspect=False, smooth=False).encode(url="url:N")
-    mark = hovered.mark_rect(fillOpacity=0, stroke="#ff5cae", strokeWidth=2)
+    mark = hovered.mark_rect(fillOpacity=0, stroke=palette.HOVER, strokeWidth=2)
     named = legend(list(words), list(words.values()))
     return _framed(layout, dark, shown, *rings, mark, cells, named)
 
@@ -226,7 +231,7 @@ def _placed(chart: alt.Chart, layout: Layout, sized: bool = True) -> alt.Chart:
 def _framed(layout: Layout, dark: bool, *parts: alt.Chart) -> dict:
     """The parts over the pictures, under the titles."""
     picture = _placed(_whole(_repeated(_table("picture"), layout), layout), layout)
-    field = {"filled": True, "color": figures.FIELD, "stroke": figures.FRAME, "strokeWidth": 0.5}
+    field = {"filled": True, "color": palette.FIELD, "stroke": palette.FRAME, "strokeWidth": 0.5}
     ground = [picture.mark_rect(**field), picture.mark_image(aspect=False).encode(url="url:N")]
     return (
         alt.layer(*ground, *parts, *_titles(layout, dark))
@@ -239,7 +244,7 @@ def _framed(layout: Layout, dark: bool, *parts: alt.Chart) -> dict:
 
 def _titles(layout: Layout, dark: bool) -> list[alt.Chart]:
     """Both lines above each panel, in a size that goes with the panel's."""
-    ink, soft = ("#e6eaf0", "#9aa5b4") if dark else ("#1f2733", "#6b7686")
+    ink, soft = ("#e6eaf0", "#9aa5b4") if dark else (palette.INK, "#6b7686")
     room = f"({layout.image_hw[1]} * pixel)"
     size = f"clamp({room} * 0.044, 9, 14)"
     style = {"align": "left", "baseline": "bottom", "limit": alt.ExprRef(room)}

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from analysis.figures import palette
 from analysis.numbers import comparison
 from analysis.pages.parts.image.stage import address
 from svit.core.types import ImageId, TokenTrace
 from svit.runs import shards
 from svit.runs.run import Run
 
-RUN_COLOURS = ("#0093ad", "#dc267f", "#e08a00", "#7d5fff")
+RUN_COLOURS = ("#0093ad", palette.PINK, "#e08a00", "#7d5fff")
 BETWEEN = "|"  # parts the runs in a link
 SIDE = 640  # pixels: a picture's longer side at most
 

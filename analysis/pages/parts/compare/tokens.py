@@ -11,7 +11,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from analysis.figures import figures, insight_figures, token_maps
+from analysis.figures import figures, insight_figures, palette, token_maps
 from analysis.numbers import agreement, comparison, usage
 from analysis.pages.parts import shell
 from analysis.pages.parts.compare import charts, panels
@@ -22,9 +22,9 @@ from svit.core.types import TokenTrace
 
 AT_A_BLOCK = ("States", "Difference", "Agreement")
 SIDES = {  # `comparison.SIDES` in words
-    "used by neither": figures.PRUNED,
-    "only by the first": "#dc267f",
-    "only by this run": "#ffb000",
+    "used by neither": palette.PRUNED,
+    "only by the first": palette.ONLY_FIRST,
+    "only by this run": palette.ONLY_SECOND,
     "used by both": None,
 }
 SHARES = {"none": 0.0, "a quarter": 0.25, "half": 0.5, "three quarters": 0.75, "all": 1.0}

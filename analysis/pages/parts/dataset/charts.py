@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import altair as alt
 import pandas as pd
 
-from analysis.figures import figures
+from analysis.figures import palette
 from analysis.figures.insight_figures import FATE_COLOURS, REGION_COLOURS
 from analysis.pages.parts.compare.charts import PADDING
 
 SHARES = alt.Axis(format="%", tickCount=5)
-TARGET, SOFT, FADED = "#dc267f", "#8a94a3", 0.45
+FADED = 0.45
 STATE_COLOURS = {
-    "back in the next block": figures.NEXT,
-    "back later": figures.LATER,
+    "back in the next block": palette.NEXT,
+    "back later": palette.LATER,
     "never again": "#b9c3cf",
 }
 FATE_NAMES = {
@@ -42,7 +42,7 @@ def keep_band(spread: pd.DataFrame, targets: Sequence[float]) -> alt.LayerChart:
     """Kept share per block (`drilldown.spread_frame`): all tokens, 90 % of the images, the target."""
     frame = spread.assign(target=[*targets, *[float("nan")] * len(spread)][: len(spread)])
     picked, base = _picked("block"), alt.Chart(frame).encode(x=_block())
-    band = base.mark_bar(color=figures.NEXT, opacity=0.22, width=alt.RelativeBandSize(0.6)).encode(
+    band = base.mark_bar(color=palette.NEXT, opacity=0.22, width=alt.RelativeBandSize(0.6)).encode(
         y=alt.Y(
             "used_share_low:Q", title="kept tokens", axis=SHARES, scale=alt.Scale(domain=[0, 1])
         ),
@@ -61,7 +61,7 @@ def keep_band(spread: pd.DataFrame, targets: Sequence[float]) -> alt.LayerChart:
         ),
     ]
     points = (
-        base.mark_point(filled=True, size=110, color=figures.NEXT, opacity=1, cursor="pointer")
+        base.mark_point(filled=True, size=110, color=palette.NEXT, opacity=1, cursor="pointer")
         .encode(
             y="used_share:Q",
             tooltip=tips,
@@ -70,7 +70,7 @@ def keep_band(spread: pd.DataFrame, targets: Sequence[float]) -> alt.LayerChart:
         .add_params(picked)
     )
     target = base.transform_filter("isValid(datum.target)").mark_tick(
-        color=TARGET, thickness=2, width=alt.RelativeBandSize(0.8)
+        color=palette.TARGET, thickness=2, width=alt.RelativeBandSize(0.8)
     )
     return (band + target.encode(y="target:Q") + points).properties(height=306, padding=PADDING)
 
@@ -108,7 +108,7 @@ def reactivation(spread: pd.DataFrame) -> alt.LayerChart:
     ends = [alt.Tooltip(f"pruned_share{end}", format=".1%") for end in ("", "_low", "_high")]
     whiskers = (
         alt.Chart(rows)
-        .mark_rule(color=SOFT, strokeWidth=1.5)
+        .mark_rule(color=palette.SOFT, strokeWidth=1.5)
         .encode(x=_block(), y="pruned_share_low:Q", y2="pruned_share_high:Q", tooltip=ends)
     )
     return (bars + whiskers).properties(height=300, padding=PADDING)
@@ -140,7 +140,7 @@ def region_lines(frame: pd.DataFrame, targets: Sequence[float]) -> alt.LayerChar
         .add_params(_picked("region"))
     )
     wanted = pd.DataFrame({"block": range(1, len(targets) + 1), "target": list(targets)})
-    target = alt.Chart(wanted).mark_line(color=SOFT, strokeDash=[4, 3], strokeWidth=1.2)
+    target = alt.Chart(wanted).mark_line(color=palette.SOFT, strokeDash=[4, 3], strokeWidth=1.2)
     return (band + target.encode(x=_block(), y="target:Q") + line + points).properties(
         height=300, padding=PADDING
     )
@@ -154,7 +154,7 @@ def group_bars(groups: pd.DataFrame, by: str, layers: int) -> alt.LayerChart:
     ends = [alt.Tooltip(name, format=".2f") for name in ("mean", "low", "high", "excess")]
     bars = (
         alt.Chart(groups)
-        .mark_bar(color=figures.NEXT, height=alt.RelativeBandSize(0.7), cursor="pointer")
+        .mark_bar(color=palette.NEXT, height=alt.RelativeBandSize(0.7), cursor="pointer")
         .encode(
             y=y,
             x=alt.X(
@@ -169,7 +169,9 @@ def group_bars(groups: pd.DataFrame, by: str, layers: int) -> alt.LayerChart:
         .add_params(picked)
     )
     spread = (
-        alt.Chart(groups).mark_rule(color=SOFT, strokeWidth=1.5).encode(y=y, x="low:Q", x2="high:Q")
+        alt.Chart(groups)
+        .mark_rule(color=palette.SOFT, strokeWidth=1.5)
+        .encode(y=y, x="low:Q", x2="high:Q")
     )
     count = (
         alt.Chart(groups)
@@ -191,7 +193,7 @@ def budget_points(frame: pd.DataFrame, measure: str) -> alt.Chart:
     ]
     return (
         alt.Chart(rows)
-        .mark_circle(size=70, color=figures.NEXT, opacity=0.65, cursor="pointer")
+        .mark_circle(size=70, color=palette.NEXT, opacity=0.65, cursor="pointer")
         .encode(
             x=alt.X(
                 f"{measure}:Q",
@@ -235,19 +237,19 @@ def fate_bars(fates: pd.DataFrame, other: str) -> alt.LayerChart:
         )
         .add_params(picked)
     )
-    counts = base.mark_text(dy=-7, fontSize=11, color=SOFT).encode(
+    counts = base.mark_text(dy=-7, fontSize=11, color=palette.SOFT).encode(
         y="miss_rate:Q", text=alt.Text("label:N")
     )
     labelled = (bars + counts).transform_calculate(label="datum.missed + '/' + datum.objects")
     ticks = base.transform_filter("isValid(datum.dense_rate)").mark_tick(
-        thickness=3, color=SOFT, width=alt.RelativeBandSize(0.95)
+        thickness=3, color=palette.SOFT, width=alt.RelativeBandSize(0.95)
     )
     return (labelled + ticks.encode(y="dense_rate:Q")).properties(height=300, padding=PADDING)
 
 
 def share_lines(shares: pd.DataFrame) -> alt.LayerChart:
     """Mean share of an object's tokens used per block, found and missed (`drilldown.share_bands`)."""
-    scale = alt.Scale(domain=["found", "missed"], range=[figures.NEXT, TARGET])
+    scale = alt.Scale(domain=["found", "missed"], range=[palette.NEXT, palette.TARGET])
     base = alt.Chart(shares).encode(
         x=_block(),
         color=alt.Color(

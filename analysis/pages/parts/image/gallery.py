@@ -8,8 +8,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from analysis.figures import figures
-from analysis.figures.token_maps import RING
+from analysis.figures import palette
 from analysis.numbers import image_list
 from analysis.pages.parts import shell
 from analysis.pages.parts.image.view import run_key
@@ -148,7 +147,7 @@ def _grid(run: Run, part: pd.DataFrame, image_id: ImageId, key: str) -> None:
 @st.cache_data(max_entries=16, show_spinner=False)
 def _chart(dark: bool, rows: int) -> dict:
     across, down = CELL
-    ink = "#9aa5b4" if dark else "#56657a"
+    ink = "#9aa5b4" if dark else palette.SLATE
     pick = alt.selection_point(name="image", fields=["tile"], toggle=False)
     x = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[0, COLUMNS], nice=False))
     y = alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[rows, 0], nice=False))
@@ -165,14 +164,14 @@ def _chart(dark: bool, rows: int) -> dict:
         )
         .encode(x=x, y=y)
     )
-    field = base.mark_rect(color=figures.FIELD, opacity=0.06 if dark else 1).encode(
+    field = base.mark_rect(color=palette.FIELD, opacity=0.06 if dark else 1).encode(
         x2="right:Q", y2="bottom:Q"
     )
     picture = base.mark_image(width=across * 0.96, height=down * 0.8).encode(
         x=alt.X("middle:Q", axis=None), y=alt.Y("centre:Q", axis=None), url="url:N"
     )
     ring = base.mark_rect(
-        fillOpacity=0, cursor="pointer", stroke=RING, strokeWidth=2.5, cornerRadius=2
+        fillOpacity=0, cursor="pointer", stroke=palette.HERE, strokeWidth=2.5, cornerRadius=2
     )
     frame = ring.encode(
         x2="right:Q",

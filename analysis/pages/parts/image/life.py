@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from analysis.figures import figures, token_maps
+from analysis.figures import palette, token_maps
 from analysis.numbers import biography
 from analysis.numbers.biography import Story
 from analysis.pages.parts import shell
@@ -14,13 +14,11 @@ from analysis.pages.parts.image.view import TOKEN, View, token_chart
 from svit.system.text import escaped
 
 STATES = {  # `comparison.STATES` in words, and the colour of each in the strip
-    "used": ("used", "#56657a"),
-    "never": ("pruned for good", "#ffffff"),
-    "later": ("back later", figures.LATER),
-    "next": ("back next", figures.NEXT),
+    "used": ("used", palette.SLATE),
+    "never": ("pruned for good", palette.PRUNED),
+    "later": ("back later", palette.LATER),
+    "next": ("back next", palette.NEXT),
 }
-KEPT, PRUNED, HERE = "#00a5bd", "#dc267f", "#ffb000"
-GREY = "#8a94a3"  # readable on both grounds
 INDENT = 28  # pixels left of both charts, so that their blocks stand below each other
 MOST = 4  # lines on what lies over the token
 HELP = {
@@ -140,15 +138,20 @@ def life_chart() -> dict:
     words, colours = zip(*STATES.values(), strict=True)
     scale = alt.Scale(domain=list(words), range=list(colours))
     legend = alt.Legend(
-        orient="bottom", title=None, symbolType="square", columns=2, labelColor=GREY, offset=4
+        orient="bottom",
+        title=None,
+        symbolType="square",
+        columns=2,
+        labelColor=palette.SOFT,
+        offset=4,
     )
-    axis = alt.Axis(labelAngle=0, domain=False, ticks=False, labelColor=GREY, orient="top")
+    axis = alt.Axis(labelAngle=0, domain=False, ticks=False, labelColor=palette.SOFT, orient="top")
     side = {"labels": False, "ticks": False, "domain": False}
     left = alt.Axis(**side, minExtent=INDENT, maxExtent=INDENT)
     base = alt.Chart(alt.NamedData("life")).encode(
         x=alt.X("block:O", title=None, axis=axis), y=alt.Y("row:N", title=None, axis=left)
     )
-    squares = base.mark_rect(stroke=GREY, strokeWidth=0.6, cornerRadius=3).encode(
+    squares = base.mark_rect(stroke=palette.SOFT, strokeWidth=0.6, cornerRadius=3).encode(
         color=alt.Color("word:N", scale=scale, legend=legend),
         tooltip=[
             "block:O",
@@ -159,7 +162,7 @@ def life_chart() -> dict:
         ],
     )
     here = base.transform_filter("datum.here").mark_rect(
-        fillOpacity=0, stroke=HERE, strokeWidth=2.5, cornerRadius=3
+        fillOpacity=0, stroke=palette.HERE, strokeWidth=2.5, cornerRadius=3
     )
     return _plain(squares + here, 104)
 
@@ -167,9 +170,11 @@ def life_chart() -> dict:
 @st.cache_data(show_spinner=False)
 def margin_chart(layers: int, dark: bool) -> dict:
     """A bar up for a kept token, down for a pruned one; paler blocks have no limit of their own."""
-    axis = alt.Axis(labelAngle=0, domain=False, ticks=False, labelColor=GREY)
-    grid = "#2b333e" if dark else "#e3e7ed"
-    numbers = alt.Axis(tickCount=4, labelColor=GREY, domain=False, gridColor=grid, ticks=False)
+    axis = alt.Axis(labelAngle=0, domain=False, ticks=False, labelColor=palette.SOFT)
+    grid = "#2b333e" if dark else palette.RULE
+    numbers = alt.Axis(
+        tickCount=4, labelColor=palette.SOFT, domain=False, gridColor=grid, ticks=False
+    )
     blocks = list(range(1, layers + 1))  # also those without a score
     base = alt.Chart(alt.NamedData("life")).encode(
         x=alt.X("block:O", title=None, axis=axis, scale=alt.Scale(domain=blocks)),
@@ -177,10 +182,12 @@ def margin_chart(layers: int, dark: bool) -> dict:
     )
     bars = base.mark_bar(cornerRadius=2, width=alt.RelativeBandSize(0.62)).encode(
         y=alt.Y("value:Q", title=None, axis=numbers),
-        color=alt.condition("datum.word == 'used'", alt.value(KEPT), alt.value(PRUNED)),
+        color=alt.condition(
+            "datum.word == 'used'", alt.value(palette.BLOCKS), alt.value(palette.BELOW)
+        ),
         opacity=alt.condition("datum.measure == 'margin'", alt.value(1), alt.value(0.5)),
     )
-    zero = alt.Chart(alt.InlineData([{"y": 0}])).mark_rule(color=GREY).encode(y="y:Q")
+    zero = alt.Chart(alt.InlineData([{"y": 0}])).mark_rule(color=palette.SOFT).encode(y="y:Q")
     return _plain(bars + zero, 120)
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 import streamlit as st
 from matplotlib.colors import to_hex
 
-from analysis.figures import figures, token_maps
+from analysis.figures import palette, token_maps
 from analysis.numbers import usage
 from analysis.pages.parts import first_paint, shell
 from analysis.pages.parts.image.view import View, token_chart
@@ -179,18 +179,18 @@ def _chart(grid: TokenGrid, pictured: bool, words: Sequence[str], colours: Seque
         layer("boxes")
         .transform_filter(f"datum.kind {sign} 'detected'")
         .mark_rect(fillOpacity=0, strokeWidth=2, stroke=colour, strokeDash=dash)
-        for sign, colour, dash in (("==", token_maps.RING, [1, 0]), ("!=", "#ffffff", [5, 3]))
+        for sign, colour, dash in (("==", palette.HERE, [1, 0]), ("!=", "#ffffff", [5, 3]))
     ]
     hovered = on_grid(layer("tokens").transform_filter(over), grid)
     chosen = on_grid(layer("chosen"), grid).mark_rect(fillOpacity=0, strokeWidth=4.5)
     parts = [
-        layer("picture").mark_rect(color=figures.FIELD),
+        layer("picture").mark_rect(color=palette.FIELD),
         *([layer("picture").mark_image(aspect=False).encode(url="url:N")] if pictured else []),
         layer("overlay").mark_image(aspect=False, smooth=False).encode(url="url:N"),
         *boxes,
-        chosen.encode(stroke=alt.value("#10151c")),
-        chosen.mark_rect(fillOpacity=0, strokeWidth=2.5).encode(stroke=alt.value(token_maps.RING)),
-        hovered.mark_rect(fillOpacity=0, strokeWidth=1.5, stroke="#ff5cae"),
+        chosen.encode(stroke=alt.value(palette.DARK)),
+        chosen.mark_rect(fillOpacity=0, strokeWidth=2.5).encode(stroke=alt.value(palette.HERE)),
+        hovered.mark_rect(fillOpacity=0, strokeWidth=1.5, stroke=palette.HOVER),
         cells.add_params(pick, over),
         legend(words, colours),
     ]
@@ -224,7 +224,7 @@ def legend(words: Sequence[str], colours: Sequence[str]) -> alt.Chart:
         offset=6,
         symbolType="square",
         symbolOpacity=1,
-        symbolStrokeColor="#8a94a3",
+        symbolStrokeColor=palette.SOFT,
         symbolStrokeWidth=0.6,
         columnPadding=14,
     )

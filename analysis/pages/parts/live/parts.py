@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from analysis.figures import figures
+from analysis.figures import figures, palette
 from analysis.numbers import edit_effects
 from analysis.pages.parts import shell
 from svit.core.types import Detections, TokenGrid
@@ -52,10 +52,10 @@ def draw_found(
     figures.picture(image, grid, ax)
     figures.detections(found, ax, class_names=names, threshold=score)
     lost, gained = (marked[marked["state"] == state] for state in ("lost", "gained"))
-    edit_effects.outline(marked[marked["state"] == "missed"], ax, edit_effects.MISSED, ":", 1.2)
-    edit_effects.outline(lost, ax, edit_effects.LOST, "--" if after else "-")
+    edit_effects.outline(marked[marked["state"] == "missed"], ax, palette.MISSED, ":", 1.2)
+    edit_effects.outline(lost, ax, palette.LOST, "--" if after else "-")
     if after:
-        edit_effects.outline(gained, ax, edit_effects.GAINED)
+        edit_effects.outline(gained, ax, palette.GAINED)
     return ax
 
 
@@ -141,10 +141,10 @@ def _grid_chart(grid: TokenGrid) -> dict:
         name="token", fields=["row", "column"], toggle="event.shiftKey", empty=False
     )
     field = alt.selection_interval(
-        name="field", mark=alt.BrushConfig(fill="#00778e", fillOpacity=0.15, stroke="#00b4cc")
+        name="field", mark=alt.BrushConfig(fill=palette.USED, fillOpacity=0.15, stroke="#00b4cc")
     )
     colours = alt.Scale(domain=list(STATES), range=list(STATES.values()))
-    line = {"stroke": "#8a94a3", "strokeWidth": 0.35}
+    line = {"stroke": palette.SOFT, "strokeWidth": 0.35}
     cells = layer("tokens").mark_rect(opacity=1, cursor="crosshair", **line)
     cells = cells.encode(
         fill=alt.Fill("state:N", scale=colours, legend=None),
@@ -155,7 +155,7 @@ def _grid_chart(grid: TokenGrid) -> dict:
         layer("picture").mark_image(aspect=False).encode(url="url:N"),
         cells.add_params(point, field),
         layer("missed").mark_rect(
-            filled=False, stroke=edit_effects.MISSED, strokeDash=[2, 3], strokeWidth=1.5
+            filled=False, stroke=palette.MISSED, strokeDash=[2, 3], strokeWidth=1.5
         ),
         chosen.mark_rect(filled=False, stroke="#ff3d9a", strokeWidth=2.5),
     ]
@@ -207,7 +207,7 @@ def _ratio_chart() -> dict:
         tooltip=["block:O", "masks:N", alt.Tooltip("ratio:Q", format=".1%")],
     )
     known = ratios.transform_filter("datum.masks == 'after' && isValid(datum.target)")
-    target = known.mark_tick(color="#dc267f", thickness=2).encode(x=x, y="target:Q")
+    target = known.mark_tick(color=palette.TARGET, thickness=2).encode(x=x, y="target:Q")
     return (bars + target).to_dict()
 
 
@@ -222,7 +222,7 @@ def change_table(frame: pd.DataFrame):
             **{side: rows[side].map(_score) for side in SIDES},
         }
     )
-    ink = {"lost": edit_effects.LOST, "gained": edit_effects.GAINED}
+    ink = {"lost": palette.LOST, "gained": palette.GAINED}
     ink = {STATE_NAMES[state]: colour for state, colour in ink.items()}
     return shown.style.map(
         lambda text: f"color: {ink[text]}; font-weight: 600" if text in ink else "", ["change"]
