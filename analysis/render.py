@@ -18,10 +18,13 @@ from matplotlib.style import context
 
 from analysis.figures import (
     control_figures,
+    costs,
     curve_figures,
     figures,
     gallery,
-    insights,
+    misses,
+    objects,
+    over_layers,
     pairs,
     paper,
     speed_figures,
@@ -39,7 +42,10 @@ from svit.runs.run import Run, RunError
 FIGURES: dict[str, Entry] = {
     **paper.FIGURES,
     **gallery.FIGURES,
-    **insights.FIGURES,
+    **objects.FIGURES,
+    **over_layers.FIGURES,
+    **costs.FIGURES,
+    **misses.FIGURES,
     **pairs.FIGURES,
     **control_figures.FIGURES,
     **speed_figures.FIGURES,

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic
+from typing import Any, Generic
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis.numbers.matching import Sample
 from analysis.sources.collection import Given, Kind
 from svit.core.types import ImageId, TokenGrid
 from svit.runs.run import Run
@@ -102,6 +103,32 @@ def chosen(run: Run, options: DrawOptions) -> list[ImageId]:
                 f"{run.path} has no image {wanted!r}; its {len(run)} images begin with {some}"
             )
     return [known[wanted] for wanted in options.images]
+
+
+def annotated(run: Run, *more: str) -> Iterator[tuple[Any, ...]]:
+    """Trace, ground truth and `more` parts (`Run.samples`) of every image that is annotated.
+
+    Raises:
+        RenderError: none is.
+    """
+    _expect(run, "objects", "annotations", "; record a COCO data set")
+    return run.samples("trace", "target", *more, known=["target"])
+
+
+def detected(run: Run) -> Iterator[Sample]:
+    """Trace, ground truth and detections of every image that has both.
+
+    Raises:
+        RenderError: none has.
+    """
+    _expect(run, "detections", "detections")
+    _expect(run, "objects", "annotations", "; record a COCO data set")
+    return run.samples("trace", "target", "detections", known=["target", "detections"])
+
+
+def _expect(run: Run, column: str, what: str, remedy: str = "") -> None:
+    if run.images[column].isna().all():
+        raise RenderError(f"{run.path} holds no {what}, which this figure needs{remedy}")
 
 
 def save(product: Product, folder: Path, title: str, about: str) -> list[Path]:

@@ -1,6 +1,6 @@
-"""Two runs on the same images compared, for the figure command.
+"""Two runs on the same images compared: which tokens both use, and differences of single images.
 
-Each function is an entry of `FIGURES`; its docstring is the definition that the sheet prints.
+An entry's docstring is the definition that the sheet prints; frames come from `analysis.numbers.agreement`.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator
 
-from analysis.figures import insight_figures as draw
-from analysis.figures.iterate import detected
+from analysis.figures.figures import picture
 from analysis.figures.output import (
     WIDTH,
     DrawOptions,
@@ -24,11 +27,12 @@ from analysis.figures.output import (
     figsize,
     token_table,
 )
-from analysis.numbers import agreement, matching, per_image
+from analysis.figures.palette import DIVERGING, INK, LATER, NEVER, NEXT
+from analysis.numbers import agreement
 from analysis.sources import labels
-from analysis.sources.collection import PAIR, PAIR_OR_RUN
-from svit.core.coverage import SIZES
-from svit.core.types import Detections
+from analysis.sources.collection import PAIR
+from svit.core.statistics import Interval
+from svit.core.types import TokenGrid
 from svit.runs.run import Run
 
 SCALE = 0.6  # inches beside a map for its colour bar
@@ -36,38 +40,6 @@ DELTA_NAMES = {
     "keep_ratio": "keep ratio, first − second",
     "found": "share of objects found, first − second",
 }
-
-
-def misses(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
-    """Were the tokens of missed objects pruned? An association, not a cause: compare within a size.
-
-    Above: the mean share of an object's tokens that each block uses (each token weighs as much as the
-    object covers of it), of found and missed objects by COCO size; bands are two standard errors of
-    the mean. Below: missed objects / all objects, by what became of their tokens: never under half,
-    under half and back in a later block, under half to the end; missed / all stands over the bars.
-    With a second run, best a dense one, dark marks show how many of the same objects that one misses.
-    Objects are matched as COCO does, at IoU 0.5, with detections from `--score` on; crowds are left
-    out.
-    """
-    first, other = _with_reference(runs)
-    dense = None if other is None else _same_detections(first, other)
-    rule = {"score": options.score}
-    frame = matching.error_frame(detected(first), first.class_names, dense, **rule)
-    if frame.empty:
-        raise RenderError(f"{first.path}: the ground truth holds no objects")
-    figure = Figure(figsize=(WIDTH, 4.4))
-    upper, lower = figure.subfigures(2, 1)
-    shares, sizes = matching.share_frame(frame), _sizes(frame)
-    axes = upper.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
-    for size, ax in zip(sizes, axes, strict=True):
-        draw.missed_lines(shares, ax, size=size)
-    axes[0].set_ylabel("share of the object's tokens used")
-    order = pd.Categorical(frame["size"], sizes)
-    fates = matching.fate_frame(frame.assign(size=order).sort_values("size"))
-    ax = lower.subplots()
-    draw.fate_bars(fates, ax, other="" if other is None else labels.folder(other))
-    ax.set_xlabel(f"IoU at least 0.5, score at least {options.score:g}")
-    yield Product("misses", figure, frame)
 
 
 def overlap(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
@@ -78,16 +50,38 @@ def overlap(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     dense run the two are equal. The map: layers that use a token in the first run minus in the second,
     resampled as in usage-map and averaged over images (red: the first uses it more).
     """
-    first, second = _two(runs)
-    with _explained():
+    first, second = two(runs)
+    with explained():
         frame = agreement.agreement_frame(agreement.pairs(first, second))
         mean = agreement.mean_difference(agreement.pairs(first, second), options.shape)
     figure = Figure(figsize=(WIDTH, 2.2))
     left, right = figure.subplots(1, 2)
-    draw.agreement_lines(frame, left)
-    draw.mean_difference_map(mean, right, limit=max(float(np.abs(mean).max()), 1e-9))
+    agreement_lines(frame, left)
+    mean_difference_map(mean, right, limit=max(float(np.abs(mean).max()), 1e-9))
     figure.suptitle(labels.versus(first, second))
     yield Product("overlap", figure, frame)
+
+
+def agreement_lines(frame: pd.DataFrame, ax: Axes) -> Axes:
+    """Overlap of the active sets of two runs per block (`agreement.agreement_frame`), above what
+    random masks of the same counts give."""
+    ax.fill_between(frame["block"], frame["chance"], frame["iou"], color=LATER, alpha=0.2, lw=0)
+    ax.plot(frame["block"], frame["iou"], "o-", color=NEXT, markersize=2.5, label="both runs")
+    label = "random masks, same counts"
+    ax.plot(frame["block"], frame["chance"], color=INK, lw=0.7, ls="--", label=label)
+    ax.set(xlabel="block", ylabel="IoU of the used tokens", ylim=(0, 1.03), xticks=frame["block"])
+    ax.legend(loc="lower left")
+    return ax
+
+
+def mean_difference_map(values: np.ndarray, ax: Axes, *, limit: float) -> Axes:
+    """`agreement.mean_difference`, colours as in `difference_map`."""
+    style = {"cmap": DIVERGING, "vmin": -limit, "vmax": limit}
+    drawn = ax.imshow(values, **style)
+    ax.set(xticks=[], yticks=[], title="mean over images")
+    ax.spines[:].set_visible(False)
+    _difference_bar(drawn, ax)
+    return ax
 
 
 def difference(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
@@ -96,21 +90,64 @@ def difference(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     White: equally many; red: the first run uses it more. Runs on other images, grids or layers are
     refused.
     """
-    first, second = _two(runs)
-    with _explained():
+    first, second = two(runs)
+    with explained():
         agreement.check_pair(first, second)
     for image_id in chosen(first, options):
-        with _explained():
+        with explained():
             one, other = agreement.pair(first, second, image_id)
         values = agreement.usage_difference(one, other)
         size = figsize(one.grid.image_hw, columns=1, extra=SCALE, above=0.3)
         figure = Figure(figsize=(size[0] * 0.6, size[1] * 0.6))
         ax = figure.subplots()
         limit = max(int(np.abs(values).max()), 1)
-        draw.difference_map(values, one.grid, ax, limit=limit, image=first.picture(image_id))
+        difference_map(values, one.grid, ax, limit=limit, image=first.picture(image_id))
         ax.set_title(labels.versus(first, second))
         table = token_table(one.grid, {"difference": values})
         yield Product(f"difference-{labels.file_name(image_id)}", figure, table)
+
+
+def difference_map(
+    values: np.ndarray,
+    grid: TokenGrid,
+    ax: Axes,
+    *,
+    limit: float,
+    image: np.ndarray | None = None,
+    alpha: float = 0.8,
+    colorbar: bool = True,
+) -> Axes:
+    """Layers that use each token in one run minus in another, white where equal.
+
+    Args:
+        values: of the valid tokens (`agreement.usage_difference`).
+        limit: colours reach from -limit (blue: the second run uses it more) to limit (red).
+    """
+    picture(image, grid, ax, grey=True)
+    opacity = 1 if image is None else alpha
+    if values.shape != grid.valid_hw:
+        raise ValueError(
+            f"expected a map of the {grid.valid_hw} valid tokens, found {values.shape}"
+        )
+    (rows, columns), (scale_y, scale_x) = values.shape, grid.scale_yx
+    extent = (0, columns * grid.patch / scale_x, rows * grid.patch / scale_y, 0)
+    limits = {"xlim": ax.get_xlim(), "ylim": ax.get_ylim()}
+    style = {"cmap": DIVERGING, "vmin": -limit, "vmax": limit, "alpha": opacity}
+    drawn = ax.imshow(values, extent=extent, **style)
+    ax.set(**limits)  # imshow widens them to the last token
+    if colorbar:
+        bar = _difference_bar(drawn, ax)
+        bar.locator = MaxNLocator(7, integer=True)
+        bar.update_ticks()
+    return ax
+
+
+def _difference_bar(drawn: AxesImage, ax: Axes) -> Colorbar:
+    bar = ax.figure.colorbar(drawn, cax=ax.inset_axes((1.02, 0, 0.03, 1)))
+    bar.solids.set_alpha(1)
+    bar.outline.set_visible(False)
+    bar.set_label("layers more in the first run")
+    return bar
 
 
 def deltas(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
@@ -121,57 +158,55 @@ def deltas(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     band, and the numbers above: mean over images and its 95 % bootstrap interval (2,000 draws of
     images); dashes: no difference. The table has both runs' values, and usage too.
     """
-    first, second = _two(runs)
-    with _explained():
+    first, second = two(runs)
+    with explained():
         frame = agreement.delta_frame(first, second, first.targets, score=options.score)
     shown = [name for name in DELTA_NAMES if frame[name].notna().any()]
     figure = Figure(figsize=(WIDTH * (0.25 + 0.25 * len(shown)), 2.0))
     axes = figure.subplots(1, len(shown), squeeze=False)[0]
     for name, ax in zip(shown, axes, strict=True):
         interval = agreement.paired_interval(frame[name])
-        draw.delta_histogram(frame[name], interval, ax, label=DELTA_NAMES[name])
+        delta_histogram(frame[name], interval, ax, label=DELTA_NAMES[name])
     figure.suptitle(labels.versus(first, second))
     yield Product("deltas", figure, frame)
 
 
-FIGURES: dict[str, Entry] = {
-    "misses": Entry("missed objects and their tokens; a second, dense run", misses, PAIR_OR_RUN),
-    "overlap": Entry("tokens that two runs use alike, with the chance level", overlap, PAIR),
-    "difference": Entry("usage in one run minus usage in another", difference, PAIR),
-    "deltas": Entry("paired differences of two runs with intervals", deltas, PAIR),
-}
+def delta_histogram(values: pd.Series, interval: Interval, ax: Axes, *, label: str) -> Axes:
+    """Differences of single images, their mean and its interval (`agreement.paired_interval`)."""
+    known = values.dropna()
+    ax.axvspan(interval.low, interval.high, color=LATER, alpha=0.45, lw=0, zorder=0)
+    style = {"color": NEVER, "edgecolor": "white", "lw": 0.4, "alpha": 0.85}
+    ax.hist(known, bins=_centred_bins(known), **style)
+    ax.axvline(0, color=INK, lw=0.7, ls="--")
+    ax.axvline(interval.value, color=NEXT, lw=1.4)
+    ax.set(xlabel=label, ylabel="images")
+    ax.set_title(f"{interval.value:+.3f}  [{interval.low:+.3f}, {interval.high:+.3f}]")
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    return ax
 
 
-def _same_detections(first: Run, dense: Run) -> Iterator[Detections]:
-    """Detections of the other run for the images `iterate.detected` yields, in that order."""
-    with _explained():
-        agreement.check_pair(first, dense)
-        agreement.check_classes(first, dense)
-    ids = per_image.scored_ids(first)
-    for image_id, (found,) in zip(ids, dense.samples("detections", ids=ids), strict=True):
-        if found is None:
-            raise RenderError(f"{dense.path} holds no detections of image {image_id!r}")
-        yield found
+def _centred_bins(values: pd.Series) -> np.ndarray:
+    """Edges of equal bins around the values; zero is the middle of one, so that equality shows."""
+    count = min(30, max(5, len(values) // 4))
+    step = max(float(np.ptp(values)) if len(values) else 0.0, 1e-6) / count
+    low, high = (np.floor(values.min() / step + 0.5), np.floor(values.max() / step + 0.5))
+    return (np.arange(low, high + 2) - 0.5) * step
 
 
-def _two(runs: Sequence[Run]) -> tuple[Run, Run]:
+def two(runs: Sequence[Run]) -> tuple[Run, Run]:
+    """The runs, if they are two.
+
+    Raises:
+        RenderError: they are not.
+    """
     if len(runs) != 2:
         raise RenderError(f"compares two runs on the same images, found {len(runs)}: name two")
     return runs[0], runs[1]
 
 
-def _with_reference(runs: Sequence[Run]) -> tuple[Run, Run | None]:
-    """A run and the one to compare with: the dense one of two, else the second."""
-    if len(runs) == 1:
-        return runs[0], None
-    first, second = _two(runs)
-    if first.provenance.get("method") == "dense" != second.provenance.get("method"):
-        return second, first
-    return first, second
-
-
 @contextmanager
-def _explained() -> Iterator[None]:
+def explained() -> Iterator[None]:
     """Runs that cannot be compared as the command's own error."""
     try:
         yield
@@ -179,6 +214,8 @@ def _explained() -> Iterator[None]:
         raise RenderError(str(error)) from error
 
 
-def _sizes(errors: pd.DataFrame) -> list[str]:
-    present = set(errors["size"])
-    return [size for size in SIZES if size in present]
+FIGURES: dict[str, Entry] = {
+    "overlap": Entry("tokens that two runs use alike, with the chance level", overlap, PAIR),
+    "difference": Entry("usage in one run minus usage in another", difference, PAIR),
+    "deltas": Entry("paired differences of two runs with intervals", deltas, PAIR),
+}

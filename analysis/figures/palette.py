@@ -38,3 +38,4 @@ HERE, HOVER = AMBER, "#ff5cae"
 DENSE, PRINTED = INK, SOFT
 BLOCKS, CHOOSING = "#00a5bd", AMBER
 LINES = (_TEAL, ORANGE, BLUE, PINK, VIOLET, GOLD)  # several, in this order
+DIVERGING = "RdBu_r"  # colour map of differences, white where equal

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -11,13 +11,15 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from PIL import Image, ImageDraw
 
 from analysis.figures import palette
-from analysis.figures.insight_figures import DIVERGING
 from svit.core.types import TokenGrid
 
 VEIL = "#1c232d"  # over what a mode leaves out
 STATE_COLOURS = {"never": palette.PRUNED, "later": palette.LATER, "next": palette.NEXT}
 SCORE_COLOURS = (palette.BELOW, "#f4f4f4", palette.ABOVE)  # below, on and above the limit
 SCORES = LinearSegmentedColormap.from_list("score", SCORE_COLOURS)
+BEYOND = "#808080"  # beside the image in a crop
+COVER = 0.72  # opacity of what covers pruned tokens in a crop
+SIDE = 8  # pixels a token
 CONTEXT = 3  # tokens shown on each side of the one cut out
 
 
@@ -64,13 +66,13 @@ def usage(counts: np.ndarray, limits: tuple[int, int], opacity: float) -> np.nda
 
 
 def differences(values: np.ndarray, limit: int, opacity: float) -> np.ndarray:
-    """Differences from -limit to limit in the colours of `insight_figures.difference_map`."""
-    colours = mpl.colormaps[DIVERGING](values / (2 * limit) + 0.5)
+    """Differences from -limit to limit in the colours of `pairs.difference_map`."""
+    colours = mpl.colormaps[palette.DIVERGING](values / (2 * limit) + 0.5)
     colours[..., 3] = opacity
     return _bytes(colours)
 
 
-def cut(pixels: np.ndarray, grid: TokenGrid, side: int = 8) -> np.ndarray:
+def cut(pixels: np.ndarray, grid: TokenGrid, side: int = SIDE) -> np.ndarray:
     """A map at `side` pixels a token, without the parts of the last tokens beyond the image."""
     places = []
     for length, scale, tokens in zip(grid.image_hw, grid.scale_yx, pixels.shape, strict=False):
@@ -96,20 +98,72 @@ def closeup(picture: np.ndarray, grid: TokenGrid, token: tuple[int, int], side: 
     Args:
         picture: uint8 RGB of any resolution; beyond its border the square is clear.
     """
-    tall, wide = picture.shape[:2]
-    units = np.array([tall, wide]) / np.array(grid.resized_hw) * grid.patch  # pixels a token
-    start = (np.array(token) - CONTEXT) * units
-    end = (np.array(token) + CONTEXT + 1) * units
-    box = (start[1], start[0], end[1], end[0])
-    field = Image.new("RGBA", (side, side))
-    inside = np.clip(box, 0, (wide, tall, wide, tall))
-    scale = side / np.array([end[1] - start[1], end[0] - start[0]] * 2)
-    corner = np.array([start[1], start[0]] * 2)
-    left, top, right, bottom = np.rint((inside - corner) * scale).astype(int).tolist()
-    part = Image.fromarray(picture).resize(
-        (right - left, bottom - top), Image.Resampling.BICUBIC, box=tuple(inside)
+    units = np.array(picture.shape[:2]) / np.array(grid.resized_hw) * grid.patch  # pixels a token
+    (top, left), (bottom, right) = (
+        (np.array(token) + reach) * units for reach in (-CONTEXT, CONTEXT + 1)
     )
-    field.paste(part, (left, top))
+    field = Image.new("RGBA", (side, side))
+    _fill(field, Image.fromarray(picture), (left, top, right, bottom))
     ring = np.array([CONTEXT, CONTEXT, CONTEXT + 1, CONTEXT + 1]) * side / (2 * CONTEXT + 1)
     ImageDraw.Draw(field).rectangle(np.rint(ring).tolist(), outline=palette.HERE, width=3)
     return encoded(np.asarray(field))
+
+
+def crop(
+    picture: np.ndarray,
+    grid: TokenGrid,
+    box_xyxy: np.ndarray,
+    keep: np.ndarray | None = None,
+    later: np.ndarray | None = None,
+    side: int = 128,
+) -> np.ndarray:
+    """A square cut of a picture around a box, with a rim of a third of the box on each side.
+
+    Args:
+        picture: uint8 RGB of any size that spans the image.
+        box_xyxy: in source pixels.
+        keep, later: bool (valid rows, valid columns): pruned tokens are covered white, those of them a
+            later layer uses cyan, as in `figures.layer_tokens`.
+        side: of the result in pixels.
+
+    Returns: uint8 (side, side, 3), pink at the box's outline, grey beyond the image.
+    """
+    box = np.asarray(box_xyxy, float)
+    low, high = box[:2], box[2:]
+    reach = max(*(high - low), 1.0) * (0.5 + 1 / 3)
+    start, end = (low + high) / 2 - reach, (low + high) / 2 + reach
+    image_wh = np.array(grid.image_hw[::-1], float)
+    field = Image.new("RGB", (side, side), BEYOND)
+    for layer in [Image.fromarray(picture), *_covers(grid, keep, later)]:
+        scale = layer.size / image_wh
+        _fill(field, layer, (*(start * scale), *(end * scale)))
+    corners = np.rint((np.array([low, high]) - start) * side / (2 * reach)).ravel()
+    ImageDraw.Draw(field).rectangle(corners.tolist(), outline=palette.HOVER, width=2)
+    return np.asarray(field)
+
+
+def _covers(
+    grid: TokenGrid, keep: np.ndarray | None, later: np.ndarray | None
+) -> Iterator[Image.Image]:
+    """What lies over pruned tokens: a picture as large as the image."""
+    if keep is not None:
+        codes = np.where(keep, 0, 1) if later is None else np.where(keep, 0, 1 + later)
+        colours = painted(codes, (None, palette.PRUNED, palette.LATER), COVER)
+        yield Image.fromarray(cut(colours, grid, SIDE))
+
+
+def _fill(field: Image.Image, layer: Image.Image, window: Sequence[float]) -> None:
+    """Lays a window of a picture over a square field; beyond the picture the field stays.
+
+    Args:
+        window: left, top, right, bottom in the picture's pixels.
+    """
+    wide, tall = layer.size
+    inside = np.clip(window, 0, (wide, tall, wide, tall))
+    scale = np.array(field.size * 2) / (np.array(window[2:] * 2) - np.array(window[:2] * 2))
+    left, top, right, bottom = np.rint((inside - window[:2] * 2) * scale).astype(int).tolist()
+    if right > left and bottom > top:
+        size, covers = (right - left, bottom - top), layer.mode == "RGBA"
+        how = Image.Resampling.NEAREST if covers else Image.Resampling.BICUBIC
+        part = layer.resize(size, how, box=tuple(inside))
+        field.paste(part, (left, top), part if covers else None)

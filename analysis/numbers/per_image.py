@@ -10,18 +10,15 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from analysis.numbers import regions as objects
 from analysis.numbers.run_counts import COUNTS
 from analysis.numbers.usage import layer_states, valid_keep, with_shares
 from svit.core.coverage import Truth
-from svit.core.types import ImageId, TokenGrid, TokenTrace
+from svit.core.types import ImageId, TokenTrace
 from svit.runs.run import Run
 
 LOW, HIGH = 0.05, 0.95  # quantiles over images
-LATER_RGB, PRUNED_RGB = (0, 200, 224), (255, 255, 255)
-COVER = 0.72  # opacity of what covers pruned tokens in a crop
 
 
 def spread_frame(states: pd.DataFrame) -> pd.DataFrame:
@@ -117,66 +114,6 @@ def pruned_misses(errors: pd.DataFrame) -> pd.DataFrame:
     rows = rows.sort_values(["dropped", "image_id", "object"])
     easy = rows["dense_found"].fillna(False).astype(bool)
     return pd.concat([rows[easy], rows[~easy]], ignore_index=True)
-
-
-def crop(
-    picture: np.ndarray,
-    grid: TokenGrid,
-    box_xyxy: np.ndarray,
-    keep: np.ndarray | None = None,
-    later: np.ndarray | None = None,
-    side: int = 128,
-) -> np.ndarray:
-    """A square cut of a picture around a box, with a rim of a third of the box on each side.
-
-    Args:
-        picture: uint8 RGB of any size that spans the image.
-        box_xyxy: in source pixels.
-        keep, later: bool (valid rows, valid columns): pruned tokens are covered white, those of them a
-            later layer uses cyan, as in `figures.layer_tokens`.
-        side: of the result in pixels.
-
-    Returns: uint8 (side, side, 3), pink at the box's outline, grey beyond the image.
-    """
-    left, top, right, bottom = np.asarray(box_xyxy, float)
-    reach = max(right - left, bottom - top, 1.0) * (0.5 + 1 / 3)
-    places = (np.arange(side) + 0.5) / side * 2 * reach - reach
-    x, y = (left + right) / 2 + places, (top + bottom) / 2 + places
-    height, width = grid.image_hw
-    inside = ((y >= 0) & (y < height))[:, None] & ((x >= 0) & (x < width))[None, :]
-    out = _sampled(picture, grid, x, y)
-    if keep is not None:
-        rows = np.clip((y * grid.scale_yx[0] / grid.patch).astype(int), 0, keep.shape[0] - 1)
-        columns = np.clip((x * grid.scale_yx[1] / grid.patch).astype(int), 0, keep.shape[1] - 1)
-        for mask, colour in ((~keep, PRUNED_RGB), (later, LATER_RGB)):
-            if mask is not None:
-                covered = mask[np.ix_(rows, columns)]
-                base = _sampled(picture, grid, x, y)[covered]
-                out[covered] = (1 - COVER) * base + COVER * np.array(colour)
-    out[~inside] = 128
-    _outline(out, x, y, (left, top, right, bottom), 2 * reach / side)
-    return out.astype(np.uint8)
-
-
-def _sampled(picture: np.ndarray, grid: TokenGrid, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The picture at source coordinates, float (len(y), len(x), 3), reduced before where it is larger."""
-    height, width = grid.image_hw
-    step = max((x[1] - x[0]) * picture.shape[1] / width, 1.0)
-    size = [max(1, round(length / step)) for length in picture.shape[1::-1]]
-    small = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
-    rows = np.clip((y / height * small.shape[0]).astype(int), 0, small.shape[0] - 1)
-    columns = np.clip((x / width * small.shape[1]).astype(int), 0, small.shape[1] - 1)
-    return small[np.ix_(rows, columns)].astype(float)
-
-
-def _outline(
-    out: np.ndarray, x: np.ndarray, y: np.ndarray, box: tuple[float, ...], step: float
-) -> None:
-    left, top, right, bottom = box
-    across, down = (x > left - step) & (x < right + step), (y > top - step) & (y < bottom + step)
-    core = (x > left + step) & (x < right - step), (y > top + step) & (y < bottom - step)
-    line = np.outer(down, across) & ~np.outer(core[1], core[0])
-    out[line] = (255, 92, 174)
 
 
 def states_at(trace: TokenTrace, block: int) -> tuple[np.ndarray, np.ndarray]:

@@ -71,3 +71,16 @@ def test_painted_codes_have_their_colours_and_differences_are_white_at_zero():
     assert pixels[0, :, 3].tolist() == [0, 128, 128] and pixels[0, 2, :3].tolist() == [16, 32, 48]
     blue, white, red = token_maps.differences(np.array([[-9, 0, 9]]), 9, 1.0)[0, :, :3].astype(int)
     assert blue[2] > blue[0] and red[0] > red[2] and white.min() > 240
+
+
+def test_a_crop_shows_the_box_the_rim_and_what_is_pruned():
+    grid = TokenGrid((64, 64), (64, 64), (4, 4))
+    picture = np.full((64, 64, 3), 100, np.uint8)
+    keep = np.ones((4, 4), bool)
+    keep[0, 0] = False
+    pixels = token_maps.crop(picture, grid, np.array([0, 0, 32, 32]), keep, side=96)
+    assert pixels[0, 0].tolist() == [128, 128, 128]  # beyond the image
+    assert pixels[90, 90].tolist() == [100, 100, 100]
+    assert (pixels[30, 30] > 200).all()  # the pruned token
+    assert pixels[50, 30].tolist() == [100, 100, 100]  # one that is used
+    assert pixels[77, 50].tolist() == levels(palette.HOVER)  # the outline

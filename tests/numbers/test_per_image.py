@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 import pytest
-from support.runs import grid_for, reactivation_of, write_dense, write_misses, write_run
+from support.runs import reactivation_of, write_dense, write_misses, write_run
 
 from analysis.numbers import matching, per_image, regions
 from analysis.numbers.run_counts import census
-from svit.core.types import TokenGrid
 
 
 @pytest.fixture
@@ -64,14 +62,3 @@ def test_what_the_dense_run_finds_comes_first(tmp_path):
     missed = per_image.pruned_misses(matching.error_frame(samples, (), found, score=0.2))
     assert missed["image_id"].tolist() == [1, 3, 2]
     assert missed["dense_found"].tolist() == [True, True, False]
-
-
-def test_a_crop_shows_the_box_the_rim_and_what_is_pruned():
-    grid: TokenGrid = grid_for((64, 64))
-    picture = np.full((64, 64, 3), 100, np.uint8)
-    keep = np.ones((4, 4), bool)
-    keep[0, 0] = False
-    pixels = per_image.crop(picture, grid, np.array([0, 0, 32, 32]), keep, side=96)
-    assert pixels[0, 0].tolist() == [128, 128, 128]  # beyond the image
-    assert pixels[90, 90].tolist() == [100, 100, 100]
-    assert (pixels[30, 30] > 200).all()  # the pruned token

@@ -11,7 +11,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from analysis.figures import figures, insight_figures, palette, token_maps
+from analysis.figures import figures, pairs, palette, token_maps
 from analysis.numbers import agreement, comparison, usage
 from analysis.pages.parts import shell
 from analysis.pages.parts.compare import charts, panels
@@ -162,7 +162,7 @@ def legend(view: Comparison, shown: str) -> dict[str, str]:
         return {word: colour for word, colour in SIDES.items() if colour}
     if shown == "Usage difference":
         reach = len(comparison.deciding_layers(view.runs))
-        scale = colormaps[insight_figures.DIVERGING]
+        scale = colormaps[palette.DIVERGING]
         steps = [round(reach * share) for share in (-1, -2 / 3, -1 / 3, 0, 1 / 3, 2 / 3, 1)]
         return {
             f"{step:+d}".replace("+0", "0"): to_hex(scale(0.5 + step / 2 / reach)) for step in steps
@@ -244,7 +244,7 @@ def figure(view: Comparison, seen: Sequence[TokenTrace], shown: str, layer: int)
             values = agreement.usage_difference(trace, seen[0])
             reach = len(comparison.deciding_layers(view.runs))
             style = {"limit": reach, "image": image, "colorbar": False}
-            insight_figures.difference_map(values, trace.grid, ax, **style)
+            pairs.difference_map(values, trace.grid, ax, **style)
         elif shown == "Usage":
             style = {"limits": usage_limits(view), "image": image, "colorbar": False}
             figures.usage_heatmap(usage.usage(trace), trace.grid, ax, **style)

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 from matplotlib.figure import Figure
 
-from analysis.figures import insight_figures
+from analysis.figures import costs
 from analysis.numbers import budget
 from analysis.pages.parts import shell
 from analysis.pages.parts.dataset import charts
@@ -80,6 +80,6 @@ def show(survey: Survey) -> None:
 def scatter(frame: pd.DataFrame, measure: str) -> Figure:
     page = Figure(figsize=(3.6, 2.6))
     interval = budget.spearman(frame[measure], frame["keep_ratio"])
-    ax = insight_figures.complexity_scatter(frame, page.subplots(), name=measure, interval=interval)
+    ax = costs.complexity_scatter(frame, page.subplots(), name=measure, interval=interval)
     ax.set_ylabel("keep ratio of gated blocks")
     return page

@@ -8,7 +8,8 @@ import altair as alt
 import pandas as pd
 
 from analysis.figures import palette
-from analysis.figures.insight_figures import FATE_COLOURS, REGION_COLOURS
+from analysis.figures.misses import FATE_COLOURS
+from analysis.figures.objects import REGION_COLOURS
 from analysis.pages.parts.compare.charts import PADDING
 
 SHARES = alt.Axis(format="%", tickCount=5)

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 from matplotlib.figure import Figure
 
-from analysis.figures import insight_figures
+from analysis.figures import misses
 from analysis.numbers import comparison, matching, per_image
 from analysis.pages.parts import shell
 from analysis.pages.parts.compare.parts import BETWEEN
@@ -294,5 +294,5 @@ def fate_figure(frame: pd.DataFrame, other: str) -> Figure:
     page = Figure(figsize=(4.2, 2.6))
     order = pd.Categorical(frame["size"], SIZES)
     fates = matching.fate_frame(frame.assign(size=order).sort_values("size"))
-    insight_figures.fate_bars(fates, page.subplots(), other=other)
+    misses.fate_bars(fates, page.subplots(), other=other)
     return page

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 from matplotlib.figure import Figure
 
-from analysis.figures import insight_figures
+from analysis.figures.objects import region_lines
 from analysis.numbers import per_image
 from analysis.numbers import regions as objects
 from analysis.pages.parts import shell
@@ -129,5 +129,5 @@ def show_behind(survey: Survey, frame: pd.DataFrame, by_image: pd.DataFrame) -> 
 
 def region_figure(survey: Survey, spread: pd.DataFrame) -> Figure:
     page = Figure(figsize=(3.6, 2.5))
-    insight_figures.region_lines(spread, page.subplots(), targets=survey.run.targets)
+    region_lines(spread, page.subplots(), targets=survey.run.targets)
     return page

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from analysis.figures import token_maps
 from analysis.numbers import per_image
 from analysis.pages.parts import shell
 from analysis.sources import labels
@@ -78,7 +79,7 @@ def object_crop(
         return None
     trace = (_masks or _run).trace(image_id)
     masks = per_image.states_at(trace, block) if block else (None, None)
-    pixels = per_image.crop(picture, trace.grid, target.boxes_xyxy[index], *masks, side=side)
+    pixels = token_maps.crop(picture, trace.grid, target.boxes_xyxy[index], *masks, side=side)
     return shards.jpeg(pixels, side)
 
 

@@ -13,9 +13,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from support.runs import PROVENANCE, TARGETS, parts, trace_of, write_one_found, write_run
 
-from analysis.figures import figures, insights, pairs, palette
-from analysis.figures import insight_figures as draw
-from analysis.figures import layer_figures as over
+from analysis.figures import costs, figures, misses, objects, over_layers, pairs, palette
 from analysis.figures.output import DrawOptions, RenderError
 from analysis.numbers import agreement, budget, comparison, lifetimes, matching, regions, usage
 from analysis.sources.collection import RUN
@@ -44,7 +42,7 @@ def labels(ax) -> list[str]:
 
 def test_lines_of_regions_hold_the_shares_and_the_target(ax):
     frame = regions.region_frame([(TRACE, TARGET)])
-    assert draw.region_lines(frame, ax, targets=TARGETS) is ax
+    assert objects.region_lines(frame, ax, targets=TARGETS) is ax
     assert labels(ax) == [*regions.REGIONS, "target, all tokens"]
     rows = frame[frame["region"] == "background"]
     np.testing.assert_allclose(ax.lines[2].get_ydata(), rows["share"])
@@ -55,7 +53,7 @@ def test_points_of_groups_name_their_size(ax):
     frame = pd.DataFrame(
         {"size": ["small", "large"], "objects": [5, 2], "mean": [7.0, 9], "low": [6, 8.0]}
     ).assign(high=[8, 10.0])
-    draw.group_points(frame, ax, by="size", mean=8.0)
+    objects.group_points(frame, ax, by="size", mean=8.0)
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["small (5)", "large (2)"]
     assert ax.lines[0].get_xdata().tolist() == [7, 9]
     assert ax.yaxis_inverted() and ax.lines[1].get_xdata() == [8, 8]
@@ -63,8 +61,8 @@ def test_points_of_groups_name_their_size(ax):
 
 def test_points_of_objectness_stand_beside_the_baselines(ax):
     table = regions.objectness_table(regions.objectness_frame([(TRACE, TARGET, ONE["image"])]))
-    draw.objectness_points(table, ax)
-    assert labels(ax) == list(draw.MAP_NAMES.values())
+    objects.objectness_points(table, ax)
+    assert labels(ax) == list(objects.MAP_NAMES.values())
     dots = [line for line in ax.lines if line.get_marker() == "o"]
     drawn = np.concatenate([line.get_xdata() for line in dots])
     np.testing.assert_allclose(drawn, table["pooled"])
@@ -74,10 +72,10 @@ def test_found_and_missed_objects_have_lines_of_their_own(ax):
     frame = pd.DataFrame(
         {"size": "small", "found": [True, True, False, False], "block": [1, 2, 1, 2]}
     ).assign(objects=[4, 4, 1, 1], mean=[1, 0.8, 1, 0.3], error=[0, 0.1, np.nan, np.nan])
-    draw.missed_lines(frame, ax, size="small")
+    misses.missed_lines(frame, ax, size="small")
     assert labels(ax) == ["found (4)", "missed (1)"]
     assert ax.lines[1].get_ydata().tolist() == [1, 0.3]
-    draw.missed_lines(frame[frame["found"]], ax, size="large")  # nothing of that size: no line
+    misses.missed_lines(frame[frame["found"]], ax, size="large")  # nothing of that size: no line
 
 
 FATES = pd.DataFrame(
@@ -86,7 +84,7 @@ FATES = pd.DataFrame(
 
 
 def test_miss_rates_carry_their_counts_and_the_other_run(ax):
-    draw.fate_bars(FATES, ax, other="dense")
+    misses.fate_bars(FATES, ax, other="dense")
     assert [bar.get_height() for bar in ax.patches] == [0.25, 0.5, 0]
     assert [text.get_text() for text in ax.texts] == ["1/4", "1/2"]
     assert "same objects, dense" in labels(ax)
@@ -95,18 +93,18 @@ def test_miss_rates_carry_their_counts_and_the_other_run(ax):
 
 
 def test_without_another_run_there_is_no_mark(ax):
-    draw.fate_bars(FATES.assign(dense_missed=pd.NA), ax)
+    misses.fate_bars(FATES.assign(dense_missed=pd.NA), ax)
     assert not ax.collections and len(labels(ax)) == 3
 
 
 def test_a_mark_above_a_bar_is_below_its_count(ax):
-    draw.fate_bars(FATES, ax, other="dense")
+    misses.fate_bars(FATES, ax, other="dense")
     assert [text.xy[1] for text in ax.texts] == [0.5, 0.5]  # bars reach 0.25, 0.5; marks 0.5, 0
 
 
 def test_sizes_stand_in_their_order(ax):
     frame = pd.DataFrame({"size": ["medium", "large", "small"], "objects": [3, 2, 1]})
-    draw.group_points(frame.assign(mean=[1.0, 2, 3], low=0.0, high=4.0), ax, by="size", mean=2)
+    objects.group_points(frame.assign(mean=[1.0, 2, 3], low=0.0, high=4.0), ax, by="size", mean=2)
     names = [tick.get_text() for tick in ax.get_yticklabels()]
     assert names == ["small (1)", "medium (3)", "large (2)"]
 
@@ -115,43 +113,43 @@ def test_kept_shares_stand_beside_their_target_and_spread(ax):
     counts = pd.DataFrame({"image_id": [1, 2] * 2, "layer": [0, 0, 1, 1]})
     counts = counts.assign(kept_valid=[4, 2, 1, 0], valid=[4, 2, 4, 2])
     frame = usage.keep_frame(counts, [1.0, 0.5])
-    over.keep_bands(frame, ax)
+    over_layers.keep_bands(frame, ax)
     lines = {line.get_label(): line.get_ydata().tolist() for line in ax.lines}
     assert lines["all tokens"] == [1, 1 / 6] and lines["mean of images"] == [1, 1 / 8]
     assert lines["target"] == [1, 0.5]
-    over.keep_bands(usage.keep_frame(counts), ax)  # without targets: no dashes
+    over_layers.keep_bands(usage.keep_frame(counts), ax)  # without targets: no dashes
     assert [line.get_label() for line in ax.lines].count("target") == 1
 
 
 def test_stacked_steps_reach_one(ax):
     frame = lifetimes.transition_frame([TRACE])
-    over.transition_bars(frame, ax)
+    over_layers.transition_bars(frame, ax)
     tops = [bar.get_y() + bar.get_height() for bar in ax.patches[-len(frame) :]]
     np.testing.assert_allclose(tops, 1)
-    assert labels(ax) == list(over.STEP_NAMES.values())
+    assert labels(ax) == list(over_layers.STEP_NAMES.values())
 
 
 def test_rates_are_the_off_diagonal(ax):
     frame = lifetimes.transition_frame([TRACE])
-    over.rate_lines(frame, ax)
+    over_layers.rate_lines(frame, ax)
     np.testing.assert_array_equal(ax.lines[0].get_ydata(), frame["drop_of_used"])
     np.testing.assert_array_equal(ax.lines[1].get_ydata(), frame["return_of_pruned"])
     assert ax.lines[0].get_xdata()[0] == 2
 
 
 def test_bars_of_spells_and_returns_add_up_to_one(ax):
-    over.spell_bars(lifetimes.life_frame([TRACE]), ax)
+    over_layers.spell_bars(lifetimes.life_frame([TRACE]), ax)
     heights = np.array([bar.get_height() for bar in ax.patches]).reshape(3, -1)
     np.testing.assert_allclose(heights.sum(axis=1), 1)
     ax.clear()
-    over.return_bars(lifetimes.return_frame([TRACE]), ax)
+    over_layers.return_bars(lifetimes.return_frame([TRACE]), ax)
     assert sum(bar.get_height() for bar in ax.patches) == pytest.approx(1)
 
 
 def test_overlap_stands_above_chance(ax):
     other = trace_of(1, GRID, np.zeros(GRID.grid_hw), 9)
     frame = agreement.agreement_frame([(TRACE, other)])
-    draw.agreement_lines(frame, ax)
+    pairs.agreement_lines(frame, ax)
     np.testing.assert_array_equal(ax.lines[0].get_ydata(), frame["iou"])
     np.testing.assert_array_equal(ax.lines[1].get_ydata(), frame["chance"])
 
@@ -159,7 +157,7 @@ def test_overlap_stands_above_chance(ax):
 def test_a_difference_map_is_symmetric_about_white(ax):
     values = np.zeros(GRID.valid_hw, int)
     values[0, 0] = 3
-    draw.difference_map(values, GRID, ax, limit=4, image=ONE["image"])
+    pairs.difference_map(values, GRID, ax, limit=4, image=ONE["image"])
     drawn = ax.get_images()[1]
     assert drawn.get_clim() == (-4, 4)
     assert np.ptp(drawn.cmap(drawn.norm(0))[:3]) < 0.02  # no colour where equal
@@ -168,29 +166,29 @@ def test_a_difference_map_is_symmetric_about_white(ax):
     left, right, bottom, _ = drawn.get_extent()
     assert right == pytest.approx(GRID.valid_hw[1] * 16) and ax.get_xlim() == (0, 150)
     with pytest.raises(ValueError, match="valid tokens"):
-        draw.difference_map(np.zeros((2, 2)), GRID, ax, limit=1)
+        pairs.difference_map(np.zeros((2, 2)), GRID, ax, limit=1)
 
 
 def test_a_histogram_of_differences_shows_the_interval(ax):
     interval = Interval(0.1, 0.05, 0.15, 100)
-    draw.delta_histogram(pd.Series([0.0, 0.1, 0.2, np.nan]), interval, ax, label="keep")
+    pairs.delta_histogram(pd.Series([0.0, 0.1, 0.2, np.nan]), interval, ax, label="keep")
     assert ax.get_title(loc="left") == "+0.100  [+0.050, +0.150]"
     assert sum(bar.get_height() for bar in ax.patches[1:]) == 3
 
 
 def test_equal_images_fill_a_bin_around_zero(ax):
     values = pd.Series([0.0] * 8 + [0.3, -0.1])
-    draw.delta_histogram(values, Interval(0.02, -0.1, 0.1, 10), ax, label="found")
+    pairs.delta_histogram(values, Interval(0.02, -0.1, 0.1, 10), ax, label="found")
     tallest = max(ax.patches[1:], key=lambda bar: bar.get_height())
     assert tallest.get_height() == 8
     assert tallest.get_x() == pytest.approx(-tallest.get_width() / 2)
     assert sum(bar.get_height() for bar in ax.patches[1:]) == 10
-    draw.delta_histogram(pd.Series([0.0] * 3), Interval(0, 0, 0, 10), ax, label="equal")
+    pairs.delta_histogram(pd.Series([0.0] * 3), Interval(0, 0, 0, 10), ax, label="equal")
 
 
 def test_a_scatter_leaves_out_images_without_the_measure(ax):
     frame = pd.DataFrame({"objects": [1, np.nan, 3], "keep_ratio": [0.5, 0.6, 0.7]})
-    draw.complexity_scatter(frame, ax, name="objects", interval=Interval(1, 0.5, 1, 10))
+    costs.complexity_scatter(frame, ax, name="objects", interval=Interval(1, 0.5, 1, 10))
     assert ax.collections[0].get_offsets().tolist() == [[1, 0.5], [3, 0.7]]
     assert ax.get_title(loc="left").startswith("ρ = +1.00")
 
@@ -198,14 +196,14 @@ def test_a_scatter_leaves_out_images_without_the_measure(ax):
 def test_a_scatter_where_nothing_varies_says_so(ax):
     frame = pd.DataFrame({"objects": [1, 2, 3], "keep_ratio": [1.0, 1.0, 1.0]})
     interval = budget.spearman(frame["objects"], frame["keep_ratio"])
-    draw.complexity_scatter(frame, ax, name="objects", interval=interval)
+    costs.complexity_scatter(frame, ax, name="objects", interval=interval)
     assert ax.get_title(loc="left") == "ρ undefined: nothing varies"
 
 
 def test_modules_stand_largest_first(ax):
     table = pd.DataFrame({"module": ["blocks", "fpn"], "mean": [1e9, 3e9], "share": [0.25, 0.75]})
     table = table.assign(low=table["mean"], high=table["mean"])
-    draw.module_bars(table, ax, reachable=0.2, of_backbone=0.5)
+    costs.module_bars(table, ax, reachable=0.2, of_backbone=0.5)
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["fpn", "blocks"]
     assert [bar.get_width() for bar in ax.patches] == [3, 1]
     assert to_rgb(ax.patches[1].get_facecolor()[:3]) == to_rgb(palette.LATER)
@@ -214,7 +212,7 @@ def test_modules_stand_largest_first(ax):
 
 def test_savings_show_mean_and_limit(ax):
     frame = pd.DataFrame({"saved": [0.1, 0.2], "reachable": [0.4, 0.4]})
-    draw.saving_histogram(frame, ax)
+    costs.saving_histogram(frame, ax)
     assert labels(ax) == ["mean 15.0%", "limit 40.0%"]
 
 
@@ -241,7 +239,7 @@ def products(name: str, *runs):
         return list(entry.draw(subject, OPTIONS))
 
 
-FIGURES = insights.FIGURES | pairs.FIGURES
+FIGURES = objects.FIGURES | over_layers.FIGURES | costs.FIGURES | misses.FIGURES | pairs.FIGURES
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -1,17 +1,26 @@
 """Figures over layers: keep ratios, steps from a block to the next, how long tokens stay.
 
-As `analysis.figures.figures`: data in, drawn on the given Axes, the Axes out; frames come from
-`analysis.numbers.usage` and `analysis.numbers.lifetimes`, whose docstrings define every number drawn here.
+An entry's docstring is the definition that the sheet prints; frames come from `analysis.numbers.usage` and
+`analysis.numbers.lifetimes`.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from analysis.figures.insight_figures import legend_above, percent_axis, spread
+from analysis.figures.axes import legend_above, percent_axis, spread
+from analysis.figures.output import WIDTH, DrawOptions, Entry, Product, RenderError
 from analysis.figures.palette import AWAY, DROPPED, INK, LATER, NEVER, NEXT, RULE
+from analysis.numbers import lifetimes, usage
+from analysis.sources import labels
+from analysis.sources.collection import RUN, RUNS
+from svit.runs.run import Run
 
 STEP_COLOURS = {"stay": RULE, "drop": DROPPED, "return": LATER, "away": AWAY}
 STEP_NAMES = {
@@ -20,6 +29,26 @@ STEP_NAMES = {
     "return": "returned",
     "away": "pruned in both",
 }
+
+
+def keep(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
+    """Share of tokens that every block keeps, against the target ratio it was trained for.
+
+    Dots: kept valid / valid tokens, summed over all images. Ticks and bars: the same ratio of single
+    images, their mean and 5 % to 95 %. Padding never counts here, while the loss that trains towards
+    the target sees it (paper Eq. 2). Several runs stand below each other, never averaged.
+    """
+    frames = [usage.keep_frame(run.keep_counts(), run.targets) for run in runs]
+    rows = math.ceil(len(runs) / 2)
+    figure = Figure(figsize=(WIDTH if len(runs) > 1 else WIDTH / 2, 2.2 * rows))
+    cells = list(figure.subplots(rows, min(len(runs), 2), squeeze=False).flat)
+    for ax, run, frame in zip(cells, runs, frames, strict=False):
+        keep_bands(frame, ax)
+        if len(runs) > 1:
+            ax.set_title(labels.label(run), pad=14)
+    for empty in cells[len(runs) :]:
+        empty.set_axis_off()
+    yield Product("keep", figure, labels.labelled(runs, frames))
 
 
 def keep_bands(frame: pd.DataFrame, ax: Axes) -> Axes:
@@ -35,6 +64,22 @@ def keep_bands(frame: pd.DataFrame, ax: Axes) -> Axes:
     percent_axis(ax)
     legend_above(ax)
     return ax
+
+
+def transitions(run: Run, options: DrawOptions) -> Iterator[Product]:
+    """What tokens do from block to block, pooled over valid tokens of all images.
+
+    Left: tokens used in both blocks, dropped, returned, pruned in both / all tokens; the four add up
+    to one. Right: dropped / used in the block before; returned / pruned in the block before.
+    """
+    frame = lifetimes.transition_frame(run.iter_traces(scores=False))
+    if frame.empty:
+        raise RenderError(f"{run.path}: a single layer has no transition")
+    figure = Figure(figsize=(WIDTH, 2.3))
+    left, right = figure.subplots(1, 2)
+    transition_bars(frame, left)
+    rate_lines(frame, right)
+    yield Product("transitions", figure, frame)
 
 
 def transition_bars(frame: pd.DataFrame, ax: Axes) -> Axes:
@@ -69,6 +114,23 @@ def rate_lines(frame: pd.DataFrame, ax: Axes) -> Axes:
     return ax
 
 
+def lives(run: Run, options: DrawOptions) -> Iterator[Product]:
+    """How long tokens stay used or pruned without a break, and how often they return.
+
+    Left: spells of that length / all spells of the kind, over valid tokens of all images; spells of
+    pruning that end with a return are apart from those that last to the end. Right: tokens that
+    return so often / all tokens.
+    """
+    spells = lifetimes.life_frame(run.iter_traces(scores=False))
+    returns = lifetimes.return_frame(run.iter_traces(scores=False))
+    figure = Figure(figsize=(WIDTH, 2.3))
+    left, right = figure.subplots(1, 2, width_ratios=[1.5, 1])
+    spell_bars(spells, left)
+    return_bars(returns, right)
+    both = {"spells": spells, "returns": returns}
+    yield Product("lives", figure, pd.concat(both, names=["part"]).reset_index(level=0))
+
+
 def spell_bars(frame: pd.DataFrame, ax: Axes) -> Axes:
     """How long unbroken spells last (`lifetimes.life_frame`); each kind adds up to one."""
     kinds = {
@@ -99,3 +161,10 @@ def return_bars(frame: pd.DataFrame, ax: Axes) -> Axes:
     percent_axis(ax)
     legend_above(ax, columns=2)
     return ax
+
+
+FIGURES: dict[str, Entry] = {
+    "keep": Entry("keep ratio of every block against its target, with spread", keep, RUNS),
+    "transitions": Entry("used and pruned tokens from block to block", transitions, RUN),
+    "lives": Entry("how long tokens stay used or pruned, how often they return", lives, RUN),
+}
