@@ -23,7 +23,6 @@ from svit.core.types import Detections, ImageId, TokenTrace
 from svit.runs.run import Run, RunError, open_run
 
 STATES = ("used", "never", "later", "next")  # the codes 0 to 3 of `lives`
-SIDES = ("neither", "first", "second", "both")  # the codes 0 to 3 of `sides`
 CHANGES = ("both", "new", "lost", "neither")
 # found by the reference, found by this run
 _CHANGE = dict(zip(((True, True), (False, True), (True, False), (False, False)), CHANGES))
@@ -84,7 +83,7 @@ def lives(trace: TokenTrace) -> np.ndarray:
 
 
 def sides(one: TokenTrace, other: TokenTrace) -> np.ndarray:
-    """Which of two runs use each valid token at each layer, as `SIDES`.
+    """Which of two runs use each valid token at each layer: neither, the first, the second, both.
 
     Returns: int8 (layers, valid rows, valid columns) in 0..3.
     """

@@ -13,7 +13,6 @@ from analysis.numbers import usage
 from analysis.numbers.matching import match
 from svit.core.types import Detections, Target, TokenTrace
 
-STATES = ("kept", "lost", "gained", "missed")
 COLUMNS = ["state", "class", "before", "after", "left", "top", "right", "bottom"]
 
 

@@ -27,7 +27,6 @@ from svit.core.coverage import (
 from svit.core.types import ImageId, TokenTrace
 
 REGIONS = ("contour", "inside", "background")
-MAPS = ("usage", "centre", "contrast", "colour")
 GOALS = ("foreground", "contour")
 
 # pooled AUCs count values in bins: levels a unit; usage is whole and exact, the others lose < .001
@@ -170,8 +169,8 @@ def objectness_frame(
             are missing for that image.
 
     Returns:
-        Columns: image_id (None in rows over all tokens of all images), map (`MAPS`), goal
-        (`GOALS`), `auc` of the map against "shows an object" or "an outline passes" (see `auc`;
+        Columns: image_id (None in rows over all tokens of all images), map (usage, centre, contrast,
+        colour), goal (`GOALS`), `auc` of the map against "shows an object" or "an outline passes" (see `auc`;
         NaN in an image without both kinds of tokens), tokens, positive. Pooled rows count values in
         bins of 1/16 grey level, 1/8 RGB level and 1/4096 of nearness.
     """

@@ -213,7 +213,7 @@ def show(run: Run) -> None:
         title = f"Image {escaped(str(image_id))}"
         st.subheader(title, anchor=False, width="content")
         st.caption(size, width="content")
-    st.fragment(explore, run_every=play.beat())(view)
+    st.fragment(explore, run_every=play.seconds_a_block())(view)
 
 
 def show_ways_on(image_id: ImageId) -> None:

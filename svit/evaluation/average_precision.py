@@ -17,7 +17,6 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from svit.core.rle import CodedMasks
-from svit.core.statistics import Interval, bootstrap
 from svit.core.types import Detections, ImageId, to_xywh
 from svit.data.segments import box_polygon
 
@@ -243,26 +242,3 @@ def _ranked(group: Sequence[dict[str, Any] | None]) -> _Ranked:
         objects[i] = np.count_nonzero(match["gtIgnore"] == 0)
     hits = [np.flatnonzero(row) for row in matched & ~ignored]
     return _Ranked(image[order], hits, [np.flatnonzero(row) for row in ignored], objects)
-
-
-def bootstrap_ap(
-    results_a: Sequence[Row],
-    results_b: Sequence[Row],
-    truth: COCO,
-    *,
-    kind: str = "box",
-    draws: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> Interval:
-    """AP of a minus AP of b, with a paired interval: both are evaluated on the same drawn images.
-
-    Args:
-        results_a, results_b: COCO result objects for the images of `truth`.
-        kind: "box" or "mask".
-        level: of the interval, 0.95 from the 2.5 to the 97.5 percentile.
-
-    Returns: AP points; `Resampler` says why this equals evaluating every draw anew.
-    """
-    a, b = Resampler(truth, results_a, kind), Resampler(truth, results_b, kind)
-    return bootstrap(lambda w: a.ap(w) - b.ap(w), len(a.image_ids), draws, seed, level)

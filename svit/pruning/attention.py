@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from svit.pruning.base import StageProbe, in_stage
 
 Kernel = Callable[..., Tensor]
-QUERY, KEY, KEY_VALUE = slice(0, 1), slice(1, 2), slice(1, 3)
+QUERY, KEY_VALUE = slice(0, 1), slice(1, 3)
 
 
 class Attention(nn.Module):

@@ -8,12 +8,13 @@ import pandas as pd
 import pytest
 from support.runs import PROVENANCE, TARGETS, grid_for, parts, trace_of, write_one_found, write_run
 
-from analysis.figures import figures, pairs
+from analysis.figures import figures, misses, pairs
 from analysis.figures.output import DrawOptions, RenderError
 from svit.core.types import TokenTrace
 from svit.runs.run import RunWriter, open_run
 
 OPTIONS = DrawOptions(limit=2)
+FIGURES = pairs.FIGURES | misses.FIGURES
 COMPARISONS = ["overlap", "difference", "deltas"]
 
 
@@ -43,7 +44,7 @@ def bare(folder):
 
 def products(name: str, *runs):
     with mpl.style.context(figures.STYLE):
-        return list(pairs.FIGURES[name].draw(list(runs), OPTIONS))
+        return list(FIGURES[name].draw(list(runs), OPTIONS))
 
 
 def refused(name: str, *runs) -> str:

@@ -182,7 +182,7 @@ def test_playing_shows_one_block_after_the_other_and_stops_at_the_last(app, tmp_
     page.button(key="play").click().run()
     assert page.button(key="play").label == "Stop"
     for block in (11, 12):
-        now[0] += play.BEAT
+        now[0] += play.SECONDS
         page.run()
         assert not page.exception and heading(page).startswith(f"##### Block {block} ")
     assert page.button(key="play").label == "Play"

@@ -21,7 +21,7 @@ from analysis.pages.parts.image.stage import address
 from svit.core.types import TokenTrace
 
 AT_A_BLOCK = ("States", "Difference", "Agreement")
-SIDES = {  # `comparison.SIDES` in words
+SIDES = {  # the codes of `comparison.sides` in words
     "used by neither": palette.PRUNED,
     "only by the first": palette.ONLY_FIRST,
     "only by this run": palette.ONLY_SECOND,

@@ -10,7 +10,7 @@ from analysis.figures import costs
 from analysis.numbers import budget
 from analysis.pages.parts import shell
 from analysis.pages.parts.dataset import charts
-from analysis.pages.parts.dataset.parts import IMAGE_PAGE, Survey, link, picked
+from analysis.pages.parts.dataset.parts import IMAGE_PAGE, Survey, clicked_point, link
 from svit.runs.run import Run
 
 HELP = (
@@ -33,7 +33,7 @@ def correlations(_frame: pd.DataFrame, key: tuple) -> pd.DataFrame:
 
 def show(survey: Survey) -> None:
     """The part."""
-    point = picked(CLICKED, "image_id")
+    point = clicked_point(CLICKED, "image_id")
     known = {str(image_id): image_id for image_id in survey.run.image_ids}
     if point and str(point["image_id"]) in known:
         st.switch_page(IMAGE_PAGE, query_params=link(survey.run, point["image_id"]))

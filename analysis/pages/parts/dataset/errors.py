@@ -17,9 +17,9 @@ from analysis.pages.parts.dataset.parts import (
     IMAGE_PAGE,
     NOTHING,
     Survey,
+    clicked_point,
     link,
     object_crop,
-    picked,
     thumbnail,
     unannotated,
 )
@@ -140,7 +140,7 @@ def show_charts(frame: pd.DataFrame, other: str) -> None:
 
 
 def choose_fate() -> None:
-    point = picked("fates", "size", "fate")
+    point = clicked_point("fates", "size", "fate")
     if point:
         st.session_state["error size"], st.session_state["error fate"] = (
             point["size"],

@@ -11,7 +11,7 @@ from analysis.numbers import per_image
 from analysis.numbers import regions as objects
 from analysis.pages.parts import shell
 from analysis.pages.parts.dataset import charts
-from analysis.pages.parts.dataset.parts import Survey, ends, picked, unannotated
+from analysis.pages.parts.dataset.parts import Survey, clicked_point, show_extremes, unannotated
 from svit.runs.run import Run
 from svit.system.text import escaped
 
@@ -100,7 +100,7 @@ def bars(groups: pd.DataFrame, by: str, layers: int) -> None:
 
 
 def choose_group(by: str) -> None:
-    point = picked(f"bars {by}", by)
+    point = clicked_point(f"bars {by}", by)
     if point:
         st.session_state["group by"], st.session_state["group"] = by, str(point[by])
 
@@ -123,7 +123,7 @@ def show_behind(survey: Survey, frame: pd.DataFrame, by_image: pd.DataFrame) -> 
         ranked = per_image.region_usage(by_image, group)
     else:
         ranked = per_image.objects_of(frame, by, group)
-    ends(survey, ranked, "{:.1f}", f"used: {escaped(group)}, blocks")
+    show_extremes(survey, ranked, "{:.1f}", f"used: {escaped(group)}, blocks")
     shell.downloads("dataset-group", ranked)
 
 

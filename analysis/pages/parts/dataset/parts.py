@@ -108,7 +108,9 @@ def gallery(survey: Survey, rows: Sequence[dict[str, Any]], **more: object) -> N
                 )
 
 
-def ends(survey: Survey, ranked: pd.DataFrame, text: str, name: str, **more: object) -> None:
+def show_extremes(
+    survey: Survey, ranked: pd.DataFrame, text: str, name: str, **more: object
+) -> None:
     """Both ends of a ranked frame (image_id, value, maybe object) as galleries.
 
     Args:
@@ -128,7 +130,7 @@ def ends(survey: Survey, ranked: pd.DataFrame, text: str, name: str, **more: obj
             gallery(survey, [row | {"text": text.format(row["value"])} for row in records], **more)
 
 
-def picked(key: str, *fields: str) -> dict[str, Any] | None:
+def clicked_point(key: str, *fields: str) -> dict[str, Any] | None:
     """What was clicked in the chart of a key, or None."""
     points = st.session_state.get(key, {}).get("selection", {}).get("picked", [])
     if points and all(field in points[0] for field in fields):

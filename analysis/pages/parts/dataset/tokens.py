@@ -11,7 +11,7 @@ from analysis.numbers import per_image, run_counts
 from analysis.numbers import usage as metrics
 from analysis.pages.parts import shell
 from analysis.pages.parts.dataset import charts
-from analysis.pages.parts.dataset.parts import Survey, ends, picked
+from analysis.pages.parts.dataset.parts import Survey, clicked_point, show_extremes
 from svit.runs.run import Run
 
 MAP_SHAPE = (50, 80)
@@ -96,13 +96,13 @@ def show(survey: Survey) -> None:
 
 
 def choose_kept() -> None:
-    point = picked("keep band", "block")
+    point = clicked_point("keep band", "block")
     if point:
         st.session_state["at block"], st.session_state["share of"] = int(point["block"]), "kept"
 
 
 def choose_state() -> None:
-    point = picked("reactivation", "block", "state")
+    point = clicked_point("reactivation", "block", "state")
     if point and point["state"] in SHARES:
         st.session_state["at block"] = int(point["block"])
         st.session_state["share of"] = point["state"]
@@ -120,7 +120,7 @@ def show_behind(survey: Survey, single: pd.DataFrame) -> None:
     share = right.selectbox("Tokens", list(SHARES), key="share of")
     shell.remember(**{"at block": block, "share of": share})
     ranked = per_image.images_by(single, block, SHARES[share])
-    ends(survey, ranked, "{:.1%}", f"tokens {share} at block {block}", block=block)
+    show_extremes(survey, ranked, "{:.1%}", f"tokens {share} at block {block}", block=block)
     shell.downloads("dataset-images", ranked)
 
 

@@ -10,7 +10,7 @@ import streamlit as st
 from analysis.pages.parts import shell
 from analysis.pages.parts.image.view import View
 
-BEAT = 0.8  # seconds a block is shown while playing
+SECONDS = 0.8  # seconds a block is shown while playing
 SHARE = (0.0, 1.0)
 clock: Callable[[], float] = time.monotonic
 
@@ -36,15 +36,15 @@ def choose_block(view: View) -> int:
     return block - 1
 
 
-def beat() -> float | None:
+def seconds_a_block() -> float | None:
     """Seconds between two blocks, or None while nothing plays."""
-    return BEAT if st.session_state.get("playing") else None
+    return SECONDS if st.session_state.get("playing") else None
 
 
 def _toggle(layers: int) -> None:
     """Starts or stops; from the last block it starts over."""
     playing = not st.session_state.get("playing", False)
-    st.session_state["playing"], st.session_state["beat"] = playing, clock()
+    st.session_state["playing"], st.session_state["block since"] = playing, clock()
     st.session_state["run again"] = True
     if playing and st.session_state["block"] >= layers:
         st.session_state["block"] = 1
@@ -55,8 +55,8 @@ def advance(layers: int) -> None:
 
     Where playing begins or ends it runs the whole page anew, which starts or stops the clock.
     """
-    if st.session_state.get("playing") and clock() - st.session_state["beat"] >= BEAT / 2:
-        st.session_state["beat"] = clock()
+    if st.session_state.get("playing") and clock() - st.session_state["block since"] >= SECONDS / 2:
+        st.session_state["block since"] = clock()
         st.session_state["block"] = min(st.session_state["block"] + 1, layers)
         if st.session_state["block"] == layers:
             st.session_state["playing"], st.session_state["run again"] = False, True
