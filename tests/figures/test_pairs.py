@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.style import context
 from support.runs import PROVENANCE, TARGETS, grid_for, parts, trace_of, write_one_found, write_run
 
 from analysis.figures import figures, misses, pairs
@@ -43,7 +43,7 @@ def bare(folder):
 
 
 def products(name: str, *runs):
-    with mpl.style.context(figures.STYLE):
+    with context(figures.STYLE):
         return list(FIGURES[name].draw(list(runs), OPTIONS))
 
 

@@ -4,11 +4,10 @@ What two runs must share to be compared is in `figures/test_pairs.py`."""
 
 from __future__ import annotations
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot
+from matplotlib import pyplot, style
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from support.runs import PROVENANCE, TARGETS, parts, trace_of, write_one_found, write_run
@@ -31,7 +30,7 @@ WITH_MODEL = {
 
 @pytest.fixture
 def ax():
-    with mpl.style.context(figures.STYLE):
+    with style.context(figures.STYLE):
         yield Figure().subplots()
     assert not pyplot.get_fignums(), "a figure was opened behind the caller's back"
 
@@ -235,7 +234,7 @@ def other(folder):
 def products(name: str, *runs):
     entry = FIGURES[name]
     subject = runs[0] if entry.takes is RUN else list(runs)
-    with mpl.style.context(figures.STYLE):
+    with style.context(figures.STYLE):
         return list(entry.draw(subject, OPTIONS))
 
 
