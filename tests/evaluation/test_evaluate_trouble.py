@@ -25,10 +25,15 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> CocoDataset:
 
 
 def quiet(
-    model: Detector, dataset: CocoDataset, output: Path, record: Path | None = None, **options
+    model: Detector,
+    dataset: CocoDataset,
+    output: Path,
+    record: Path | None = None,
+    weights: str = "",
+    **options,
 ) -> Summary:
-    scoring = Scoring(draws=2, record=record)
-    found = evaluate(model, dataset, output, PassOptions(progress=False, **options), scoring)
+    how, scoring = PassOptions(progress=False, **options), Scoring(draws=2, record=record)
+    found = evaluate(model, dataset, output, how, scoring, weights=weights)
     assert found is not None
     return found
 
