@@ -192,7 +192,10 @@ def _child(
 
 
 def _wait(context: mp.ProcessContext) -> int:
-    """Waits for the processes and hands SIGINT and SIGTERM on, so that they can save."""
+    """Waits for the processes and hands SIGINT and SIGTERM on, so that they can save.
+
+    However long that takes; torch's `elastic_launch` gives 30 seconds unless told otherwise.
+    """
 
     def forward(number: int, frame: FrameType | None) -> None:
         for process in context.processes:

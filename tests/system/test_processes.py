@@ -1,13 +1,15 @@
-"""Several processes: errors in the user's words, exit codes, none that outlives the others."""
+"""Several processes: errors in the user's words, exit codes, signals; none that outlives the others."""
 
 from __future__ import annotations
 
 import argparse
 import operator
 import os
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from support.trainings import within
@@ -24,6 +26,17 @@ def _sleep(task: object) -> int:
     return 0
 
 
+def _save(folder: Path) -> int:
+    """Works until a signal comes, then takes a while to save."""
+    with processes.stop_requests() as stop:
+        (folder / f"ready{os.environ['RANK']}").touch()
+        while not stop:
+            time.sleep(0.05)
+        time.sleep(1.5)
+        (folder / f"saved{os.environ['RANK']}").touch()
+    return processes.INTERRUPTED
+
+
 def _fail(task: object) -> int:
     raise RuntimeError("the first line\n  a second, indented\nand a third")
 
@@ -32,6 +45,23 @@ def test_an_error_in_a_process_reaches_the_user_in_its_own_words(forked_processe
     with pytest.raises(processes.LaunchError) as error, within(LIMIT):
         processes.launch(_fail, None, processes.Layout(2))
     assert str(error.value) == "the first line\n  a second, indented\nand a third"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_lets_every_process_save_and_the_exit_code_says_so(
+    tmp_path: Path, forked_processes: None, number: signal.Signals
+) -> None:
+    launcher = mp.get_context("fork").Process(
+        target=lambda: sys.exit(processes.launch(_save, tmp_path, processes.Layout(2)))
+    )
+    launcher.start()
+    with within(LIMIT):
+        while len(list(tmp_path.glob("ready*"))) < 2:
+            time.sleep(0.05)
+        os.kill(launcher.pid, number)
+        launcher.join()
+    assert launcher.exitcode == processes.INTERRUPTED == 130
+    assert len(list(tmp_path.glob("saved*"))) == 2
 
 
 def test_new_interpreters_hand_their_exit_code_on() -> None:
