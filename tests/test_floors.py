@@ -198,6 +198,12 @@ def test_the_readme_draws_the_floors_that_are_enforced() -> None:
     )
 
 
+def test_only_the_command_line_reads_options() -> None:
+    known = modules(ROOT)
+    readers = [name for name, path in known.items() if "argparse" in imports(name, path, known)]
+    assert [one for one in readers if _within(one, "svit") and not _within(one, "svit.cli")] == []
+
+
 def test_no_room_is_crowded() -> None:
     rooms = Counter(path.parent for path in modules(ROOT).values() if path.name != "__init__.py")
     assert {str(room.relative_to(ROOT)): n for room, n in rooms.items() if n > 16} == {}
