@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.scenes import IMAGES, SVIT, detector, nano, photos_with_damage, shapes
-from torch import multiprocessing as mp
 
-import svit.evaluation.record
 from svit.data.coco import CocoDataset, ImageFiles
 from svit.detectors.base import Detector
 from svit.evaluation.passes import (
@@ -23,7 +19,7 @@ from svit.evaluation.passes import (
     run_detector,
 )
 from svit.evaluation.record import record_run
-from svit.runs.run import RunError, RunWriter, open_run
+from svit.runs.run import RunError, open_run
 from svit.system.processes import Ranks
 
 
@@ -131,38 +127,6 @@ def test_reading_ahead_in_processes_changes_nothing(dataset: CocoDataset) -> Non
     ]
     for here, ahead in zip(*runs, strict=True):
         assert isinstance(ahead, ImageResult) and (here.trace.keep == ahead.trace.keep).all()
-
-
-class Dying(RunWriter):
-    """Kills its process before the third image, in the middle of a recording."""
-
-    def __init__(self, *args, **options) -> None:
-        super().__init__(*args, shard_size=1, **options)
-
-    def add(self, *args, **options) -> None:
-        if len(self.done) == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-        super().add(*args, **options)
-
-
-def test_a_killed_recording_goes_on_and_ends_identical(
-    dataset: CocoDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(svit.evaluation.record, "RunWriter", Dying)
-        options = {"inference": "sample"}
-        victim = mp.get_context("fork").Process(
-            target=quiet, args=(dataset, tmp_path / "killed"), kwargs=options
-        )
-        victim.start()
-        victim.join(60)
-    assert victim.exitcode == -signal.SIGKILL
-    assert len(open_run(tmp_path / "killed")) == 2
-    for name in ("killed", "whole"):
-        quiet(dataset, tmp_path / name, inference="sample")
-    killed, whole = open_run(tmp_path / "killed"), open_run(tmp_path / "whole")
-    assert len(killed) == IMAGES and killed.finished
-    assert killed.content_hash() == whole.content_hash()
 
 
 def test_plain_pictures_are_recorded_without_objects(tmp_path: Path) -> None:

@@ -25,7 +25,6 @@ from support.runs import PROVENANCE, TARGETS, grid_for, parts, trace_of, write_r
 
 from svit.core.types import Detections, TokenGrid, TokenTrace
 from svit.runs.run import RunError, RunWriter, find_runs, open_run
-from svit.system import files
 from svit.system.files import read_json
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -271,27 +270,6 @@ def test_a_killed_and_resumed_run_equals_an_unbroken_one(tmp_path, caplog):
     assert resumed.content_hash() == unbroken.content_hash()
     names = {path.name for path in (tmp_path / "unbroken").iterdir()}
     assert {path.name for path in (tmp_path / "run").iterdir()} == names  # no part, no lock left
-
-
-def test_a_kill_between_shard_and_manifest_leaves_no_duplicate(tmp_path, monkeypatch):
-    write_json = files.write_json
-    with pytest.raises(KeyboardInterrupt), RunWriter(tmp_path / "run", PROVENANCE, 2) as writer:
-        writer.add(**parts(1))
-        writer.add(**parts(2))
-        monkeypatch.setattr(files, "write_json", _interrupt)
-        writer.add(**parts(3))
-        writer.add(**parts(4))
-    monkeypatch.setattr(files, "write_json", write_json)
-    assert open_run(tmp_path / "run").image_ids == (1, 2)
-    with RunWriter(tmp_path / "run", PROVENANCE, 2) as writer:
-        for image_id in {1, 2, 3, 4} - writer.done:
-            writer.add(**parts(image_id))
-    assert open_run(tmp_path / "run").image_ids == (1, 2, 3, 4)
-    assert len(list((tmp_path / "run").glob("*.tokens.parquet"))) == 2
-
-
-def _interrupt(*_: object, **__: object) -> None:
-    raise KeyboardInterrupt
 
 
 def test_an_exception_keeps_what_was_added(tmp_path):
