@@ -37,7 +37,7 @@ DOORS = {"analysis.pages.live": "svit.live.workplace"}
 # the face offers every floor's names and opens a room when one is asked for
 FACE, MAIN = "svit", "svit.__main__"
 NAMED_ONCE = {  # package -> the only files that may name it
-    "detectron2": ("svit.detectors.detectron2_rcnn",),
+    "detectron2": ("svit.detectors.detectron2_*", "svit.detectors.configs.*"),
     "torchvision.models.detection": ("svit.detectors.torchvision_rcnn",),
     "streamlit": ("app", "analysis.pages.*", "svit.cli.app"),
 }
