@@ -10,6 +10,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from svit.cli.options import kinds
 from svit.system.home import home
 
 # what the pages need and what takes long to load; the first viewer need not wait for it
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folders of recorded runs (default: ./runs and the shipped recordings)",
     )
-    parser.add_argument("--port", type=int, default=8501, help="of the local address (8501)")
+    parser.add_argument("--port", type=kinds.port, default=8501, help="of the local address (8501)")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import fields
-from pathlib import Path
 
 import torch
 
+from svit.cli.options import kinds
+from svit.cli.options.devices import device
 from svit.cli.options.passes import add_dtype
 from svit.speed import report
 from svit.speed.benchmark import benchmark
@@ -23,16 +24,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--sdpa", dest="attention", type=words, default=("fused",), help="fused, explicit (fused)")
     add("--sizes", type=_sizes, default=((640, 640),), help="as 640x640,800x1333: height x width")
     add("--parts", type=words, default=PARTS, help="backbone, network (default both)")
-    add("--batch", type=int, default=1, help="images a batch (default 1)")
-    add("--rounds", type=int, default=10, help="calls of each variant (default 10)")
-    add("--device", default="cpu", help="cpu, cuda or cuda:N (default cpu)")
-    add("--threads", type=int, help="threads (default: torch's choice)")
+    add("--batch", type=kinds.count, default=1, help="images a batch (default 1)")
+    add("--rounds", type=kinds.count, default=10, help="calls of each variant (default 10)")
+    add("--device", type=device, default="cpu", help="cpu, cuda or cuda:N (default cpu)")
+    add("--threads", type=kinds.count, help="threads (default: torch's choice)")
     add_dtype(parser)
     add("--framework", default="auto", help="auto, torchvision or detectron2")
     add("--fuse", dest="fused", action="store_true", help="fold batch norms into convolutions")
     add("--recording", action="store_true", help="measure every variant with recording as well")
-    add("--seed", type=int, default=0, help="of weights, pictures and masks")
-    add("--out", type=Path, required=True, help="folder for the tables")
+    add("--seed", type=kinds.seed, default=0, help="of weights, pictures and masks")
+    add("--out", type=kinds.place, required=True, help="folder for the tables")
 
 
 def _sizes(text: str) -> tuple[tuple[int, int], ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from svit.cli.options import kinds
 from svit.cli.options import model as model_options
 from svit.cli.options.data import add_class_map, add_exif
 from svit.data.classes import read_class_map
@@ -23,9 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-root", type=Path, required=True, help="folder of the images")
     add_exif(parser)
     add_class_map(parser)
-    parser.add_argument("--images", type=int, default=200, help="images to fit on (default 200)")
     parser.add_argument(
-        "--out", type=Path, required=True, help="checkpoint to write (.safetensors)"
+        "--images", type=kinds.count, default=200, help="images to fit on (default 200)"
+    )
+    parser.add_argument(
+        "--out", type=kinds.place, required=True, help="checkpoint to write (.safetensors)"
     )
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import torch
 
+from svit.cli.options import kinds
 from svit.cli.options import processes as process_options
 from svit.cli.options.data import add_class_map, add_exif
+from svit.cli.options.devices import device
 from svit.comparison.compare import START, TABLE, make, overview, prepare_start, time_left
 from svit.comparison.plan import NAMES, CompareError, chosen, jobs, plan_text
 from svit.comparison.row import Setting, check, state_of
@@ -27,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_exif(parser)
     add_class_map(parser)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--out", type=kinds.place, required=True, metavar="DIR")
     parser.add_argument(
         "--init", type=Path, metavar="FILE", help="dense weights all rows start from"
     )
@@ -35,21 +37,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", default="0", help="of the trainings, as 0,1 (default 0)")
     parser.add_argument("--size", default="nano", choices=("nano", "t", "s"))
     parser.add_argument("--neck", default="plain", choices=("plain", "adapter"))
-    parser.add_argument("--steps", type=int, metavar="N", help="of each training (default: recipe)")
-    parser.add_argument("--images", type=int, metavar="N", help="evaluate on the first N only")
+    parser.add_argument(
+        "--steps", type=kinds.count, metavar="N", help="of each training (default: recipe)"
+    )
+    parser.add_argument(
+        "--images", type=kinds.count, metavar="N", help="evaluate on the first N only"
+    )
     parser.add_argument(
         "--calibrate-on",
-        type=int,
+        type=kinds.count,
         default=100,
         metavar="N",
         help="training images rates are fitted on",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
     parser.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="rows at once, each on one thread"
+        "--jobs", type=kinds.count, default=1, metavar="N", help="rows at once, each on one thread"
     )
-    parser.add_argument("--workers", type=int, default=0, help="reading processes (default 0)")
-    parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
+    parser.add_argument(
+        "--workers", type=kinds.count_or_none, default=0, help="reading processes (default 0)"
+    )
+    parser.add_argument(
+        "--device", type=device, help="cpu or cuda (default: cuda where there is one)"
+    )
     process_options.add_arguments(parser)
     parser.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="of every row, as train.precision=float32"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from svit.cli.options import kinds
 from svit.cli.options.data import add_exif
 from svit.data.shapes import contact_sheet, read_scenes, write_dataset
 from svit.data.statistics import describe
@@ -29,20 +30,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_shapes(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--train", type=int, default=1000, help="training images (default 1000)")
-    parser.add_argument("--val", type=int, default=100, help="validation images (default 100)")
+    parser.add_argument("--out", type=kinds.place, required=True, help="folder to write")
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the first training image (default 0)"
+        "--train", type=kinds.count_or_none, default=1000, help="training images (default 1000)"
     )
-    parser.add_argument("--size", type=int, default=256, help="side in pixels (default 256)")
+    parser.add_argument(
+        "--val", type=kinds.count_or_none, default=100, help="validation images (default 100)"
+    )
+    parser.add_argument(
+        "--seed", type=kinds.seed, default=0, help="of the first training image (default 0)"
+    )
+    parser.add_argument(
+        "--size", type=kinds.count, default=256, help="side in pixels (default 256)"
+    )
     parser.add_argument(
         "--no-centre-bias",
         dest="centre_bias",
         action="store_false",
         help="objects anywhere alike; by default they gather in the middle as in photographs",
     )
-    parser.add_argument("--workers", type=int, default=2, help="processes (default 2)")
+    parser.add_argument("--workers", type=kinds.count, default=2, help="processes (default 2)")
     parser.set_defaults(action=_shapes)
 
 
@@ -50,8 +57,10 @@ def _add_sheet(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="written by `svit dataset shapes`")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="a .png or .jpg")
     parser.add_argument("--split", default="val2017", help="default val2017")
-    parser.add_argument("--images", type=int, default=24, help="scenes to draw (default 24)")
-    parser.add_argument("--columns", type=int, default=6, help="default 6")
+    parser.add_argument(
+        "--images", type=kinds.count, default=24, help="scenes to draw (default 24)"
+    )
+    parser.add_argument("--columns", type=kinds.count, default=6, help="default 6")
     parser.set_defaults(action=_sheet)
 
 
@@ -65,7 +74,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--decode", action="store_true", help="also decode every image (slow)")
     parser.add_argument(
         "--repair",
-        type=Path,
+        type=kinds.place,
         metavar="FILE",
         help="write the repaired json there, with file names as they are on disk",
     )

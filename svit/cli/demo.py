@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from svit.cli.options import kinds
 from svit.data.coco import CocoDataset
 from svit.data.shapes import write_dataset
 from svit.evaluation.evaluate import Scoring, evaluate
@@ -94,9 +95,15 @@ def _pictures(run: Path, image_ids: list[int], out: Path) -> list[Path]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="default runs/demo")
-    parser.add_argument("--images", type=int, default=100, help="scenes to evaluate (default 100)")
-    parser.add_argument("--pictures", type=int, default=8, help="scenes to draw (default 8)")
+    parser.add_argument(
+        "--out", type=kinds.place, default=Path("runs/demo"), help="default runs/demo"
+    )
+    parser.add_argument(
+        "--images", type=kinds.count, default=100, help="scenes to evaluate (default 100)"
+    )
+    parser.add_argument(
+        "--pictures", type=kinds.count_or_none, default=8, help="scenes to draw (default 8)"
+    )
     parser.add_argument("--framework", default="auto", help="auto, torchvision or detectron2")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from svit.cli.options import kinds
 from svit.cli.options import model as model_options
 from svit.cli.options import passes as pass_options
 from svit.cli.options import processes as process_options
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--image-root", type=Path, help="folder of the images of --dataset")
     data.add_argument("--data-root", type=Path, help="folder with annotations/ and the splits")
     data.add_argument("--split", default="val2017", help="of --data-root (default val2017)")
-    data.add_argument("--limit", type=int, help="only the first images")
+    data.add_argument("--limit", type=kinds.count, help="only the first images")
     add_exif(data)
     add_class_map(data)
     masks = parser.add_argument_group("masks; lists are separated by commas and make one table")
@@ -61,11 +62,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SPLIT",
         help="fit the thresholds of `calibrated` on 200 images of this split of --data-root first",
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
-    parser.add_argument("--record", type=Path, metavar="RUN", help="also record a run, resumable")
+    parser.add_argument("--out", type=kinds.place, required=True, help="folder for the results")
+    parser.add_argument(
+        "--record", type=kinds.place, metavar="RUN", help="also record a run, resumable"
+    )
     pass_options.add_arguments(parser)
     parser.add_argument("--evaluator", default="pycocotools", choices=EVALUATORS)
-    parser.add_argument("--draws", type=int, default=1000, help="of the bootstrap (default 1000)")
+    parser.add_argument(
+        "--draws", type=kinds.draws, default=1000, help="of the bootstrap (default 1000)"
+    )
     process_options.add_arguments(parser)
 
 

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from svit.cli.options import kinds
 from svit.cli.options import model as model_options
 from svit.cli.options import passes as pass_options
 from svit.cli.options import processes as process_options
@@ -26,18 +27,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     images.add_argument("--images", nargs="+", type=Path, metavar="PATH", help="folders or files")
     images.add_argument("--coco", type=Path, metavar="JSON", help="instance annotations")
     images.add_argument("--image-root", type=Path, help="folder of the images of --coco")
-    images.add_argument("--limit", type=int, help="only the first images")
+    images.add_argument("--limit", type=kinds.count, help="only the first images")
     add_exif(images)
     add_class_map(images)
     parser.add_argument(
-        "--out", type=Path, required=True, help="run folder to make or to go on with"
+        "--out", type=kinds.place, required=True, help="run folder to make or to go on with"
     )
     parser.add_argument("--inference", metavar="MODE", help="sample, threshold, calibrated or topk")
-    parser.add_argument("--seed", type=int, default=0, help="of sampled masks (default 0)")
+    parser.add_argument("--seed", type=kinds.seed, default=0, help="of sampled masks (default 0)")
     pass_options.add_arguments(parser)
     parser.add_argument("--no-scores", action="store_true", help="leave the gates' scores out")
     parser.add_argument(
-        "--thumbnail", type=int, default=640, metavar="SIDE", help="stored pictures; 0 for none"
+        "--thumbnail",
+        type=kinds.count_or_none,
+        default=640,
+        metavar="SIDE",
+        help="stored pictures; 0 for none",
     )
     process_options.add_arguments(parser)
 

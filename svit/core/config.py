@@ -20,6 +20,17 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from svit.core.catalogue import PAPER_KEEP_RATIOS, ROWS
+from svit.core.ranges import (
+    ANY,
+    COUNT,
+    COUNT_OR_NONE,
+    NOT_NEGATIVE,
+    PART,
+    POSITIVE,
+    SHARE,
+    Allowed,
+    Several,
+)
 
 __all__ = [
     "PAPER_KEEP_RATIOS",
@@ -54,6 +65,18 @@ def _expect(condition: bool, name: str, expected: str, found: object) -> None:
         raise ConfigError(f"{name}: expected {expected}, found {found!r}")
 
 
+def setting(default: Any, allowed: Allowed) -> Any:
+    """A field of a section with what its number, or numbers, may be."""
+    return field(default=default, metadata={"allowed": allowed})
+
+
+def _check_numbers(section: str, instance: Any) -> None:
+    """Raises ConfigError for the first number that is not allowed."""
+    for item in dataclasses.fields(instance):
+        allowed, value = item.metadata.get("allowed"), getattr(instance, item.name)
+        _expect(allowed is None or value in allowed, f"{section}.{item.name}", str(allowed), value)
+
+
 @dataclass(frozen=True)
 class BackboneConfig:
     """The vision transformer and the neck that makes feature maps of strides 4, 8, 16, 32 from it."""
@@ -61,22 +84,29 @@ class BackboneConfig:
     neck: str = (
         "adapter"  # adapter: ViT-Adapter (the paper's); pyramid: maps from tokens only (ViTDet)
     )
-    embed_dim: int = 192
-    depth: int = 12
-    heads: int = 3
-    mlp_ratio: float = 4.0
-    patch: int = 16
-    pretrain_grid: int = 14  # the position embedding is stored as 1 + pretrain_grid**2 rows
-    drop_path: float = 0.1
-    norm_eps: float = 1e-6  # dense 1e-6, the official sparse blocks 1e-5 (reference.md 3)
-    prior_dim: int = 64  # width of the spatial prior's stem
-    deform_heads: int = 6
-    deform_points: int = 4
-    deform_ratio: float = 1.0
-    ffn_ratio: float = 0.25  # hidden width of the extractor's convolutional FFN
-    prior_dropout: float = 0.0  # chance per image that training hides the spatial prior
+    embed_dim: int = setting(192, COUNT)
+    depth: int = setting(12, COUNT)
+    heads: int = setting(3, COUNT)
+    mlp_ratio: float = setting(4.0, POSITIVE)
+    patch: int = setting(16, COUNT)
+    pretrain_grid: int = setting(
+        14, COUNT
+    )  # the position embedding is stored as 1 + pretrain_grid**2 rows
+    drop_path: float = setting(0.1, PART)
+    norm_eps: float = setting(
+        1e-6, POSITIVE
+    )  # dense 1e-6, the official sparse blocks 1e-5 (reference.md 3)
+    prior_dim: int = setting(64, COUNT)  # width of the spatial prior's stem
+    deform_heads: int = setting(6, COUNT)
+    deform_points: int = setting(4, COUNT)
+    deform_ratio: float = setting(1.0, POSITIVE)
+    ffn_ratio: float = setting(0.25, POSITIVE)  # hidden width of the extractor's convolutional FFN
+    prior_dropout: float = setting(
+        0.0, PART
+    )  # chance per image that training hides the spatial prior
 
     def __post_init__(self) -> None:
+        _check_numbers("backbone", self)
         _expect(
             self.neck in ("adapter", "pyramid"), "backbone.neck", "adapter or pyramid", self.neck
         )
@@ -86,9 +116,6 @@ class BackboneConfig:
             "backbone.heads",
             f"a divisor of embed_dim {self.embed_dim}",
             self.heads,
-        )
-        _expect(
-            0 <= self.prior_dropout < 1, "backbone.prior_dropout", "in [0, 1)", self.prior_dropout
         )
 
 
@@ -104,44 +131,49 @@ class PruningConfig:
 class DetectorConfig:
     """Mask R-CNN around the backbone; the numbers are mmdet 2.28's as the paper used them."""
 
-    classes: int = 80
-    fpn_dim: int = 256
-    anchor_sizes: tuple[int, ...] = (32, 64, 128, 256, 512)  # one a level, strides 4..64
-    box_head_dim: int = 1024
-    mask_head_dim: int = 256
-    mask_head_convs: int = 4
-    rpn_samples: int = 256
-    rpn_pre_nms_train: int = 2000
-    rpn_post_nms_train: int = 1000
-    rpn_pre_nms_test: int = 1000
-    rpn_post_nms_test: int = 1000
-    roi_samples: int = 512
-    roi_positive_fraction: float = 0.25
-    score_threshold: float = 0.05
-    nms_threshold: float = 0.5
-    max_detections: int = 100
-    roi_canonical_size: int = 224  # RoIs of this size read the stride-16 map (FPN, eq. 1)
+    classes: int = setting(80, COUNT)
+    fpn_dim: int = setting(256, COUNT)
+    anchor_sizes: tuple[int, ...] = setting(
+        (32, 64, 128, 256, 512), Several(COUNT, 5)
+    )  # one a level, strides 4..64
+    box_head_dim: int = setting(1024, COUNT)
+    mask_head_dim: int = setting(256, COUNT)
+    mask_head_convs: int = setting(4, COUNT_OR_NONE)
+    rpn_samples: int = setting(256, COUNT)
+    rpn_pre_nms_train: int = setting(2000, COUNT)
+    rpn_post_nms_train: int = setting(1000, COUNT)
+    rpn_pre_nms_test: int = setting(1000, COUNT)
+    rpn_post_nms_test: int = setting(1000, COUNT)
+    roi_samples: int = setting(512, COUNT)
+    roi_positive_fraction: float = setting(0.25, SHARE)
+    score_threshold: float = setting(0.05, SHARE)
+    nms_threshold: float = setting(0.5, POSITIVE)
+    max_detections: int = setting(100, COUNT)
+    roi_canonical_size: int = setting(
+        224, COUNT
+    )  # RoIs of this size read the stride-16 map (FPN, eq. 1)
 
     def __post_init__(self) -> None:
         _as_tuples(self)
-        _expect(len(self.anchor_sizes) == 5, "detector.anchor_sizes", "5 sizes", self.anchor_sizes)
+        _check_numbers("detector", self)
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """How pictures reach the model."""
 
-    short_side: int = 800
-    long_side: int = 1333
-    pad_multiple: int = 32
-    mean_rgb: tuple[float, ...] = (123.675, 116.28, 103.53)
-    std_rgb: tuple[float, ...] = (58.395, 57.12, 57.375)
+    short_side: int = setting(800, COUNT)
+    long_side: int = setting(1333, COUNT)
+    pad_multiple: int = setting(32, COUNT)
+    mean_rgb: tuple[float, ...] = setting((123.675, 116.28, 103.53), Several(ANY, 3))
+    std_rgb: tuple[float, ...] = setting((58.395, 57.12, 57.375), Several(POSITIVE, 3))
     augment: str = (
         "detr"  # detr: the paper's multi-scale policies; flips: rotations and flips (shapes)
     )
 
     def __post_init__(self) -> None:
         _as_tuples(self)
+        _check_numbers("data", self)
         _expect(self.augment in ("detr", "flips"), "data.augment", "detr or flips", self.augment)
 
 
@@ -149,41 +181,39 @@ class DataConfig:
 class TrainConfig:
     """Optimiser and schedule. Give `epochs` or `iterations`; with both, `iterations` decides."""
 
-    epochs: float = 36.0
-    iterations: int = 0
-    batch: int = 16  # images a step over all ranks
-    rate: float = 1e-4
-    gate_rate_multiplier: float = 1.0  # deviation from the paper when not 1
-    gate_weight_decay: float = 0.05
-    weight_decay: float = 0.05
-    betas: tuple[float, ...] = (0.9, 0.999)
-    warmup: int = 500
-    warmup_start: float = 0.001
+    epochs: float = setting(36.0, NOT_NEGATIVE)
+    iterations: int = setting(0, COUNT_OR_NONE)
+    batch: int = setting(16, COUNT)  # images a step over all ranks
+    rate: float = setting(1e-4, POSITIVE)
+    gate_rate_multiplier: float = setting(1.0, NOT_NEGATIVE)  # deviation from the paper when not 1
+    gate_weight_decay: float = setting(0.05, NOT_NEGATIVE)
+    weight_decay: float = setting(0.05, NOT_NEGATIVE)
+    betas: tuple[float, ...] = setting((0.9, 0.999), Several(PART, 2))
+    warmup: int = setting(500, COUNT_OR_NONE)
+    warmup_start: float = setting(0.001, SHARE)
     schedule: str = "steps"  # steps: x0.1 after the epochs in `drops`; cosine: to 1 % at the end
-    drops: tuple[float, ...] = (27.0, 33.0)
-    clip_norm: float = 0.0  # 0: no clipping
+    drops: tuple[float, ...] = setting((27.0, 33.0), Several(NOT_NEGATIVE))
+    clip_norm: float = setting(0.0, NOT_NEGATIVE)  # 0: no clipping
     precision: str = "float16"  # float32, float16 (CUDA, dynamic scale 512) or bfloat16
-    noise_end: float = (
-        0.0  # deviation: share of training over which the gates' noise falls to 0; 0: kept
-    )
-    average: float = (
-        0.0  # deviation: decay a step of averaged weights, kept instead; 0: not averaged
-    )
+    noise_end: float = setting(
+        0.0, SHARE
+    )  # deviation: share of training over which the gates' noise falls to 0; 0: kept
+    average: float = setting(
+        0.0, PART
+    )  # deviation: decay a step of averaged weights, kept instead; 0: not averaged
     channels_last: bool = False  # memory layout of convolutions; no gain on CPU (training.md)
-    seed: int = 0
-    checkpoint_period: int = 5000
+    seed: int = setting(0, COUNT_OR_NONE)
+    checkpoint_period: int = setting(5000, COUNT)
 
     def __post_init__(self) -> None:
         _as_tuples(self)
+        _check_numbers("train", self)
         choices = ("float32", "float16", "bfloat16")
         _expect(self.precision in choices, "train.precision", f"one of {choices}", self.precision)
         schedules = ("steps", "cosine")
         _expect(self.schedule in schedules, "train.schedule", f"one of {schedules}", self.schedule)
-        for name in ("batch", "checkpoint_period"):
-            value = getattr(self, name)
-            _expect(value > 0, f"train.{name}", "a positive number", value)
-        _expect(0 <= self.noise_end <= 1, "train.noise_end", "a share in [0, 1]", self.noise_end)
-        _expect(0 <= self.average < 1, "train.average", "a decay in [0, 1)", self.average)
+        some = self.epochs > 0 or self.iterations > 0
+        _expect(some, "train.epochs", "epochs or iterations above 0", self.epochs)
 
 
 @dataclass(frozen=True)
@@ -342,8 +372,9 @@ def _schema(config: Config) -> Any:
     return node
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+def _first_line(error: OmegaConfBaseException) -> str:
+    line, key = str(error).strip().splitlines()[0], error.full_key
+    return f"{key}: {line}" if key and key not in line else line
 
 
 def to_dict(config: Config) -> dict[str, Any]:

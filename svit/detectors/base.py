@@ -29,6 +29,10 @@ POOLED_LEVELS = ("p2", "p3", "p4", "p5")  # p6 serves proposals only
 BOX_CELLS, MASK_CELLS = 7, 14  # sides of pooled regions; masks come out at twice the side
 
 
+class NumbersError(ValueError):
+    """A model gave numbers that are not finite."""
+
+
 class Detector(nn.Module):
     """Samples in, losses or detections out.
 
@@ -79,10 +83,12 @@ class Detector(nn.Module):
 
         Raises:
             RuntimeError: the detector is not in `eval()` mode.
+            NumbersError: its feature maps are not finite.
         """
         self._expect_mode(training=False)
         self.backbone.seed_images(image_seeds(samples, self.seed))
         images, maps = self._maps(samples)
+        _expect_finite(samples, maps)
         with torch.autocast(images.device.type, enabled=False):
             return self._detections(images, maps, samples)
 
@@ -131,6 +137,17 @@ class Detector(nn.Module):
         if problem:
             raise ValueError(f"these weights do not fit {self.config.name!r}: {problem}")
         self.load_state_dict({here[name]: value for name, value in state.items()})
+
+
+def _expect_finite(samples: Sequence[Sample], maps: Maps) -> None:
+    """Values that are not finite vanish in comparisons: an image would come out as one without objects."""
+    for name, values in maps.items():
+        for sample, own in zip(samples, values, strict=True):
+            if not torch.isfinite(own).all():
+                raise NumbersError(
+                    f"image {sample.image_id!r}: the model's feature map {name} is not finite; its weights "
+                    "are damaged, or --dtype is too narrow for it (try float32)"
+                )
 
 
 def renamed(name: str, prefixes: Mapping[str, str]) -> str:

@@ -18,6 +18,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from svit.core.ranges import COUNT, COUNT_OR_NONE
 from svit.core.types import Detections, ImageId, TokenTrace
 from svit.data.coco import ImageError, prepare
 from svit.data.samples import Images, Sample, to_device
@@ -29,6 +30,9 @@ from svit.system.processes import Ranks
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+_ALLOWED = {"batch": COUNT, "limit": COUNT, "workers": COUNT_OR_NONE}
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,12 @@ class PassOptions:
     dtype: str = "float32"
     scores: bool = True
     progress: bool = True
+
+    def __post_init__(self) -> None:
+        for name, allowed in _ALLOWED.items():
+            value = getattr(self, name)
+            if value is not None and value not in allowed:
+                raise ValueError(f"{name}: expected {allowed}, found {value!r}")
 
     @property
     def learned(self) -> bool:

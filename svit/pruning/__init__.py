@@ -9,6 +9,7 @@ from typing import Any
 
 from svit.core.catalogue import METHODS, near
 from svit.pruning.base import Method
+from svit.pruning.options import check_kinds
 
 
 def method_class(name: str) -> type[Method]:
@@ -51,6 +52,7 @@ def build_method(
     for option in options:
         if option not in known:
             raise ValueError(f"method {name!r} has no option {option!r}; {near(option, known)}")
+    check_kinds(cls, options)
     method = cls(dim, depth, heads, **options)
     method.traits = METHODS[name].traits_of(options)
     return method

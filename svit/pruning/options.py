@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args, get_type_hints
+
+from svit.core.ranges import ANY, Range, Several
+
+NUMBERS = {float: ANY, int: Range(whole=True)}
 
 
 def gated_blocks(given: Sequence[int] | None, gates: int, depth: int, *, stages: bool) -> list[int]:
@@ -64,6 +69,33 @@ def preserves(retain: str) -> bool:
     """
     check_choice("retain", retain, ("remove", "preserve"))
     return retain == "preserve"
+
+
+def check_kinds(method: type, options: Mapping[str, Any]) -> None:
+    """Compares options with the annotations of the constructor that takes them.
+
+    Raises:
+        ValueError: one is of another kind, or a number that is not finite.
+    """
+    hints = get_type_hints(method.__init__)
+    for name, value in options.items():
+        expected, fits = _kind(hints[name], value)
+        if not fits:
+            raise ValueError(f"pruning.options.{name}: expected {expected}, found {value!r}")
+
+
+def _kind(hint: Any, value: object) -> tuple[str, bool]:
+    """What a type hint asks for in words, and whether the value is that."""
+    inner = get_args(hint)
+    if type(None) in inner:
+        expected, fits = _kind(inner[0], value)
+        return f"{expected} or none", fits or value is None
+    if inner:
+        each = NUMBERS[inner[0]]
+        return f"a list, each {each}", value in Several(each)
+    if hint in NUMBERS:
+        return str(NUMBERS[hint]), value in NUMBERS[hint]
+    return {bool: "true or false", str: "a word"}[hint], isinstance(value, hint)
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:

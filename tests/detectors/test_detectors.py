@@ -20,7 +20,14 @@ from svit.core.config import PRESETS, ConfigError
 from svit.core.types import Target
 from svit.data.samples import pad_batch, to_device
 from svit.detectors import build_detector, resolve_framework
-from svit.detectors.base import Detector, image_seeds, mismatch, renamed, training_target
+from svit.detectors.base import (
+    Detector,
+    NumbersError,
+    image_seeds,
+    mismatch,
+    renamed,
+    training_target,
+)
 from svit.probing.recorder import record
 
 LOSSES = {"loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg", "loss_mask"}
@@ -93,6 +100,13 @@ def test_boxes_outside_the_image_are_dropped(detector: Detector) -> None:
     assert 0 < len(found) < 100
     assert set(found.labels) <= {3, 4}
     assert (found.boxes_xyxy[:, 2:] > found.boxes_xyxy[:, :2]).all()
+
+
+def test_maps_that_are_not_finite_stop_a_prediction_and_name_the_image(detector: Detector) -> None:
+    with torch.no_grad():
+        next(detector.backbone.parameters()).fill_(math.nan)
+    with pytest.raises(NumbersError, match="image .*: the model's feature map .* is not finite"):
+        detector.predict(samples((64, 96, 1)))
 
 
 def test_a_wrong_mode_is_refused_with_the_remedy(framework: str) -> None:

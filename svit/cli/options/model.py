@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from svit.cli.options import kinds
+from svit.cli.options.devices import device
 from svit.core.config import load_config
 from svit.detectors import build_detector
 from svit.detectors.base import Detector
@@ -22,14 +24,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights", type=Path, help="checkpoint, or released weights of any known kind"
     )
     group.add_argument(
-        "--random-weights", type=int, metavar="SEED", help="run the preset untrained, for trials"
+        "--random-weights",
+        type=kinds.seed,
+        metavar="SEED",
+        help="run the preset untrained, for trials",
     )
     group.add_argument("--framework", default="auto", help="auto, torchvision or detectron2")
     group.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="changes to the preset"
     )
-    group.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default cpu)")
-    group.add_argument("--threads", type=int, help="threads a process (default: torch's choice)")
+    group.add_argument(
+        "--device", type=device, default="cpu", help="cpu, cuda or cuda:N (default cpu)"
+    )
+    group.add_argument(
+        "--threads", type=kinds.count, help="threads a process (default: torch's choice)"
+    )
 
 
 def load_model(args: argparse.Namespace, device: torch.device) -> Detector:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from svit.cli.options import kinds
 from svit.evaluation.passes import DTYPES, PassOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds --batch, --workers and --dtype, which `chosen` reads with --limit."""
     about = "images a forward at most (default 1); only images that pad to one size go together"
-    parser.add_argument("--batch", type=int, default=1, help=about)
-    parser.add_argument("--workers", type=int, default=0, help="processes that read images ahead")
+    parser.add_argument("--batch", type=kinds.count, default=1, help=about)
+    parser.add_argument(
+        "--workers", type=kinds.count_or_none, default=0, help="processes that read images ahead"
+    )
     add_dtype(parser)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from svit.cli.options import kinds
 from svit.system.processes import Layout
 
 
@@ -14,13 +15,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--num-gpus",
         "--processes",
         dest="processes",
-        type=int,
+        type=kinds.count,
         default=1,
         metavar="N",
         help="processes on this machine, one a GPU; on CPU the cores are shared out among them",
     )
-    group.add_argument("--num-machines", type=int, default=1, metavar="N")
-    group.add_argument("--machine-rank", type=int, default=0, metavar="K", help="0 .. machines - 1")
+    group.add_argument("--num-machines", type=kinds.count, default=1, metavar="N")
+    group.add_argument(
+        "--machine-rank", type=kinds.count_or_none, default=0, metavar="K", help="0 .. machines - 1"
+    )
     group.add_argument(
         "--dist-url",
         default="auto",
