@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -114,7 +115,7 @@ class PictureFiles:
         """The parts as folders and files are written below the root; None where that is not sure."""
         path = ""
         for part in parts:
-            known = self._names(path).get(part.casefold(), [])
+            known = self._names(path).get(_key(part), [])
             exact = [name for name in known if name == part] or known
             if len(exact) != 1:
                 return None
@@ -125,7 +126,7 @@ class PictureFiles:
         if folder not in self._folders:
             table: dict[str, list[str]] = {}
             for entry in _entries(self.root / folder):
-                table.setdefault(entry.name.casefold(), []).append(entry.name)
+                table.setdefault(_key(entry.name), []).append(entry.name)
             self._folders[folder] = table
         return self._folders[folder]
 
@@ -174,6 +175,11 @@ class PictureFiles:
                 f"{path}: orientation {orientation}, {expected[0]} x {expected[1]}",
             )
         return True
+
+
+def _key(name: str) -> str:
+    """Alike for names that systems write alike: upper and lower case, composed and decomposed accents."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _leaves(name: str) -> bool:

@@ -24,6 +24,7 @@ SMALL_SIDE = 16  # pixels; in a smaller picture shares and pixels are hard to te
 UNIT_SHARE = 0.1  # of the objects, from which coordinates up to 1 are shares of the picture
 PERCENT_OBJECTS, PERCENT_SIDE, PERCENT_SPAN = 10, 200, 80
 FITTING = 0.8  # overlap (IoU) of a box and the extent of its mask that means the same
+EXACT = 0.95  # ... beyond doubt
 MOST = 0.5  # share of the objects that decides
 INSIDE = 0.5  # share of the extent of a mask that its box holds at least
 PROBED = 2000  # objects whose area is measured
@@ -96,27 +97,39 @@ def _are_corners(boxes: np.ndarray) -> bool:
 def _reading(
     boxes: np.ndarray, bounds: np.ndarray, sides: np.ndarray
 ) -> tuple[str, np.ndarray] | None:
-    """Another meaning of the four numbers that fits most masks, where theirs does not; without masks,
-    corners where width and height lead out of most pictures."""
+    """Another meaning of the four numbers: told by the masks; without masks, corners where width and
+    height lead out of many pictures."""
     left, top, width, height = boxes.T
     masked = ~np.isnan(bounds[:, 0])
     if masked.any():
-        own = _overlap(np.stack([left, top, left + width, top + height], 1), bounds)[masked]
-        if (own >= FITTING).mean() >= MOST:
-            return None
-        shares = {
-            name: (_overlap(np.stack(corners(*boxes.T), 1), bounds)[masked] >= FITTING).mean()
-            for name, corners in READINGS.items()
-        }
-        best = max(shares, key=shares.__getitem__)
-        if shares[best] < MOST:
-            return None
-        return f"boxes as {best}", np.flatnonzero(masked)[own < FITTING]
+        own = _overlap(np.stack([left, top, left + width, top + height], 1), bounds)
+        return _fitting(boxes, bounds, np.where(masked, own, 1.0), masked)
     beyond = (left + width > sides[:, 1] + 1) | (top + height > sides[:, 0] + 1)
     corners_inside = (boxes[:, 2] <= sides[:, 1] + 1) & (boxes[:, 3] <= sides[:, 0] + 1)
     if beyond.mean() >= UNIT_SHARE and _are_corners(boxes) and corners_inside.all():
         return "boxes as x1, y1, x2, y2", np.flatnonzero(beyond)
     return None
+
+
+def _fitting(
+    boxes: np.ndarray, bounds: np.ndarray, own: np.ndarray, masked: np.ndarray
+) -> tuple[str, np.ndarray] | None:
+    """A reading that fits most masks where theirs does not, or single ones to the pixel.
+
+    Args:
+        own: overlap of each box as it should be read with the extent of its mask; 1 without one.
+    """
+    fits = {
+        name: np.nan_to_num(_overlap(np.stack(corners(*boxes.T), 1), bounds))
+        for name, corners in READINGS.items()
+    }
+    if (own[masked] < FITTING).mean() > MOST:
+        best = max(fits, key=lambda name: (fits[name][masked] >= FITTING).mean())
+        if (fits[best][masked] >= FITTING).mean() >= MOST:
+            return f"boxes as {best}", np.flatnonzero(own < FITTING)
+    rows = {name: np.flatnonzero((own < INSIDE) & (fit >= EXACT)) for name, fit in fits.items()}
+    best = max(rows, key=lambda name: len(rows[name]))
+    return (f"boxes as {best}", rows[best]) if len(rows[best]) else None
 
 
 def _overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +261,17 @@ def test_boxes_in_another_order_are_told_by_their_masks(reading: str) -> None:
     assert "id 1 in 0.png: bbox [" in report.errors[0] and "the mask spans [" in report.errors[0]
 
 
+def test_a_single_box_in_another_order_is_told_by_its_mask() -> None:
+    data = scattered()
+    one = data["annotations"][3]
+    one["bbox"] = WRITERS["x1, y1, x2, y2"](*one["bbox"])
+    report = check_coco(data)
+    assert len(report.errors) == 1 and report.repairs == (), report.lines()
+    assert (
+        report.errors[0].startswith("1 boxes as x1, y1, x2, y2") and "id 4 in" in report.errors[0]
+    )
+
+
 def test_corners_as_width_and_height_are_told_without_masks_too() -> None:
     report = check_coco(rewritten(scattered(40, masks=False), WRITERS["x1, y1, x2, y2"]))
     assert len(report.errors) == 1 and "boxes as x1, y1, x2, y2" in report.errors[0]
@@ -469,6 +481,13 @@ def test_a_name_of_another_system_is_offered_below_the_root_and_never_followed(
     with pytest.raises(CocoError, match="foreign file names"):
         checked(data, image_root=root)
     assert [one["file_name"] for one in mended(data, root)["images"]] == [meant, "b.png"]
+
+
+def test_accents_written_in_another_way_are_offered(tmp_path: Path) -> None:
+    root = pictures(tmp_path, a=unicodedata.normalize("NFD", "é.png"), b="b.png")
+    data = named(unicodedata.normalize("NFC", "é.png"), "b.png")
+    if check_coco(data, root).refused:  # some file systems write all names alike
+        assert not check_coco(mended(data, root), root).refused
 
 
 def test_a_name_that_may_mean_two_files_is_missing(tmp_path: Path) -> None:
