@@ -2,6 +2,10 @@
 
 Environment variables are those of torch.distributed.run (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR,
 MASTER_PORT), so `torchrun -m svit train ...` and `svit train --num-gpus N ...` run the same code.
+
+`launch` starts processes itself rather than by `torch.distributed.launcher.elastic_launch`: the oldest torch
+that we admit kills workers 30 seconds after a signal, whatever is not saved by then is lost, and nothing
+lengthens it (the option came in 2026: https://github.com/pytorch/pytorch/pull/172596).
 """
 
 from __future__ import annotations
@@ -192,10 +196,7 @@ def _child(
 
 
 def _wait(context: mp.ProcessContext) -> int:
-    """Waits for the processes and hands SIGINT and SIGTERM on, so that they can save.
-
-    However long that takes; torch's `elastic_launch` gives 30 seconds unless told otherwise.
-    """
+    """Waits for the processes and hands SIGINT and SIGTERM on: they save, however long it takes."""
 
     def forward(number: int, frame: FrameType | None) -> None:
         for process in context.processes:
