@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from svit.cli.options import kinds
 from svit.cli.options import model as model_options
@@ -79,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    with joined(args.device) as ranks:
+    with joined(args.device) as ranks, logging_redirect_tqdm():
         detector = load_model(args, ranks.device)
         dataset = _opened(_files(args), args, detector, ranks)
         _calibrate(args, detector, ranks)

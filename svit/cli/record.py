@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from tqdm.contrib.logging import logging_redirect_tqdm
+
 from svit.cli.options import kinds
 from svit.cli.options import model as model_options
 from svit.cli.options import passes as pass_options
@@ -52,11 +54,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _record(args: argparse.Namespace) -> int:
-    with joined(args.device) as ranks:
+    with joined(args.device) as ranks, logging_redirect_tqdm():
         detector = load_model(args, ranks.device)
+        images = _images(args, detector, ranks)
         failed = record_run(
             detector,
-            _images(args, detector, ranks),
+            images,
             args.out,
             pass_options.chosen(
                 args,
@@ -70,10 +73,12 @@ def _record(args: argparse.Namespace) -> int:
             weights=weights_name(args),
             class_names=class_names(detector),
         )
+        failed = ranks.total(failed)
     if ranks.is_first:
         print(f"recorded: {args.out}")
-    if failed:
-        print(f"{failed} images could not be read; {args.out} lists them", file=sys.stderr)
+    if failed and ranks.is_first:
+        told = f"{failed} of {len(range(len(images))[: args.limit])} images could not be read"
+        print(f"{told}; {args.out} lists them", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -20,7 +20,8 @@ class ImageFiles:
     """Pictures without annotations, read like a `CocoDataset`; the image id is the file's name.
 
     Args:
-        paths: files, and folders whose pictures are taken in the order of their names, at any depth.
+        paths: files, and folders whose pictures are taken in the order of their names, at any depth; what
+            is named like a picture is one, so that a dangling link is not left out but cannot be read.
         config: how pictures reach the model.
         exif: as in `read_image`.
 
@@ -101,7 +102,7 @@ def _pictures(path: Path) -> list[tuple[str, Path]]:
     found = [
         (file.relative_to(path).as_posix(), file)
         for file in sorted(path.rglob("*"))
-        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
     ]
     if not found:
         raise ImageError(f"{path}: no picture in this folder; looked for {' '.join(SUFFIXES)}")

@@ -7,7 +7,11 @@ cv2 decodes for the official pipeline.
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import re
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -35,6 +39,19 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# beginnings of what often lies in the place of a picture: what it is, and the remedy
+_OTHERS = (
+    (
+        rb"\s*<(!doctype html|html|head)",
+        "text/HTML",
+        "download the picture itself, not its web page",
+    ),
+    (rb"\s*<(\?xml|svg)", "text/XML", "export it as PNG or JPEG"),
+    (rb"version https://git-lfs", "a pointer of Git LFS", "fetch the file with `git lfs pull`"),
+    (rb"....ftyp(heic|heix|mif1|msf1|avif)", "HEIC or AVIF", "convert it to PNG or JPEG"),
+    (rb"%PDF|%!PS", "a document (PDF, PostScript)", "export its page as PNG or JPEG"),
+    (rb"[\t\n\r -~]+\Z", "text", "replace the file or leave it out"),
+)
 
 
 class ImageError(ValueError):
@@ -65,8 +82,7 @@ def read_image(
     if exif not in EXIF_POLICIES:
         raise ValueError(f"exif: expected one of {EXIF_POLICIES}, found {exif!r}")
     name = _name(source)
-    with _opened(source, name) as image:
-        _check_pixels(image, name, max_pixels)
+    with _opened(source, name, max_pixels) as image:
         orientation = _applied_orientation(image, name, exif, expected_hw)
         # a phone's MPO has a preview as its second frame
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
@@ -89,8 +105,7 @@ def image_size(
         ImageError: as `read_image`, except for damage behind the header.
     """
     name = _name(source)
-    with _opened(source, name) as image:
-        _check_pixels(image, name, max_pixels)
+    with _opened(source, name, max_pixels) as image:
         return _turned_hw(image, _applied_orientation(image, name, exif, expected_hw))
 
 
@@ -101,8 +116,7 @@ def stored_picture(source: Path | str | bytes) -> tuple[tuple[int, int], int]:
         ImageError: the header cannot be read, or tells of too many pixels.
     """
     name = _name(source)
-    with _opened(source, name) as image:
-        _check_pixels(image, name, MAX_PIXELS)
+    with _opened(source, name, MAX_PIXELS) as image:
         # PNG's own `getexif` decodes the picture to look behind its pixels
         return _turned_hw(image, 1), _orientation(image, name, Image.Image.getexif)
 
@@ -112,42 +126,79 @@ def _name(source: Path | str | bytes) -> str:
 
 
 @contextmanager
-def _opened(source: Path | str | bytes, name: str) -> Iterator[Image.Image]:
+def _opened(source: Path | str | bytes, name: str, max_pixels: int) -> Iterator[Image.Image]:
     """The picture, its header read; everything a decoder may raise becomes an ImageError."""
-    stream = BytesIO(source) if isinstance(source, bytes) else source
     try:
-        with Image.open(stream, formats=FORMATS) as image:
+        with Image.open(_regular(source), formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise ImageError(f"{name}: {_too_large(f'{width}x{height}', max_pixels)}")
             yield image
     except (ImageError, MemoryError):
         raise
+    except Image.DecompressionBombError as error:  # Pillow's own limit, twice as high
+        found = re.search(r"\d+ pixels", str(error))
+        raise ImageError(
+            f"{name}: {_too_large(found[0] if found else error, max_pixels)}"
+        ) from error
     except Exception as error:  # on damaged bytes Pillow's decoders raise nearly every kind
         raise ImageError(f"{name}: {_reason(error, source)}") from error
+
+
+def _regular(source: Path | str | bytes) -> BytesIO | Path | str:
+    """What Pillow may open: it would wait for a pipe without end.
+
+    Raises:
+        OSError: there is no such file, or it is none.
+    """
+    if isinstance(source, bytes):
+        return BytesIO(source)
+    mode = os.stat(source).st_mode
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "a folder" if stat.S_ISDIR(mode) else "a pipe or device")
+    return source
+
+
+def _too_large(found: object, max_pixels: int) -> str:
+    return f"expected at most {max_pixels} pixels, found {found}; make the picture smaller"
 
 
 def _reason(error: Exception, source: Path | str | bytes) -> str:
     """What is wrong with a picture, and the remedy."""
     if isinstance(error, FileNotFoundError):
+        if os.path.islink(source):
+            return f"a link to {os.readlink(source)}, where nothing is; mend or remove the link"
         return "no such file; check the path and the image root"
-    if isinstance(error, PermissionError | IsADirectoryError):
+    if isinstance(error, OSError) and error.errno is not None:
         return f"{error.strerror}; name a picture that can be read"
-    if isinstance(error, Image.DecompressionBombError):
-        return f"{error}; make the picture smaller"
-    if not isinstance(error, UnidentifiedImageError):
-        found = f"{type(error).__name__}: {error}"
-        return f"damaged or truncated ({found}); replace the file or leave it out"
-    size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
+    if isinstance(error, UnidentifiedImageError):
+        return _unidentified(*_beginning(source))
+    found = f"{type(error).__name__}: {error}"
+    return f"damaged or truncated ({found}); replace the file or leave it out"
+
+
+def _beginning(source: Path | str | bytes) -> tuple[bytes, int]:
+    """The first bytes, and how many there are in all."""
+    if isinstance(source, bytes):
+        return source[:512], len(source)
+    with open(source, "rb") as file:
+        return file.read(512), os.fstat(file.fileno()).st_size
+
+
+def _unidentified(head: bytes, size: int) -> str:
+    """What it is that no decoder takes, and the remedy."""
     if size == 0:
         return "empty (0 bytes); copy or download it again"
-    return f"not a picture of a known format ({', '.join(FORMATS)}); convert it to PNG or JPEG"
-
-
-def _check_pixels(image: Image.Image, name: str, max_pixels: int) -> None:
-    width, height = image.size
-    if width * height > max_pixels:
-        raise ImageError(
-            f"{name}: expected at most {max_pixels} pixels, found {width}x{height}; "
-            "make the picture smaller"
+    begun = [name for name in FORMATS if Image.OPEN[name][1](head[:16])]
+    if begun:
+        return (
+            f"damaged or truncated: begins as {begun[0]}, but its header is not whole "
+            f"({size} bytes in all); copy or download it again"
         )
+    for beginning, kind, remedy in _OTHERS:
+        if re.match(beginning, head, re.IGNORECASE | re.DOTALL):
+            return f"{kind}, not a picture; {remedy}"
+    return f"not a picture of a known format ({', '.join(FORMATS)}); convert it to PNG or JPEG"
 
 
 def _applied_orientation(

@@ -8,6 +8,7 @@ larger batches or shared out among processes without a change in what it sees.
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -30,6 +31,8 @@ from svit.system.processes import Ranks
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+log = logging.getLogger(__name__)
 
 
 _ALLOWED = {"batch": COUNT, "limit": COUNT, "workers": COUNT_OR_NONE}
@@ -149,7 +152,7 @@ def run_detector(
     done: Collection[ImageId] = (),
     pictures: bool = False,
 ) -> Iterator[ImageResult | Unreadable]:
-    """Runs the detector over batches of indices, image by image.
+    """Runs the detector over batches of indices, image by image; says at once which cannot be read.
 
     The caller has set the detector's mode and seed; see `inference_mode`.
 
@@ -174,6 +177,8 @@ def run_detector(
         for items in loader:
             for result in _results(detector, items, options):
                 if result.index in wanted:
+                    if isinstance(result, Unreadable):
+                        log.warning(result.message)
                     yield result
             bar.update(len(items))
 

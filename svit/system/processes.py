@@ -68,6 +68,11 @@ class Ranks:
         dist.all_reduce(values)
         return values / self.world
 
+    def total(self, count: int) -> int:
+        """The sum of a count over all processes, the same in each."""
+        counted = torch.tensor(float(count), dtype=torch.float64, device=self.device)
+        return round(float(self.mean(counted)) * self.world)
+
     def agree(self, problem: str) -> str:
         """The first process's text, in all: empty, or why they all have to stop."""
         if self.world == 1:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from svit.data.coco import CocoDataset, batches
+from svit.data.coco import CocoDataset, ImageError, batches
 from svit.data.samples import Sample, fingerprint
 
 FINGERPRINTED = 200  # images; the annotations of all 117,000 of COCO would take half a minute
@@ -62,15 +62,29 @@ def derived_seed(*parts: int) -> int:
     return zlib.crc32(":".join(map(str, parts)).encode())
 
 
-class _Views(Dataset[Sample]):
-    """Augmented images by (epoch, index): the same pair gives the same picture in any process."""
+class _Views(Dataset["Sample | ImageError"]):
+    """Augmented images by (epoch, index): the same pair gives the same picture in any process.
+
+    An error is handed over, because torch adds the worker's traceback to one that is raised.
+    """
 
     def __init__(self, train_set: CocoDataset, seed: int) -> None:
         self._train_set, self._seed = train_set, seed
 
-    def __getitem__(self, place: tuple[int, int]) -> Sample:
+    def __getitem__(self, place: tuple[int, int]) -> Sample | ImageError:
         epoch, index = place
-        return self._train_set.sample(index, seed=derived_seed(self._seed, epoch, index))
+        try:
+            return self._train_set.sample(index, seed=derived_seed(self._seed, epoch, index))
+        except ImageError as error:
+            return error
+
+
+def _readable(batches: Iterator[list[Sample | ImageError]]) -> Iterator[list[Sample]]:
+    for batch in batches:
+        for one in batch:
+            if isinstance(one, ImageError):
+                raise one
+        yield batch
 
 
 def feed(
@@ -86,6 +100,9 @@ def feed(
     """The samples of this process for each step from `start_step` on, without end.
 
     What comes out depends on neither `workers` nor timing.
+
+    Raises:
+        ImageError: in the step whose picture cannot be read.
     """
     order = batches(train_set, batch, seed, start_step=start_step, rank=rank, world=world)
     loader = DataLoader(
@@ -96,7 +113,7 @@ def feed(
         worker_init_fn=_begin_worker,
         generator=torch.Generator(),  # the global one must not move when a loader starts
     )
-    return iter(loader)
+    return _readable(iter(loader))
 
 
 class _Places:

@@ -27,7 +27,8 @@ def test_an_unreadable_image_goes_into_the_error_table_and_the_job_goes_on(
     words = ["record", "--weights", str(weights), "--framework", "torchvision"]
     words += ["--images", str(photos), "--out", str(tmp_path / "run")]
     assert main.main(words) == 1
-    assert "1 images could not be read" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"1 of 3 images could not be read; {tmp_path / 'run'} lists them" in told
     run = open_run(tmp_path / "run")
     assert run.image_ids == ("0.png", "2.png") and run.class_names == list("abcdefgh")
     (error,) = run.errors.to_dict("records")
@@ -35,6 +36,28 @@ def test_an_unreadable_image_goes_into_the_error_table_and_the_job_goes_on(
     Image.new("RGB", (70, 50)).save(photos / "1.png")  # mended: a rerun fetches it
     assert main.main(words) == 0
     assert set(open_run(tmp_path / "run").image_ids) == {"0.png", "1.png", "2.png"}
+
+
+def test_bad_pictures_are_named_at_once_on_lines_of_their_own(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture
+) -> None:
+    photos = photos_with_damage(tmp_path / "photos")
+    (photos / "3.jpg").symlink_to("moved.jpg")
+    (photos / "4.png").write_text("<html>404</html>")
+    words = ["record", "--weights", str(weights), "--framework", "torchvision", "--limit", "6"]
+    assert main.main([*words, "--images", str(photos), "--out", str(tmp_path / "run")]) == 1
+    lines = capsys.readouterr().err.replace("\r", "\n").splitlines()
+    reasons = {
+        "1.png": "damaged or truncated",
+        "3.jpg": "a link to moved.jpg, where nothing is",
+        "4.png": "text/HTML, not a picture",
+    }
+    places = [
+        next(i for i, line in enumerate(lines) if line.startswith(f"{photos / name}: {reason}"))
+        for name, reason in reasons.items()
+    ]
+    assert places == sorted(places) and lines[-1].startswith("3 of 5 images could not be read")
+    assert any("5/5" in line for line in lines[places[0] :])  # the bar goes on below
 
 
 def test_a_preset_runs_untrained_only_when_asked(

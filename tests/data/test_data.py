@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import os
 import pickle
 import warnings
 import zlib
@@ -171,11 +172,17 @@ def test_unreadable_exif_is_said_and_the_pixels_are_used(caplog: pytest.LogCaptu
 JPEG = saved(Image.fromarray(RGB).resize((200, 200)), "JPEG")
 BAD = {
     "empty": (b"", r"empty \(0 bytes\)"),
-    "text": (b"no picture at all", "not a picture"),
+    "text": (b"no picture at all", "text, not a picture"),
+    "web page": (b"\n<!DOCTYPE html><html><body>404</body></html>", "text/HTML, not a picture"),
+    "drawing": (b"<?xml version='1.0'?><svg/>", "text/XML, not a picture; export it"),
+    "pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "git lfs pull"),
+    "phone": (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC or AVIF, not a picture; convert"),
+    "bytes": (bytes(range(256)), "not a picture of a known format"),
     "truncated jpeg": (JPEG[: len(JPEG) // 2], "damaged or truncated"),
     "truncated png": (saved(Image.fromarray(RGB))[:1500], "damaged or truncated"),
-    "header only": (JPEG[:30], "damaged or truncated|not a picture"),
-    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture"),
+    "header only": (JPEG[:30], "damaged or truncated"),
+    "png header": (saved(Image.fromarray(RGB))[:12], r"begins as PNG, but its header is not whole"),
+    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture; export"),
     "floats": (saved(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"), "scale .* to 8 bits"),
 }
 
@@ -194,14 +201,27 @@ def test_a_bad_picture_is_an_error_that_names_file_and_remedy(case: str, tmp_pat
 def test_missing_files_and_folders_are_no_pictures(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="none.png: no such file"):
         read_image(tmp_path / "none.png")
-    with pytest.raises(ImageError, match="name a picture"):
+    with pytest.raises(ImageError, match="a folder; name a picture"):
         read_image(tmp_path)
+    os.mkfifo(tmp_path / "pipe.png")  # it would be waited for
+    with pytest.raises(ImageError, match="a pipe or device; name a picture"):
+        read_image(tmp_path / "pipe.png")
+    (tmp_path / "gone.png").symlink_to("moved.png")
+    with pytest.raises(ImageError, match="gone.png: a link to moved.png, where nothing is"):
+        read_image(tmp_path / "gone.png")
+    (tmp_path / "round.png").symlink_to("round.png")
+    with pytest.raises(ImageError, match="round.png: Too many levels of symbolic links; name"):
+        read_image(tmp_path / "round.png")
 
 
 def test_a_picture_with_too_many_pixels_is_refused_before_it_is_decoded() -> None:
     bomb = saved(Image.new("1", (14_000, 14_000)))  # 196 million pixels in a few kilobytes
-    for data, limit in ((bomb, 10**8), (saved(Image.fromarray(RGB)), 1199)):
-        with pytest.raises(ImageError, match="make the picture smaller"):
+    for data, limit, found in (
+        (bomb, 10**8, "196000000 pixels"),
+        (saved(Image.fromarray(RGB)), 1199, "40x30"),
+    ):
+        words = f"expected at most {limit} pixels, found {found}; make the picture smaller"
+        with pytest.raises(ImageError, match=words):
             read_image(data, max_pixels=limit)
 
 
@@ -793,6 +813,17 @@ def test_folders_and_files_of_pictures_read_like_a_data_set(tmp_path: Path) -> N
     np.testing.assert_array_equal(pictures.image(2), RGB)
     assert pictures.target(0) is None and pictures.aspect_groups.tolist() == [1, 1, 1, 1]
     assert pictures.sample(3).image_id == "c.png" and pictures.sample(3).resized_hw == (48, 64)
+
+
+def test_what_is_named_like_a_picture_is_not_left_out(tmp_path: Path) -> None:
+    Image.fromarray(RGB).save(tmp_path / "b.png")
+    (tmp_path / "a.jpg").symlink_to("moved.jpg")
+    (tmp_path / "c.jpg").mkdir()
+    pictures = ImageFiles([tmp_path], SHAPES)
+    assert pictures.image_ids == ["a.jpg", "b.png", "c.jpg"]
+    for index, words in ((0, "a link to moved.jpg, where nothing is"), (2, "a folder")):
+        with pytest.raises(ImageError, match=words):
+            pictures.image(index)
 
 
 def test_paths_without_pictures_are_errors(tmp_path: Path) -> None:

@@ -79,22 +79,27 @@ def test_nothing_is_said_where_no_image_could_be_read(dataset: CocoDataset, tmp_
         (tmp_path / name).write_text("no picture")
     blind = CocoDataset(dataset.coco(), tmp_path, nano().data)
     with pytest.raises(
-        NothingMeasured, match="none of the 4 images could be read.*jpg: not a picture"
+        NothingMeasured, match="none of the 4 images could be read.*jpg: text, not a picture"
     ):
         quiet(detector(), blind, tmp_path / "out")
     assert not (tmp_path / "out" / "summary.json").exists()
 
 
 def test_images_that_could_not_be_read_stand_in_the_table(
-    dataset: CocoDataset, tmp_path: Path
+    dataset: CocoDataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for index in range(IMAGES):
         shutil.copy(dataset.image_root / dataset.file_name(index), tmp_path)
     (tmp_path / dataset.file_name(1)).write_text("no picture")
     torn = CocoDataset(dataset.coco(), tmp_path, nano().data)
     text = report([quiet(detector(), torn, tmp_path / "out")], 2)
+    assert caplog.messages == [
+        f"{tmp_path / dataset.file_name(1)}: text, not a picture; replace the file or leave it out"
+    ]
     assert "1 of 4 images could not be read and count as empty:" in text
-    assert f"- {dataset.image_ids[1]}: {tmp_path / dataset.file_name(1)}: not a picture" in text
+    assert (
+        f"- {dataset.image_ids[1]}: {tmp_path / dataset.file_name(1)}: text, not a picture" in text
+    )
 
 
 def test_boxes_alone_are_measured_as_boxes(dataset: CocoDataset, tmp_path: Path) -> None:

@@ -41,6 +41,18 @@ def _fail(task: object) -> int:
     raise RuntimeError("the first line\n  a second, indented\nand a third")
 
 
+def _count(folder: Path) -> int:
+    with processes.joined() as ranks:
+        (folder / str(ranks.total(ranks.rank + 2))).touch()
+    return 0
+
+
+def test_counts_add_up_over_the_processes(tmp_path: Path, forked_processes: None) -> None:
+    with within(LIMIT):
+        processes.launch(_count, tmp_path, processes.Layout(2))
+    assert [path.name for path in tmp_path.iterdir()] == ["5"]
+
+
 def test_an_error_in_a_process_reaches_the_user_in_its_own_words(forked_processes: None) -> None:
     with pytest.raises(processes.LaunchError) as error, within(LIMIT):
         processes.launch(_fail, None, processes.Layout(2))

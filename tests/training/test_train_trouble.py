@@ -223,6 +223,15 @@ def test_a_picture_of_the_wrong_size_ends_the_training_by_name_and_may_be_replac
     assert_same_training(tmp_path, whole)
 
 
+def test_a_picture_that_a_worker_cannot_read_is_told_without_its_traceback(tmp_path: Path) -> None:
+    def wrong(reads: int) -> None:
+        raise ImageError("104.png: empty (0 bytes)")
+
+    with pytest.raises(ImageError) as error:
+        train(TINY, Pictures(wrong), tmp_path, workers=1)
+    assert str(error.value) == "104.png: empty (0 bytes)"
+
+
 @pytest.mark.parametrize(
     ("line", "found"),
     [(b"{step: 3}\n", "step: 3"), (b"[]\n", "[]"), (b"{}\n", "{}"), (b"\xff\n", "xff")],
