@@ -1,12 +1,14 @@
 """A run counted in one pass over its packed bits: pruning, reactivation and usage, image by image.
 
-Tokens are not unpacked: COCO val is a matter of seconds. Memory holds one shard and the counts.
+Tokens are not unpacked: COCO val is a matter of seconds. Memory holds one shard and the counts. Shards
+are counted apart and merged in any order, so other machines may share them (docs/scale.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -37,17 +39,26 @@ class Usage:
 
 @dataclass(frozen=True)
 class Census:
-    """What a run amounts to.
+    """What a run, or some of its shards, amounts to.
 
     Attributes:
-        image_ids: in recorded order.
-        counts: int64 (images, layers, `COUNTS`), see `metrics.LayerStates`; valid tokens only.
+        shards: number of a shard -> ids of its images and their counts, as below.
         usage: valid rows and columns -> usage of the images of that shape.
     """
 
-    image_ids: tuple[ImageId, ...]
-    counts: np.ndarray
+    shards: dict[int, tuple[tuple[ImageId, ...], np.ndarray]]
     usage: dict[Side, Usage]
+
+    @cached_property
+    def image_ids(self) -> tuple[ImageId, ...]:
+        """In recorded order."""
+        return tuple(one for number in sorted(self.shards) for one in self.shards[number][0])
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """int64 (images, layers, `COUNTS`), see `metrics.LayerStates`; valid tokens only."""
+        parts = [self.shards[number][1] for number in sorted(self.shards)]
+        return np.concatenate(parts) if parts else np.zeros((0, 0, len(COUNTS)), np.int64)
 
     @property
     def images(self) -> int:
@@ -82,7 +93,7 @@ class Census:
         Returns: float64 of `shape`; NaN without images.
         """
         total = np.zeros(shape)
-        for group in self.usage.values():
+        for _, group in sorted(self.usage.items()):  # so that no rounding tells of the cuts
             total += metrics.resample(group.total, shape)
         return total / self.images if self.images else np.full(shape, np.nan)
 
@@ -96,24 +107,57 @@ class Census:
 
 
 def census(run: Run) -> Census:
-    """Counts a run.
+    """Counts a run, shard by shard.
 
     Raises:
         RunError: a shard is damaged.
     """
-    counts = np.zeros((len(run), run.layers, len(COUNTS)), np.int64)
+    return merged(count_shard(run, number) for number in range(run.shards))
+
+
+def count_shard(run: Run, number: int) -> Census:
+    """Counts one shard; it depends on nothing but the files of the run. Of an image that several ranks
+    recorded the first record counts, so shards share no image.
+
+    Raises:
+        RunError: the shard is damaged.
+    """
+    table = run.bits(number)
+    counts = np.zeros((len(table) // run.layers, run.layers, len(COUNTS)), np.int64)
     usage: dict[Side, Usage] = {}
-    begin = 0
-    for table in run.iter_bits():
-        for members, grid_hw, valid_hw, bits in _grids(table, run.layers):
-            mask = np.zeros(grid_hw, bool)
-            mask[: valid_hw[0], : valid_hw[1]] = True
-            counts[begin + members] = _counts(bits, np.packbits(mask))
-            before = usage.get(valid_hw, Usage(np.zeros(valid_hw, np.int64), 0))
-            total = _usage(bits, grid_hw)[: valid_hw[0], : valid_hw[1]]
-            usage[valid_hw] = Usage(before.total + total, before.images + len(bits))
-        begin += len(table) // run.layers
-    return Census(run.image_ids, counts, usage)
+    for members, grid_hw, valid_hw, bits in _grids(table, run.layers):
+        mask = np.zeros(grid_hw, bool)
+        mask[: valid_hw[0], : valid_hw[1]] = True
+        counts[members] = _counts(bits, np.packbits(mask))
+        total = _usage(bits, grid_hw)[: valid_hw[0], : valid_hw[1]]
+        _add(usage, valid_hw, Usage(total, len(bits)))
+    image_ids = tuple(table["image_id"].to_pylist()[:: run.layers])
+    return Census({number: (image_ids, counts)}, usage)
+
+
+def merged(parts: Iterable[Census]) -> Census:
+    """The census of all shards of these parts; associative, in any order.
+
+    Raises:
+        ValueError: a shard is in two parts.
+    """
+    shards: dict[int, tuple[tuple[ImageId, ...], np.ndarray]] = {}
+    usage: dict[Side, Usage] = {}
+    for part in parts:
+        twice = sorted(shards.keys() & part.shards.keys())
+        if twice:
+            raise ValueError(f"expected each shard in one part, found {twice} in several")
+        shards |= part.shards
+        for valid_hw, group in part.usage.items():
+            _add(usage, valid_hw, group)
+    return Census(shards, usage)
+
+
+def _add(usage: dict[Side, Usage], valid_hw: Side, group: Usage) -> None:
+    before = usage.get(valid_hw)
+    if before is not None:
+        group = Usage(before.total + group.total, before.images + group.images)
+    usage[valid_hw] = group
 
 
 def _grids(table: pa.Table, layers: int) -> Iterator[tuple[np.ndarray, Side, Side, np.ndarray]]:

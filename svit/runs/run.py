@@ -106,6 +106,7 @@ class Run:
         finished: whether every rank closed its part; otherwise it was interrupted or goes on.
         layers: blocks a trace has; 0 in a run without images.
         image_ids: in recorded order (rank, shard, row), each once.
+        shards: how many there are, without those left out.
         skipped: one sentence for each damaged shard that was left out.
     """
 
@@ -123,6 +124,7 @@ class Run:
         self.targets: list[float] = list(self.provenance.get("targets") or [])
         self.created: str = head["created"]
         self._manifests, self._shards = list(manifests.values()), good_shards
+        self.shards = len(good_shards)
         world = manifests[0]["world"] if 0 in manifests else 1
         self.finished = all(r in manifests and manifests[r]["finished"] for r in range(world))
         self.layers = max((manifest["layers"] for manifest in self._manifests), default=0)
@@ -198,10 +200,14 @@ class Run:
         for table in self._iter_tables("tokens", columns):
             yield from shards.traces_from(table, self.layers)
 
-    def iter_bits(self) -> Iterator[pa.Table]:
-        """Packed masks and geometry (`svit.runs.shards`), a table a shard: the rows of an image follow
-        each other, layer by layer, in recorded order. Many times faster than `iter_traces`."""
-        yield from self._iter_tables("tokens", ["image_id", "layer", "bits", *GEOMETRY])
+    def bits(self, number: int) -> pa.Table:
+        """Packed masks and geometry (`svit.runs.shards`) of a shard, from 0: the rows of an image follow
+        each other, layer by layer, in recorded order. Many times faster than `iter_traces`.
+
+        Raises:
+            RunError: the shard is damaged.
+        """
+        return self._first_records(number, "tokens", ["image_id", "layer", "bits", *GEOMETRY])
 
     def detections(self, image_id: ImageId, masks: bool = False) -> Detections | None:
         """What was found in one image, masks on request; None without. Raises as `trace`."""
@@ -316,14 +322,16 @@ class Run:
 
     def _iter_tables(self, kind: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """A table a shard in recorded order; rows of an image recorded twice only in its first place."""
+        return (self._first_records(index, kind, columns) for index in range(self.shards))
+
+    def _first_records(
+        self, index: int, kind: str, columns: Sequence[str] | None = None
+    ) -> pa.Table:
+        """Columns of a shard without the images that an earlier one holds."""
+        table, image_ids = self._read(index, kind, columns), self._shards[index]["image_ids"]
+        first = [self._places[one] == (index, row) for row, one in enumerate(image_ids)]
         each = self.layers if kind == "tokens" else 1
-        for index, shard in enumerate(self._shards):
-            table = self._read(index, kind, columns)
-            first = [
-                self._places[image_id] == (index, row)
-                for row, image_id in enumerate(shard["image_ids"])
-            ]
-            yield table if all(first) else table.filter(pa.array(np.repeat(first, each)))
+        return table if all(first) else table.filter(pa.array(np.repeat(first, each)))
 
     def _iter_rows(self, kind: str, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
         for table in self._iter_tables(kind, columns):

@@ -50,3 +50,11 @@ def test_what_is_measured_is_reported(folder):
 def test_a_figure_that_cannot_be_drawn_stops_the_benchmark(tmp_path):
     with pytest.raises(SystemExit, match="keep could not be drawn"):
         analysis_scale.measure_figure("keep", [str(tmp_path)])
+
+
+@pytest.mark.slow
+def test_memory_holds_a_shard_and_the_counts_however_large_the_run(tmp_path):
+    small, large = analysis_scale.paper_rows([500, 20_000], tmp_path)
+    assert (
+        large["peak_mb"] < small["peak_mb"] + 50
+    )  # the packed masks of 19,500 images are 120 MB, unpacked 980

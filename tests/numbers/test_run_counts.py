@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,9 +14,11 @@ from hypothesis import strategies as st
 from support.runs import PROVENANCE, reactivation_of, write_run
 
 from analysis.numbers import usage
-from analysis.numbers.run_counts import census
+from analysis.numbers.run_counts import Census, census, count_shard, merged
 from svit.core.types import TokenGrid, TokenTrace
 from svit.runs.run import RunError, RunWriter, open_run
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def trace(image_id: int, valid: tuple[int, int], padding: tuple[int, int], layers: int = 4):
@@ -68,17 +74,68 @@ def test_any_run_counts_as_its_traces_do(tmp_path_factory, shapes, shard_size):
     np.testing.assert_array_equal(frame.tokens - frame.pruned, kept)
 
 
-def test_an_image_recorded_by_two_ranks_counts_once(tmp_path):
+def assert_equal(counted: Census, expected: Census) -> None:
+    """All that can be asked of two counts, to the bit; shards may be cut otherwise."""
+    assert counted.image_ids == expected.image_ids
+    pd.testing.assert_frame_equal(counted.by_image(), expected.by_image())
+    pd.testing.assert_frame_equal(counted.reactivation(), expected.reactivation())
+    np.testing.assert_array_equal(counted.mean_usage((5, 8)), expected.mean_usage((5, 8)))
+    assert counted.orientations() == expected.orientations()
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
+@given(sizes, st.integers(1, 4), st.data())
+def test_any_cut_into_shards_merged_in_any_order_is_the_same(
+    tmp_path_factory, shapes, shard_size, data
+):
+    traces = [trace(n, (a, b), (c, d)) for n, (a, b, c, d) in enumerate(shapes)]
+    whole = census(recorded(tmp_path_factory.mktemp("whole"), traces, shard_size=len(traces)))
+    run = recorded(tmp_path_factory.mktemp("cut"), traces, shard_size=shard_size)
+    parts = [count_shard(run, number) for number in data.draw(st.permutations(range(run.shards)))]
+    while len(parts) > 1:
+        some = data.draw(st.integers(2, len(parts)))
+        parts = [*parts[some:], merged([merged([]), *parts[:some]])]
+    assert_equal(parts[0], whole)
+
+
+def of_two_ranks(folder: Path):
+    """Both recorded image 7, the second otherwise."""
     for rank in (0, 1):
-        with RunWriter(tmp_path, PROVENANCE, rank=rank, world=2) as writer:
+        with RunWriter(folder, PROVENANCE, rank=rank, world=2, shard_size=1) as writer:
             writer._done.clear()  # as if both had begun before either had written
             for number in (rank, 7):
-                writer.add(trace(number, (2, 3), (0, 1)))
-    run = open_run(tmp_path)
+                made = trace(number, (2, 3), (0, 1))
+                writer.add(TokenTrace(number, made.grid, made.keep ^ bool(rank)))
+    return open_run(folder)
+
+
+def test_an_image_recorded_by_two_ranks_counts_once(tmp_path):
+    run = of_two_ranks(tmp_path)
     counted = census(run)
     assert counted.images == len(run) == 3
     expected = reactivation_of(run.iter_traces())
     pd.testing.assert_frame_equal(counted.reactivation(), expected)
+    last_first = merged(count_shard(run, number) for number in reversed(range(run.shards)))
+    assert_equal(last_first, counted)
+
+
+def test_a_shard_counted_twice_is_refused(tmp_path):
+    run = of_two_ranks(tmp_path)
+    with pytest.raises(ValueError, match=r"found \[1\] in several"):
+        merged(count_shard(run, number) for number in (0, 1, 1))
+
+
+def test_dask_counts_a_run_by_the_code_of_the_page(tmp_path):
+    pytest.importorskip("dask")
+    page = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
+    (code,) = (
+        text for text in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "dask" in text
+    )
+    space: dict = {}
+    exec(code, space)
+    run = of_two_ranks(tmp_path)
+    assert_equal(space["counted_by_dask"](tmp_path), census(run))
+    assert_equal(census(pickle.loads(pickle.dumps(run))), census(run))  # as other processes get it
 
 
 def test_orientations_are_shares_of_images(tmp_path):
