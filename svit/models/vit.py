@@ -15,7 +15,7 @@ from svit.core.config import BackboneConfig
 from svit.models.backbone import Backbone
 from svit.models.size_cache import SizeCache
 from svit.pruning.attention import Attention
-from svit.pruning.base import Method, StageProbe, State, in_stage
+from svit.pruning.base import Method, State, in_stage
 
 
 class Block(nn.Module):
@@ -29,13 +29,12 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(dim, eps=config.norm_eps)
         self.mlp = Mlp(dim, int(dim * config.mlp_ratio))
         self.drop_path = DropPath(drop_path)
-        self.stage = StageProbe("blocks")
 
     def attend(self, tokens: Tensor, key_mask: Tensor | None = None) -> Tensor:
         """The attention half with its residual: (B, N, C) to (B, N, C)."""
         return tokens + self.drop_path(self.attn(self.norm1(tokens), key_mask))
 
-    @in_stage
+    @in_stage("blocks")
     def feed_forward(self, tokens: Tensor) -> Tensor:
         """The MLP half with its residual: (B, N, C) to (B, N, C)."""
         return tokens + self.drop_path(self.mlp(self.norm2(tokens)))

@@ -82,7 +82,7 @@ class ATS(ClassTokenMethod):
         """Of all tokens that entered; queries are projected once the selection is known."""
         return block.attn.project(block.norm1(source.tokens), KEY_VALUE)
 
-    @in_stage
+    @in_stage("selection")
     def _score(
         self, block: nn.Module, source: TokenSequence, key: Tensor, value: Tensor, size: int
     ) -> Float[Tensor, "batch tokens"]:
@@ -92,7 +92,7 @@ class ATS(ClassTokenMethod):
         norm = value.float().square().sum(dim=(1, 3)).sqrt()[:, source.patches_from :]
         return self.to_raster(source, attention * norm, size).detach()
 
-    @in_stage
+    @in_stage("selection")
     def _sample(self, layer: int, score: Tensor, alive: Tensor) -> Tensor:
         """The tokens that survive a deciding block: its levels, read off this score."""
         count = round(float(self.levels[self.locations.index(layer)]) * score.shape[1])

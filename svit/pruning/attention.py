@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from svit.pruning.base import StageProbe, in_stage
+from svit.pruning.base import in_stage
 
 Kernel = Callable[..., Tensor]
 QUERY, KEY_VALUE = slice(0, 1), slice(1, 3)
@@ -31,9 +31,8 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
         self.kernel: Kernel = F.scaled_dot_product_attention
-        self.stage = StageProbe("blocks")  # methods that look into a block call its halves
 
-    @in_stage
+    @in_stage("blocks")
     def project(
         self, tokens: Float[Tensor, "batch tokens dim"], parts: slice = slice(0, 3)
     ) -> tuple[Tensor, ...]:
@@ -70,7 +69,7 @@ class Attention(nn.Module):
         """Every token attends to the tokens where `key_mask` is True (all without one)."""
         return self.mix(*self.project(tokens), key_mask)
 
-    @in_stage
+    @in_stage("blocks")
     def mix(
         self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor | None = None
     ) -> Float[Tensor, "batch queries dim"]:

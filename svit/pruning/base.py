@@ -8,10 +8,10 @@ on it reads the mask (recording) or returns another one (editing). Source of the
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import wraps
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from svit.core.catalogue import Traits
 from svit.pruning.options import check_choice, check_ratios, schedule
+
+Call = TypeVar("Call", bound=Callable[..., Any])
 
 
 class TokenProbe(nn.Module):
@@ -45,30 +47,28 @@ class ScoreProbe(TokenProbe):
         return score
 
 
-class StageProbe(nn.Module):
-    """Runs the function it is given: forward hooks on it see where a stage of the network begins and ends.
+def in_stage(stage: str) -> Callable[[Call], Call]:
+    """Declares that what a method of a module does is a stage of the network: "blocks", or "selection" for
+    what a pruning method spends on its decision.
 
-    Attributes:
-        stage: its name; `svit benchmark` times what runs inside apart from what is around it.
+    The method is left as it is; `svit benchmark` times it while it measures.
     """
 
-    def __init__(self, stage: str) -> None:
-        super().__init__()
-        self.stage = stage
+    def declare(function: Call) -> Call:
+        function.stage = stage
+        return function
 
-    def forward(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """What the function returns."""
-        return function(*args, **kwargs)
+    return declare
 
 
-def in_stage(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Lets a method of a module run inside the module's `stage`, a `StageProbe`."""
-
-    @wraps(function)
-    def run(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        return module.stage(function, module, *args, **kwargs)
-
-    return run
+def declared_stages(module: nn.Module) -> list[tuple[Callable[..., Any], str]]:
+    """The methods of a module that are declared to be a stage, each with its stage."""
+    functions = inspect.getmembers(type(module), inspect.isfunction)
+    return [
+        (getattr(module, name), function.stage)
+        for name, function in functions
+        if hasattr(function, "stage")
+    ]
 
 
 @dataclass
@@ -113,6 +113,7 @@ class Method(nn.Module):
     A subclass writes `forward` and overrides what is different with it; the last arguments of its
     constructor are its documented options, which `PruningConfig.options` fills. What is declared here is
     all that the workbench asks a method for; the rest stands in its entry of `svit.core.catalogue`.
+    What it spends on its decision is timed where it is marked by `in_stage("selection")`.
 
     Args:
         dim: channels C of a token.
@@ -130,7 +131,6 @@ class Method(nn.Module):
         keep_ratios: share of all N tokens that each of them is to keep.
         staged: whether a decision holds until the next one, or for its block only.
         gates: networks that score tokens.
-        stage: what runs in it is timed as the decision: mark those methods with `in_stage`.
     """
 
     modes: ClassVar[tuple[str, ...]] = ()
@@ -147,7 +147,6 @@ class Method(nn.Module):
         self.staged = False
         self.probes = nn.ModuleList(TokenProbe(layer) for layer in range(depth))
         self.score_probes = nn.ModuleList(ScoreProbe(layer) for layer in range(depth))
-        self.stage = StageProbe("selection")  # what a method spends on its decision: `in_stage`
         self.gates = nn.ModuleList()
 
     def decide_at(

@@ -73,7 +73,7 @@ class ClassTokenMethod(Method):
         """Queries, keys and values of the block: scoring and attending share them."""
         return block.attn.project(block.norm1(sequence.tokens))
 
-    @in_stage
+    @in_stage("selection")
     def class_attention(
         self, block: nn.Module, sequence: TokenSequence, query: Tensor, key: Tensor
     ) -> Float[Tensor, "batch heads kept"]:
@@ -92,7 +92,7 @@ class ClassTokenMethod(Method):
         # values are compared, which waits for the device, only where a hook answered
         return keep is not wanted and bool((keep & ~alive).any())
 
-    @in_stage
+    @in_stage("selection")
     def to_raster(
         self, sequence: TokenSequence, values: Float[Tensor, "batch kept"], size: int
     ) -> Float[Tensor, "batch tokens"]:

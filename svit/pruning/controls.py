@@ -47,7 +47,7 @@ class Control(Method):
         keep = self.probe(layer, self._wanted(layer, tokens, state), state)
         return run_block(block, tokens, keep)
 
-    @in_stage
+    @in_stage("selection")
     def _wanted(self, layer: int, tokens: Tensor, state: State) -> Bool[Tensor, "batch tokens"]:
         score = self.score_probes[layer](self.score(layer, tokens, state))
         return top_tokens(score, self.keep_ratios[self.locations.index(layer)])

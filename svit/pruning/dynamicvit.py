@@ -82,7 +82,7 @@ class DynamicViT(Method):
             state.gates[layer] = gate
         return run_masked(block, tokens, keep, gate, preserve=self.preserve)
 
-    @in_stage
+    @in_stage("selection")
     def _decide(self, layer: int, tokens: Tensor, state: State) -> tuple[Tensor, Tensor]:
         """The new decision and its soft form; tokens dropped before stay dropped."""
         stage = self.locations.index(layer)

@@ -76,7 +76,7 @@ class EViT(ClassTokenMethod):
             front = torch.cat([front, self._fused(held, score, alive & ~keep)], dim=1)
         return self._feed_forward(block, front, held, keep, state)
 
-    @in_stage
+    @in_stage("selection")
     def _score(
         self, block: nn.Module, sequence: TokenSequence, projected: tuple[Tensor, ...], size: int
     ) -> Tensor:
@@ -85,7 +85,7 @@ class EViT(ClassTokenMethod):
         attention = self.class_attention(block, sequence, query, key).mean(dim=1)
         return self.to_raster(sequence, attention, size)
 
-    @in_stage
+    @in_stage("selection")
     def _best(self, score: Tensor, alive: Tensor) -> Tensor:
         """ceil(ratio * n) of the n living tokens (in whole thousandths, so that 0.7 * 10 is 7)."""
         thousandths = round(self.keep_ratio * 1000)

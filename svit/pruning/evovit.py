@@ -60,7 +60,7 @@ class EvoViT(ClassTokenMethod):
         state.class_token = updated[:, :1]
         return scatter_kept(tokens, sequence.kept, updated[:, 1:])
 
-    @in_stage
+    @in_stage("selection")
     def _wanted(self, layer: int, tokens: Tensor, state: State) -> Tensor:
         everything = all_tokens(tokens)
         score = state.extra.get("attention")
@@ -71,7 +71,7 @@ class EvoViT(ClassTokenMethod):
         count = max(1, size * round(self.keep_ratios[self.locations.index(layer)] * 1000) // 1000)
         return best_of(score, torch.full((len(tokens),), count, device=tokens.device), everything)
 
-    @in_stage
+    @in_stage("selection")
     def _remember(
         self, attention: Float[Tensor, "batch tokens"], keep: Tensor, state: State
     ) -> None:

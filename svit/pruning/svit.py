@@ -110,7 +110,7 @@ class SViT(Method):
         keep = self.probe(layer, state.previous, state)
         return run_masked(block, tokens, keep) if self.training else run_block(block, tokens, keep)
 
-    @in_stage
+    @in_stage("selection")
     def _log_odds(
         self, index: int, layer: int, tokens: Tensor, state: State
     ) -> Float[Tensor, "batch tokens"]:
@@ -119,7 +119,7 @@ class SViT(Method):
         log_probabilities = self.gates[index](tokens, policy)
         return self.score_probes[layer](log_probabilities[..., 0] - log_probabilities[..., 1])
 
-    @in_stage
+    @in_stage("selection")
     def _decide(
         self, index: int, log_odds: Float[Tensor, "batch tokens"], state: State
     ) -> tuple[Bool[Tensor, "batch tokens"], Float[Tensor, "batch tokens"]]:

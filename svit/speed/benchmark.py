@@ -9,7 +9,7 @@ machine's matmul and memory rates allow its operators (`svit.speed.roofline`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import product
@@ -28,7 +28,7 @@ from svit.models.adapter import Extractor, Injector, SpatialPrior
 from svit.models.vit import Block
 from svit.probing.recorder import record
 from svit.pruning.attention import Attention
-from svit.pruning.base import StageProbe
+from svit.pruning.base import declared_stages
 from svit.speed import report
 from svit.speed.benchmark_cases import Settings, Variant, noise_samples, variants
 from svit.speed.roofline import Roofline
@@ -171,17 +171,13 @@ def _staged(
     ceilings (matmul GFLOP/s, copy GB/s) allow its operators, in another; and the one over the other."""
     rest = "post-processing" if part == "network" else "other"  # what no watched module does
 
-    def run(stages: timing.Stages) -> None:
-        stages.enter(rest)
-        work()
-        stages.leave()
-
     with timing.watched(_parts(variant.detector), device) as stages:
+        run = stages.timed(work, rest)
         for _ in range(STAGE_PASSES):
-            run(stages)
+            run()
         seconds = pd.Series(stages.seconds, name="seconds") / STAGE_PASSES
         with Roofline(lambda: stages.current, *rates) as roofline:
-            run(stages)
+            run()
     table = seconds.rename_axis("stage").reset_index()
     least = table["stage"].map(roofline.seconds)
     share = table["seconds"] / seconds.sum()
@@ -189,17 +185,17 @@ def _staged(
     return table.assign(share=share, least_s=least, of_ceiling=of_ceiling, variant=variant.label)
 
 
-def _parts(detector: Detector) -> list[tuple[nn.Module, str]]:
-    """Modules to watch and their stages; time in a module of none counts for the one around it."""
+def _parts(detector: Detector) -> list[tuple[Callable[..., Any], str]]:
+    """Methods to watch and their stages; time in one of none counts for the one around it."""
     backbone = detector.backbone
     parts = [(backbone, "fusion"), (backbone.patch_embed, "embedding"), *_heads(detector)]
     parts.append((backbone.method, "gather and scatter"))
     parts += [(gate, "gates") for gate in backbone.method.gates]
     for kinds, stage in STAGES:
         parts += [(part, stage) for part in backbone.modules() if isinstance(part, kinds)]
-    parts += [(part, part.stage) for part in backbone.modules() if isinstance(part, StageProbe)]
     parts += [(norm, "blocks") for block in backbone.blocks for norm in (block.norm1, block.norm2)]
-    return parts
+    forwards = [(module.forward, stage) for module, stage in parts]
+    return forwards + [one for module in backbone.modules() for one in declared_stages(module)]
 
 
 def _heads(detector: Detector) -> list[tuple[nn.Module, str]]:

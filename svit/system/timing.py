@@ -1,4 +1,4 @@
-"""Measuring fairly: interleaved rounds, stages by hooks, peak memory, and what the machine can do now."""
+"""Measuring fairly: interleaved rounds, stages, peak memory, and what the machine can do now."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import wraps
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 Work = Callable[[], object]
@@ -88,7 +88,7 @@ class Stages:
 
     Attributes:
         seconds: stage -> seconds of all calls so far.
-        calls: stage -> modules entered.
+        calls: stage -> calls entered.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -113,6 +113,19 @@ class Stages:
         if self._open:
             self._open[-1] = (self._open[-1][0], time.perf_counter())
 
+    def timed(self, function: Callable[..., Any], stage: str) -> Callable[..., Any]:
+        """The function, its calls booked on the stage."""
+
+        @wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            self.enter(stage)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.leave()
+
+        return run
+
     def _credit(self) -> None:
         """Books the time since the last border to the innermost open stage."""
         synchronise(self._device)
@@ -122,19 +135,19 @@ class Stages:
 
 
 @contextmanager
-def watched(parts: Sequence[tuple[nn.Module, str]], device: torch.device) -> Iterator[Stages]:
-    """Times modules under a stage's name each; several may share one. The hooks end with the `with`."""
+def watched(
+    parts: Sequence[tuple[Callable[..., Any], str]], device: torch.device
+) -> Iterator[Stages]:
+    """Times methods of objects, such as `module.forward`, under a stage's name each; several may share one.
+
+    Inside the `with` each stands in its object's own dictionary, where Python looks first.
+    """
     stages = Stages(device)
-    with ExitStack() as hooks:
-        for module, stage in parts:
-            before = module.register_forward_pre_hook(
-                lambda module, inputs, stage=stage: stages.enter(stage)
-            )
-            hooks.callback(before.remove)
-            after = module.register_forward_hook(
-                lambda module, inputs, output: stages.leave(), always_call=True
-            )
-            hooks.callback(after.remove)
+    with ExitStack() as ends:
+        for method, stage in parts:
+            owner, name = method.__self__, method.__name__
+            setattr(owner, name, stages.timed(method, stage))
+            ends.callback(delattr, owner, name)
         yield stages
 
 
