@@ -72,13 +72,15 @@ def preserves(retain: str) -> bool:
 
 
 def check_kinds(method: type, options: Mapping[str, Any]) -> None:
-    """Compares options with the annotations of the constructor that takes them.
+    """Compares options with the annotations of the constructor that takes them; one without any takes all.
 
     Raises:
         ValueError: one is of another kind, or a number that is not finite.
     """
     hints = get_type_hints(method.__init__)
     for name, value in options.items():
+        if name not in hints:
+            continue
         expected, fits = _kind(hints[name], value)
         if not fits:
             raise ValueError(f"pruning.options.{name}: expected {expected}, found {value!r}")
