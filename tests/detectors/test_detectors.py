@@ -393,15 +393,20 @@ def test_one_state_gives_the_same_detections_in_both_frameworks(objectness: floa
 
 
 @pytest.mark.detectron2
-def test_one_state_and_seed_give_the_same_losses_and_gradients_in_both_frameworks() -> None:
-    """Both draw their samples in the same order, so even single steps agree."""
+@pytest.mark.parametrize(
+    "bare", [[(), ()], [(1,), (0,)], [(0, 2), ()], [(), (0, 1)], [(0, 1, 2), (0, 1)]]
+)
+def test_one_state_and_seed_give_the_same_losses_and_gradients_in_both_frameworks(bare) -> None:
+    """Both draw their samples in the same order, so even single steps agree, whatever masks are missing."""
     ours = varied(build("torchvision")).train()
     theirs = build("detectron2").train()
     theirs.load_canonical(ours.canonical_state_dict())
+    first, second, empty = samples((96, 64, 3), (64, 100, 2), (64, 64, 0))
+    batch = [*without_masks([first], *bare[0]), *without_masks([second], *bare[1]), empty]
     results = []
     for detector in (ours, theirs):
         torch.manual_seed(3)
-        losses = detector.losses(samples((96, 64, 3), (64, 100, 2), (64, 64, 0)))
+        losses = detector.losses(batch)
         sum(losses.values()).backward()
         gradients = {
             renamed(name, detector.names).replace(".net.", "."): value.grad
@@ -410,6 +415,7 @@ def test_one_state_and_seed_give_the_same_losses_and_gradients_in_both_framework
         results.append((losses, gradients))
     (one, one_gradients), (two, two_gradients) = results
     assert set(one) == set(two)
+    assert (one["loss_mask"] > 0) == (sum(map(len, bare)) < 5)
     for name in one:
         assert torch.allclose(one[name], two[name], rtol=1e-5), name
     assert set(one_gradients) == set(two_gradients)
