@@ -85,7 +85,7 @@ def evaluate(
     Returns: the summary on the first rank, None on the others.
 
     Raises:
-        ValueError: no images, other classes than the model's, an option that does not exist, or blocks
+        ValueError: other classes than the model's, an option that does not exist, or blocks
             where no gate decides.
         FileError: `output` cannot be written, or holds another evaluation; told before the first image
             is looked at.
@@ -137,8 +137,6 @@ def _check(detector: Detector, dataset: CocoDataset, evaluator: str, limit: int 
         )
     if evaluator not in EVALUATORS:
         raise ValueError(f"evaluator: expected one of {', '.join(EVALUATORS)}, found {evaluator!r}")
-    if not len(dataset) or (limit is not None and limit < 1):
-        raise ValueError("expected at least one image to evaluate on, found none")
     check_objects(dataset, limit)
 
 

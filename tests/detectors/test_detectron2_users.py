@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +112,17 @@ def test_the_lazy_files_are_the_presets(size: str) -> None:
     assert cfg.train.max_iter == {"t": 6, "s": 4}[size] * 7330
     schedule = instantiate(cfg.lr_multiplier)
     assert schedule(0.5) == pytest.approx(1) and schedule(0.99) == pytest.approx(0.1)
+
+
+def test_the_lazy_files_are_imported_side_by_side_and_changed_by_their_user() -> None:
+    small, tiny = (
+        import_module(f"svit.detectors.configs.lazy_svit_adapter_{size}") for size in "st"
+    )
+    assert (tiny.model.preset, small.model.preset) == ("svit-adapter-t", "svit-adapter-s")
+    assert tiny.lr_multiplier.scheduler.num_updates == tiny.train.max_iter == 6 * tiny.EPOCH
+    changed = deepcopy(small.train)
+    changed.device, changed.amp.enabled = "cpu", False
+    assert changed.max_iter == 4 * tiny.EPOCH
 
 
 def test_a_lazy_configuration_trains_and_evaluates(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from svit.core.config import PRESETS
 from svit.core.coverage import token_cover
 from svit.core.macs import block_macs
 from svit.data.coco import CocoDataset
+from svit.detectors import build_detector
 from svit.detectors.base import Detector
 from svit.evaluation.average_precision import METRICS, average_precision, load_truth
 from svit.evaluation.evaluate import Scoring, evaluate
@@ -154,7 +155,9 @@ def test_the_oracle_reads_the_ground_truth_of_the_data_set(
 
 
 def test_no_detections_at_all_are_a_legal_result(dataset: CocoDataset, tmp_path: Path) -> None:
-    summary = quiet(detector(detections=0), dataset, tmp_path)
+    config = nano()
+    blind = replace(config, detector=replace(config.detector, score_threshold=1.0))
+    summary = quiet(build_detector(blind).eval(), dataset, tmp_path)
     assert summary.scores["box"]["AP"] == summary.scores["mask"]["AP"] == 0
     assert json.loads((tmp_path / "coco_instances_results.json").read_text()) == []
 
@@ -216,7 +219,7 @@ def test_masks_of_another_model_can_be_put_on_a_dense_one(
         ({"evaluator": "magic"}, "expected one of pycocotools"),
         ({"inference": "magic"}, "expected one of sample"),
         ({"intervention": "magic"}, "expected one of learned"),
-        ({"limit": 0}, "at least one image"),
+        ({"limit": 0}, "limit: expected a whole number from 1, found 0"),
     ],
 )
 def test_unknown_choices_are_refused_with_the_known_ones(

@@ -64,16 +64,18 @@ optimizer = L(torch.optim.AdamW)(
     weight_decay=1e-6,
 )
 
-train = dict(
-    output_dir="./output",
-    init_checkpoint="",
-    max_iter=6 * EPOCH,
-    amp=dict(enabled=True),
-    ddp=dict(broadcast_buffers=False, find_unused_parameters=False, fp16_compression=False),
-    checkpointer=dict(period=5000, max_to_keep=100),
-    eval_period=EPOCH,
-    log_period=20,
-    device="cuda",
+train = OmegaConf.create(
+    dict(
+        output_dir="./output",
+        init_checkpoint="",
+        max_iter=6 * EPOCH,
+        amp=dict(enabled=True),
+        ddp=dict(broadcast_buffers=False, find_unused_parameters=False, fp16_compression=False),
+        checkpointer=dict(period=5000, max_to_keep=100),
+        eval_period=EPOCH,
+        log_period=20,
+        device="cuda",
+    )
 )
 
 lr_multiplier = L(WarmupParamScheduler)(
