@@ -3,7 +3,8 @@
 The names that a user needs, each loaded from its room at the first touch; `import svit` loads no torch.
 
 Models:
-    load_config, build_detector, load_detector; METHODS: every pruning method by name.
+    load_config, build_detector, load_detector; from_pretrained, save_pretrained: a folder as on Hugging Face;
+    METHODS: every pruning method by name.
 Pictures:
     read_image, prepare: one photograph to a detector's input; ImageFiles, CocoDataset: many.
 One forward:
@@ -34,6 +35,7 @@ _HOMES = {
     "build_detector": "svit.detectors",
     "edit": "svit.probing.recorder",
     "evaluate": "svit.evaluation.evaluate",
+    "from_pretrained": "svit.weights.pretrained",
     "intervene": "svit.probing.interventions",
     "load_config": "svit.core.config",
     "load_detector": "svit.weights.loading",
@@ -42,6 +44,7 @@ _HOMES = {
     "read_image": "svit.data.images",
     "record": "svit.probing.recorder",
     "record_run": "svit.evaluation.record",
+    "save_pretrained": "svit.weights.pretrained",
     "train": "svit.training.train",
 }
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604

@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from svit.core.config import load_config
-from svit.detectors import build_detector
-from svit.weights.checkpoint import (
-    convert_file,
-    load_weights,
-    origin,
-    refuse_to_replace,
-    save,
-)
-from svit.weights.conversion import Report
-
-SEED = 0  # of the parts that a file lacks
+from svit.weights.converting import convert_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, help="released weights: .pth, .pt or .safetensors")
-    parser.add_argument("destination", type=Path, help="the checkpoint to write: .safetensors")
+    parser.add_argument(
+        "destination",
+        type=Path,
+        help="the checkpoint to write: .safetensors; .pth for detectron2; or a folder as "
+        "svit.from_pretrained reads it",
+    )
     parser.add_argument(
         "--preset",
-        help="a preset or YAML file: check that the weights fit this model and store its settings; "
-        "parts that such files never hold keep their initial values (default: settings are guessed)",
+        help="a preset or YAML file: the weights must fit this model, whose settings are stored (default: "
+        "settings are guessed)",
     )
     parser.add_argument(
         "overrides",
@@ -37,43 +29,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="changes to the preset, right after DESTINATION, as detector.classes=8",
     )
     parser.add_argument("--half", action="store_true", help="store float16: half the size")
+    parser.add_argument(
+        "--ema", action="store_true", help="take the averaged copy of a file that holds both"
+    )
+    parser.add_argument(
+        "--partial",
+        action="store_true",
+        help="also write what lacks parts of a detector; with --preset they get initial values",
+    )
+    parser.add_argument("--force", action="store_true", help="replace what is there")
 
 
 def run(args: argparse.Namespace) -> int:
     if args.overrides and args.preset is None:
         raise ValueError("KEY=VALUE changes a preset: name one with --preset")
-    if args.preset is None:
-        report = convert_file(args.source, args.destination, half=args.half)
-    else:
-        report = convert_as(
-            args.preset, args.source, args.destination, overrides=args.overrides, half=args.half
-        )
+    report = convert_file(
+        args.source,
+        args.destination,
+        config=args.preset and load_config(args.preset, args.overrides),
+        half=args.half,
+        ema=args.ema,
+        partial=args.partial,
+        force=args.force,
+    )
     print(report)
     print(f"written: {args.destination}")
     return 0
-
-
-def convert_as(
-    preset: str,
-    source: Path,
-    destination: Path,
-    *,
-    overrides: Sequence[str] = (),
-    half: bool = False,
-) -> Report:
-    """Writes the weights as a checkpoint of one model, after loading them into it.
-
-    What the file lacks is drawn from `SEED`: the same file gives the same bytes every time.
-
-    Raises:
-        ConfigError: unknown preset or key.
-        CheckpointError: the weights do not fit the model, or a file cannot be read or written.
-    """
-    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they were
-        torch.manual_seed(SEED)
-        detector = build_detector(load_config(preset, overrides))
-    report = load_weights(detector, source, complete=False)
-    extra = origin(report, source, detector.canonical_state_dict(), half)
-    refuse_to_replace(destination, detector.config, extra)
-    save(destination, detector, extra, half=half)
-    return report

@@ -22,18 +22,23 @@ from torch import Tensor
 from svit.core.config import Config, from_dict, to_dict
 from svit.core.version import __version__
 from svit.data.coco_names import likely_names
-from svit.system.claims import refuse_others
+from svit.system.claims import differences, refuse_others
 from svit.system.files import replacing
 from svit.weights.class_rows import CLASS_LAYERS, by_name
-from svit.weights.conversion import Converted, Report, convert_state, full_precision, named
+from svit.weights.conversion import Converted, Report, convert_state, full_precision
+from svit.weights.fitting import NECK, misfit, told, without_neck
 from svit.weights.name_tables import GATES, SPARED
-from svit.weights.safe_read import CheckpointError, RawWeights, read_tensors
+from svit.weights.safe_read import CheckpointError
+from svit.weights.unwrapping import RawWeights, read_tensors
 
-FORMAT = "svit-checkpoint"
+OURS = (
+    "svit_version"  # in the metadata of every file of ours; "format" belongs to safetensors' users
+)
 FORMAT_VERSION = 1
 _NOTED = {"config": dict, "extra": dict, "lacks": list}  # JSON in the metadata
-# all of a backbone that is neither the ViT's body nor the pruning method
-NECK = r"backbone\.bottom_up\.(?!patch_embed\.|pos_embed|blocks\.|method\.).+"
+UNUSED = (
+    r".+\.num_batches_tracked"  # a counter nothing here reads; weights before torch 0.4.1 have none
+)
 
 
 class HasWeights(Protocol):
@@ -105,11 +110,13 @@ def write(
     if path.suffix != ".safetensors" or path.is_dir():
         raise CheckpointError(f"{path}: expected a file name that ends in .safetensors")
     metadata = _metadata(config, extra or {}, lacks)
-    tensors = {name: _stored(name, tensor, half) for name, tensor in state.items()}
+    tensors = portable(state, half)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
+            rights = temporary.stat().st_mode  # as the umask has them; safetensors leaves 0600
             save_file(tensors, temporary, metadata)
+            temporary.chmod(rights)
             _sort_metadata(temporary)
     except (OSError, SafetensorError) as error:
         kept = "; the file that was there is unchanged" if path.is_file() else ""
@@ -139,13 +146,22 @@ def _metadata(config: Config, extra: Mapping[str, Any], lacks: Sequence[str]) ->
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"extra must hold JSON values: {error}") from error
     return {
-        "format": FORMAT,
+        "format": "pt",
         "format_version": str(FORMAT_VERSION),
-        "svit_version": __version__,
+        OURS: __version__,
         "config": json.dumps(to_dict(config)),
         "extra": described,
         "lacks": json.dumps(list(lacks)),
     }
+
+
+def portable(state: Mapping[str, Tensor], half: bool) -> dict[str, Tensor]:
+    """Copies for a file: on the CPU, each with memory of its own; floats as float16 if `half`.
+
+    Raises:
+        CheckpointError: a value that float16 cannot hold.
+    """
+    return {name: _stored(name, tensor, half) for name, tensor in state.items()}
 
 
 def _stored(name: str, tensor: Tensor, half: bool) -> Tensor:
@@ -179,15 +195,28 @@ def read(path: str | Path) -> Checkpoint:
         CheckpointError: unreadable, damaged, of another format, or not one of ours.
     """
     raw = read_tensors(path)
-    if raw.metadata.get("format") != FORMAT:
+    if OURS not in raw.metadata:
         raise CheckpointError(
             f"{path}: has no settings of ours inside; `svit convert` makes a checkpoint of it"
         )
-    return _ours(str(path), raw)
+    return _agreed(str(path), raw)
+
+
+def _agreed(source: str, raw: RawWeights) -> Checkpoint:
+    """One of our files, whose settings are those of the folder it lies in, if it was read as a folder."""
+    found, beside = _ours(source, raw), _settings(source, raw)
+    if beside is not None and beside != found.config:
+        lines = differences(to_dict(found.config), to_dict(beside))
+        raise CheckpointError(
+            f"{source}: config.json has other settings than the weights were saved with (there: in the "
+            "weights, now: in config.json); undo the change, or save the detector anew:\n  "
+            + "\n  ".join(lines)
+        )
+    return found
 
 
 def _ours(source: str, raw: RawWeights) -> Checkpoint:
-    version, writer = raw.metadata.get("format_version"), raw.metadata.get("svit_version")
+    version, writer = raw.metadata.get("format_version"), raw.metadata[OURS]
     if version != str(FORMAT_VERSION):
         raise CheckpointError(
             f"{source}: has format {version} of svit {writer}; this svit {__version__} reads "
@@ -210,21 +239,33 @@ def _noted(raw: RawWeights, name: str, kind: type) -> Any:
     return value
 
 
-def read_foreign(path: str | Path) -> Converted:
+def read_foreign(path: str | Path, *, ema: bool = False) -> Converted:
     """Weights of any known origin under canonical names, the settings they fit, and a report.
 
     Known: our own files, the official SViT release (dense, sparse, inherited masks, `revised_*`,
     Evo-ViT), ViT-Adapter with layer scale, DeiT and timm, detectron2; safetensors or torch files.
 
+    Args:
+        ema: take the averaged copy of a file that holds both.
+
     Raises:
-        CheckpointError: unreadable, damaged, with pickled objects, or with names no table knows.
+        CheckpointError: unreadable, damaged, with pickled objects, with values that are not finite, or with
+            names no table knows.
     """
-    raw = read_tensors(path)
-    if raw.metadata.get("format") == FORMAT:
-        return _as_converted(_ours(str(path), raw), str(path))
-    converted = convert_state(raw.state, str(path))
+    raw = read_tensors(path, ema=ema)
+    if OURS in raw.metadata:
+        return _as_converted(_agreed(str(path), raw), str(path))
+    converted = convert_state(raw.state, str(path), _settings(str(path), raw))
     names, notes = _names(converted.state, raw.class_names), (*converted.report.notes, *raw.notes)
     return converted._replace(report=replace(converted.report, notes=notes, class_names=names))
+
+
+def _settings(source: str, raw: RawWeights) -> Config | None:
+    """Of our torch files: those of a training, and those written for detectron2."""
+    try:
+        return None if raw.settings is None else from_dict(dict(raw.settings))
+    except ValueError as error:
+        raise CheckpointError(f"{source}: its settings do not fit: {error}") from error
 
 
 def _as_converted(ours: Checkpoint, source: str) -> Converted:
@@ -279,17 +320,8 @@ def load_weights(
         converted, other = by_name(converted, detector.canonical_state_dict(), class_names)
         lacks = (*lacks, CLASS_LAYERS) if other else lacks
     if other_neck and converted.config.backbone.neck != detector.config.backbone.neck:
-        converted, lacks = _without_neck(converted), (*lacks, NECK)
+        converted, lacks = without_neck(converted), (*lacks, NECK)
     return load_into(detector, converted, allow_missing=lacks)
-
-
-def _without_neck(converted: Converted) -> Converted:
-    """For a model with the other neck: body and heads are common, as the paper's DeiT start has it."""
-    report, neck = converted.report, converted.config.backbone.neck
-    why = f"belongs to the neck of the file ({neck}), the model has the other"
-    theirs = {name: why for name in converted.state if re.fullmatch(NECK, name)}
-    report = replace(report, optional={**report.optional, **theirs})
-    return converted._replace(report=report)
 
 
 def load_into(
@@ -309,15 +341,11 @@ def load_into(
     unused = {name: why for name, why in report.optional.items() if name not in own}
     taken = {name: tensor for name, tensor in state.items() if name not in unused}
     missing = [name for name in own if name not in taken]
-    refused = [name for name in missing if not any(re.fullmatch(p, name) for p in allow_missing)]
-    problems = _problems(own, taken, refused)
+    allowed = (*allow_missing, UNUSED)
+    refused = [name for name in missing if not any(re.fullmatch(p, name) for p in allowed)]
+    problems = misfit(own, taken, refused)
     if problems:
-        raise CheckpointError(
-            f"{report.source} ({report.kind}) does not fit the model {detector.config.name}:\n"
-            + "\n".join(problems)
-            + f"\nThe file looks like {_described(config)},"
-            + f"\nthe model is {_described(detector.config)}."
-        )
+        raise CheckpointError(told(report, problems, config, detector.config))
     detector.load_canonical({**own, **taken})
     detector.class_names = report.class_names
     return replace(
@@ -326,57 +354,6 @@ def load_into(
         missing=tuple(missing),
         dropped={**report.dropped, **unused},
     )
-
-
-def _problems(
-    own: Mapping[str, Tensor], taken: Mapping[str, Tensor], refused: Sequence[str]
-) -> list[str]:
-    strangers = [name for name in taken if name not in own]
-    misshapen = [
-        f"{name} {tuple(tensor.shape)} for {tuple(own[name].shape)}"
-        for name, tensor in taken.items()
-        if name in own and own[name].shape != tensor.shape
-    ]
-    groups = (
-        ("unexpected in the file", strangers),
-        ("of another shape", misshapen),
-        ("missing from the file", refused),
-    )
-    return [f"  {len(found)} {what}: {named(found)}" for what, found in groups if found]
-
-
-def _described(config: Config) -> str:
-    backbone = config.backbone
-    return (
-        f"{config.name} (neck {backbone.neck}, {backbone.embed_dim} wide, {backbone.depth} blocks, "
-        f"pretrain_grid {backbone.pretrain_grid}, method {config.pruning.method}, "
-        f"{config.detector.classes} classes)"
-    )
-
-
-def convert_file(source: str | Path, destination: str | Path, *, half: bool = False) -> Report:
-    """Writes weights of any known origin as one of our checkpoints.
-
-    Raises:
-        CheckpointError: see `read_foreign` and `write`.
-        FileError: `destination` is another checkpoint.
-    """
-    state, config, report = read_foreign(source)
-    extra = origin(report, Path(source), state, half)
-    refuse_to_replace(Path(destination), config, extra)
-    write(destination, state, config, extra, lacks=report.lacks, half=half)
-    return report
-
-
-def origin(report: Report, source: Path, state: Mapping[str, Tensor], half: bool) -> dict[str, Any]:
-    """What a converted checkpoint says of itself."""
-    facts = {"converted_from": report.kind, "source": source.name}
-    return {
-        **_named(report.class_names),
-        **facts,
-        "source_sha256": fingerprint(state),
-        "half": half,
-    }
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:

@@ -16,12 +16,16 @@ import torch
 from torch import Tensor
 
 from svit.core.config import PRESETS, Config, ConfigError, PruningConfig
-from svit.weights.name_tables import TABLES, VIT, Fold, Join, Rule, Table
+from svit.weights.name_tables import TABLES, UNSUPPORTED, VIT, Fold, Join, Rule, Table
 from svit.weights.safe_read import CheckpointError
 
 _THRESHOLDS = f"{VIT}method.thresholds"
 _INJECTOR = f"{VIT}interactions.0.injector.attn."
 _EXTRACTOR = f"{VIT}interactions.0.extractor.ffn."
+_GATED = (
+    "mlp.fc1.weight",
+    "mlp.fc2.weight",
+)  # halves of the first are multiplied before the second
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Report:
     def lines(self) -> list[str]:
         """The report for a terminal, one fact a line."""
         lines = [f"{self.source}: {self.kind}", f"  used     {len(self.used):4d}"]
-        groups = Counter(_group(name) for name in self.missing)
+        groups = Counter(group(name) for name in self.missing)
         lines += [f"  missing  {n:4d}  initialised: {group}" for group, n in groups.items()]
         reasons = Counter(self.dropped.values())
         for why, n in reasons.items():
@@ -83,7 +87,7 @@ def named(keys: Iterable[str], limit: int = 10) -> str:
     return ", ".join(keys[:limit]) + more
 
 
-def _group(name: str) -> str:
+def group(name: str) -> str:
     """The name as a glob: up to its first number, without weight or bias."""
     return re.split(r"\.?\d|\.(?:weight|bias)$", name)[0] + "*"
 
@@ -111,16 +115,21 @@ def recognise(keys: Iterable[str], source: str) -> Table:
     )
 
 
-def convert_state(state: Mapping[str, Tensor], source: str = "state dict") -> Converted:
+def convert_state(
+    state: Mapping[str, Tensor], source: str = "state dict", config: Config | None = None
+) -> Converted:
     """Brings a state dict of any known kind to canonical names. Converted ones stay as they are.
 
     Args:
         state: foreign key -> tensor, for example `timm.create_model(...).state_dict()`.
         source: how messages call it.
+        config: settings of the model, where they are known; else they are guessed from names and shapes.
 
     Raises:
-        CheckpointError: unknown names (the first ten are listed), or shapes no model here can have.
+        CheckpointError: unknown names (the first ten are listed), parts that no model here has (named in
+            words), or shapes no model here can have.
     """
+    _refuse_unsupported(state, source)
     table = recognise(state, source)
     renamed, dropped, optional = _rename(table, state, source)
     for join in table.joins:
@@ -128,7 +137,10 @@ def convert_state(state: Mapping[str, Tensor], source: str = "state dict") -> Co
     for fold in table.folds:
         _fold(fold, renamed, source)
     added = _add_thresholds(renamed)
-    config, notes = _guess(table, renamed, source)
+    notes = (*_whole_positions(renamed, "dist_token" in state), *_patch_notes(renamed))
+    if config is None:
+        config, guesses = _guess(table, renamed, source)
+        notes += guesses
     report = Report(
         source,
         f"{table.kind} ({table.about})",
@@ -136,10 +148,31 @@ def convert_state(state: Mapping[str, Tensor], source: str = "state dict") -> Co
         dropped=dropped,
         added=added,
         optional=optional,
-        lacks=table.lacks,
-        notes=(table.note, *notes) if table.note else notes,
+        lacks=(*table.lacks, *_headless(renamed)),
+        notes=tuple(filter(None, (table.note, *notes))),
     )
     return Converted(renamed, config, report)
+
+
+def _headless(state: Iterable[str]) -> tuple[str, ...]:
+    """A backbone alone lacks all that comes after it, whoever wrote it."""
+    return () if any(not name.startswith(VIT) for name in state) else (rf"(?!{re.escape(VIT)}).+",)
+
+
+def _refuse_unsupported(state: Mapping[str, Tensor], source: str) -> None:
+    for pattern, what in UNSUPPORTED.items():
+        found = [key for key in state if re.fullmatch(pattern, key)]
+        if found:
+            raise CheckpointError(
+                f"{source}: has {what}, which no model here has: {named(found, 3)}"
+            )
+    for key in [key for key in state if key.endswith(_GATED[0])]:
+        opposite = state.get(key.replace(*_GATED))
+        if opposite is not None and len(state[key]) != opposite.shape[-1]:
+            raise CheckpointError(
+                f"{source}: has gated MLPs (SwiGLU), which no model here has: {key} makes "
+                f"{len(state[key])} channels, the layer after it reads {opposite.shape[-1]}"
+            )
 
 
 def _rename(
@@ -210,6 +243,33 @@ def _add_thresholds(state: dict[str, Tensor]) -> dict[str, str]:
         return {}
     state[_THRESHOLDS] = torch.zeros(gates)
     return {_THRESHOLDS: "not calibrated: zeros"}
+
+
+def _whole_positions(state: dict[str, Tensor], distilled: bool) -> tuple[str, ...]:
+    """Brings stored positions to one row for the class token and one a patch, where that is exact."""
+    name = f"{VIT}pos_embed"
+    positions = state.get(name)
+    if positions is None or positions.ndim != 3:
+        return ()
+    if distilled and positions.shape[1] > 2:
+        state[name] = torch.cat([positions[:, :1], positions[:, 2:]], dim=1)
+        return ("the row of positions of the distillation token is dropped",)
+    if positions.shape[1] and math.isqrt(positions.shape[1]) ** 2 == positions.shape[1] != 1:
+        state[name] = torch.cat([torch.zeros_like(positions[:, :1]), positions], dim=1)
+        return (
+            "the class token has no position in this file (as DeiT-3): a row of zeros is put in",
+        )
+    return ()
+
+
+def _patch_notes(state: Mapping[str, Tensor]) -> tuple[str, ...]:
+    weight = state.get(f"{VIT}patch_embed.proj.weight")
+    if weight is None or weight.ndim != 4 or weight.shape[-1] in (8, 16):
+        return ()
+    return (
+        f"its patches have {weight.shape[-1]} pixels, those of models here 16 (or 8): timm resamples them, "
+        "timm.create_model(NAME, pretrained=True, patch_size=16).state_dict()",
+    )
 
 
 # settings that shapes show: (section, setting, tensor, value of its shape)
@@ -314,8 +374,8 @@ def _check_positions(state: Mapping[str, Tensor], source: str) -> None:
     side = math.isqrt(max(shape[1] - 1, 0)) if len(shape) == 3 else 0
     if side == 0 or shape[1] != 1 + side * side:
         raise CheckpointError(
-            f"{source}: expected {name} as (1, 1 + side x side, channels), found {shape}. Weights "
-            "with a distillation token or without a class row do not fit: take the plain DeiT"
+            f"{source}: expected {name} as (1, 1 + side x side, channels), found {shape}; take weights "
+            "of a plain vision transformer for square images"
         )
 
 

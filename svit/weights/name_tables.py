@@ -129,10 +129,12 @@ _GATES = (
     Rule(r"backbone\.selective_modules\.(\d+)\.mlp\.(fc[12]\.\w+)", rf"{VIT}method.gates.\1.\2"),
 )
 
-_LAYER_SCALE = (Rule(r"backbone\.(blocks\.\d+\.gamma[12])", rf"{VIT}\1"),)
+# czczup's names, BEiT's, and timm's
+_SCALES = r"blocks\.\d+\.(?:gamma_?[12]|ls[12]\.gamma)"
+_LAYER_SCALE = (Rule(rf"backbone\.({_SCALES})", rf"{VIT}\1"),)
 _FOLD_LAYER_SCALE = (
-    Fold(r"(.+\.blocks\.\d+)\.gamma1", r"\1.attn.proj"),
-    Fold(r"(.+\.blocks\.\d+)\.gamma2", r"\1.mlp.fc2"),
+    Fold(r"(.+\.blocks\.\d+)\.(?:gamma_?1|ls1\.gamma)", r"\1.attn.proj"),
+    Fold(r"(.+\.blocks\.\d+)\.(?:gamma_?2|ls2\.gamma)", r"\1.mlp.fc2"),
 )
 
 # Evo-ViT keeps its attention beside the blocks and q, k apart from v (methods.md 3.3)
@@ -153,11 +155,24 @@ _NO_CLASS = "class token: the method owns none"
 
 _DEIT = (
     Rule(r"(pos_embed|patch_embed\.proj\.\w+|blocks\.\d+\.(?:norm[12]|attn|mlp)\..+)", rf"{VIT}\1"),
+    Rule(rf"({_SCALES})", rf"{VIT}\1"),
     Rule(r"norm\.(\w+)", rf"{VIT}norm.\1", _NO_NORM, True),
     Rule(r"cls_token", rf"{VIT}method.class_token", _NO_CLASS, True),
-    Rule(r"head\..+", None, "ImageNet classifier"),
+    Rule(r"(?:head|fc_norm)\..+", None, "ImageNet classifier"),
+    Rule(r"mask_token", None, "stands for patches that the pretraining hid"),
     Rule(r"dist_token|head_dist\..+", None, "distillation token and its classifier"),
 )
+
+# pattern of a foreign key -> what the model has that no model here can have
+UNSUPPORTED = {
+    r"(?:.+\.)?(?:reg_tokens?|register_tokens?|storage_tokens)": "register tokens (DINOv2 reg, DINOv3); "
+    "take the weights trained without registers",
+    r"(?:.+\.)?norm_pre\..+": "a norm before the first block (CLIP)",
+    r".+\.mlp\.(?:w\d+|fc1_[gx])\..+": "gated MLPs (SwiGLU: DINOv2 giant, EVA-02)",
+    r".+\.attn\.[qk]_norm\..+": "normalised queries and keys",
+    r".+\.attn\.(?:rel_pos_\w+|relative_position\w+)|rel_pos_bias\..+": "relative positions (BEiT, ViTDet)",
+    r".+\.attn\.[qv]_bias": "biases of queries and values apart from their weights (BEiT, EVA)",
+}
 
 # pattern of a canonical name -> why it is dropped where the model has no such parameter
 SPARED = {
@@ -191,6 +206,8 @@ TABLES = (
         # renamed from a dense file it has no class token; trained it has
         lacks=(rf"{re.escape(VIT)}method\.class_token",),
         pruning=("evovit", {}),
+        note="keep ratios are not stored in such files and decide what is pruned: the paper's are a guess; "
+        "set pruning.options where the training had others",
     ),
     Table(
         "inherit",
@@ -219,7 +236,7 @@ TABLES = (
     Table(
         "dense-layer-scale",
         "ViT-Adapter with layer scale of github.com/czczup/ViT-Adapter",
-        (r"backbone\.blocks\.\d+\.gamma1$",),
+        (r"backbone\.blocks\.\d+\.(?:gamma_?1|ls1\.gamma)$",),
         (*_ADAPTER, *_DENSE_BLOCKS, *_LAYER_SCALE, *_MMDET_HEADS),
         folds=_FOLD_LAYER_SCALE,
         note="layer scale is folded into attn.proj and mlp.fc2; weights trained with windowed "
@@ -236,6 +253,7 @@ TABLES = (
         "plain vision transformer (DeiT, timm)",
         (r"blocks\.\d+\.attn\.qkv\.", r"patch_embed\.proj\."),
         _DEIT,
+        folds=_FOLD_LAYER_SCALE,
         lacks=(rf"(?!{re.escape(VIT)}(?:pos_embed|patch_embed|blocks)\b).+",),
     ),
 )

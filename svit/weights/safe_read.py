@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,6 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-
-WRAPPERS = ("state_dict", "model")  # mmcv and mmengine; DeiT and detectron2
-PREFIX = "module."  # left by DistributedDataParallel
 
 _SCALAR = np.float64(0).__reduce__()[0]
 # numpy 1 and 2 call the function that rebuilds a scalar by different paths
@@ -55,25 +51,8 @@ class CheckpointError(ValueError):
     """A file of weights cannot be read or written, or does not fit the model."""
 
 
-@dataclass(frozen=True)
-class RawWeights:
-    """What a file holds.
-
-    Attributes:
-        state: the file's own name -> tensor.
-        metadata: of a safetensors file.
-        notes: what was left out of a wrapper, for the report.
-        class_names: that a torch file has beside its tensors.
-    """
-
-    state: dict[str, Tensor]
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    class_names: tuple[str, ...] = ()
-
-
-def read_tensors(path: str | Path) -> RawWeights:
-    """The tensors of a safetensors or torch file, whatever its extension.
+def read_file(path: str | Path) -> tuple[Any, Mapping[str, str]]:
+    """What a safetensors or torch file holds, and the metadata of a safetensors file.
 
     Raises:
         CheckpointError: no such file, a folder, empty, truncated, of another kind, or with pickled
@@ -84,7 +63,7 @@ def read_tensors(path: str | Path) -> RawWeights:
     if _is_safetensors(head):
         return _read_safetensors(path)
     if head.startswith(_TORCH_STARTS):
-        return _unwrapped(path, _read_torch(path))
+        return _read_torch(path), {}
     for beginning, sentence in _STRANGERS.items():
         if head.startswith(beginning):
             raise CheckpointError(f"{path}: {sentence}")
@@ -113,21 +92,20 @@ def _is_safetensors(head: bytes) -> bool:
     return head[4:9] == b"\0\0\0\0{"
 
 
-def _read_safetensors(path: Path) -> RawWeights:
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
             names = file.keys()
-            return RawWeights(
-                {name: file.get_tensor(name) for name in names}, file.metadata() or {}
-            )
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except SafetensorError as error:
         raise CheckpointError(f"{path}: is truncated or damaged ({error}); {_AGAIN}") from error
 
 
 def _read_torch(path: Path) -> Any:
     try:
-        with torch.serialization.safe_globals(list(SAFE_GLOBALS)):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        # opened here: torch goes by the ending of a name
+        with torch.serialization.safe_globals(list(SAFE_GLOBALS)), path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes make the unpickler raise almost anything
         raise CheckpointError(f"{path}: {_torch_problem(error)}") from error
 
@@ -142,37 +120,3 @@ def _torch_problem(error: Exception) -> str:
             return sentence
     detail = f"{type(error).__name__}: {message.splitlines()[0] if message else 'no detail'}"
     return f"is truncated or damaged ({detail}); {_AGAIN}"
-
-
-def _unwrapped(path: Path, content: Any) -> RawWeights:
-    """The state dict inside a wrapper, without DistributedDataParallel's prefix."""
-    notes, class_names = (), _class_names(content)
-    for wrapper in WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            others = [str(key) for key in content if key != wrapper]
-            notes = (f"{wrapper} was read; left out: {', '.join(others)}",) if others else ()
-            content = content[wrapper]
-            break
-    if not isinstance(content, Mapping) or not content:
-        found = type(content).__name__
-        raise CheckpointError(f"{path}: expected a state dict with tensors, found {found}")
-    strangers = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
-    if strangers:
-        raise CheckpointError(
-            f"{path}: expected a state dict, plain or under {' or '.join(WRAPPERS)}; found "
-            f"{len(strangers)} entries that are no tensors: {', '.join(strangers[:10])}"
-        )
-    prefix = PREFIX if all(str(key).startswith(PREFIX) for key in content) else ""
-    state = {str(key)[len(prefix) :]: tensor for key, tensor in content.items()}
-    return RawWeights(state, notes=notes, class_names=class_names)
-
-
-def _class_names(content: Any) -> tuple[str, ...]:
-    """Names of the classes as our training checkpoints, mmdet 2 (`meta.CLASSES`) and mmdet 3 write them."""
-    for keys in (("class_names",), ("meta", "CLASSES"), ("meta", "dataset_meta", "classes")):
-        found = content
-        for key in keys:
-            found = found.get(key) if isinstance(found, Mapping) else None
-        if isinstance(found, list | tuple) and all(isinstance(name, str) for name in found):
-            return tuple(found)
-    return ()

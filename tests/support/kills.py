@@ -93,6 +93,10 @@ _READERS: dict[str, Callable[[Path], object]] = {
     ".json": lambda path: json.loads(path.read_bytes()),
     ".parquet": pq.read_table,
     ".jpg": lambda path: Image.open(path).load(),
-    ".pth": training_checkpoints.read,
+    ".pth": lambda path: (
+        training_checkpoints.read(path)
+        if path.name.startswith("model_")
+        else checkpoint.read_foreign(path)
+    ),
     ".safetensors": checkpoint.read,
 }

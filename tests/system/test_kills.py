@@ -33,6 +33,7 @@ from svit.system.claims import claim
 from svit.system.files import Lock, move, prepare_folder, write_text
 from svit.training.train import train
 from svit.weights import checkpoint
+from svit.weights.converting import convert_file
 
 SMALL = [
     *("framework=torchvision", "data.short_side=64", "data.long_side=64", "train.batch=2"),
@@ -130,7 +131,9 @@ def _shapes(out: Path, given: Given) -> None:
 
 
 def _convert(out: Path, given: Given) -> None:
-    checkpoint.convert_file(given.source, out / "ours.safetensors")
+    convert_file(given.source, out / "ours.safetensors", partial=True)
+    for name in ("theirs.pth", "folder"):
+        convert_file(given.start, out / name)
 
 
 def _command(*words: object) -> None:

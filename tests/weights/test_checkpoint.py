@@ -17,7 +17,6 @@ from support import official
 from torch import Tensor
 
 from svit.core.config import Config
-from svit.system.files import FileError
 from svit.weights import checkpoint
 from svit.weights.checkpoint import CheckpointError, load_into, load_weights, read, read_foreign
 from svit.weights.conversion import convert_state
@@ -177,15 +176,6 @@ def test_read_wants_our_own_files_and_points_to_convert(tmp_path: Path) -> None:
         read(tmp_path / "dense.pth")
 
 
-def test_converting_a_file_keeps_weights_and_settings(tmp_path: Path) -> None:
-    source, target = tmp_path / "svit.pth", tmp_path / "svit.safetensors"
-    torch.save({"state_dict": official.sparse()}, source)
-    report = checkpoint.convert_file(source, target)
-    first, second = read_foreign(source), read_foreign(target)
-    assert same(first.state, second.state) and first.config == second.config
-    assert second.report.kind == "ours" and read(target).extra["converted_from"] == report.kind
-
-
 def test_names_of_our_own_files_are_not_looked_up_in_tables(tmp_path: Path, monkeypatch) -> None:
     path = tmp_path / "model.safetensors"
     source = filled()
@@ -193,21 +183,6 @@ def test_names_of_our_own_files_are_not_looked_up_in_tables(tmp_path: Path, monk
     monkeypatch.setattr(checkpoint, "convert_state", None)
     assert same(read_foreign(path).state, source.canonical_state_dict())
     assert load_weights(filled(), path).used == tuple(sorted(source.canonical_state_dict()))
-
-
-def test_a_converted_part_of_a_model_may_still_lack_the_rest(tmp_path: Path) -> None:
-    torch.save({"model": official.deit(rows=10)}, tmp_path / "deit.pth")
-    checkpoint.convert_file(tmp_path / "deit.pth", tmp_path / "deit.safetensors")
-    reports = [
-        load_weights(Weights("vit-adapter-nano"), tmp_path / name, complete=False)
-        for name in ("deit.pth", "deit.safetensors")
-    ]
-    assert reports[0].missing == reports[1].missing != ()
-    assert set(reports[1].dropped) == {
-        f"{VIT}norm.weight",
-        f"{VIT}norm.bias",
-        f"{VIT}method.class_token",
-    }
 
 
 def test_dense_weights_in_a_sparse_model_must_be_wanted(tmp_path: Path) -> None:
@@ -338,22 +313,3 @@ def test_a_file_without_metadata_is_foreign(tmp_path: Path) -> None:
     path.write_bytes(len(content).to_bytes(8, "little") + content + b"x")
     with pytest.raises(CheckpointError, match=r"plain\.safetensors"):
         read(path)
-
-
-def test_converting_does_not_replace_what_came_from_something_else(tmp_path: Path) -> None:
-    target = tmp_path / "ours.safetensors"
-    for name, state in (("a.pth", official.sparse()), ("b.pth", dense())):
-        torch.save({"state_dict": state}, tmp_path / name)
-    checkpoint.convert_file(tmp_path / "a.pth", target)
-    before = target.read_bytes()
-    checkpoint.convert_file(tmp_path / "a.pth", target)
-    with pytest.raises(
-        FileError, match=r"another checkpoint(?s:.*)source: 'a.pth' there, 'b.pth' now"
-    ):
-        checkpoint.convert_file(tmp_path / "b.pth", target)
-    with pytest.raises(FileError, match="half: False there, True now"):
-        checkpoint.convert_file(tmp_path / "a.pth", target, half=True)
-    assert target.read_bytes() == before
-    torch.save({"state_dict": official.sparse()}, tmp_path / "theirs.safetensors")
-    with pytest.raises(CheckpointError, match="is there already: choose another name"):
-        checkpoint.convert_file(tmp_path / "a.pth", tmp_path / "theirs.safetensors")

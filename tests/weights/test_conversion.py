@@ -129,9 +129,9 @@ def test_square_grids_of_positions_are_accepted(rows: int, grid: int) -> None:
     assert convert_state(official.deit(rows)).config.backbone.pretrain_grid == grid
 
 
-@pytest.mark.parametrize("rows", [1, 9, 198])
+@pytest.mark.parametrize("rows", [1, 8, 198])
 def test_other_numbers_of_positions_are_refused(rows: int) -> None:
-    with pytest.raises(CheckpointError, match="side x side.*take the plain DeiT"):
+    with pytest.raises(CheckpointError, match="side x side.*plain vision transformer"):
         convert_state(official.deit(rows))
 
 
@@ -212,3 +212,69 @@ def test_counts_of_the_official_rename(size: str) -> None:
     assert len(lost) == 55 and all(
         re.match(rf"{VIT}method\.(gates|thresholds)", key) for key in lost
     )
+
+
+def _timm(name: str, **changes) -> dict[str, Tensor]:
+    import timm
+
+    small = {"depth": 4, "embed_dim": 24, "num_heads": 3, "num_classes": 2, **changes}
+    return timm.create_model(name, pretrained=False, **small).state_dict()
+
+
+@pytest.mark.parametrize(
+    ("name", "grid"), [("vit_small_patch14_dinov2", 37), ("deit3_small_patch16_224", 14)]
+)
+def test_layer_scale_under_timms_names_is_folded(name: str, grid: int) -> None:
+    state = {key: torch.randn_like(value) for key, value in _timm(name).items()}
+    converted = convert_state(state)
+    assert converted.config.backbone.pretrain_grid == grid
+    for factor, layer in (("ls1", "attn.proj"), ("ls2", "mlp.fc2")):
+        scale = state[f"blocks.3.{factor}.gamma"]
+        for part in ("weight", "bias"):
+            plain = state[f"blocks.3.{layer}.{part}"]
+            folded = converted.state[f"{VIT}blocks.3.{layer}.{part}"]
+            torch.testing.assert_close(
+                folded, (plain.mT * scale).mT if plain.ndim == 2 else plain * scale
+            )
+    assert not [key for key in converted.state if "ls1" in key or "gamma" in key]
+
+
+def test_timms_layer_scale_below_an_adapter_is_folded_as_czczups() -> None:
+    state = official.layer_scale()
+    timm = {re.sub(r"gamma(\d)$", r"ls\1.gamma", key): value for key, value in state.items()}
+    assert same(convert_state(timm).state, convert_state(state).state)
+
+
+def test_positions_without_a_row_for_the_class_token_get_zeros() -> None:
+    state = official.deit(rows=9)
+    converted = convert_state(state)
+    positions = converted.state[f"{VIT}pos_embed"]
+    assert torch.equal(positions[:, 1:], state["pos_embed"]) and not positions[:, 0].any()
+    assert any("class token has no position" in note for note in converted.report.notes)
+
+
+def test_a_distilled_deit_loses_its_token_its_row_and_its_head() -> None:
+    state = _timm("deit_tiny_distilled_patch16_224")
+    converted = convert_state(state)
+    kept = torch.cat([state["pos_embed"][:, :1], state["pos_embed"][:, 2:]], dim=1)
+    assert torch.equal(converted.state[f"{VIT}pos_embed"], kept)
+    assert {"dist_token", "head_dist.weight"} <= converted.report.dropped.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("vit_small_patch14_reg4_dinov2", "has register tokens"),
+        ("vit_base_patch16_clip_224", "has a norm before the first block"),
+        ("vit_giant_patch14_dinov2", "has gated MLPs"),
+        ("eva02_tiny_patch14_224", "has (gated MLPs|biases of queries)"),
+    ],
+)
+def test_parts_that_no_model_here_has_are_named_in_words(name: str, said: str) -> None:
+    with pytest.raises(CheckpointError, match=said):
+        convert_state(_timm(name))
+
+
+def test_patches_of_another_size_are_told_with_the_remedy() -> None:
+    notes = convert_state(_timm("vit_small_patch14_dinov2")).report.notes
+    assert any("14 pixels" in note and "patch_size=16" in note for note in notes)
