@@ -125,8 +125,7 @@ class Run:
         self.created: str = head["created"]
         self._manifests, self._shards = list(manifests.values()), good_shards
         self.shards = len(good_shards)
-        world = manifests[0]["world"] if 0 in manifests else 1
-        self.finished = all(r in manifests and manifests[r]["finished"] for r in range(world))
+        self.finished = _finished(manifests)
         self.layers = max((manifest["layers"] for manifest in self._manifests), default=0)
         self._places = _places(good_shards)
         self._checked: set[tuple[int, str, str]] = set()
@@ -147,9 +146,9 @@ class Run:
     @property
     def errors(self) -> pd.DataFrame:
         """Images that failed and were not recorded later: image_id, file_name, message."""
-        rows = [row for manifest in self._manifests for row in manifest["errors"]]
-        rows = [row for row in rows if row[0] not in self._places]
-        return pd.DataFrame(rows, columns=["image_id", "file_name", "message"])
+        rows = {row[0]: row for manifest in self._manifests for row in manifest["errors"]}
+        left = [row for image_id, row in rows.items() if image_id not in self._places]
+        return pd.DataFrame(left, columns=["image_id", "file_name", "message"])
 
     @cached_property
     def images(self) -> pd.DataFrame:
@@ -345,6 +344,13 @@ class Run:
         count = self.layers if kind == "tokens" else 1
         table = self._read(index, kind, columns, group=row // GROUP)
         return table.slice(row % GROUP * count, count)
+
+
+def _finished(manifests: dict[int, dict[str, Any]]) -> bool:
+    """Whether all closed that recorded last: the first rank knows how many; those beyond are of before."""
+    world = manifests[0]["world"] if 0 in manifests else 1
+    last = [manifests[rank] for rank in range(world) if rank in manifests]
+    return len(last) == world and all(one["finished"] and one["world"] == world for one in last)
 
 
 def _places(good_shards: list[dict[str, Any]]) -> dict[ImageId, tuple[int, int]]:

@@ -384,6 +384,26 @@ def test_ranks_write_their_own_shards_and_merge(tmp_path):
         assert again.done == {1, 2, 3}
 
 
+@pytest.mark.parametrize(("before", "after"), [(3, 2), (2, 3), (1, 2), (2, 1)])
+def test_another_number_of_ranks_goes_on_with_a_run(tmp_path, before, after):
+    def record(rank, world, images):
+        with RunWriter(tmp_path / "run", PROVENANCE, rank=rank, world=world) as writer:
+            for image_id in range(rank, images, world):
+                if image_id == 5:
+                    writer.add_error(5, "cannot be read", "5.jpg")
+                elif image_id not in writer.done:
+                    writer.add(**parts(image_id))
+        return open_run(tmp_path / "run").finished
+
+    assert [record(rank, before, 6) for rank in range(before)] == [False] * (before - 1) + [True]
+    *_, but_last, last = [True, *(record(rank, after, 8) for rank in reversed(range(after)))]
+    assert last and (after < 3 or not but_last)
+    run = open_run(tmp_path / "run")
+    assert len(run) == 7 and run.errors["image_id"].tolist() == [5]
+    whole = write_run(tmp_path / "whole", [0, 1, 2, 3, 4, 6, 7])
+    assert run.content_hash() == whole.content_hash()
+
+
 def test_an_image_of_two_ranks_counts_once(tmp_path, caplog):
     for rank in (0, 1):
         with RunWriter(tmp_path / "run", PROVENANCE, rank=rank, world=2) as writer:
