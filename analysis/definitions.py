@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import inspect
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from matplotlib.style import context
@@ -19,6 +20,7 @@ from analysis.figures.output import DrawOptions, Entry
 from analysis.paper import claims
 from analysis.report import sheet
 from analysis.sources.collection import collect
+from svit.system.files import write_text, write_whole
 from svit.system.text import table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -79,7 +81,8 @@ def draw_pictures(folder: Path) -> Iterator[Path]:
             for subject in entry.takes.subjects(found):
                 for product in entry.draw(subject.given, DrawOptions()):
                     path = folder / f"analysis-{name}.png"
-                    product.figure.savefig(path, dpi=DPI, metadata={"Software": None})
+                    style = {"format": "png", "dpi": DPI, "metadata": {"Software": None}}
+                    write_whole(path, partial(product.figure.savefig, **style))
                     yield path
 
 
@@ -87,7 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--pictures", action="store_true", help="draw the pictures too")
     options = parser.parse_args()
-    PAGE.write_text(page(), encoding="utf-8")
+    write_text(PAGE, page())
     print(PAGE)
     if options.pictures:
         for path in draw_pictures(PICTURES):

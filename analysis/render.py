@@ -29,7 +29,7 @@ from analysis.figures import (
     paper,
     speed_figures,
 )
-from analysis.figures.output import DrawOptions, Entry, RenderError, save
+from analysis.figures.output import DrawOptions, Entry, RenderError, csv, save
 from analysis.paper import claims, tables
 from analysis.report import sheet
 from analysis.sources import collection, evaluations, labels
@@ -37,7 +37,8 @@ from analysis.sources.benchmarks import SpeedError, frame
 from analysis.sources.collection import Collection, CollectionError, Kind, Source, Subject, collect
 from analysis.sources.evaluations import EvaluationError
 from analysis.sources.trainings import TrainingError
-from svit.runs.run import Run, RunError
+from svit.runs.run import Run
+from svit.system.files import FileError, prepare_folder, write_text
 
 FIGURES: dict[str, Entry] = {
     **paper.FIGURES,
@@ -56,7 +57,7 @@ PAGES = {
     "claims": "every claim of the paper with its verdict",
     "all": "all that the folders support, with a browsable index.html and index.md",
 }
-ERRORS = (RunError, RenderError, CollectionError, EvaluationError, SpeedError, TrainingError)
+ERRORS = (FileError, RenderError, CollectionError, EvaluationError, SpeedError, TrainingError)
 
 
 def draw(name: str, found: Collection, folder: Path, options: DrawOptions) -> Iterator[Path]:
@@ -193,13 +194,13 @@ def _stem(name: str) -> str:
 
 
 def _text(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    prepare_folder(path.parent)
+    write_text(path, text)
     return path
 
 
 def _csv(path: Path, frame: pd.DataFrame) -> Path:
-    frame.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+    write_text(path, csv(frame))
     return path
 
 

@@ -33,6 +33,7 @@ import numpy as np
 
 from benchmarks import generated_runs as generated
 from svit.runs.run import open_run
+from svit.system.files import prepare_folder, write_text
 from svit.system.text import table
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -191,10 +192,10 @@ def main() -> None:
             "figures": figure_rows(options.figures, scratch) if options.figures else [],
             "environment": {"load_before": round(load, 1), **environment()},
         }
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "analysis-scale.json").write_text(json.dumps(result, indent=1) + "\n")
+    prepare_folder(options.out)
+    write_text(options.out / "analysis-scale.json", json.dumps(result, indent=1) + "\n")
     page = report(result)
-    (options.out / "analysis-scale.md").write_text(page)
+    write_text(options.out / "analysis-scale.md", page)
     print(page)
 
 

@@ -38,6 +38,7 @@ from benchmarks import ROOT
 from benchmarks.browser import READY, Server, chromium, opened, running, served, settle
 from benchmarks.generated_runs import write_everything
 from svit.system import text as markdown
+from svit.system.files import prepare_folder, write_text
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -279,10 +280,10 @@ def main(words: Sequence[str] | None = None) -> None:
     table, grown = summary(rows), growth(rows)
     report = text(facts, table, grown)
     data = {"machine": facts, "memory": grown, "rows": rows.to_dict("records")}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
+    prepare_folder(options.out.parent)
     data = json.loads(pd.Series(data).to_json(double_precision=4))
-    options.out.with_suffix(".json").write_text(json.dumps(data, indent=1), encoding="utf-8")
-    options.out.with_suffix(".md").write_text(report, encoding="utf-8")
+    write_text(options.out.with_suffix(".json"), json.dumps(data, indent=1))
+    write_text(options.out.with_suffix(".md"), report)
     print(report)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic
 
@@ -19,6 +20,7 @@ from analysis.numbers.matching import Sample
 from analysis.sources.collection import Given, Kind
 from svit.core.types import ImageId, TokenGrid
 from svit.runs.run import Run
+from svit.system.files import prepare_folder, write_text, write_whole
 
 WIDTH = 7.2  # inches: the text width of a two-column paper
 TITLE, LEGEND, SCALE = 0.17, 0.26, 0.45  # inches: above a picture, below all, beside all
@@ -137,8 +139,11 @@ def save(product: Product, folder: Path, title: str, about: str) -> list[Path]:
     Args:
         title: what it shows and of what, for the metadata.
         about: provenance, for the metadata.
+
+    Raises:
+        FileError: the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    prepare_folder(folder)
     formats = {
         "pdf": {"CreationDate": None, "Title": title, "Subject": about},
         "svg": {"Date": None, "Title": title, "Description": about},
@@ -147,10 +152,16 @@ def save(product: Product, folder: Path, title: str, about: str) -> list[Path]:
     paths = []
     for ending, metadata in formats.items():
         paths.append(folder / f"{product.name}.{ending}")
-        product.figure.savefig(paths[-1], metadata=metadata)
+        draw = partial(product.figure.savefig, format=ending, metadata=metadata)
+        write_whole(paths[-1], draw)
     paths.append(folder / f"{product.name}.csv")
-    product.table.to_csv(paths[-1], index=False, float_format="%.6g", lineterminator="\n")
+    write_text(paths[-1], csv(product.table))
     return paths
+
+
+def csv(frame: pd.DataFrame) -> str:
+    """The table as text, six digits a number."""
+    return frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 
 def figsize(

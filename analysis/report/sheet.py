@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader
 from analysis.figures.output import Entry
 from analysis.paper import tables
 from svit.system import text
+from svit.system.files import prepare_folder, write_text
 
 _PAGES = {"index.html": "sheet.html", "index.md": "sheet.md"}
 
@@ -64,10 +65,10 @@ def definition(entry: Entry) -> str:
 
 def write(sections: Sequence[Section], folder: Path) -> list[Path]:
     """Writes `index.html` and `index.md`; what comes from data is escaped in both. Returns: the paths."""
-    folder.mkdir(parents=True, exist_ok=True)
+    prepare_folder(folder)
     for page, template in _PAGES.items():
         made = _templates().get_template(template).render(sections=sections, folder=folder)
-        (folder / page).write_text(made, encoding="utf-8")
+        write_text(folder / page, made)
     return [folder / page for page in _PAGES]
 
 

@@ -115,9 +115,9 @@ def read_training(path: Path) -> Training:
         TrainingError: it cannot be read.
     """
     lines = []
-    text = path.read_text(encoding="utf-8")
-    for number, line in enumerate(text.splitlines(keepends=True), 1):
-        if not line.endswith("\n"):
+    # bytes: what a kill leaves may end amid a character
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
+        if not line.endswith(b"\n"):
             break
         try:
             found = json.loads(line)

@@ -92,6 +92,16 @@ def test_a_wrong_line_is_named(line, tmp_path, capsys):
     assert str(tmp_path / "a" / curves.JOURNAL) in capsys.readouterr().err
 
 
+def test_a_line_that_is_not_utf8_is_named_and_one_cut_amid_a_character_does_not_count(tmp_path):
+    folder = journal(tmp_path / "a", LINES[:1])
+    whole = (folder / curves.JOURNAL).read_bytes()
+    (folder / curves.JOURNAL).write_bytes(whole + '{"é'.encode()[:-1])
+    assert len(find_trainings(tmp_path)[0].lines) == 1
+    (folder / curves.JOURNAL).write_bytes(whole + b'{"step": 2, "\xff": 1}\n')
+    with pytest.raises(TrainingError, match=r"line 2: .*UnicodeDecodeError.*leave the folder out"):
+        find_trainings(tmp_path)
+
+
 def test_a_configuration_of_another_version_is_named(tmp_path):
     folder = journal(tmp_path / "a", LINES)
     (folder / curves.CONFIG).write_text("nonsense: 1\n")

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pyarrow.parquet as pq
 from PIL import Image
@@ -93,6 +94,9 @@ _READERS: dict[str, Callable[[Path], object]] = {
     ".json": lambda path: json.loads(path.read_bytes()),
     ".parquet": pq.read_table,
     ".jpg": lambda path: Image.open(path).load(),
+    ".png": lambda path: Image.open(path).load(),
+    ".svg": ElementTree.parse,
+    ".pdf": lambda path: path.read_bytes().rindex(b"%%EOF"),
     ".pth": lambda path: (
         training_checkpoints.read(path)
         if path.name.startswith("model_")

@@ -13,12 +13,16 @@ import pytest
 import torch
 from support import official
 from support.kills import assert_whole, events_of, files_below, killed_at
-from support.runs import PROVENANCE, parts
+from support.runs import PROVENANCE, parts, write_run
 from support.scenes import detector
 from support.trainings import Pictures, Tiny, forked, settings, weights, without_seconds
 
 import svit.comparison.row
 import svit.training.trainer
+from analysis import render
+from analysis.figures.output import DrawOptions
+from analysis.report import sheet
+from analysis.sources.collection import collect
 from svit.cli import main
 from svit.comparison.plan import chosen, jobs
 from svit.comparison.row import Setting, run_row
@@ -51,6 +55,7 @@ class Given:
     source: Path
     model: Path
     start: Path
+    run: Path
 
     @property
     def annotations(self) -> Path:
@@ -66,7 +71,8 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Given:
     torch.manual_seed(0)
     dense = build_detector(load_config("vit-plain-nano", SMALL))
     checkpoint.save(root / "start.safetensors", dense)
-    names = ("data", "deit.pth", "model.safetensors", "start.safetensors")
+    write_run(root / "run")
+    names = ("data", "deit.pth", "model.safetensors", "start.safetensors", "run")
     return Given(*(root / name for name in names))
 
 
@@ -163,6 +169,12 @@ def _compared(out: Path) -> object:
     return facts, trained.read_bytes(), _recorded(row.parent / "run")
 
 
+def _figures(out: Path, given: Given) -> None:
+    found = collect([given.run])
+    assert list(render.draw("reactivation", found, out, DrawOptions()))
+    sheet.write([], out)
+
+
 def _bytes(out: Path) -> object:
     return {name: (out / name).read_bytes() for name in files_below(out)}
 
@@ -188,6 +200,7 @@ WRITERS = {
     "shapes": Writer(_shapes, events=12),
     "convert": Writer(_convert),
     "repair": Writer(_repair),
+    "figures": Writer(_figures, events=5),
     "calibrate": Writer(_calibrate, events=4),
     "evaluate": Writer(_evaluate, _evaluated, events=6),
     "train": Writer(_train, _trained, events=8),

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.style import context
 
 from analysis.figures import figures
+from analysis.figures.output import csv
 from analysis.sources import labels
 from svit.core.types import ImageId
 from svit.runs.run import Run, RunError, find_runs, open_run
@@ -187,7 +188,7 @@ def _button(file: str, thing: pd.DataFrame | Callable[[], Figure]) -> None:
 
 
 def _csv(frame: pd.DataFrame, ending: str) -> bytes:
-    return frame.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
+    return csv(frame).encode()
 
 
 def _page(factory: Callable[[], Figure], ending: str) -> bytes:
