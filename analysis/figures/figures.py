@@ -25,6 +25,8 @@ from svit.core.types import Detections, Target, TokenGrid
 
 STYLE = Path(__file__).with_name("workbench.mplstyle")
 
+LONGEST = 5  # sides of a drawn picture: a longer one would be a line in which no token shows
+
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 _TAG_REACH = np.array([0.2, 0.05])  # width and height of a tag as shares of the picture
 
@@ -36,8 +38,21 @@ class States(Protocol):
     later: np.ndarray
 
 
+def drawn_ratio(image_hw: tuple[int, int]) -> float:
+    """Height / width at which a picture is drawn: its own, or 1:5 and 5:1 where it is longer."""
+    height, width = image_hw
+    return min(max(height / width, 1 / LONGEST), LONGEST)
+
+
+def stretch_note(image_hw: tuple[int, int]) -> str:
+    """Words that a picture is not drawn in its own shape, or ""."""
+    height, width = image_hw
+    sides = "wider" if height > width else "taller"
+    return "" if drawn_ratio(image_hw) == height / width else f" · drawn {sides} than it is"
+
+
 def picture(image: np.ndarray | None, grid: TokenGrid, ax: Axes, *, grey: bool = False) -> Axes:
-    """Lays a picture of any size over the source image's pixels.
+    """Lays a picture of any size over the source image's pixels; very long ones are widened.
 
     Args:
         image: uint8 RGB; None leaves an empty field.
@@ -47,7 +62,8 @@ def picture(image: np.ndarray | None, grid: TokenGrid, ax: Axes, *, grey: bool =
     if image is not None:
         shown = _brightened(image) if grey else image
         ax.imshow(shown, extent=(0, width, height, 0), interpolation="antialiased")
-    ax.set(xlim=(0, width), ylim=(height, 0), aspect="equal", xticks=[], yticks=[])
+    aspect = drawn_ratio(grid.image_hw) / (height / width)
+    ax.set(xlim=(0, width), ylim=(height, 0), aspect=aspect, xticks=[], yticks=[])
     ax.set_facecolor(FIELD)
     ax.spines[:].set(visible=True, color=FRAME, linewidth=0.4)
     return ax
@@ -57,8 +73,12 @@ def _brightened(image: np.ndarray) -> np.ndarray:
     return np.repeat(0.3 + 0.7 * (image @ _LUMA)[..., None] / 255, 3, axis=-1)
 
 
-def _tokens(values: np.ndarray, grid: TokenGrid, ax: Axes, **style) -> AxesImage:
-    """Lays a map of valid tokens in its place over the source image."""
+def tokens(values: np.ndarray, grid: TokenGrid, ax: Axes, **style) -> AxesImage:
+    """Lays a map of valid tokens in its place over the source image.
+
+    Raises:
+        ValueError: the map has other rows or columns.
+    """
     found = values.shape[:2]
     if found != grid.valid_hw:
         raise ValueError(f"expected a map of the {grid.valid_hw} valid tokens, found {found}")
@@ -66,7 +86,7 @@ def _tokens(values: np.ndarray, grid: TokenGrid, ax: Axes, **style) -> AxesImage
     scale_y, scale_x = grid.scale_yx
     extent = (0, columns * grid.patch / scale_x, rows * grid.patch / scale_y, 0)
     x_limits, y_limits = ax.get_xlim(), ax.get_ylim()
-    drawn = ax.imshow(values, extent=extent, **style)
+    drawn = ax.imshow(values, extent=extent, aspect=ax.get_aspect(), **style)
     ax.set(xlim=x_limits, ylim=y_limits)  # imshow widens them to the last token
     return drawn
 
@@ -96,16 +116,23 @@ def usage_heatmap(
     colours = mpl.colormaps[mpl.rcParams["image.cmap"]].resampled(high - low + 1)
     norm = BoundaryNorm(np.arange(low - 0.5, high + 1), colours.N)
     opacity = 1 if image is None else alpha
-    drawn = _tokens(usage, grid, ax, cmap=colours, norm=norm, alpha=opacity)
+    drawn = tokens(usage, grid, ax, cmap=colours, norm=norm, alpha=opacity)
     if colorbar:
-        _layer_bar(drawn, ax, limits, scale)
+        _layer_bar(drawn, ax, limits, scale, 1 if drawn_ratio(grid.image_hw) > 0.4 else 3)
     return ax
 
 
-def _layer_bar(drawn: AxesImage, ax: Axes, limits: tuple[int, int], label: str) -> None:
-    """A colour bar as high as the picture, one opaque step and one tick a count."""
-    bar = ax.figure.colorbar(drawn, cax=ax.inset_axes((1.02, 0, 0.03, 1)))
-    bar.set_ticks(np.arange(limits[0], limits[1] + 1))
+def beside(ax: Axes) -> Axes:
+    """Room for a colour bar as high as a picture, as broad beside a narrow one as beside a square."""
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    tall = abs((top - bottom) / (right - left)) * float(ax.get_aspect())
+    return ax.inset_axes((1.02, 0, 0.03 * max(tall, 1), 1))
+
+
+def _layer_bar(drawn: AxesImage, ax: Axes, limits: tuple[int, int], label: str, every: int) -> None:
+    """A colour bar as high as the picture, one opaque step a count and a tick at `every` so many."""
+    bar = ax.figure.colorbar(drawn, cax=beside(ax))
+    bar.set_ticks(np.arange(limits[1], limits[0] - 1, -every)[::-1])
     bar.ax.tick_params(which="both", length=0, pad=2)
     bar.solids.set_alpha(1)
     bar.outline.set_visible(False)
@@ -135,7 +162,7 @@ def layer_tokens(
     cover = np.zeros((*states.pruned[layer].shape, 4))
     cover[states.pruned[layer]] = to_rgba(PRUNED, alpha)
     cover[states.later[layer]] = to_rgba(LATER, alpha)
-    _tokens(cover, grid, ax)
+    tokens(cover, grid, ax)
     kept = "" if ratio is None else f"  {ratio:.0%} kept"
     ax.set_title(f"block {layer + 1}{kept}")
     return ax

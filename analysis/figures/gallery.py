@@ -102,7 +102,7 @@ def _cells(runs: Sequence[Run], pictures: Sequence[ImageId]) -> tuple[Figure, li
     """A row for the pictures and one a model; the scale stands right, names left."""
     shapes = [runs[0].trace(image_id).grid.image_hw for image_id in pictures]
     side = (WIDTH - NAMES - SCALE) / len(pictures)
-    height = side * min(1.0, max(tall / wide for tall, wide in shapes))
+    height = side * min(1.0, max(map(figures.drawn_ratio, shapes)))
     rows = len(runs) + 1
     figure = Figure(figsize=(WIDTH, rows * (height + 1.5 * TITLE) + TITLE))
     return figure, [list(row) for row in figure.subplots(rows, len(pictures), squeeze=False)]

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis.figures.figures import drawn_ratio
 from analysis.numbers.matching import Sample
 from analysis.sources.collection import Given, Kind
 from svit.core.types import ImageId, TokenGrid
@@ -24,6 +25,7 @@ from svit.system.files import prepare_folder, write_text, write_whole
 
 WIDTH = 7.2  # inches: the text width of a two-column paper
 TITLE, LEGEND, SCALE = 0.17, 0.26, 0.45  # inches: above a picture, below all, beside all
+TITLE_WIDTH, LEGEND_WIDTH, SCALE_HEIGHT = 1.05, 5.2, 1.5  # inches that their words take
 
 
 class RenderError(ValueError):
@@ -175,17 +177,21 @@ def figsize(
 ) -> tuple[float, float]:
     """Inches for columns x rows of pictures within the text width, none higher than a square.
 
+    Titles, a legend and a scale have the room they need, however narrow or low the pictures are.
+
     Args:
         image_hw: height and width of a picture, of which the ratio counts.
         extra: width beside the pictures.
         above: height for the title of each.
         below: height for a legend under all.
     """
-    height, width = image_hw
+    ratio = drawn_ratio(image_hw)
     side = (WIDTH - extra) / columns
-    cell = min(side, side * width / height)
-    figure_width = max(columns * cell + extra, WIDTH / 2)
-    return figure_width, rows * (cell * height / width + above) + below
+    cell = min(side, side / ratio)
+    least = max(columns * TITLE_WIDTH * (above > 0), LEGEND_WIDTH * (below > 0), WIDTH / 2)
+    figure_width = min(max(columns * cell + extra, least), WIDTH)
+    figure_height = rows * (cell * ratio + above) + below
+    return figure_width, max(figure_height, SCALE_HEIGHT * (extra > 0))
 
 
 def token_table(grid: TokenGrid, maps: dict[str, np.ndarray]) -> pd.DataFrame:

@@ -16,8 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figures.figures import picture
+from analysis.figures.figures import beside, picture, tokens
 from analysis.figures.output import (
+    SCALE_HEIGHT,
     WIDTH,
     DrawOptions,
     Entry,
@@ -98,7 +99,8 @@ def difference(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
             one, other = agreement.pair(first, second, image_id)
         values = agreement.usage_difference(one, other)
         size = figsize(one.grid.image_hw, columns=1, extra=SCALE, above=0.3)
-        figure = Figure(figsize=(size[0] * 0.6, size[1] * 0.6))
+        least = (WIDTH * 0.45, SCALE_HEIGHT)
+        figure = Figure(figsize=np.maximum(np.array(size) * 0.6, least))
         ax = figure.subplots()
         limit = max(int(np.abs(values).max()), 1)
         difference_map(values, one.grid, ax, limit=limit, image=first.picture(image_id))
@@ -125,16 +127,8 @@ def difference_map(
     """
     picture(image, grid, ax, grey=True)
     opacity = 1 if image is None else alpha
-    if values.shape != grid.valid_hw:
-        raise ValueError(
-            f"expected a map of the {grid.valid_hw} valid tokens, found {values.shape}"
-        )
-    (rows, columns), (scale_y, scale_x) = values.shape, grid.scale_yx
-    extent = (0, columns * grid.patch / scale_x, rows * grid.patch / scale_y, 0)
-    limits = {"xlim": ax.get_xlim(), "ylim": ax.get_ylim()}
     style = {"cmap": DIVERGING, "vmin": -limit, "vmax": limit, "alpha": opacity}
-    drawn = ax.imshow(values, extent=extent, **style)
-    ax.set(**limits)  # imshow widens them to the last token
+    drawn = tokens(values, grid, ax, **style)
     if colorbar:
         bar = _difference_bar(drawn, ax)
         bar.locator = MaxNLocator(7, integer=True)
@@ -143,7 +137,7 @@ def difference_map(
 
 
 def _difference_bar(drawn: AxesImage, ax: Axes) -> Colorbar:
-    bar = ax.figure.colorbar(drawn, cax=ax.inset_axes((1.02, 0, 0.03, 1)))
+    bar = ax.figure.colorbar(drawn, cax=beside(ax))
     bar.solids.set_alpha(1)
     bar.outline.set_visible(False)
     bar.set_label("layers more in the first run")

@@ -298,6 +298,8 @@ def _strip(grid: TokenGrid, cells: int) -> tuple[Figure, list[Axes]]:
     axes = list(body.subplots(rows, columns, squeeze=False).flat)
     for empty in axes[cells:]:
         empty.set_axis_off()
+    for picture in axes:
+        picture.set_anchor("W")  # below the start of its title
     figures.state_legend(foot.subplots())
     return figure, axes[:cells]
 

@@ -49,8 +49,8 @@ def found_png(_view: View, key: tuple, score: float, shown: str, dark: bool) -> 
         if sample.found is not None and "found" in SHOWN[shown]:
             figures.detections(sample.found, ax, class_names=names, threshold=score)
 
-    height, width = _view.grid.image_hw
-    return shell.png(draw, WIDTH, min(height / width, TALLEST), dark)
+    ratio = min(figures.drawn_ratio(_view.grid.image_hw), TALLEST)
+    return shell.png(draw, WIDTH, ratio, dark)
 
 
 @st.cache_data(max_entries=4, show_spinner="Counting tokens")
@@ -209,6 +209,7 @@ def show(run: Run) -> None:
     view = view_of(run, image_id)
     (rows, columns), (height, width) = view.grid.valid_hw, view.grid.image_hw
     size = f"{width} × {height} pixels · {columns} × {rows} tokens of {view.grid.patch} pixels"
+    size += figures.stretch_note(view.grid.image_hw)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         title = f"Image {escaped(str(image_id))}"
         st.subheader(title, anchor=False, width="content")

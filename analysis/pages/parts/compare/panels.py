@@ -14,6 +14,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis.figures import palette
+from analysis.figures.figures import drawn_ratio
 from analysis.pages.parts import first_paint, shell
 from analysis.pages.parts.image.stage import CANVAS, NO_PADDING, STATE_NAMES, legend, on_grid
 from svit.core.types import TokenGrid
@@ -46,11 +47,22 @@ class Layout:
 
     Attributes:
         count: panels.
-        image_hw: source pixels.
+        source_hw: height and width of the image in source pixels.
     """
 
     count: int
-    image_hw: tuple[int, int]
+    source_hw: tuple[int, int]
+
+    @property
+    def image_hw(self) -> tuple[float, float]:
+        """Height and width as drawn, in source pixels of the width."""
+        width = self.source_hw[1]
+        return width * drawn_ratio(self.source_hw), width
+
+    @property
+    def down(self) -> float:
+        """What a source pixel of the height becomes."""
+        return self.image_hw[0] / self.source_hw[0]
 
     @property
     def columns(self) -> int:
@@ -208,7 +220,7 @@ def _repeated(chart: alt.Chart, layout: Layout) -> alt.Chart:
 
 def _whole(chart: alt.Chart, layout: Layout) -> alt.Chart:
     """The sides of the picture."""
-    height, width = layout.image_hw
+    height, width = layout.source_hw
     return chart.transform_calculate(left="0", top="0", right=str(width), bottom=str(height))
 
 
@@ -218,7 +230,10 @@ def _placed(chart: alt.Chart, layout: Layout, sized: bool = True) -> alt.Chart:
     begin with the first panel."""
     left, upper = layout.corner
     sides = {"x0": f"{left} + datum.left", "x1": f"{left} + datum.right"}
-    sides |= {"y0": f"{upper} + datum.top", "y1": f"{upper} + datum.bottom"}
+    sides |= {
+        f"y{end}": f"{upper} + datum.{side} * {layout.down}"
+        for end, side in enumerate(("top", "bottom"))
+    }
     x = alt.Scale(domain=[0, alt.ExprRef("width / pixel")], nice=False, zero=False)
     ends = [alt.ExprRef(f"{side} / pixel") for side in (f"(height - {TITLE})", -TITLE)]
     y = alt.Scale(domain=ends, nice=False, zero=False)

@@ -234,8 +234,8 @@ def token_table(seen: Sequence[TokenTrace], names: Sequence[str], layer: int) ->
 
 def figure(view: Comparison, seen: Sequence[TokenTrace], shown: str, layer: int) -> Figure:
     """The panels for a paper: states of the block, usage, or usage against the first run."""
-    height, width = seen[0].grid.image_hw
-    page = Figure(figsize=(7.2, 7.2 / len(seen) * height / width + 0.5))
+    ratio = figures.drawn_ratio(seen[0].grid.image_hw)
+    page = Figure(figsize=(7.2, 7.2 / len(seen) * ratio + 0.5))
     axes = page.subplots(1, len(seen), squeeze=False)[0]
     stored = (run.picture(view.image_id) for run in view.runs)
     image = next((one for one in stored if one is not None), None)

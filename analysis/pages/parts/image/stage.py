@@ -16,6 +16,7 @@ import streamlit as st
 from matplotlib.colors import to_hex
 
 from analysis.figures import palette, token_maps
+from analysis.figures.figures import drawn_ratio
 from analysis.numbers import usage
 from analysis.pages.parts import first_paint, shell
 from analysis.pages.parts.image.view import View, token_chart
@@ -93,8 +94,7 @@ def token_rows(_view: View, key: tuple) -> pd.DataFrame:
 
 def height(grid: TokenGrid) -> int:
     """Of the chart in screen pixels, legend included."""
-    tall, wide = grid.image_hw
-    return int(np.clip(WIDEST * tall / wide, LOWEST, TALLEST)) + LEGEND
+    return int(np.clip(WIDEST * drawn_ratio(grid.image_hw), LOWEST, TALLEST)) + LEGEND
 
 
 def legend_of(view: View, mode: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -133,7 +133,8 @@ def show(
     }
     with st.container(key=STAGE):
         if token_chart(view) not in st.session_state:
-            room = {"shape": wide / tall, "widest": (height(view.grid) - LEGEND) * wide / tall}
+            shape = 1 / drawn_ratio(view.grid.image_hw)
+            room = {"shape": shape, "widest": (height(view.grid) - LEGEND) * shape}
             first_paint.show(STAGE, [(overlay, picture)], **room, top=LEGEND, centred=True)
         shell.chart(
             spec,
@@ -149,10 +150,12 @@ def show(
 def _chart(grid: TokenGrid, pictured: bool, words: Sequence[str], colours: Sequence[str]) -> dict:
     """The chart without its tables. Picture and tokens keep their shape in whatever room there is."""
     tall, wide = grid.image_hw
-    pixel = f"max({wide} / width, {tall} / height)"  # source pixels a screen pixel
+    drawn = wide * drawn_ratio(grid.image_hw)  # height in source pixels of the width
+    pixel = f"max({wide} / width, {drawn} / height)"  # source pixels a screen pixel
     across = [alt.ExprRef(f"({wide} {sign} {pixel} * width) / 2") for sign in "-+"]
     x = alt.Scale(domain=across, nice=False, zero=False)
-    y = alt.Scale(domain=[alt.ExprRef(f"{pixel} * height"), 0], nice=False, zero=False)
+    down = alt.ExprRef(f"{pixel} * height * {tall / drawn}")
+    y = alt.Scale(domain=[down, 0], nice=False, zero=False)
     place = {
         "x": alt.X("left:Q", axis=None, scale=x),
         "y": alt.Y("top:Q", axis=None, scale=y),

@@ -71,8 +71,7 @@ def frames_said(changed: pd.DataFrame) -> str:
 
 def shape(grid: TokenGrid) -> float:
     """Height / width of the picture on the page."""
-    height, width = grid.image_hw
-    return min(height / width, TALLEST)
+    return min(figures.drawn_ratio(grid.image_hw), TALLEST)
 
 
 @st.cache_data(max_entries=60, show_spinner=False)
@@ -112,7 +111,7 @@ def show_grid(
     """
     side, across = grid.image_hw
     height = round(GRID * shape(grid))
-    shell.cut_below(key, across / side, height)
+    shell.cut_below(key, 1 / figures.drawn_ratio(grid.image_hw), height)
     ground = pd.DataFrame([{"x0": 0, "y0": 0, "x1": across, "y1": side, "url": url}])
     boxes = missed[["left", "top", "right", "bottom"]].set_axis(["x0", "y0", "x1", "y1"], axis=1)
     tables = {"picture": ground, "tokens": tokens, "missed": boxes}
@@ -124,12 +123,17 @@ def show_grid(
 def _grid_chart(grid: TokenGrid) -> dict:
     """The chart without its tables. The picture keeps its shape at any width of the column."""
     side, across = grid.image_hw
-    pixel = f"min(width / {across}, height / {side})"  # both axes at one scale: tokens stay square
+    drawn = across * figures.drawn_ratio(grid.image_hw)  # height in source pixels of the width
+    pixel = f"min(width / {across}, height / {drawn})"  # both axes at one scale: tokens stay square
+    ends = {"width": (1.0, False), "height": (side / drawn, True)}
     x, y = (
         alt.Scale(
-            domainMin=0, domainMax=alt.ExprRef(f"{length} / {pixel}"), nice=False, reverse=turned
+            domainMin=0,
+            domainMax=alt.ExprRef(f"{length} / {pixel} * {stretch}"),
+            nice=False,
+            reverse=turned,
         )
-        for length, turned in (("width", False), ("height", True))
+        for length, (stretch, turned) in ends.items()
     )
     ends = {"x": alt.X("x0:Q", axis=None, scale=x), "y": alt.Y("y0:Q", axis=None, scale=y)}
     ends |= {"x2": "x1", "y2": "y1"}
