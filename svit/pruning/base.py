@@ -23,16 +23,15 @@ from svit.pruning.options import check_choice, check_ratios, schedule
 Call = TypeVar("Call", bound=Callable[..., Any])
 
 
-class TokenProbe(nn.Module):
-    """Identity on the keep mask of one block: bool (B, N), True where the token is used as a query."""
+class TokenProbe(nn.Identity):
+    """Identity on the keep mask of one block: bool (B, N), True where the token is used as a query.
+
+    What its hooks make of the mask is what the block uses.
+    """
 
     def __init__(self, layer: int) -> None:
         super().__init__()
         self.layer = layer
-
-    def forward(self, keep: Bool[Tensor, "batch tokens"]) -> Bool[Tensor, "batch tokens"]:
-        """The mask itself; what hooks make of it is what the block uses."""
-        return keep
 
     def extra_repr(self) -> str:
         """What `print(model)` shows of it."""
@@ -40,11 +39,10 @@ class TokenProbe(nn.Module):
 
 
 class ScoreProbe(TokenProbe):
-    """Identity on the keep scores of one block: float32 (B, N); the token is kept where score > 0."""
+    """Identity on the keep scores of one block: float32 (B, N); the token is kept where score > 0.
 
-    def forward(self, score: Float[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens"]:
-        """The scores themselves; what hooks make of them is what the method decides by."""
-        return score
+    What its hooks make of the scores is what the method decides by.
+    """
 
 
 def in_stage(stage: str) -> Callable[[Call], Call]:

@@ -23,7 +23,7 @@ from PIL import Image
 from svit.core.rle import CodedMasks, CodedTarget
 from svit.core.types import Detections, ImageId, Target, TokenGrid, TokenTrace
 from svit.runs.head import RunError
-from svit.system.files import write_whole
+from svit.system.files import replacing
 
 GROUP = 8  # images a Parquet row group: what reading a single image costs
 JPEG_QUALITY = 90
@@ -79,13 +79,36 @@ def plain_id(image_id: ImageId) -> ImageId:
     return value
 
 
-def token_rows(trace: TokenTrace) -> list[dict[str, Any]]:
+def rows_of(
+    trace: TokenTrace,
+    detections: Detections | None,
+    target: Target | None,
+    picture: bytes | None,
+    file_name: str,
+    extra: dict[str, float] | None,
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The rows of one image: one a layer for the token table, and that of the image table, in which
+    absent parts are null.
+
+    Raises:
+        ValueError: masks are not of the source image's size.
+    """
+    common = {"image_id": plain_id(trace.image_id), **_geometry(trace.grid)}
+    row = {**common, "file_name": str(file_name), "picture": picture}
+    row["extra"] = sorted((extra or {}).items())
+    fields = ("boxes_xyxy", "scores", "labels", "masks")
+    row |= _record_columns("detection", detections, fields, trace.grid.image_hw)
+    fields = ("boxes_xyxy", "labels", "masks", "crowd", "areas")
+    row |= _record_columns("target", target, fields, trace.grid.image_hw)
+    return _token_rows(trace, common), row
+
+
+def _token_rows(trace: TokenTrace, common: dict[str, Any]) -> list[dict[str, Any]]:
     """One row a layer: packed bits, counts over all and over valid tokens, geometry, scores."""
     grid, flat = trace.grid, trace.keep.reshape(len(trace.keep), -1)
     bits = np.packbits(flat, axis=1, bitorder="big")
     valid = grid.valid_mask()
-    counts = {"valid": int(valid.sum()), "tokens": grid.tokens}
-    common = {"image_id": plain_id(trace.image_id), **counts, **_geometry(grid)}
+    common = {**common, "valid": int(valid.sum()), "tokens": grid.tokens}
     return [
         {
             **common,
@@ -100,7 +123,7 @@ def token_rows(trace: TokenTrace) -> list[dict[str, Any]]:
 
 
 def traces_from(rows: pa.Table, layers: int) -> Iterator[TokenTrace]:
-    """The traces of a table, `layers` rows each, in order: inverse of `token_rows`.
+    """The traces of a table, `layers` rows each, in order: inverse of `rows_of`.
 
     Scores are read where the table has the column.
     """
@@ -127,31 +150,6 @@ def _bytes(column: pa.ChunkedArray) -> Iterator[np.ndarray | None]:
             yield data[ends[row] : ends[row + 1]] if known else None
 
 
-def image_row(
-    trace: TokenTrace,
-    detections: Detections | None,
-    target: Target | None,
-    picture: bytes | None,
-    file_name: str,
-    extra: dict[str, float] | None,
-) -> dict[str, Any]:
-    """The row of one image; absent parts are null.
-
-    Raises:
-        ValueError: masks are not of the source image's size.
-    """
-    row = {
-        "image_id": plain_id(trace.image_id),
-        "file_name": str(file_name),
-        **_geometry(trace.grid),
-    }
-    row |= {"extra": sorted((extra or {}).items()), "picture": picture}
-    fields = ("boxes_xyxy", "scores", "labels", "masks")
-    row |= _record_columns("detection", detections, fields, trace.grid.image_hw)
-    fields = ("boxes_xyxy", "labels", "masks", "crowd", "areas")
-    return row | _record_columns("target", target, fields, trace.grid.image_hw)
-
-
 def _record_columns(
     prefix: str,
     record: Detections | Target | None,
@@ -171,7 +169,7 @@ def _record_columns(
 
 
 def detections_from(rows: pa.Table, masks: bool) -> Iterator[Detections | None]:
-    """Inverse of `image_row`, an image a row; masks are decoded on request."""
+    """Inverse of `rows_of`, an image a row; masks are decoded on request."""
     names = ("boxes_xyxy", "scores", "labels")
     columns = [_lists(rows[f"detection_{name}"]) for name in names]
     codes = rows["detection_masks"].to_pylist() if masks else [None] * len(rows)
@@ -182,7 +180,7 @@ def detections_from(rows: pa.Table, masks: bool) -> Iterator[Detections | None]:
 
 
 def targets_from(rows: pa.Table) -> Iterator[CodedTarget | None]:
-    """Inverse of `image_row`, an image a row; masks stay encoded."""
+    """Inverse of `rows_of`, an image a row; masks stay encoded."""
     names = ("boxes_xyxy", "labels", "crowd", "areas")
     columns = [_lists(rows[f"target_{name}"]) for name in names]
     codes = rows["target_masks"].to_pylist()
@@ -253,7 +251,9 @@ def write_table(path: Path, kind: str, rows: list[dict[str, Any]], group: int) -
     schema = pa.schema({"image_id": id_type, **COLUMNS[kind]})
     table = pa.Table.from_pylist(rows, schema=schema)
     settings = {"row_group_size": group, "compression": "zstd", "write_page_checksum": True}
-    return write_whole(path, lambda file: pq.write_table(table, file, **settings))
+    with replacing(path) as part:
+        pq.write_table(table, part, **settings)
+        return part.stat().st_size
 
 
 def read_table(

@@ -127,8 +127,8 @@ class RunWriter:
         image_id = self._new_id(trace)
         stored = image is not None and self._picture_side > 0
         picture = shards.jpeg(image, self._picture_side) if stored else None
-        row = shards.image_row(trace, detections, target, picture, file_name, extra)
-        self._pending.append((shards.token_rows(trace), row))
+        rows = shards.rows_of(trace, detections, target, picture, file_name, extra)
+        self._pending.append(rows)
         self._layers = len(trace.keep)
         self._done.add(image_id)
         self._errors.pop(image_id, None)
