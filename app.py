@@ -19,6 +19,7 @@ PAGES = {  # file in analysis/pages -> title, icon
 
 
 def pages() -> list[st.Page]:
+    """The pages that are installed, in the order of the menu."""
     known = [(FOLDER / f"{name}.py", *about) for name, about in PAGES.items()]
     return [st.Page(file, title=title, icon=icon) for file, title, icon in known if file.exists()]
 

@@ -88,6 +88,7 @@ def draw_pictures(folder: Path) -> Iterator[Path]:
 
 
 def main() -> None:
+    """Writes the page, and its pictures where they are asked for; prints what it wrote."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--pictures", action="store_true", help="draw the pictures too")
     options = parser.parse_args()

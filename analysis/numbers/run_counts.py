@@ -62,6 +62,7 @@ class Census:
 
     @property
     def images(self) -> int:
+        """How many were counted."""
         return len(self.image_ids)
 
     def reactivation(self) -> pd.DataFrame:

@@ -135,6 +135,7 @@ def explore(view: View) -> None:
 
 
 def scored(view: View, layer: int) -> bool:
+    """Whether a gate of the zero-based block scored any token."""
     return bool(pd.notna(stage.margins(view, layer)[0]).any())
 
 

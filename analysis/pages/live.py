@@ -42,7 +42,7 @@ def workplace() -> live.Workplace:
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)  # each holds a mask for every detection
-def outcome(_job: Job, _edits: tuple, key: tuple) -> tuple[live.Outcome, Model]:
+def outcome(_job: Job, _edits: tuple, key: tuple) -> tuple[live.session.Outcome, Model]:
     """One forward, and what is to be known of the model; the key names all of it."""
     with workplace().session(_job.path) as session:
         found = session.run(_job.picture, _edits, timeout_s=RUN_S)
@@ -59,16 +59,16 @@ def attempt(work: Callable, *arguments):
         st.button("Try again", icon=":material/refresh:")
     except TimeoutError as error:
         st.error(f"Stopped: {error}.", icon=":material/timer_off:")
-    except live.EditError as error:
+    except live.edits.EditError as error:
         st.error(f"This edit does not fit: {escaped(str(error))}.", icon=":material/block:")
         st.button("Start over", icon=":material/undo:", on_click=controls.start_over, key="again")
-    except (live.CheckpointError, RunError, OSError, ValueError) as error:
+    except (RunError, OSError, ValueError) as error:
         st.error("That did not work.", icon=":material/broken_image:")
         st.code(str(error), language=None, wrap_lines=True)
     return None
 
 
-def run(job: Job, edits: tuple = ()) -> tuple[live.Outcome, Model] | None:
+def run(job: Job, edits: tuple = ()) -> tuple[live.session.Outcome, Model] | None:
     """The outcome of a forward, or None after the page said why there is none."""
     size = job.path.stat().st_size / 2**20
     loading = f"Loading {job.path.name} ({size:.1f} MB) and running it on one picture"
@@ -99,35 +99,36 @@ def model_masks(path: Path, job: Job) -> TokenTrace | None:
     return done and done[0].trace
 
 
-def edits_of(wanted: Wanted, lent: dict) -> tuple[tuple[live.Edit, ...], int] | None:
+def edits_of(wanted: Wanted, lent: dict) -> tuple[tuple[live.edits.Edit, ...], int] | None:
     """The edits in the order they act, and the place of the first brushed one; None where masks that
     are wanted cannot be had."""
-    edits: list[live.Edit] = []
+    edits: list[live.edits.Edit] = []
     if wanted.dial == "shift" and wanted.value:
-        edits.append(live.Shift(wanted.value))
+        edits.append(live.edits.Shift(wanted.value))
     if wanted.dial == "ratio":
-        edits.append(live.KeepRatio(wanted.value))
+        edits.append(live.edits.KeepRatio(wanted.value))
     if wanted.lender:
         trace = lent[wanted.lender]()
         if trace is None:
             return None
-        edits.append(live.Transplant(trace, wanted.lender))
+        edits.append(live.edits.Transplant(trace, wanted.lender))
     first = len(edits)
     edits += [brushed(mark) for mark in wanted.marks]
-    edits += [live.NoReactivation()] * (wanted.forbid and not wanted.remove)
-    edits += [live.Remove()] * wanted.remove
+    edits += [live.edits.NoReactivation()] * (wanted.forbid and not wanted.remove)
+    edits += [live.edits.Remove()] * wanted.remove
     if wanted.control != "none":
-        edits.append(live.Control(wanted.control, wanted.draw))
+        edits.append(live.equal_counts.Control(wanted.control, wanted.draw))
     return tuple(edits), first
 
 
-def brushed(mark: Mark) -> live.Edit:
+def brushed(mark: Mark) -> live.edits.Edit:
+    """The edit that a mark stands for."""
     if mark.box is not None:
-        return live.KeepBox(mark.box, mark.layers, mark.name)
-    return live.Brush(mark.layers, mark.tokens, mark.on)
+        return live.edits.KeepBox(mark.box, mark.layers, mark.name)
+    return live.edits.Brush(mark.layers, mark.tokens, mark.on)
 
 
-def race(view: View) -> live.Latency:
+def race(view: View) -> live.session.Latency:
     """Both sides timed in turn."""
     with st.spinner("Measuring both sides in turn"), workplace().session(view.job.path) as session:
         return session.race(view.job.picture, view.after, ROUNDS, timeout_s=RACE_S)
@@ -203,7 +204,7 @@ def main() -> None:
     st.subheader("Live: change the masks of a model", anchor=False, help=HELP["page"])
     with st.sidebar:
         path = sources.choose_model(sources.checkpoints(live.checkpoints(shell.folders())))
-        picture = attempt(sources.choose_picture, live)
+        picture = attempt(sources.choose_picture, live.pictures)
         shell.restore("score", 0.5, within=(0.05, 0.95))
         st.slider("Score from", 0.05, 0.95, step=0.05, key="score")
         shell.remember(score=st.session_state["score"])

@@ -49,14 +49,17 @@ class Recording:
 
     @cached_property
     def facts(self) -> Facts:
+        """What its provenance says, as an evaluation's would."""
         return facts_of(self.run.provenance, len(self.run))
 
     @cached_property
     def counted(self) -> Census:
+        """The census of the run, taken when first asked for."""
         return census(self.run)
 
     @cached_property
     def reactivation(self) -> pd.DataFrame:
+        """`Census.reactivation`, counted when first asked for."""
         return self.counted.reactivation()
 
 

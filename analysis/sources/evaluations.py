@@ -123,10 +123,12 @@ class Evaluation:
 
     @cached_property
     def facts(self) -> Facts:
+        """What the summary's provenance says."""
         return facts_of(self.summary["provenance"], self.images)
 
     @property
     def images(self) -> int:
+        """How many were evaluated."""
         return int(self.summary["images"])
 
     def ap(self, kind: str) -> float:

@@ -18,6 +18,7 @@ SLOW_TO_LOAD = ("pandas", "altair", "matplotlib.figure", "pyarrow.parquet")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `svit app`."""
     parser.add_argument(
         "--runs",
         nargs="+",

@@ -16,6 +16,7 @@ from svit.speed.benchmark_cases import PARTS, Settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `svit benchmark`."""
     words = lambda text: tuple(text.split(","))  # noqa: E731
     add = parser.add_argument
     about = "presets or checkpoints; the first is compared to"

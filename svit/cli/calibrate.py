@@ -19,6 +19,7 @@ from svit.weights.loading import load_coco, notes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `svit calibrate`."""
     model_options.add_arguments(parser)
     parser.add_argument("--dataset", type=Path, required=True, help="COCO json of TRAINING images")
     parser.add_argument("--image-root", type=Path, required=True, help="folder of the images")
@@ -33,6 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """`svit calibrate`. Returns: the exit code.
+
+    Raises:
+        ValueError: options that contradict each other, or a model without thresholds to fit.
+        CheckpointError, ClassError, CocoError: weights or annotations cannot be used.
+        FileError: another checkpoint lies at --out, or it cannot be written.
+    """
     detector = model_options.load_model(args, torch.device(args.device))
     files, classes = CocoFiles(args.dataset, args.image_root), read_class_map(args.class_map)
     dataset = load_coco(files, detector, exif=args.exif, class_map=classes)

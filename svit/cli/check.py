@@ -12,6 +12,7 @@ from svit.runs.run import find_runs, folder_at, open_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `svit check`."""
     parser.add_argument(
         "runs", nargs="+", type=folder_at, metavar="RUN", help="a run's folder, or a folder of runs"
     )

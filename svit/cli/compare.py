@@ -20,6 +20,7 @@ from svit.system.files import write_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `svit compare`."""
     parser.add_argument(
         "--dataset",
         required=True,

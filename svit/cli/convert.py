@@ -10,6 +10,7 @@ from svit.weights.converting import convert_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `svit convert`."""
     parser.add_argument("source", type=Path, help="released weights: .pth, .pt or .safetensors")
     parser.add_argument(
         "destination",
@@ -41,6 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """`svit convert`. Returns: the exit code.
+
+    Raises:
+        ValueError: changes without a preset that they change.
+        CheckpointError: the source cannot be read, or is no model of ours.
+    """
     if args.overrides and args.preset is None:
         raise ValueError("KEY=VALUE changes a preset: name one with --preset")
     report = convert_file(

@@ -20,6 +20,7 @@ KINDS = "shapes | sheet | check | statistics"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `svit dataset` and of what it can do."""
     kinds = parser.add_subparsers(dest="kind", required=True, metavar=KINDS)
     _add_shapes(kinds.add_parser("shapes", help="write the synthetic shapes in COCO's layout"))
     _add_sheet(kinds.add_parser("sheet", help="draw the first scenes with their outlines"))
@@ -83,6 +84,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """`svit dataset`. Returns: the exit code of what it does."""
     return args.action(args)
 
 

@@ -95,6 +95,7 @@ def _pictures(run: Path, image_ids: list[int], out: Path) -> list[Path]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `svit demo`."""
     parser.add_argument(
         "--out", type=kinds.place, default=Path("runs/demo"), help="default runs/demo"
     )
@@ -108,6 +109,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """`svit demo`. Returns: the exit code.
+
+    Raises:
+        DemoError: a bundled model is missing, or a figure could not be drawn.
+    """
     for path in demo(args.out, args.images, args.pictures, args.framework):
         print(f"wrote {path}")
     print(f"open the recorded runs:  svit app --runs {args.out / 'runs'}   (or: make app)")

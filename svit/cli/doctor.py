@@ -115,10 +115,12 @@ print(resolve_framework("auto")[1])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `svit doctor`."""
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
+    """`svit doctor`. Returns: the exit code, 1 where something that every user needs is missing."""
     findings = examine()
     rows = [asdict(item) for item in findings]
     print(json.dumps(rows, indent=2) if args.json else text(findings))

@@ -37,6 +37,7 @@ TABLE = "table.md"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `svit evaluate`."""
     model_options.add_arguments(parser)
     data = parser.add_argument_group("data: a json with its images, or COCO's folders")
     data.add_argument("--dataset", type=Path, metavar="JSON", help="instance annotations")
@@ -76,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """`svit evaluate`. Returns: the exit code, 1 where images could not be read."""
     return launch(_run, args, process_options.layout(args))
 
 

@@ -22,6 +22,7 @@ BASE_RATIO = "another base keep ratio: pruning.options.keep_ratios=[0.5,0.5,0.5,
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `svit presets`."""
     parser.add_argument("name", nargs="?", help="print this preset (or YAML file) with every key")
     parser.add_argument(
         "--rows",
@@ -39,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """`svit presets`. Returns: the exit code.
+
+    Raises:
+        ConfigError: no such preset, or a change that it does not take.
+    """
     if args.rows:
         write_rows(Path(args.rows))
     elif args.rows is not None:

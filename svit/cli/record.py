@@ -24,6 +24,7 @@ from svit.weights.loading import class_names, load_coco
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `svit record`."""
     model_options.add_arguments(parser)
     images = parser.add_argument_group("images")
     images.add_argument("--images", nargs="+", type=Path, metavar="PATH", help="folders or files")
@@ -50,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """`svit record`. Returns: the exit code, 1 where images could not be read."""
     return launch(_record, args, process_options.layout(args))
 
 

@@ -52,6 +52,7 @@ class Job:
 
     @property
     def seed(self) -> int:
+        """Of the training, of sampled masks and of what starts anew."""
         return self.config.train.seed
 
     @property

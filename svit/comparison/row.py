@@ -138,17 +138,26 @@ class RowMaker:
 
     @property
     def folder(self) -> Path:
+        """Of the row: its plan, model, evaluations and numbers."""
         return self.setting.out / self.job.name
 
     @property
     def training(self) -> Path:
+        """Folder of the training; only its log is left when the row is finished."""
         return self.folder / "training"
 
     @property
     def model(self) -> Path:
+        """The trained weights."""
         return weights_of(self.job, self.setting.out)
 
     def make(self) -> bool:
+        """Trains and evaluates what is missing. Returns: False if a signal ended the training.
+
+        Raises:
+            CompareError: the folder belongs to another comparison, or cannot be written.
+            TrainError: the training cannot go on.
+        """
         begin, start = time.time(), checkpoint.read_foreign(self.setting.start).state
         facts = self.facts(start)
         self._on_first(lambda: self._begin(start))

@@ -132,6 +132,7 @@ class CocoDataset:
 
     @property
     def aspect_groups(self) -> np.ndarray:
+        """int64 (images,), 1 where width > height as annotated, else 0."""
         return (self._image_hw[:, 1] > self._image_hw[:, 0]).astype(np.int64)
 
     def file_name(self, index: int) -> str:

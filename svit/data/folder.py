@@ -62,6 +62,7 @@ class ImageFiles:
         return np.array([width > height for height, width in sizes], np.int64)
 
     def path(self, index: int) -> Path:
+        """The file of a picture, as found."""
         return self._files[str(self.image_ids[index])]
 
     def file_name(self, index: int) -> str:

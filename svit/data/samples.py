@@ -95,19 +95,33 @@ class Images(Protocol):
     class_names: Sequence[str]
 
     @property
-    def aspect_groups(self) -> np.ndarray: ...
+    def aspect_groups(self) -> np.ndarray:
+        """As above; batches of one group pad less."""
 
     def __len__(self) -> int: ...
 
-    def file_name(self, index: int) -> str: ...
+    def file_name(self, index: int) -> str:
+        """Of a picture, below the set's folder."""
 
-    def image(self, index: int) -> np.ndarray: ...
+    def image(self, index: int) -> np.ndarray:
+        """uint8 (height, width, 3), RGB, in source pixels.
 
-    def target(self, index: int) -> Target | None: ...
+        Raises:
+            ImageError: the picture cannot be read.
+        """
 
-    def sample(self, index: int, seed: int | None = None) -> Sample: ...
+    def target(self, index: int) -> Target | None:
+        """Ground truth in source pixels; None where nothing is known."""
 
-    def coco(self, indices: Sequence[int] | None = None) -> dict[str, Any] | None: ...
+    def sample(self, index: int, seed: int | None = None) -> Sample:
+        """The picture as a model's input; a seed draws its augmentation, None leaves it as it is.
+
+        Raises:
+            ImageError: the picture cannot be read.
+        """
+
+    def coco(self, indices: Sequence[int] | None = None) -> dict[str, Any] | None:
+        """The ground truth of some pictures (all without indices) in COCO's format; None without any."""
 
 
 def fingerprint(images: Images, annotated: Sequence[int] | None = None) -> str:

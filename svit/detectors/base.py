@@ -58,6 +58,7 @@ class Detector(nn.Module):
 
     @property
     def backbone(self) -> Backbone:
+        """The backbone with its method; the frameworks keep it at different places."""
         raise NotImplementedError
 
     def losses(self, samples: Sequence[Sample]) -> dict[str, Tensor]:

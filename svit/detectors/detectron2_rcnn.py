@@ -166,6 +166,7 @@ class BottomUp(Detectron2Backbone):
         return images if isinstance(images, Mapping) else self.net(images)
 
     def output_shape(self) -> dict[str, ShapeSpec]:
+        """Channels and stride (input pixels a cell) of every map, by its name."""
         return {
             name: ShapeSpec(channels=self.net.channels, stride=stride)
             for name, stride in self.net.strides.items()
@@ -226,18 +227,21 @@ class SViTRCNN(GeneralizedRCNN):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """The parts of the model; its poolers choose levels by our size of a canonical box."""
         parts = super().from_config(cfg)
         for pooler in (parts["roi_heads"].box_pooler, parts["roi_heads"].mask_pooler):
             pooler.canonical_box_size = cfg.MODEL.SVIT.roi_canonical_size
         return parts
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+        """detectron2's outputs; in training with the method's losses beside those of the heads."""
         outputs = super().forward(batched_inputs)
         if self.training:
             outputs.update(self.backbone.bottom_up.net.take_losses())
         return outputs
 
     def inference(self, batched_inputs: list[dict[str, Any]], *args: Any, **kwargs: Any) -> Any:
+        """detectron2's, with masks seeded by `image_id` where every input has one."""
         ids = [one.get("image_id") for one in batched_inputs]
         if None not in ids:
             self.backbone.bottom_up.net.seed_images([image_seed(one, seed=0) for one in ids])

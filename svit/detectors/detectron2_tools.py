@@ -40,6 +40,7 @@ class ResizeAsCv2(transforms.Augmentation):
         self.long_side = long_side
 
     def get_transform(self, image: np.ndarray) -> Transform:
+        """For an image (height, width, channels); one of several short sides is drawn by `numpy.random`."""
         short_side = int(np.random.choice(self.short_sides))
         size = (int(image.shape[0]), int(image.shape[1]))
         return _ResizeAsCv2(*size, *resize_hw(size, short_side, self.long_side))

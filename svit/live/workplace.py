@@ -1,14 +1,13 @@
 """A loaded model that one can touch: forwards with counterfactual masks, their cost, and keeping them.
 
-    session = Session.load(Path("demo/svit-plain-nano.safetensors"))
-    picture = drawn(5_000_000)
-    before = session.run(picture)
-    after = session.run(picture, (NoReactivation(), Brush((4, 5), None, on=False)))
-    session.keep(after, picture, Path("runs/what-if"))
+    model = session.Session.load(Path("demo/svit-plain-nano.safetensors"))
+    picture = pictures.drawn(5_000_000)
+    before = model.run(picture)
+    after = model.run(picture, (edits.NoReactivation(), edits.Brush((4, 5), None, on=False)))
+    model.keep(after, picture, Path("runs/what-if"))
 
-Edits (`svit.probing.edits`, `svit.probing.equal_counts`), pictures (`svit.live.pictures`) and the session
-(`svit.live.session`) stand here by name.
-The app holds one `Workplace`: one model in memory, one job at a time.
+The app holds one `Workplace`: one model in memory, one job at a time. Its page opens this module only, and
+finds the others that it needs here, by their own names.
 """
 
 from __future__ import annotations
@@ -19,56 +18,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from svit.data.reading import ImageError
-from svit.live.pictures import MAX_BYTES, Picture, drawn, recorded, uploaded
-from svit.live.session import AFTER, BEFORE, Latency, Outcome, Session
-from svit.probing.edits import (
-    Brush,
-    Edit,
-    EditError,
-    KeepBox,
-    KeepRatio,
-    NoReactivation,
-    Remove,
-    Shift,
-    Transplant,
-    tokens_in,
-)
-from svit.probing.equal_counts import Control
-from svit.runs.run import RunError
+from svit.live import pictures as pictures
+from svit.live import session as session
+from svit.live.session import Session
+from svit.probing import edits as edits
+from svit.probing import equal_counts as equal_counts
 from svit.system.home import home
-from svit.weights.safe_read import CheckpointError
-
-__all__ = [
-    "AFTER",
-    "BEFORE",
-    "Brush",
-    "Busy",
-    "CheckpointError",
-    "Control",
-    "Edit",
-    "EditError",
-    "ImageError",
-    "KeepBox",
-    "KeepRatio",
-    "Latency",
-    "MAX_BYTES",
-    "NoReactivation",
-    "Outcome",
-    "Picture",
-    "Remove",
-    "RunError",
-    "Session",
-    "Shift",
-    "Transplant",
-    "Workplace",
-    "checkpoints",
-    "drawn",
-    "new_run",
-    "recorded",
-    "tokens_in",
-    "uploaded",
-]
 
 
 class Busy(RuntimeError):

@@ -296,6 +296,7 @@ class Transplant(Edit):
 
     @property
     def key(self) -> str:
+        """With a digest of the masks in place of the masks."""
         digest = hashlib.sha256(np.packbits(self.trace.keep)).hexdigest()
         return f"Transplant({self.source!r}, {self.layers}, {self.trace.grid}, {digest})"
 

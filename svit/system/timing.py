@@ -98,6 +98,7 @@ class Stages:
         self._open: list[tuple[str, float]] = []
 
     def enter(self, stage: str) -> None:
+        """Opens a stage within the open one; from now on time is booked to it."""
         self._credit()
         self.calls[stage] += 1
         self._open.append((stage, time.perf_counter()))
@@ -108,6 +109,7 @@ class Stages:
         return self._open[-1][0]
 
     def leave(self) -> None:
+        """Closes the innermost stage; time is booked to the one around it again."""
         self._credit()
         self._open.pop()
         if self._open:

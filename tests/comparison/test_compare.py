@@ -28,7 +28,7 @@ from svit.comparison.row import Setting, run_row, state_of, weights_of
 from svit.core.config import PRESETS, load_config
 from svit.data.shapes import write_dataset
 from svit.detectors import build_detector
-from svit.evaluation.evaluate import evaluate
+from svit.evaluation.evaluate import Scoring
 from svit.evaluation.passes import ALONE, PassOptions
 from svit.system.processes import INTERRUPTED, Layout
 from svit.training.trainer import TrainError
@@ -46,7 +46,7 @@ SMALL = [
 def few_draws() -> Iterator[None]:
     """The bootstrap's intervals are no concern of these tests; a thousand draws a line are slow."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(svit.comparison.row, "evaluate", functools.partial(evaluate, draws=2))
+        patch.setattr(svit.comparison.row, "Scoring", functools.partial(Scoring, draws=2))
         yield
 
 
@@ -334,7 +334,7 @@ def test_rows_at_once_are_the_rows_made_one_by_one(
 
 def made_with_few_draws(one: Job, setting: Setting, layout: Layout) -> int:
     """In a process of its own, where no fixture reaches."""
-    svit.comparison.row.evaluate = functools.partial(evaluate, draws=2)
+    svit.comparison.row.Scoring = functools.partial(Scoring, draws=2)
     return compare._made(one, setting, layout)
 
 

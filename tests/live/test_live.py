@@ -20,41 +20,31 @@ from PIL import Image
 from support.scenes import nano
 
 from svit.data.images import prepare
+from svit.data.reading import ImageError
 from svit.data.shapes import CLASSES
 from svit.detectors import build_detector
 from svit.detectors.base import Detector
-from svit.live.session import median_interval
-from svit.live.workplace import (
+from svit.live.pictures import Picture, drawn, recorded, uploaded
+from svit.live.session import Latency, Outcome, Session, median_interval
+from svit.live.workplace import Busy, Workplace, checkpoints, new_run
+from svit.probing.apply_edits import applied
+from svit.probing.edits import (
     Brush,
-    Busy,
-    CheckpointError,
-    Control,
     Edit,
     EditError,
-    ImageError,
     KeepBox,
     KeepRatio,
-    Latency,
     NoReactivation,
-    Outcome,
-    Picture,
     Remove,
-    RunError,
-    Session,
     Shift,
     Transplant,
-    Workplace,
-    checkpoints,
-    drawn,
-    new_run,
-    recorded,
     tokens_in,
-    uploaded,
 )
-from svit.probing.apply_edits import applied
+from svit.probing.equal_counts import Control
 from svit.probing.recorder import record
-from svit.runs.run import open_run
+from svit.runs.run import RunError, open_run
 from svit.weights import checkpoint
+from svit.weights.safe_read import CheckpointError
 
 PICTURE = drawn(7, size=64)  # 16 tokens
 WIDE = Picture(np.zeros((64, 96, 3), np.uint8), 1, "nothing")

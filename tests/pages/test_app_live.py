@@ -14,8 +14,8 @@ from streamlit.testing.v1 import AppTest
 from support.driven import linked, open_page, texts
 from support.runs import PROVENANCE
 
-from svit.live.session import Latency, Outcome
-from svit.live.workplace import Session, drawn
+from svit.live.pictures import drawn
+from svit.live.session import Latency, Outcome, Session
 from svit.runs.run import RunWriter, open_run
 from svit.system.home import home
 

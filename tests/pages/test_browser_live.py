@@ -10,7 +10,10 @@ import pytest
 from PIL import Image
 
 from benchmarks.browser import opened, settle
-from svit.live.workplace import NoReactivation, Session, checkpoints, drawn
+from svit.live.pictures import drawn
+from svit.live.session import Session
+from svit.live.workplace import checkpoints
+from svit.probing.edits import NoReactivation
 from svit.runs.run import open_run
 
 pytestmark = pytest.mark.browser

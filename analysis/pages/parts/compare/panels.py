@@ -72,6 +72,7 @@ class Layout:
 
     @property
     def rows(self) -> int:
+        """Rows that hold all panels, the last perhaps not full."""
         return -(-self.count // self.columns)
 
     @property

@@ -78,6 +78,7 @@ def choose(view: Comparison) -> tuple[str, int, float]:
 
 
 def heading(shown: str, block: int) -> str:
+    """What the panels show, one of `VIEWS`, in words; the block counts from 1."""
     if shown == "Usage":
         return "Blocks that use each token"
     if shown == "Usage difference":
@@ -291,6 +292,7 @@ def show_lines(view: Comparison, seen: Sequence[TokenTrace], block: int) -> None
 
 
 def keep_table(view: Comparison, seen: Sequence[TokenTrace]) -> pd.DataFrame:
+    """Kept tokens of the picture, a row a run and block (`usage.image_keep_frame` with its run)."""
     frames = [
         usage.image_keep_frame(trace, run.targets).assign(run=name)
         for name, run, trace in zip(view.names, view.runs, seen, strict=True)
@@ -299,6 +301,7 @@ def keep_table(view: Comparison, seen: Sequence[TokenTrace]) -> pd.DataFrame:
 
 
 def overlap_table(view: Comparison, seen: Sequence[TokenTrace]) -> pd.DataFrame:
+    """Agreement with the first run, a row a further run and block (`agreement.agreement_frame`)."""
     frames = [
         agreement.agreement_frame([(seen[0], trace)]).assign(run=name)
         for name, trace in zip(view.names[1:], seen[1:], strict=True)

@@ -23,11 +23,13 @@ CLICKED = "budget points"
 
 @st.cache_data(max_entries=4, show_spinner=False)
 def complexity(_run: Run, key: tuple) -> pd.DataFrame:
+    """`budget.complexity_frame`, counted once a run."""
     return budget.complexity_frame(_run)
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
 def correlations(_frame: pd.DataFrame, key: tuple) -> pd.DataFrame:
+    """`budget.correlation_table`, drawn once a run: its intervals are bootstrapped."""
     return budget.correlation_table(_frame)
 
 
@@ -78,6 +80,7 @@ def show(survey: Survey) -> None:
 
 
 def scatter(frame: pd.DataFrame, measure: str) -> Figure:
+    """Keep ratio against a measure of the frame, a point an image, for the download."""
     page = Figure(figsize=(3.6, 2.6))
     interval = budget.spearman(frame[measure], frame["keep_ratio"])
     ax = costs.complexity_scatter(frame, page.subplots(), name=measure, interval=interval)

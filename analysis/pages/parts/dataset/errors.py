@@ -140,6 +140,7 @@ def show_charts(frame: pd.DataFrame, other: str) -> None:
 
 
 def choose_fate() -> None:
+    """Callback: the list shows the size and fate of the bar that was clicked."""
     point = clicked_point("fates", "size", "fate")
     if point:
         st.session_state["error size"], st.session_state["error fate"] = (
@@ -234,6 +235,7 @@ def table_of(survey: Survey, rows: pd.DataFrame, has_second: bool) -> pd.DataFra
 
 
 def columns_of(layers: int) -> dict:
+    """How the list shows its columns, by their name."""
     blocks = f"share of the object's tokens that each of the {layers} blocks uses"
     return {
         "object": st.column_config.ImageColumn("at the drop", width="small"),
@@ -291,6 +293,12 @@ def show_blocks(survey: Survey, masks: Run, row: pd.Series) -> None:
 
 
 def fate_figure(frame: pd.DataFrame, other: str) -> Figure:
+    """Fates of the annotated objects by their size, for the download.
+
+    Args:
+        frame: a row an object, see `matching.fate_frame`.
+        other: what to call objects without a fate.
+    """
     page = Figure(figsize=(4.2, 2.6))
     order = pd.Categorical(frame["size"], SIZES)
     fates = matching.fate_frame(frame.assign(size=order).sort_values("size"))

@@ -32,11 +32,13 @@ HELP = {
 
 @st.cache_data(max_entries=4, show_spinner=False)
 def regions(_run: Run, key: tuple) -> pd.DataFrame:
+    """`per_image.region_images`, counted once a run."""
     return per_image.region_images(_run.samples("trace", "target", known=["target"]))
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
 def single(_run: Run, key: tuple) -> pd.DataFrame:
+    """`objects.object_frame`, counted once a run."""
     return objects.object_frame(_run.samples("trace", "target", known=["target"]), _run.class_names)
 
 
@@ -100,6 +102,7 @@ def bars(groups: pd.DataFrame, by: str, layers: int) -> None:
 
 
 def choose_group(by: str) -> None:
+    """Callback: the list shows the group, by size or class, of the bar that was clicked."""
     point = clicked_point(f"bars {by}", by)
     if point:
         st.session_state["group by"], st.session_state["group"] = by, str(point[by])
@@ -128,6 +131,7 @@ def show_behind(survey: Survey, frame: pd.DataFrame, by_image: pd.DataFrame) -> 
 
 
 def region_figure(survey: Survey, spread: pd.DataFrame) -> Figure:
+    """Keep ratio inside, on and outside of objects over blocks, for the download."""
     page = Figure(figsize=(3.6, 2.5))
     region_lines(spread, page.subplots(), targets=survey.run.targets)
     return page

@@ -36,16 +36,19 @@ HELP = {
 
 @st.cache_data(max_entries=4, show_spinner=False)
 def counted(_run: Run, key: tuple) -> run_counts.Census:
+    """The census of the run, taken once."""
     return run_counts.census(_run)
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
 def states(_run: Run, key: tuple) -> pd.DataFrame:
+    """`Census.by_image`, once a run."""
     return counted(_run, key).by_image()
 
 
 @st.cache_data(max_entries=8, show_spinner=False)
 def map_png(_run: Run, key: tuple, dark: bool) -> bytes:
+    """The mean usage map, 3.9 inches wide, in the colours of the page's theme."""
     limits = metrics.usage_limits(_run.layers, _run.targets)
     usage = counted(_run, key[:-1]).mean_usage(MAP_SHAPE)
     return shell.png(lambda ax: averages.mean_map(usage, ax, limits=limits), 3.9, 0.6, dark)
@@ -96,12 +99,14 @@ def show(survey: Survey) -> None:
 
 
 def choose_kept() -> None:
+    """Callback: images are listed by what the clicked block keeps of them."""
     point = clicked_point("keep band", "block")
     if point:
         st.session_state["at block"], st.session_state["share of"] = int(point["block"]), "kept"
 
 
 def choose_state() -> None:
+    """Callback: images are listed by the clicked block's share of the clicked state."""
     point = clicked_point("reactivation", "block", "state")
     if point and point["state"] in SHARES:
         st.session_state["at block"] = int(point["block"])
@@ -125,6 +130,7 @@ def show_behind(survey: Survey, single: pd.DataFrame) -> None:
 
 
 def map_figure(survey: Survey) -> Figure:
+    """The mean usage map, for the download."""
     run, page = survey.run, Figure(figsize=(4, 2.3))
     limits = metrics.usage_limits(run.layers, run.targets)
     averages.mean_map(
@@ -134,6 +140,7 @@ def map_figure(survey: Survey) -> Figure:
 
 
 def reactivation_figure(table: pd.DataFrame) -> Figure:
+    """Pruned tokens by what becomes of them, block by block, for the download."""
     page = Figure(figsize=(4, 2.5))
     figures.reactivation_bars(table, page.subplots())
     return page

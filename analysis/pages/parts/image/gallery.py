@@ -23,11 +23,13 @@ SHOWN = {"missed": "{:.0f} missed", "objects": "{:.0f} objects"}  # below a pict
 
 @st.cache_data(max_entries=4, show_spinner="Listing the images")
 def listed(_run: Run, key: tuple) -> pd.DataFrame:
+    """`image_list.image_frame`, counted once a run."""
     return image_list.image_frame(_run)
 
 
 @st.cache_data(max_entries=4, show_spinner="Matching detections with objects")
 def missed(_run: Run, key: tuple) -> dict[ImageId, int]:
+    """Missed objects of each image, counted once a run."""
     return image_list.missed_objects(_run)
 
 

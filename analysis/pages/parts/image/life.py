@@ -114,6 +114,7 @@ def show(view: View, token: tuple[int, int], over: pd.DataFrame, layer: int) -> 
 
 @st.cache_data(max_entries=24, show_spinner=False)
 def closeup(_view: View, key: tuple, token: tuple[int, int]) -> bytes:
+    """The token, as (row, column), and its surroundings in the stored picture, as PNG."""
     return token_maps.closeup(_view.sample.picture, _view.grid, token)
 
 

@@ -45,6 +45,7 @@ CANVAS = {"embedOptions": {"renderer": "canvas"}}  # thousands of tokens are too
 
 @st.cache_data(max_entries=32, show_spinner=False)
 def picture_address(_view: View, key: tuple) -> str:
+    """Data URL of the stored picture, 640 pixels at its longer side; empty where none is stored."""
     if _view.sample.picture is None:
         return ""
     return address(shards.jpeg(_view.sample.picture, 640), "jpeg")

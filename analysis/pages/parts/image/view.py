@@ -42,6 +42,7 @@ class View:
 
     @property
     def grid(self) -> TokenGrid:
+        """Of the image."""
         return self.sample.trace.grid
 
 
@@ -71,6 +72,7 @@ def _sample(_run: Run, key: tuple) -> Sample:
 
 
 def blocks(run: Run) -> range:
+    """Numbers of the blocks as the page counts them, from 1."""
     return range(1, run.layers + 1)
 
 

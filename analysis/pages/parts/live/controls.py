@@ -93,6 +93,7 @@ def turn() -> int:
 
 
 def marks() -> list[Mark]:
+    """The marks of this viewer, in the order they act; the list itself, to be changed."""
     return st.session_state.setdefault(MARKS, [])
 
 

@@ -53,11 +53,11 @@ def choose_model(known: dict[str, Path]) -> Path:
     return known[name]
 
 
-def choose_picture(live: ModuleType) -> tuple[Picture, tuple] | None:
+def choose_picture(pictures: ModuleType) -> tuple[Picture, tuple] | None:
     """The picture and what names it for the caches; None while none is chosen.
 
     Args:
-        live: `svit.live.workplace`, which the page alone may import.
+        pictures: `svit.live.pictures`, which the page alone may import.
 
     Raises:
         ImageError, RunError: the picture cannot be read.
@@ -66,17 +66,17 @@ def choose_picture(live: ModuleType) -> tuple[Picture, tuple] | None:
     chosen = st.segmented_control("Picture", list(SOURCES), format_func=SOURCES.get, key="source")
     source = chosen or "scene"
     shell.remember(source=source)
-    return {"scene": _scene, "upload": _upload, "recorded": _recorded}[source](live)
+    return {"scene": _scene, "upload": _upload, "recorded": _recorded}[source](pictures)
 
 
-def _scene(live: ModuleType) -> tuple[Picture, tuple]:
+def _scene(pictures: ModuleType) -> tuple[Picture, tuple]:
     """A drawn scene by its seed."""
     shell.restore("scene", FIRST_SCENE, within=(0, LAST_SCENE))
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     right.button("Next", on_click=_next, width="stretch", help="The scene of the next seed")
     seed = int(left.number_input("Seed", 0, LAST_SCENE, key="scene", step=1))
     shell.remember(scene=seed)
-    return _drawn(live, seed), ("scene", seed)
+    return _drawn(pictures, seed), ("scene", seed)
 
 
 def _next() -> None:
@@ -84,29 +84,29 @@ def _next() -> None:
 
 
 @st.cache_resource(max_entries=8, show_spinner="Drawing the scene")
-def _drawn(_live: ModuleType, seed: int) -> Picture:
-    return _live.drawn(seed)
+def _drawn(_pictures: ModuleType, seed: int) -> Picture:
+    return _pictures.drawn(seed)
 
 
-def _upload(live: ModuleType) -> tuple[Picture, tuple] | None:
+def _upload(pictures: ModuleType) -> tuple[Picture, tuple] | None:
     """A picture of one's own; its bytes decide, not its name."""
     file = st.file_uploader("A picture of at most 20 MB", TYPES, key="file")
     if file is None:
         return None
-    picture = _read(live, file.getvalue())
+    picture = _read(pictures, file.getvalue())
     return picture, ("upload", picture.image_id)
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading the picture")
-def _read(_live: ModuleType, data: bytes) -> Picture:
-    return _live.uploaded(data)
+def _read(_pictures: ModuleType, data: bytes) -> Picture:
+    return _pictures.uploaded(data)
 
 
-def _recorded(live: ModuleType) -> tuple[Picture, tuple] | None:
+def _recorded(pictures: ModuleType) -> tuple[Picture, tuple] | None:
     """An image of a recorded run."""
     path = shell.choose_run("Run", "run")
     run = shell.opened(path)
     if run is None or not len(run):
         return None
     image_id = shell.choose_image(run, "image")
-    return live.recorded(run, image_id), ("run", str(path), run.created, image_id)
+    return pictures.recorded(run, image_id), ("run", str(path), run.created, image_id)

@@ -58,7 +58,7 @@ class Job:
 
 @dataclass(frozen=True)
 class View:
-    """Before and after of one picture; outcomes are `svit.live.workplace.Outcome`."""
+    """Before and after of one picture; outcomes are `svit.live.session.Outcome`."""
 
     job: Job
     model: Model
@@ -157,6 +157,7 @@ def choose_block(depth: int, first: int) -> None:
 
 
 def grid_key() -> str:
+    """Session key of the token grid; another one after each use, so that its selection is gone."""
     return f"grid-{controls.turn()}"
 
 
