@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 from pycocotools import mask as coco_mask
 
+from analysis.numbers.regions import object_rows
 from analysis.numbers.usage import valid_keep
-from svit.core.coverage import Truth, coded_masks, object_areas, size_names, token_cover
+from svit.core.coverage import Truth, coded_masks, token_cover
 from svit.core.rle import CodedMasks
 from svit.core.types import Detections, TokenTrace, to_xywh
 
@@ -151,16 +152,9 @@ def error_frame(
         hits = match(found, target, **rule).detection
         again = None if others is None else match(next(others), target, **rule).detection
         shares = object_shares(trace, target)
-        areas = object_areas(target)
-        for index in np.flatnonzero(~target.crowd):
-            label, hit = int(target.labels[index]), int(hits[index])
-            row = {
-                "image_id": trace.image_id,
-                "object": int(index),
-                "label": label,
-                "class": class_names[label] if label < len(class_names) else f"class {label}",
-                "area": float(areas[index]),
-                "size": str(size_names(areas[index])),
+        for index, row in object_rows(trace.image_id, target, class_names):
+            hit = int(hits[index])
+            row |= {
                 "found": hit >= 0,
                 "score": float(found.scores[hit]) if hit >= 0 else np.nan,
                 "dense_found": pd.NA if again is None else bool(again[index] >= 0),

@@ -7,7 +7,7 @@ middle has learned little about objects. Regions, sizes and their limits: `svit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -93,25 +93,36 @@ def object_frame(
         plane = usage(trace)
         cover = token_cover(coded_masks(target), trace.grid)
         weight = cover.sum(axis=(1, 2))
-        areas = object_areas(target)
-        for index in np.flatnonzero(~target.crowd & (weight > 0)):
-            label = int(target.labels[index])
-            mean = float((cover[index] * plane).sum() / weight[index])
-            rows.append(
-                {
-                    "image_id": trace.image_id,
-                    "object": int(index),
-                    "label": label,
-                    "class": class_names[label] if label < len(class_names) else f"class {label}",
-                    "area": float(areas[index]),
-                    "size": str(size_names(areas[index])),
-                    "tokens": float(weight[index]),
-                    "usage": mean,
-                    "excess": mean - float(plane.mean()),
-                }
-            )
+        for index, row in object_rows(trace.image_id, target, class_names):
+            if weight[index] > 0:
+                mean = float((cover[index] * plane).sum() / weight[index])
+                excess = mean - float(plane.mean())
+                rows.append(
+                    {**row, "tokens": float(weight[index]), "usage": mean, "excess": excess}
+                )
     names = ["image_id", "object", "label", "class", "area", "size", "tokens", "usage", "excess"]
     return pd.DataFrame(rows, columns=names).astype({"usage": float, "excess": float})
+
+
+def object_rows(
+    image_id: ImageId, target: Truth, class_names: Sequence[str]
+) -> Iterator[tuple[int, dict[str, object]]]:
+    """Of each annotated object (no crowds): its index, and what a frame of objects says first: image_id,
+    object (the index), label, class (its name), area (source pixels), size (COCO's name of the area)."""
+    areas = object_areas(target)
+    for index in np.flatnonzero(~target.crowd).tolist():
+        label = int(target.labels[index])
+        yield (
+            index,
+            {
+                "image_id": image_id,
+                "object": index,
+                "label": label,
+                "class": class_names[label] if label < len(class_names) else f"class {label}",
+                "area": float(areas[index]),
+                "size": str(size_names(areas[index])),
+            },
+        )
 
 
 def group_frame(objects: pd.DataFrame, by: str) -> pd.DataFrame:

@@ -20,7 +20,6 @@ from analysis.sources.collection import Collection
 from svit.system.text import escaped
 
 VIEWS = ("Trade-off", "Controls", "Speed", "Claims", "Tables")
-KINDS = ("box", "mask")
 TABLES = ("Table 2", "Table 3", "Table 4", "Table 5")
 HELP = {
     "measured": "AP of COCO's evaluation over the complete list of images shown; vertical lines are 95 % "
@@ -117,7 +116,9 @@ def show_tradeoff(found: Collection) -> None:
     groups = evaluations.data_groups(found.results)
     results, timed = [], {}
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        kind = choose("AP of", "ap", KINDS, lambda one: {"box": "boxes", "mask": "masks"}[one])
+        kind = choose(
+            "AP of", "ap", control_gain.KINDS, lambda one: {"box": "boxes", "mask": "masks"}[one]
+        )
         cost = choose("Against", "against", list(charts.COSTS), lambda one: charts.COSTS[one].label)
         if groups:
             group = choose_one("Images", "data", list(groups))
@@ -196,7 +197,9 @@ def show_controls(found: Collection, key: tuple) -> None:
         shell.empty(message, f"svit evaluate --weights FILE {masks} --out results/NAME")
         return
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        kind = choose("AP of", "ap", KINDS, lambda one: {"box": "boxes", "mask": "masks"}[one])
+        kind = choose(
+            "AP of", "ap", control_gain.KINDS, lambda one: {"box": "boxes", "mask": "masks"}[one]
+        )
         group = choose_one("Images", "data", list(full))
     with st.container(border=True):
         st.altair_chart(charts.controls(full[group], kind), width="stretch")

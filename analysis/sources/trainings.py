@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from svit.core.config import PAPER_KEEP_RATIOS, Config, ConfigError, load_config
+from svit.system.files import json_lines
 
 JOURNAL, CONFIG = (
     "metrics.json",
@@ -114,21 +114,7 @@ def read_training(path: Path) -> Training:
     Raises:
         TrainingError: it cannot be read.
     """
-    lines = []
-    # bytes: what a kill leaves may end amid a character
-    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
-        if not line.endswith(b"\n"):
-            break
-        try:
-            found = json.loads(line)
-            int(found["step"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise TrainingError(
-                f"{path}, line {number}: not a line of a journal of `svit train` "
-                f"({type(error).__name__}: {error}); leave the folder out"
-            ) from error
-        lines.append(found)
-    return Training(path.parent, lines)
+    return Training(path.parent, list(json_lines(path, "leave the folder out", TrainingError)))
 
 
 def long_frame(trainings: Sequence[Training], names: Sequence[str]) -> pd.DataFrame:

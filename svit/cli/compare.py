@@ -11,7 +11,6 @@ import torch
 from svit.cli.options import kinds
 from svit.cli.options import processes as process_options
 from svit.cli.options.data import add_class_map, add_exif
-from svit.cli.options.devices import device
 from svit.comparison.compare import START, TABLE, make, overview, prepare_start, time_left
 from svit.comparison.plan import NAMES, CompareError, chosen, jobs, plan_text
 from svit.comparison.row import Setting, check, state_of
@@ -55,13 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs", type=kinds.count, default=1, metavar="N", help="rows at once, each on one thread"
     )
-    parser.add_argument(
-        "--workers", type=kinds.count_or_none, default=0, help="reading processes (default 0)"
-    )
-    parser.add_argument(
-        "--device", type=device, help="cpu or cuda (default: cuda where there is one)"
-    )
-    process_options.add_arguments(parser)
+    process_options.add_training_arguments(parser)
     parser.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="of every row, as train.precision=float32"
     )

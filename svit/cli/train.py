@@ -14,7 +14,6 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from svit.cli.options import kinds
 from svit.cli.options import processes as process_options
 from svit.cli.options.data import add_class_map, add_exif
-from svit.cli.options.devices import device
 from svit.core.config import Config, load_config
 from svit.data.classes import read_class_map
 from svit.data.coco import CocoDataset, find_coco
@@ -59,13 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="pause after N steps of this run; resume later",
     )
-    parser.add_argument(
-        "--workers", type=kinds.count_or_none, default=0, help="reading processes (default 0)"
-    )
-    parser.add_argument(
-        "--device", type=device, help="cpu or cuda (default: cuda where there is one)"
-    )
-    process_options.add_arguments(parser)
+    process_options.add_training_arguments(parser)
     parser.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="as train.rate=1e-4; put them last"
     )

@@ -24,7 +24,7 @@ METRICS = (
     *("AP", "AP50", "AP75", "APs", "APm", "APl"),
     *("AR1", "AR10", "AR100", "ARs", "ARm", "ARl"),
 )
-KINDS = {"box": "bbox", "mask": "segm"}
+KINDS = {"box": "bbox", "mask": "segm"}  # ours -> COCO's
 EVALUATORS = ("pycocotools", "faster-coco-eval")
 
 Row = dict[str, Any]

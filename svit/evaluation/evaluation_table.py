@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from svit.evaluation.average_precision import KINDS
 from svit.evaluation.summary import (
-    KINDS,
     Summary,
     difference_table,
     layer_table,

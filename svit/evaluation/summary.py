@@ -17,6 +17,7 @@ from svit.core.config import Config
 from svit.core.statistics import Interval, bootstrap
 from svit.core.types import Detections, ImageId, TokenTrace
 from svit.evaluation.average_precision import (
+    KINDS,
     Resampler,
     Row,
     average_precision,
@@ -30,7 +31,6 @@ from svit.system.claims import refuse_others
 from svit.system.files import explained, read_json, write_text
 
 RESULTS, SUMMARY, PER_IMAGE = "coco_instances_results.json", "summary.json", "images.csv"
-KINDS = ("box", "mask")
 # what a summary says of itself beside what its numbers follow from; the same may be measured anew
 _NO_FACTS = ("command", "threads", "commit", "versions", "scores")
 _AGAIN = "With --record RUN the same command reads the images that are already in RUN from there"

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from svit.core.config import BackboneConfig
+from svit.core.costs import GROUPS
 from svit.models.deform_attn import DeformableAttention, Shapes
 from svit.models.size_cache import SizeCache
 from svit.models.vit import ViT
 from svit.pruning.base import Method
 
-GROUPS = 4
 EXTRA_EXTRACTORS = 2
 RESIZED = (4.0, 2.0, 0.5)  # factors from the token grid to strides 4, 8 and 32
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from svit.core.config import load_config
+from svit.core.costs import GROUPS
 from svit.data.samples import Sample
 from svit.detectors import build_detector
 from svit.detectors.base import Detector
@@ -25,7 +26,6 @@ from svit.pruning.sampling import permuted
 from svit.speed.report import RECORDED
 from svit.weights.loading import load_detector
 
-GROUPS = 4  # quarters of the blocks; a base ratio r keeps 1, r, r^2, r^3 in them
 PARTS = ("backbone", "network")
 CHECKPOINTS = (".pth", ".pt", ".safetensors")
 
@@ -120,6 +120,7 @@ def keep_schedule(keep: str, targets: Sequence[float]) -> list[float] | None:
         base = 0.0
     if not 0 < base <= 1:
         raise ValueError(f"keep: expected {', '.join(named)} or a ratio in (0, 1], found {keep!r}")
+    # the quarters keep 1, r, r^2 and r^3
     return [base ** (layer * GROUPS // len(targets)) for layer in range(len(targets))]
 
 

@@ -187,6 +187,33 @@ def read_json(path: Path, remedy: str, kind: type[FileError] = FileError) -> dic
     return value
 
 
+def json_lines(
+    path: Path, remedy: str, kind: type[Exception] = FileError
+) -> Iterator[dict[str, Any]]:
+    """The JSON objects of a file that holds one a line, each with its whole number `step`. A last line
+    without its end is what a kill, or a writer at work, leaves: it does not count.
+
+    Args:
+        remedy: what to do about a damaged one, as "delete the line".
+
+    Raises:
+        FileError: or an error of the given kind: a line holds something else.
+    """
+    # bytes: what a kill leaves may end amid a character
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            found = json.loads(line)
+            int(found["step"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise kind(
+                f"{path}, line {number}: expected an object with a step, found {line[:40]!r} "
+                f"({type(error).__name__}: {error}); {remedy}"
+            ) from error
+        yield found
+
+
 def _sha256(value: dict[str, Any]) -> str:
     """Of a JSON object, whatever the order of its keys and its white space."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -7,6 +7,7 @@ between them. So a resumed run writes the same lines as an unbroken one, but for
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from svit.system.files import FileError, write_whole
+from svit.system.files import json_lines, write_whole
 
 METRICS = "metrics.json"
 PERIOD = 20  # steps a line
@@ -147,23 +148,11 @@ class Journal:
 
 def _forget_after(path: Path, step: int) -> list[dict[str, Any]]:
     """Drops lines of steps that will run again, and a last one that a kill cut off. Returns: the others."""
-    kept: list[dict[str, Any]] = []
     if not path.exists():
-        return kept
+        return []
+    found = json_lines(path, "delete the line: only the curve has need of it")
+    kept = list(itertools.takewhile(lambda line: int(line["step"]) <= step, found))
     text = path.read_bytes().splitlines(keepends=True)
-    for number, line in enumerate(text, 1):
-        if not line.endswith(b"\n"):
-            break
-        try:
-            found = json.loads(line)
-            if int(found["step"]) > step:
-                break
-        except (ValueError, KeyError, TypeError) as error:
-            raise FileError(
-                f"{path}, line {number}: expected an object with a step, found {line[:40]!r} "
-                f"({type(error).__name__}: {error}); delete the line: only the curve has need of it"
-            ) from error
-        kept.append(found)
     write_whole(path, lambda file: file.writelines(text[: len(kept)]))
     return kept
 

@@ -6,6 +6,7 @@ No page itself. Text from data (names of files, classes, runs) goes through `esc
 from __future__ import annotations
 
 import argparse
+import base64
 import io
 import re
 import threading
@@ -105,6 +106,11 @@ def drawing() -> threading.Lock:
 def dark() -> bool:
     """Whether the viewer's theme is dark."""
     return st.context.theme.type == "dark"
+
+
+def data_address(image: bytes, kind: str = "png") -> str:
+    """An image file, a png or jpeg, as a data address for charts and tables."""
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
 
 
 def png(draw: Callable[[Axes], object], width: float, ratio: float, dark: bool) -> bytes:

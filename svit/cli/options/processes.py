@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from svit.cli.options import kinds
+from svit.cli.options.devices import device
 from svit.system.processes import Layout
 
 
@@ -30,6 +31,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="tcp://HOST:PORT",
         help="where machine 0 listens; auto serves one machine",
     )
+
+
+def add_training_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--workers` and `--device` of a verb that trains, and the options of `add_arguments`."""
+    parser.add_argument(
+        "--workers", type=kinds.count_or_none, default=0, help="reading processes (default 0)"
+    )
+    parser.add_argument(
+        "--device", type=device, help="cpu or cuda (default: cuda where there is one)"
+    )
+    add_arguments(parser)
 
 
 def layout(args: argparse.Namespace) -> Layout:

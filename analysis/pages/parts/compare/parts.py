@@ -9,7 +9,7 @@ import streamlit as st
 
 from analysis.figures import palette
 from analysis.numbers import comparison
-from analysis.pages.parts.image.stage import address
+from analysis.pages.parts import shell
 from svit.core.types import ImageId, TokenTrace
 from svit.runs import shards
 from svit.runs.run import Run
@@ -58,4 +58,4 @@ def picture(_runs: Sequence[Run], key: tuple) -> str:
     """The first stored picture as a data address; "" without one."""
     pixels = (run.picture(key[-1]) for run in _runs)
     stored = next((one for one in pixels if one is not None), None)
-    return "" if stored is None else address(shards.jpeg(stored, SIDE), "jpeg")
+    return "" if stored is None else shell.data_address(shards.jpeg(stored, SIDE), "jpeg")

@@ -17,7 +17,6 @@ from analysis.pages.parts import shell
 from analysis.pages.parts.compare import charts, panels
 from analysis.pages.parts.compare.panels import LETTERS, WORDS, Layout, Title
 from analysis.pages.parts.compare.parts import RUN_COLOURS, Comparison, picture
-from analysis.pages.parts.image.stage import address
 from svit.core.types import TokenTrace
 
 AT_A_BLOCK = ("States", "Difference", "Agreement")
@@ -205,7 +204,7 @@ def map_addresses(
         parts = (users, len(_seen)), (alike, first.layers)
         maps = [token_maps.usage(counts, (0, most), opacity) for counts, most in parts]
     cut = (token_maps.cut(pixels, first.grid) for pixels in maps)
-    return [address(token_maps.encoded(pixels)) for pixels in cut]
+    return [shell.data_address(token_maps.encoded(pixels)) for pixels in cut]
 
 
 @st.cache_data(max_entries=50, show_spinner=False)

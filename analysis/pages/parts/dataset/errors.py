@@ -12,7 +12,6 @@ from analysis.pages.parts import shell
 from analysis.pages.parts.compare.parts import BETWEEN
 from analysis.pages.parts.dataset import charts
 from analysis.pages.parts.dataset.charts import FATE_NAMES
-from analysis.pages.parts.dataset.objects import SIZES
 from analysis.pages.parts.dataset.parts import (
     IMAGE_PAGE,
     NOTHING,
@@ -23,8 +22,8 @@ from analysis.pages.parts.dataset.parts import (
     thumbnail,
     unannotated,
 )
-from analysis.pages.parts.image.stage import address
 from analysis.sources import labels
+from svit.core.coverage import SIZES
 from svit.runs.run import Run
 from svit.system.text import escaped
 
@@ -222,7 +221,7 @@ def table_of(survey: Survey, rows: pd.DataFrame, has_second: bool) -> pd.DataFra
         object_crop(run, survey.key, row.image_id, row.object, int(row.dropped), 96)
         for row in rows.itertuples()
     )
-    pictures = [None if jpeg is None else address(jpeg, "jpeg") for jpeg in crops]
+    pictures = [None if jpeg is None else shell.data_address(jpeg, "jpeg") for jpeg in crops]
     used = [f"used_{block}" for block in range(1, run.layers + 1)]
     table = pd.DataFrame({"object": pictures, "image": rows["image_id"], "class": rows["class"]})
     table["size"], table["tokens"] = rows["size"], rows["fate"].map(FATE_NAMES)
@@ -300,7 +299,7 @@ def fate_figure(frame: pd.DataFrame, other: str) -> Figure:
         other: what to call objects without a fate.
     """
     page = Figure(figsize=(4.2, 2.6))
-    order = pd.Categorical(frame["size"], SIZES)
+    order = pd.Categorical(frame["size"], list(SIZES))
     fates = matching.fate_frame(frame.assign(size=order).sort_values("size"))
     misses.fate_bars(fates, page.subplots(), other=other)
     return page

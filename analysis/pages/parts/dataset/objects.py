@@ -12,11 +12,11 @@ from analysis.numbers import regions as objects
 from analysis.pages.parts import shell
 from analysis.pages.parts.dataset import charts
 from analysis.pages.parts.dataset.parts import Survey, clicked_point, show_extremes, unannotated
+from svit.core.coverage import SIZES
 from svit.runs.run import Run
 from svit.system.text import escaped
 
 CLASSES = 12  # bars at most
-SIZES = ("small", "medium", "large")
 HELP = {
     "regions": "Tokens through which an object's outline passes, tokens inside objects, and the rest; "
     "crowd annotations are left out. Lines pool all images, bands are 90 % of the images, dashes are the "
@@ -56,7 +56,7 @@ def show(survey: Survey) -> None:
         show_regions(survey, per_image.region_spread(by_image))
     with right:
         st.markdown("##### By size", help=HELP["size"])
-        order = pd.Categorical(by_size["size"], SIZES)
+        order = pd.Categorical(by_size["size"], list(SIZES))
         bars(by_size.assign(size=order).sort_values("size"), "size", run.layers)
         show_summary(per_image.region_spread(by_image))
     st.markdown("##### By class", help=HELP["size"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-
 import altair as alt
 import pandas as pd
 import streamlit as st
@@ -37,9 +35,7 @@ def missed(_run: Run, key: tuple) -> dict[ImageId, int]:
 def address(_run: Run, key: tuple) -> str:
     """A small picture as a data address; "" without one."""
     picture = _run.picture(key[-1])
-    if picture is None:
-        return ""
-    return "data:image/jpeg;base64," + base64.b64encode(shards.jpeg(picture, 112)).decode()
+    return "" if picture is None else shell.data_address(shards.jpeg(picture, 112), "jpeg")
 
 
 def show(run: Run, image_id: ImageId, key: str) -> None:

@@ -5,7 +5,6 @@ The chart's specification stays the same while block, score and token change; on
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 
 import altair as alt
@@ -48,12 +47,7 @@ def picture_address(_view: View, key: tuple) -> str:
     """Data URL of the stored picture, 640 pixels at its longer side; empty where none is stored."""
     if _view.sample.picture is None:
         return ""
-    return address(shards.jpeg(_view.sample.picture, 640), "jpeg")
-
-
-def address(data: bytes, kind: str = "png") -> str:
-    """An image file as a data address, for charts and tables."""
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    return shell.data_address(shards.jpeg(_view.sample.picture, 640), "jpeg")
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -70,7 +64,7 @@ def overlay_address(_view: View, key: tuple, mode: str, layer: int, opacity: flo
     else:
         shown = getattr(usage.layer_states(sample.trace), OF_STATES[mode])[layer]
         pixels = token_maps.only(shown, opacity)
-    return address(token_maps.encoded(token_maps.cut(pixels, _view.grid)))
+    return shell.data_address(token_maps.encoded(token_maps.cut(pixels, _view.grid)))
 
 
 def margins(view: View, layer: int) -> tuple[np.ndarray, float]:

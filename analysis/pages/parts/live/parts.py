@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Sequence
 
@@ -95,7 +94,7 @@ def address(_pixels: np.ndarray, key: tuple) -> str:
     picture, buffer = Image.fromarray(_pixels), io.BytesIO()
     picture.thumbnail((SIDE, SIDE))
     picture.save(buffer, "JPEG", quality=88)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return shell.data_address(buffer.getvalue(), "jpeg")
 
 
 def show_grid(
@@ -104,7 +103,7 @@ def show_grid(
     """The tokens of one block over the picture: a click picks one (shift adds), dragging a field.
 
     Args:
-        tokens: `changes.token_frame`.
+        tokens: `edit_effects.token_frame`.
         missed: left, top, right, bottom of objects to outline.
         url: of the picture.
         key: of the chart in the session, where its selection stands; a name in CSS.
