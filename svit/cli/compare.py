@@ -94,10 +94,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_options(args: argparse.Namespace) -> None:
-    for name in ("steps", "images", "calibrate_on", "jobs"):
-        if (value := getattr(args, name)) is not None and value < 1:
-            option = name.replace("_", "-")
-            raise CompareError(f"--{option}: expected at least 1, found {value}")
     if args.init is not None and not args.init.is_file():
         raise CompareError(f"--init: no file {args.init}")
 

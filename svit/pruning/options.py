@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from svit.core.ranges import ANY, Range, Several
 
@@ -72,16 +72,15 @@ def preserves(retain: str) -> bool:
 
 
 def check_kinds(method: type, options: Mapping[str, Any]) -> None:
-    """Compares options with the annotations of the constructor that takes them; one without any takes all.
+    """Compares options with the annotations of the constructor that takes them; one without any, or
+    with another than ours have, takes all.
 
     Raises:
         ValueError: one is of another kind, or a number that is not finite.
     """
     hints = get_type_hints(method.__init__)
     for name, value in options.items():
-        if name not in hints:
-            continue
-        expected, fits = _kind(hints[name], value)
+        expected, fits = _kind(hints.get(name), value)
         if not fits:
             raise ValueError(f"pruning.options.{name}: expected {expected}, found {value!r}")
 
@@ -89,15 +88,16 @@ def check_kinds(method: type, options: Mapping[str, Any]) -> None:
 def _kind(hint: Any, value: object) -> tuple[str, bool]:
     """What a type hint asks for in words, and whether the value is that."""
     inner = get_args(hint)
-    if type(None) in inner:
+    if len(inner) == 2 and type(None) in inner:
         expected, fits = _kind(inner[0], value)
         return f"{expected} or none", fits or value is None
-    if inner:
+    if get_origin(hint) in (Sequence, list) and inner[0] in NUMBERS:
         each = NUMBERS[inner[0]]
         return f"a list, each {each}", value in Several(each)
     if hint in NUMBERS:
         return str(NUMBERS[hint]), value in NUMBERS[hint]
-    return {bool: "true or false", str: "a word"}[hint], isinstance(value, hint)
+    words = {bool: "true or false", str: "a word"}
+    return (words[hint], isinstance(value, hint)) if hint in words else ("anything", True)
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:

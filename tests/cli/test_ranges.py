@@ -49,6 +49,8 @@ OPTIONS = [
     (["train", "--num-gpus", "0"], "expected a whole number from 1, found '0'"),
     (["benchmark", "--rounds", "0"], "--rounds: expected a whole number from 1, found '0'"),
     (["compare", "--jobs", "0"], "--jobs: expected a whole number from 1, found '0'"),
+    (["compare", "--steps", "0"], "--steps: expected a whole number from 1, found '0'"),
+    (["compare", "--calibrate-on", "0"], "--calibrate-on: expected a whole number from 1"),
     (["calibrate", "--images", "0"], "--images: expected a whole number from 1, found '0'"),
     (["app", "--port", "70000"], "--port: expected a whole number from 1 to 65535, found '70000'"),
     (["demo", "--images", "none"], "--images: expected a whole number from 1, found 'none'"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -15,6 +15,7 @@ from svit.models.vit import Block
 from svit.pruning import build_method
 from svit.pruning.ats import inverse_transform_sample
 from svit.pruning.gates import GATES, build_gate
+from svit.pruning.options import check_kinds
 from svit.pruning.sampling import best_of, top_tokens
 
 CONFIG = BackboneConfig(embed_dim=24, heads=3, depth=12, drop_path=0.0)
@@ -397,3 +398,12 @@ def test_every_method_declares_the_four_dimensions_of_the_paper() -> None:
 def test_wrong_options_are_refused(name: str, options: dict) -> None:
     with pytest.raises(ValueError, match="expected|near names"):
         method(name, **options)
+
+
+def test_a_method_of_your_own_may_take_options_of_any_kind() -> None:
+    class Own:
+        def __init__(self, bare, words: Sequence[str], either: int | str, ratio: float) -> None: ...
+
+    check_kinds(Own, {"bare": object(), "words": ["a"], "either": "b", "ratio": 0.5})
+    with pytest.raises(ValueError, match="ratio: expected a number, found 'c'"):
+        check_kinds(Own, {"ratio": "c"})
