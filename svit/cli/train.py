@@ -47,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--init",
         type=Path,
         metavar="FILE",
-        help="weights of any known origin; of a model with the other neck, its ViT and heads",
+        help="weights of any known origin; of a model with the other neck, its ViT and heads; layers of "
+        "classes by name, new ones anew",
     )
     parser.add_argument(
         "--resume", action="store_true", help="go on from the newest checkpoint in --out"

@@ -134,10 +134,10 @@ def convert_state(
     renamed, dropped, optional = _rename(table, state, source)
     for join in table.joins:
         _join(join, renamed, source)
-    for fold in table.folds:
-        _fold(fold, renamed, source)
+    folded = sum(_fold(fold, renamed, source) for fold in table.folds)
     added = _add_thresholds(renamed)
-    notes = (*_whole_positions(renamed, "dist_token" in state), *_patch_notes(renamed))
+    scaled = ("layer scale is folded into attn.proj and mlp.fc2: the same model",) if folded else ()
+    notes = (*scaled, *_whole_positions(renamed, "dist_token" in state), *_patch_notes(renamed))
     if config is None:
         config, guesses = _guess(table, renamed, source)
         notes += guesses
@@ -223,9 +223,10 @@ def _join(join: Join, state: dict[str, Tensor], source: str) -> None:
         state[re.sub(join.stem, join.into, name)] = torch.cat([state.pop(part) for part in parts])
 
 
-def _fold(fold: Fold, state: dict[str, Tensor], source: str) -> None:
-    """gamma * (W x + b) = (gamma W) x + gamma b, row by row."""
-    for name in [name for name in state if re.fullmatch(fold.scale, name)]:
+def _fold(fold: Fold, state: dict[str, Tensor], source: str) -> int:
+    """gamma * (W x + b) = (gamma W) x + gamma b, row by row. Returns: how many were folded."""
+    scales = [name for name in state if re.fullmatch(fold.scale, name)]
+    for name in scales:
         layer, scale = re.sub(fold.scale, fold.into, name), state.pop(name)
         for part in (f"{layer}.weight", f"{layer}.bias"):
             if part not in state or len(state[part]) != len(scale):
@@ -233,6 +234,7 @@ def _fold(fold: Fold, state: dict[str, Tensor], source: str) -> None:
                     f"{source}: {name} scales {part}, which is absent or of another size"
                 )
             state[part] = state[part] * scale.view(-1, *[1] * (state[part].ndim - 1))
+    return len(scales)
 
 
 def _add_thresholds(state: dict[str, Tensor]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from svit.detectors import build_detector
 from svit.system.claims import refuse_others
 from svit.system.files import FileError, replacing
 from svit.weights import checkpoint, pretrained
-from svit.weights.conversion import Converted, Report, group
+from svit.weights.conversion import Converted, Report, group, named
 from svit.weights.safe_read import CheckpointError, read_file
 
 SEED = 0  # of the parts that a file lacks
@@ -64,7 +64,9 @@ def convert_file(
     if missing and not partial:
         raise CheckpointError(_incomplete(source, missing, config))
     if config is None:
-        report = replace(found.report, missing=tuple(missing))
+        stay = f"{len(missing)} tensors of a detector stay missing: a training begins them anew"
+        report = found.report
+        report = replace(report, notes=(*report.notes, stay)) if missing else report
     else:  # the model's, whole
         found, report = found._replace(state=detector.canonical_state_dict(), config=config), fit
         missing = []
@@ -77,7 +79,7 @@ def convert_file(
 
 
 def _incomplete(source: Path, missing: list[str], config: Config | None) -> str:
-    groups = ", ".join(f"{n} of {name}" for name, n in Counter(map(group, missing)).items())
+    groups = named((f"{n} of {name}" for name, n in Counter(map(group, missing)).most_common()), 4)
     then = (
         "stays missing, and a training begins it anew" if config is None else "is drawn at random"
     )

@@ -165,8 +165,7 @@ _DEIT = (
 
 # pattern of a foreign key -> what the model has that no model here can have
 UNSUPPORTED = {
-    r"(?:.+\.)?(?:reg_tokens?|register_tokens?|storage_tokens)": "register tokens (DINOv2 reg, DINOv3); "
-    "take the weights trained without registers",
+    r"(?:.+\.)?(?:reg_tokens?|register_tokens?|storage_tokens)": "register tokens (DINOv2 reg, DINOv3)",
     r"(?:.+\.)?norm_pre\..+": "a norm before the first block (CLIP)",
     r".+\.mlp\.(?:w\d+|fc1_[gx])\..+": "gated MLPs (SwiGLU: DINOv2 giant, EVA-02)",
     r".+\.attn\.[qk]_norm\..+": "normalised queries and keys",
@@ -239,8 +238,8 @@ TABLES = (
         (r"backbone\.blocks\.\d+\.(?:gamma_?1|ls1\.gamma)$",),
         (*_ADAPTER, *_DENSE_BLOCKS, *_LAYER_SCALE, *_MMDET_HEADS),
         folds=_FOLD_LAYER_SCALE,
-        note="layer scale is folded into attn.proj and mlp.fc2; weights trained with windowed "
-        "attention (czczup's T and S) need fine-tuning with the global attention used here",
+        note="weights trained with windowed attention (czczup's T and S) need fine-tuning with the global "
+        "attention used here",
     ),
     Table(
         "dense",

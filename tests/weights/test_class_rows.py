@@ -11,6 +11,7 @@ import torch
 from support.tiny_detectors import build, samples, varied
 
 from svit.cli.main import main
+from svit.data.coco_names import COCO_CLASSES
 from svit.detectors import build_detector
 from svit.detectors.base import Detector
 from svit.weights.checkpoint import load_weights, read, read_foreign, save
@@ -110,3 +111,23 @@ def test_names_stay_through_saving_loading_and_convert(
     for beside in ({"class_names": NAMES}, {"meta": {"CLASSES": NAMES}}):
         torch.save({"model": detector.canonical_state_dict(), **beside}, whole)
         assert read_foreign(whole).report.class_names == NAMES
+
+
+def test_official_weights_of_80_classes_start_a_model_of_three(tmp_path: Path) -> None:
+    """80 rows without names are COCO's: those that both know are kept, by name."""
+    official = varied(fresh(80))
+    torch.save({"state_dict": official.canonical_state_dict()}, tmp_path / "official.pth")
+    names = ("zebra", "nucleus", "person")
+    theirs, ours = official.canonical_state_dict(), fresh(3).canonical_state_dict()
+    detector, report = started(tmp_path / "official.pth", names)
+    state = detector.canonical_state_dict()
+    rows = "roi_heads.mask_head.predictor.weight"
+    assert "new: nucleus" in report
+    assert torch.equal(state[rows][0], theirs[rows][COCO_CLASSES.index("zebra")])
+    assert torch.equal(state[rows][1], ours[rows][1]) and torch.equal(
+        state[rows][2], theirs[rows][0]
+    )
+    kept = [name for name in state if name.rpartition(".")[0] not in ROWS]
+    assert all(torch.equal(state[name], theirs[name]) for name in kept)
+    again = started(tmp_path / "official.pth", names)[0].canonical_state_dict()
+    assert all(torch.equal(state[name], again[name]) for name in state)
