@@ -37,8 +37,8 @@ import pandas as pd
 from benchmarks import ROOT
 from benchmarks.browser import READY, Server, chromium, opened, running, served, settle
 from benchmarks.generated_runs import write_everything
-from svit.system import text as markdown
 from svit.system.files import prepare_folder, write_text
+from svit.system.text import table as markdown_table
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -247,7 +247,7 @@ def text(facts: dict[str, Any], table: pd.DataFrame, grown: dict[str, float]) ->
         f"- server memory over {INTERACTIONS} interactions: {grown['first_mb']:.0f} MB to "
         f"{grown['last_mb']:.0f} MB, {grown['slope_mb'] * 1000:+.1f} kB an interaction: {flat}",
     ]
-    return "\n".join(["# Speed of the app", "", *notes, "", markdown.table(head, lines), ""])
+    return "\n".join(["# Speed of the app", "", *notes, "", markdown_table(head, lines), ""])
 
 
 def measured(repeats: int) -> tuple[pd.DataFrame, dict[str, Any]]:

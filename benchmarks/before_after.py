@@ -27,7 +27,7 @@ import numpy as np
 
 from benchmarks import ROOT
 from svit.system import files
-from svit.system import text as markdown
+from svit.system.text import table as markdown_table
 from svit.system.timing import cpu_name
 
 FIRST = "5ab49f9"  # the last commit before any work on speed
@@ -165,8 +165,8 @@ def report(cases: list[dict[str, Any]], facts: dict[str, Any]) -> str:
             parts.append([case["preset"], case["size"], kind, *both])
     lines = ["# The dense backbone before and after the work on speed", ""]
     lines += [f"- {name}: {value}" for name, value in facts.items()]
-    lines += ["", markdown.table(head, rows), "", "## Profiles, milliseconds of a call", ""]
-    lines += [markdown.table(["preset", "size", "operators", "before", "after"], parts), ""]
+    lines += ["", markdown_table(head, rows), "", "## Profiles, milliseconds of a call", ""]
+    lines += [markdown_table(["preset", "size", "operators", "before", "after"], parts), ""]
     return "\n".join(lines)
 
 

@@ -19,7 +19,7 @@ import pandas as pd
 from benchmarks import ROOT
 from svit.speed.report import CASE, RECORDED
 from svit.system import files
-from svit.system import text as markdown
+from svit.system.text import table as markdown_table
 
 CHOOSING = ("gates", "selection")  # stages that a method spends on its decision
 
@@ -143,7 +143,7 @@ def report(found: dict[str, dict[str, Any]]) -> str:
     lines = ["# Speed, measured", "", "`python -m benchmarks.speed_table`; docs/speed.md explains."]
     for title, table in titles.items():
         if len(table):
-            body = markdown.table(list(table.columns), table.to_numpy().tolist())
+            body = markdown_table(list(table.columns), table.to_numpy().tolist())
             lines += ["", f"## {title}", "", body]
     return "\n".join([*lines, ""])
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from analysis.numbers import regions as objects
+from analysis.numbers.regions import region_frame
 from analysis.numbers.run_counts import COUNTS
 from analysis.numbers.usage import layer_states, valid_keep, with_shares
 from svit.core.coverage import Truth
@@ -48,17 +48,16 @@ def _largest(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def region_images(samples: Iterable[tuple[TokenTrace, Truth]]) -> pd.DataFrame:
-    """`objects.region_frame` of every image on its own, with its image_id; empty without samples."""
+    """`regions.region_frame` of every image on its own, with its image_id; empty without samples."""
     parts = [
-        objects.region_frame([(trace, target)]).assign(image_id=trace.image_id)
-        for trace, target in samples
+        region_frame([(trace, target)]).assign(image_id=trace.image_id) for trace, target in samples
     ]
     names = ["region", "layer", "block", "used", "tokens", "share", "image_id"]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)
 
 
 def region_spread(regions: pd.DataFrame) -> pd.DataFrame:
-    """From `region_images`: the columns of `objects.region_frame` over all images, and `low`, `high`, the
+    """From `region_images`: the columns of `regions.region_frame` over all images, and `low`, `high`, the
     5 % and 95 % quantile over images of the image's own share."""
     groups = regions.groupby(["region", "layer"], sort=False)
     frame = groups[["used", "tokens"]].sum()
@@ -122,11 +121,11 @@ def states_at(trace: TokenTrace, block: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def objects_of(frame: pd.DataFrame, by: str, group: str) -> pd.DataFrame:
-    """The objects behind a bar of `objects.group_frame`: image_id, object and `value` = usage, largest
+    """The objects behind a bar of `regions.group_frame`: image_id, object and `value` = usage, largest
     first.
 
     Args:
-        frame: `objects.object_frame`.
+        frame: `regions.object_frame`.
         by: "size" or "class".
     """
     rows = frame[frame[by] == group][["image_id", "object", "usage"]]

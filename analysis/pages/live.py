@@ -10,8 +10,7 @@ import streamlit as st
 
 from analysis.numbers import edit_effects, usage
 from analysis.pages.parts import shell
-from analysis.pages.parts.live import controls as controls
-from analysis.pages.parts.live import sources as sources
+from analysis.pages.parts.live import controls, sources
 from analysis.pages.parts.live import view as views
 from analysis.pages.parts.live.controls import Mark, Wanted
 from analysis.pages.parts.live.view import HELP, Job, Model, View

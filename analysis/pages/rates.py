@@ -12,8 +12,7 @@ import streamlit as st
 from analysis.figures import control_figures, paper
 from analysis.figures.output import DrawOptions
 from analysis.pages.parts import shell
-from analysis.pages.parts.rates import charts as charts
-from analysis.pages.parts.rates import speed
+from analysis.pages.parts.rates import charts, speed
 from analysis.paper import claims, tables
 from analysis.sources import benchmarks, collection, control_gain, evaluations
 from analysis.sources.collection import Collection

@@ -37,9 +37,9 @@ from svit.comparison.row import FAILED, ROW, Setting, run_row
 from svit.core.catalogue import ROWS
 from svit.core.config import load_config
 from svit.detectors import build_detector
-from svit.system import text as markdown
 from svit.system.files import read_json, write_text
 from svit.system.processes import INTERRUPTED, LaunchError, Layout, handling, joined, launch
+from svit.system.text import table as markdown_table
 from svit.training.train import TrainError
 from svit.weights import checkpoint
 
@@ -204,7 +204,7 @@ def overview(planned: Sequence[Job], out: Path) -> str:
     learned masks are worth over other masks of the same trained row (box AP points)."""
     found = finished(planned, out)
     rows = [_cells(row, found.get(f"dense-seed{row['seed']}")) for row in found.values()]
-    return markdown.table(HEADINGS, rows) + "\n"
+    return markdown_table(HEADINGS, rows) + "\n"
 
 
 def _cells(row: dict[str, Any], dense: dict[str, Any] | None) -> list[str]:

@@ -80,7 +80,8 @@ class Detector(nn.Module):
         """Detections in source pixels with boolean masks, one a sample.
 
         All samples are padded to one size, and padding takes part in every decision: samples of one
-        `padded_hw` come out as they do alone, others do not (`svit.evaluation.passes.look` splits them).
+        `padded_hw` come out as they do alone, others do not, so
+        `svit.evaluation.passes.run_detector` splits them.
 
         Raises:
             RuntimeError: the detector is not in `eval()` mode.

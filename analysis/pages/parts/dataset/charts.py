@@ -40,7 +40,7 @@ def _block() -> alt.X:
 
 
 def keep_band(spread: pd.DataFrame, targets: Sequence[float]) -> alt.LayerChart:
-    """Kept share per block (`drilldown.spread_frame`): all tokens, 90 % of the images, the target."""
+    """Kept share per block (`per_image.spread_frame`): all tokens, 90 % of the images, the target."""
     frame = spread.assign(target=[*targets, *[float("nan")] * len(spread)][: len(spread)])
     picked, base = _picked("block"), alt.Chart(frame).encode(x=_block())
     band = base.mark_bar(color=palette.NEXT, opacity=0.22, width=alt.RelativeBandSize(0.6)).encode(
@@ -216,7 +216,7 @@ def budget_points(frame: pd.DataFrame, measure: str) -> alt.Chart:
 
 
 def fate_bars(fates: pd.DataFrame, other: str) -> alt.LayerChart:
-    """Miss rate by size and by what became of the objects' tokens (`drilldown.reference_rates`); ticks are
+    """Miss rate by size and by what became of the objects' tokens (`per_image.reference_rates`); ticks are
     those of the run called `other` on the same objects."""
     frame = fates.assign(what=fates["fate"].map(FATE_NAMES))
     names = list(FATE_NAMES.values())
@@ -249,7 +249,7 @@ def fate_bars(fates: pd.DataFrame, other: str) -> alt.LayerChart:
 
 
 def share_lines(shares: pd.DataFrame) -> alt.LayerChart:
-    """Mean share of an object's tokens used per block, found and missed (`drilldown.share_bands`)."""
+    """Mean share of an object's tokens used per block, found and missed (`per_image.share_bands`)."""
     scale = alt.Scale(domain=["found", "missed"], range=[palette.NEXT, palette.TARGET])
     base = alt.Chart(shares).encode(
         x=_block(),

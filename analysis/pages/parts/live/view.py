@@ -14,8 +14,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from analysis.numbers import edit_effects, usage
 from analysis.pages.parts import shell
-from analysis.pages.parts.live import controls as controls
-from analysis.pages.parts.live import parts as parts
+from analysis.pages.parts.live import controls, parts
 from svit.core.types import Target, TokenTrace
 
 SAME = "no change"
