@@ -90,7 +90,7 @@ class Detector(nn.Module):
         self._expect_mode(training=False)
         self.backbone.seed_images(image_seeds(samples, self.seed))
         images, maps = self._maps(samples)
-        _expect_finite(samples, maps)
+        expect_finite([sample.image_id for sample in samples], maps)
         with torch.autocast(images.device.type, enabled=False):
             return self._detections(images, maps, samples)
 
@@ -141,13 +141,17 @@ class Detector(nn.Module):
         self.load_state_dict({here[name]: value for name, value in state.items()})
 
 
-def _expect_finite(samples: Sequence[Sample], maps: Maps) -> None:
-    """Values that are not finite vanish in comparisons: an image would come out as one without objects."""
+def expect_finite(image_ids: Sequence[ImageId], maps: Maps) -> None:
+    """Values that are not finite vanish in comparisons: an image would come out as one without objects.
+
+    Raises:
+        NumbersError: a map of an image holds such a value.
+    """
     for name, values in maps.items():
-        for sample, own in zip(samples, values, strict=True):
+        for image_id, own in zip(image_ids, values, strict=True):
             if not torch.isfinite(own).all():
                 raise NumbersError(
-                    f"image {sample.image_id!r}: the model's feature map {name} is not finite; its weights "
+                    f"image {image_id!r}: the model's feature map {name} is not finite; its weights "
                     "are damaged, or --dtype is too narrow for it (try float32)"
                 )
 

@@ -52,6 +52,7 @@ from svit.detectors.base import (
     POOLED_LEVELS,
     Detector,
     Maps,
+    expect_finite,
     image_seed,
 )
 from svit.detectors.pooling import crop_masks
@@ -162,8 +163,18 @@ class BottomUp(Detectron2Backbone):
         self.net = net
 
     def forward(self, images: Tensor | Maps) -> Maps:
-        """Maps c2..c5; maps that exist already pass, so that the FPN can run on them alone."""
-        return images if isinstance(images, Mapping) else self.net(images)
+        """Maps c2..c5; maps that exist already pass, so that the FPN can run on them alone.
+
+        Raises:
+            NumbersError: maps are not finite outside of training, where detectron2 would find nothing;
+                images are counted within the batch.
+        """
+        if isinstance(images, Mapping):
+            return images
+        maps = self.net(images)
+        if not (self.training or torch.jit.is_tracing()):
+            expect_finite(range(len(images)), maps)
+        return maps
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         """Channels and stride (input pixels a cell) of every map, by its name."""
@@ -229,7 +240,9 @@ class SViTRCNN(GeneralizedRCNN):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """The parts of the model; its poolers choose levels by our size of a canonical box."""
         parts = super().from_config(cfg)
-        for pooler in (parts["roi_heads"].box_pooler, parts["roi_heads"].mask_pooler):
+        heads = parts["roi_heads"]
+        poolers = [heads.box_pooler, heads.mask_pooler] if heads.mask_on else [heads.box_pooler]
+        for pooler in poolers:
             pooler.canonical_box_size = cfg.MODEL.SVIT.roi_canonical_size
         return parts
 

@@ -12,13 +12,14 @@ from support.tiny_detectors import build, settings_of, varied
 
 from svit.core.config import PRESETS
 from svit.detectors import HAS_DETECTRON2
+from svit.detectors.base import NumbersError
 from svit.probing.recorder import record
 from svit.pruning import build_method, default_options
 
 if HAS_DETECTRON2:
     from detectron2.checkpoint import DetectionCheckpointer
     from detectron2.config import CfgNode, get_cfg
-    from detectron2.data import DatasetCatalog, MetadataCatalog
+    from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
     from detectron2.data.datasets import register_coco_instances
     from detectron2.engine import DefaultTrainer
     from detectron2.evaluation import COCOEvaluator
@@ -65,6 +66,39 @@ def test_build_model_gives_a_model_that_trains_and_detects() -> None:
     found = model.eval()([inputs()])[0]["instances"]
     assert found.pred_masks.shape[1:] == (128, 192)
     assert set(found.pred_classes.tolist()) <= set(range(5))
+
+
+def test_damaged_weights_stop_detectron2s_tools_as_they_stop_ours() -> None:
+    """detectron2 leaves proposals that are not finite out: pictures would have no objects."""
+    model = build_model(configuration()).eval()
+    with torch.no_grad():
+        next(model.backbone.bottom_up.net.parameters()).fill_(float("nan"))
+    with pytest.raises(NumbersError, match="image 0: the model's feature map c2 is not finite"):
+        model([inputs()])
+
+
+def test_boxes_alone_are_learnt_and_found_without_a_mask_head(tmp_path) -> None:
+    """Data without masks: detectron2's mapper then asks for none."""
+    name = f"boxes-{tmp_path.name}"
+    path = write_dataset(tmp_path)
+    content = json.loads(path.read_text())
+    for one in content["annotations"]:
+        del one["segmentation"]
+    path.write_text(json.dumps(content))
+    register_coco_instances(name, {}, str(path), str(tmp_path))
+    try:
+        cfg = configuration()
+        cfg.MODEL.MASK_ON = False
+        mapper = DatasetMapper(cfg, is_train=True, augmentations=[])
+        batch = [mapper(one) for one in DatasetCatalog.get(name)]
+        model = build_model(cfg)
+        with EventStorage():
+            losses = model.train()(batch)
+        assert losses.keys() >= {"loss_box_reg", "ratio_loss"} and "loss_mask" not in losses
+        assert model.eval()(batch)[0]["instances"].has("pred_boxes")
+    finally:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
 
 
 def test_settings_of_ours_can_be_changed_through_detectron2s_configuration() -> None:

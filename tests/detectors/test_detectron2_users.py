@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,12 @@ def configuration(config):
     add_svit_config(cfg, config)
     cfg.MODEL.DEVICE = "cpu"
     return cfg
+
+
+def documented(words: str) -> str:
+    """The Python code of docs/detectron2.md that has these words."""
+    blocks = (ROOT / "docs" / "detectron2.md").read_text(encoding="utf-8").split("```python\n")
+    return next(block for block in blocks if words in block.split("```")[0]).split("```")[0]
 
 
 def test_the_augmentation_gives_the_pixels_and_sizes_of_our_pipeline() -> None:
@@ -114,27 +120,28 @@ def test_the_lazy_files_are_the_presets(size: str) -> None:
     assert schedule(0.5) == pytest.approx(1) and schedule(0.99) == pytest.approx(0.1)
 
 
-def test_the_lazy_files_are_imported_side_by_side_and_changed_by_their_user() -> None:
-    small, tiny = (
-        import_module(f"svit.detectors.configs.lazy_svit_adapter_{size}") for size in "st"
-    )
+def test_the_lazy_files_are_imported_side_by_side_and_changed_by_their_user(monkeypatch) -> None:
+    names = [f"svit.detectors.configs.lazy_svit_adapter_{size}" for size in "st"]
+    for name in names:  # another test may have changed them
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    small, tiny = map(import_module, names)
     assert (tiny.model.preset, small.model.preset) == ("svit-adapter-t", "svit-adapter-s")
     assert tiny.lr_multiplier.scheduler.num_updates == tiny.train.max_iter == 6 * tiny.EPOCH
-    changed = deepcopy(small.train)
-    changed.device, changed.amp.enabled = "cpu", False
-    assert changed.max_iter == 4 * tiny.EPOCH
+    small.train.device, small.train.amp.enabled = "cpu", False
+    assert small.train.max_iter == 4 * tiny.EPOCH and tiny.train.device == "cuda"
 
 
 def test_a_lazy_configuration_trains_and_evaluates(tmp_path: Path) -> None:
-    """What tools/lazyconfig_train_net.py does with it."""
+    """What tools/lazyconfig_train_net.py does with the one of the documentation."""
     data, name = shapes(tmp_path), f"lazy-{tmp_path.name}"
     json = tmp_path / "annotations" / "instances_val2017.json"
     register_coco_instances(name, {}, str(json), str(data.image_root))
     try:
-        cfg = LazyConfig.load(str(CONFIGS / "lazy_svit_adapter_t.py"))
-        words = f"""model.preset=svit-plain-nano dataloader.train.dataset.names={name}
-            dataloader.test.dataset.names={name} dataloader.train.total_batch_size=2
-            dataloader.train.num_workers=0 dataloader.test.num_workers=0"""
+        (tmp_path / "mine.py").write_text(documented("import register_coco_instances"))
+        cfg = LazyConfig.load(str(tmp_path / "mine.py"))
+        words = f"""dataloader.train.dataset.names={name} dataloader.test.dataset.names={name}
+            dataloader.train.total_batch_size=2 dataloader.train.num_workers=0
+            dataloader.test.num_workers=0"""
         cfg = LazyConfig.apply_overrides(cfg, words.split())
         cfg.dataloader.train.mapper.augmentations[0].short_sides = [48, 64]
         cfg.dataloader.test.mapper.augmentations[0].short_sides = 64
@@ -149,9 +156,11 @@ def test_a_lazy_configuration_trains_and_evaluates(tmp_path: Path) -> None:
             model, instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
         )
         assert {"bbox", "segm"} <= results.keys() or results == {}
+        assert (cfg.train.device, cfg.train.max_iter) == ("cpu", 3)
     finally:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
+        for one in (name, "shapes_train", "shapes_val"):
+            DatasetCatalog.pop(one, None)
+            MetadataCatalog.pop(one, None)
 
 
 def test_the_train_net_of_the_documentation_trains(tmp_path: Path) -> None:
@@ -163,10 +172,8 @@ def test_the_train_net_of_the_documentation_trains(tmp_path: Path) -> None:
         cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = (name,)
         cfg.DATALOADER.NUM_WORKERS, cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.MAX_ITER = 0, 2, 1
         cfg.OUTPUT_DIR = str(tmp_path / "out")
-        blocks = (ROOT / "docs" / "detectron2.md").read_text(encoding="utf-8").split("```python\n")
-        code = next(block for block in blocks if "class Trainer" in block).split("```")[0]
         names: dict[str, Any] = {}
-        exec(code, names)
+        exec(documented("class Trainer"), names)
         trainer = names["Trainer"](cfg)
         assert isinstance(trainer.optimizer, torch.optim.AdamW)
         trainer.train()
