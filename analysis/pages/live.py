@@ -70,7 +70,7 @@ def attempt(work: Callable, *arguments):
 def run(job: Job, edits: tuple = ()) -> tuple[live.session.Outcome, Model] | None:
     """The outcome of a forward, or None after the page said why there is none."""
     size = job.path.stat().st_size / 2**20
-    loading = f"Loading {job.path.name} ({size:.1f} MB) and running it on one picture"
+    loading = f"Loading {escaped(job.path.name)} ({size:.1f} MB) and running it on one picture"
     with st.spinner("Running the model" if workplace().holds(job.path) else loading):
         return attempt(outcome, job, edits, (*job.key, *(one.key for one in edits)))
 
@@ -139,7 +139,9 @@ def show_keep(view: View) -> None:
         root = next((folder for folder in shell.folders() if folder.is_dir()), shell.folders()[0])
         with st.form("keep", border=False):
             left, right = st.columns([4, 1], vertical_alignment="bottom")
-            name = left.text_input(f"Name of the run, in {root}", "what-if", max_chars=80)
+            name = left.text_input(
+                f"Name of the run, in {escaped(str(root))}", "what-if", max_chars=80
+            )
             if right.form_submit_button("Keep", width="stretch"):
                 path = attempt(keep, view, root, name)
                 if path is not None:

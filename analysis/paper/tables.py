@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -279,11 +279,5 @@ def _remarks() -> list[str]:
 
 def markdown(frame: pd.DataFrame) -> str:
     """A frame as a Markdown table."""
-    return markdown_table(
-        _texts(frame.columns), [_texts(row) for row in frame.itertuples(index=False)]
-    )
-
-
-def _texts(cells: Iterable[object]) -> list[str]:
-    """Cells that neither end early nor begin HTML."""
-    return [str(cell).replace("|", "\\|").replace("<", "&lt;") for cell in cells]
+    rows = [list(map(str, row)) for row in frame.itertuples(index=False)]
+    return markdown_table(list(map(str, frame.columns)), rows)

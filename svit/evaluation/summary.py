@@ -354,7 +354,11 @@ def notes(summary: Summary) -> list[str]:
     if summary.errors:
         images = len(summary.images) + len(summary.errors)
         head = f"{len(summary.errors)} of {images} images could not be read and count as empty:"
-        told.append("\n".join([head, "", *(f"- {i}: {m}" for i, m in summary.errors.items())]))
+        told.append(
+            "\n".join(
+                [head, "", *(text.one_line(f"- {i}: {m}") for i, m in summary.errors.items())]
+            )
+        )
     return told
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from svit.system import files
+from svit.system.text import one_line
 from svit.system.text import table as markdown_table
 
 # stages -> what they are together; of the rest (gates, gathering) each stands for itself
@@ -167,7 +168,8 @@ def _crossing_words(tokens: pd.Series, speedups: pd.Series) -> str:
 
 
 def _bullets(values: dict[str, Any]) -> list[str]:
-    return [f"- {key}: {_cell(value)}" for key, value in values.items() if value is not None]
+    told = (f"- {key}: {_cell(value)}" for key, value in values.items() if value is not None)
+    return list(map(one_line, told))
 
 
 def _cell(value: Any) -> str:

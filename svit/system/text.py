@@ -28,9 +28,19 @@ def intervened(intervention: str, layers: Sequence[int] | None) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of texts; every row has as many cells as the head."""
-    lines = [head, ["---"] * len(head), *rows]
+    """A table of texts; every row has as many cells as the head. No text leaves its cell."""
+    lines = [list(map(_cell, head)), ["---"] * len(head), *(map(_cell, row) for row in rows)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _cell(text: str) -> str:
+    """A bar would begin another cell, also behind backslashes of the text's own."""
+    return re.sub(r"(\\*)\|", r"\1\1\\|", one_line(text))
+
+
+def one_line(text: str) -> str:
+    """Text from data for a line of Markdown that is also read as it is: no break, no HTML."""
+    return " ".join(text.splitlines()).replace("<", "&lt;")
 
 
 def escaped(text: str) -> str:

@@ -2,47 +2,22 @@
 
 from __future__ import annotations
 
-import warnings
-
 import pytest
-from matplotlib.figure import Figure
-from matplotlib.style import context
+from support.drawn import DPI, drawn_figures
 from support.shapes_of_pictures import SHAPES, write_shape
 
 from analysis.figures import figures
-from analysis.figures.output import DrawOptions, RenderError, figsize
+from analysis.figures.output import figsize
 from analysis.render import FIGURES
 from analysis.sources.collection import Collection
 
-DPI = 40
+METHODS = ("svit", "dense")
 
 
 @pytest.fixture(scope="module", params=SHAPES)
 def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Collection:
     folder = tmp_path_factory.mktemp(request.param)
     return Collection([write_shape(folder / name, SHAPES[request.param], name) for name in METHODS])
-
-
-METHODS = ("svit", "dense")
-
-
-def drawn_figures(name: str, found: Collection) -> list[Figure]:
-    """What an entry draws, laid out; none where the runs hold nothing for it."""
-    entry, drawn = FIGURES[name], []
-    with context(figures.STYLE), warnings.catch_warnings():
-        warnings.simplefilter(
-            "error", UserWarning
-        )  # axes that collapse are only a warning of matplotlib's
-        for subject in entry.takes.subjects(found):
-            try:
-                products = list(entry.draw(subject.given, DrawOptions(limit=1)))
-            except RenderError:
-                continue
-            for product in products:
-                product.figure.set_dpi(DPI)
-                product.figure.draw_without_rendering()
-                drawn.append(product.figure)
-    return drawn
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -39,6 +40,38 @@ def test_names_from_data_are_shown_as_they_are(app, tmp_path):
     assert not any(item.proto.allow_html for item in (*page.markdown, *page.caption))
 
 
+@pytest.mark.parametrize(
+    ("page", "query"),
+    [
+        ("image", {}),
+        *(("compare", {"compare_part": part}) for part in ("Tokens", "Objects", "Numbers")),
+        *(("dataset", {"part": part}) for part in ("Tokens", "Objects", "Budget", "Errors")),
+        ("rates", {}),
+        ("live", {"source": "recorded"}),
+    ],
+)
+def test_no_page_takes_names_from_data_for_its_own_words(page, query, tmp_path, monkeypatch):
+    for number in range(2):
+        provenance = {**PROVENANCE, "class_names": [EVIL, f"{EVIL} 2"], "weights": EVIL}
+        provenance |= {"method": ("svit", "dense")[number], "framework": EVIL * number}
+        folder = tmp_path / f"<b>{number}<i> $x$ **y** :red[z]"
+        with RunWriter(folder, provenance) as writer:
+            for image_id in (EVIL, f"{EVIL} 2"):
+                writer.add(**{**parts(image_id, 1), "file_name": EVIL})
+            writer.add_error("lost", EVIL, EVIL)
+    shown = open_page(monkeypatch, page, tmp_path, **query)
+    assert not shown.exception, texts(shown)
+    kinds = ("markdown", "caption", "subheader", "title", "info", "warning", "error")
+    said = [item.value for kind in kinds for item in shown.get(kind)]
+    said += [
+        item.proto.label
+        for kind in ("button", "expander", "page_link", "download_button")
+        for item in shown.get(kind)
+    ]
+    own = re.compile(r"(?<!\\)(<script|<b>|\*\*bold|\*\*y|\$x|:red\[|\]\()")
+    assert said and not [words for words in said if own.search(words)]
+
+
 def test_a_link_cannot_name_a_run_above_the_chosen_folder(app, tmp_path):
     write_run(tmp_path / "secret")
     write_run(tmp_path / "chosen" / "run")
@@ -53,6 +86,7 @@ def test_a_manifest_cannot_name_files_outside_of_its_run(app, tmp_path):
     manifest = tmp_path / "chosen" / "run" / "manifest-00000.json"
     content = json.loads(manifest.read_text())
     content["shards"][0]["name"] = "../../secret/" + content["shards"][0]["name"]
+    del content["sha256"]  # as one who means it would
     manifest.write_text(json.dumps(content))
     page = app(tmp_path / "chosen")
     assert not page.exception and "outside of the run" in texts(page)

@@ -12,7 +12,9 @@ from support.shapes_of_pictures import SHAPES, picture_of, write_shape
 
 PAGES = {
     "image": [{"mode": mode} for mode in ("States", "Usage", "Score")],
-    "compare": [{"part": part, "runs": "svit|dense"} for part in ("Tokens", "Objects", "Numbers")],
+    "compare": [
+        {"compare_part": part, "runs": "svit|dense"} for part in ("Tokens", "Objects", "Numbers")
+    ],
     "dataset": [{"part": part} for part in ("Tokens", "Objects", "Errors", "Budget")],
     "rates": [{}],
     "live": [{"source": "recorded", "run": "svit"}],

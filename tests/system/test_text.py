@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from svit.system import text
 
 CELLS = st.text(
-    st.characters(exclude_characters="|", exclude_categories=("C", "Z")), min_size=1, max_size=8
+    st.characters(exclude_characters="|<", exclude_categories=("C", "Z")), min_size=1, max_size=8
 )
 
 
@@ -29,6 +29,12 @@ def test_every_cell_is_there_in_its_place(rows: list[tuple[str, str]]) -> None:
     head, _, *lines = text.table(["one", "two"], rows).split("\n")
     assert [tuple(cell[1:-1] for cell in line[1:-1].split("|")) for line in lines] == rows
     assert head == "| one | two |"
+
+
+def test_no_text_from_data_leaves_its_cell() -> None:
+    evil = ["a|b", "a\\|b", "two\nlines", "<script>"]
+    line = text.table(["a", "b", "c", "d"], [evil]).split("\n")[2:]
+    assert line == ["| a\\|b | a\\\\\\|b | two lines | &lt;script> |"]
 
 
 @given(st.text(max_size=20))
