@@ -55,6 +55,7 @@ def convert_file(
         FileError: `destination` is a checkpoint of another origin.
     """
     source, destination = Path(source), Path(destination)
+    _kind(destination)  # a refusal now, not after the work
     found = checkpoint.read_foreign(source, ema=ema)
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they were
         torch.manual_seed(SEED)
@@ -76,6 +77,17 @@ def convert_file(
         _refuse_to_replace(source, destination, found.config, extra)
     _write(destination, found, extra, half, missing)
     return report
+
+
+def _kind(destination: Path) -> str:
+    """The ending that says what is written; "" for a folder."""
+    ending = "" if destination.is_dir() else destination.suffix
+    if ending not in ("", ".safetensors", ".pth"):
+        raise CheckpointError(
+            f"{destination}: expected a name that ends in .safetensors, in .pth (for detectron2), or has no "
+            "ending (a folder)"
+        )
+    return ending
 
 
 def _incomplete(source: Path, missing: list[str], config: Config | None) -> str:
@@ -112,9 +124,9 @@ def _refuse_to_replace(
             f"{destination}: is the source itself; choose another name (or --force)"
         )
     try:
-        if destination.suffix == ".pth":
+        if _kind(destination) == ".pth":
             _refuse_other(destination, _about(config, extra))
-        elif destination.suffix:
+        elif _kind(destination):
             checkpoint.refuse_to_replace(destination, config, extra)
         else:
             pretrained.refuse_to_replace(destination, config, extra)
@@ -138,9 +150,9 @@ def _write(
     destination: Path, found: Converted, extra: dict[str, Any], half: bool, missing: list[str]
 ) -> None:
     state, config, report = found
-    if destination.suffix == ".pth":
+    if _kind(destination) == ".pth":
         _write_detectron2(destination, state, config, extra, half)
-    elif destination.suffix:
+    elif _kind(destination):
         lacks = (*report.lacks, *map(re.escape, missing)) if missing else report.lacks
         checkpoint.write(destination, state, config, extra, lacks=lacks, half=half)
     elif missing:

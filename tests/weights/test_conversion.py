@@ -109,6 +109,7 @@ def test_evo_attention_is_joined_in_the_order_q_k_v() -> None:
     assert token.shape == (1, 1, official.WIDTH)
     assert same(converted.state, official.canonical("vit-adapter-nano"))
     assert converted.config.pruning.method == "evovit"
+    assert any("keep ratios" in note and "guess" in note for note in converted.report.notes)
 
 
 def test_evo_without_values_names_the_missing_partner() -> None:

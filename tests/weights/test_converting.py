@@ -149,6 +149,18 @@ def test_files_and_folders_of_others_are_kept_and_the_same_is_written_again(
     convert_file(source, other, force=True)
 
 
+def test_the_ending_says_what_is_written_and_others_are_refused(
+    source: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "nano-v1.0").mkdir()
+    convert_file(source, tmp_path / "nano-v1.0")
+    assert (tmp_path / "nano-v1.0" / "config.json").is_file()
+    with pytest.raises(
+        CheckpointError, match=r"x\.bin: expected a name that ends in \.safetensors"
+    ):
+        convert_file(source, tmp_path / "x.bin")
+
+
 def test_its_own_source_is_kept(source: Path) -> None:
     before = source.read_bytes()
     with pytest.raises(CheckpointError, match="is the source itself"):
