@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from svit.core.version import __version__
+from svit.system.signals import INTERRUPTED, interrupting
 
 DESCRIPTION = "SViT workbench: see, measure and understand token pruning in detectors."
 EXAMPLES = """\
@@ -60,15 +61,17 @@ VERBS: dict[str, Verb] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb. Returns: its exit code; 2 after an error of the input, 130 after Ctrl-C."""
+    """Runs one verb. Returns: its exit code; 2 after an error of the input, 130 after SIGINT
+    (Ctrl-C) or SIGTERM: what was done is saved."""
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
-        return _run(words)
+        with interrupting():
+            return _run(words)
     except KeyboardInterrupt:
         print("svit: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone, as in `svit presets | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

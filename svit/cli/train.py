@@ -17,7 +17,8 @@ from svit.cli.options.data import add_class_map, add_exif
 from svit.core.config import Config, load_config
 from svit.data.classes import read_class_map
 from svit.data.coco import CocoDataset, find_coco
-from svit.system.processes import INTERRUPTED, launch
+from svit.system.processes import launch
+from svit.system.signals import INTERRUPTED
 from svit.training.train import train
 
 log = logging.getLogger("svit.training")

@@ -38,7 +38,8 @@ from svit.core.catalogue import ROWS
 from svit.core.config import load_config
 from svit.detectors import build_detector
 from svit.system.files import read_json, write_text
-from svit.system.processes import INTERRUPTED, LaunchError, Layout, handling, joined, launch
+from svit.system.processes import LaunchError, Layout, joined, launch
+from svit.system.signals import INTERRUPTED, handling, interrupting
 from svit.system.text import table as markdown_table
 from svit.training.train import TrainError
 from svit.weights import checkpoint
@@ -85,7 +86,10 @@ def make(planned: Sequence[Job], setting: Setting, layout: Layout, at_once: int 
 
 def _made(job: Job, setting: Setting, layout: Layout) -> int:
     try:
-        return launch(_row, (job, setting), layout)
+        with interrupting():
+            return launch(_row, (job, setting), layout)
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except (TrainError, LaunchError) as error:
         return _failed(job, setting.out, str(error))
 

@@ -28,6 +28,7 @@ from svit.probing.edits import EditError
 from svit.probing.interventions import intervene, intervention
 from svit.probing.recorder import record
 from svit.system.processes import Ranks
+from svit.system.signals import follow_parent
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -169,6 +170,7 @@ def run_detector(
         batch_sampler=chosen,
         num_workers=options.workers,
         collate_fn=list,
+        worker_init_fn=follow_parent,
         generator=torch.Generator(),  # the global one must not move when a loader starts
     )
     total = sum(map(len, batches))

@@ -13,10 +13,8 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import signal
 import socket
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,10 +28,11 @@ import torch.distributed as dist
 from torch import Tensor
 from torch import multiprocessing as mp
 
+from svit.system.signals import INTERRUPTED, handling, interrupting
+
 log = logging.getLogger("svit.training")
 
 Task = TypeVar("Task")
-INTERRUPTED = 130  # exit code after a signal, as shells have it
 GRACE_SECONDS = 30.0  # what the other processes get to end by themselves when one has failed
 PATIENCE = timedelta(minutes=30)  # how long a process waits for the others before it gives up
 
@@ -195,15 +194,23 @@ def _child(
     os.environ.update(environment, RANK=str(rank), LOCAL_RANK=str(local_rank))
     share = len(os.sched_getaffinity(0)) // int(environment["LOCAL_WORLD_SIZE"])
     torch.set_num_threads(max(1, share))
-    code = run(task)
+    # how it was started itself is handed on otherwise: what reads ahead would import everything anew
+    mp.set_start_method(None, force=True)
+    try:
+        with interrupting():
+            code = run(task)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
     if code:
         sys.exit(code)
 
 
 def _wait(context: mp.ProcessContext) -> int:
     """Waits for the processes and hands SIGINT and SIGTERM on: they save, however long it takes."""
+    stopped: list[int] = []
 
     def forward(number: int, frame: FrameType | None) -> None:
+        stopped.append(number)
         for process in context.processes:
             if process.is_alive():
                 process.terminate()
@@ -217,6 +224,8 @@ def _wait(context: mp.ProcessContext) -> int:
         except mp.ProcessExitedException as error:
             if error.exit_code > 0:
                 return error.exit_code
+            if stopped and error.exit_code == -signal.SIGTERM:  # it had nothing to save yet
+                return INTERRUPTED
             raise LaunchError(f"{error}; out of memory is the usual reason") from error
         finally:  # whatever ends the wait, no process outlives it
             for process in context.processes:
@@ -229,30 +238,3 @@ def _message(trace: str) -> str:
     after_last_frame = trace.rpartition('\n  File "')[2].splitlines()[1:]
     lines = itertools.dropwhile(lambda line: line.startswith(" "), after_last_frame)
     return "\n".join(lines).partition(": ")[2].strip()
-
-
-@contextmanager
-def handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Lets `handler` take SIGINT and SIGTERM inside the `with`, where Python allows: the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
-
-
-@contextmanager
-def stop_requests() -> Iterator[list[int]]:
-    """A list that grows with every SIGINT and SIGTERM."""
-    received: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        log.warning("%s: saving after this step", signal.Signals(number).name)
-
-    with handling(note):
-        yield received

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-import time
 import zlib
 from collections.abc import Iterable, Iterator
 
@@ -14,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from svit.data.coco import CocoDataset, ImageError, batches
 from svit.data.samples import Sample, fingerprint
+from svit.system.signals import follow_parent
 
 FINGERPRINTED = 200  # images; the annotations of all 117,000 of COCO would take half a minute
 
@@ -110,7 +107,7 @@ def feed(
         batch_sampler=_Places(order),
         num_workers=workers,
         collate_fn=list,
-        worker_init_fn=_begin_worker,
+        worker_init_fn=follow_parent,
         generator=torch.Generator(),  # the global one must not move when a loader starts
     )
     return _readable(iter(loader))
@@ -125,17 +122,3 @@ class _Places:
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for _, epoch, indices in self._order:
             yield [(epoch, index) for index in indices]
-
-
-def _begin_worker(number: int) -> None:
-    """Ctrl-C reaches workers too: they go on until the trainer has saved and ends them, or is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    """Ends this worker when its trainer was killed: torch's own check waits for a pipe nobody reads."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os._exit(1)

@@ -13,6 +13,7 @@ import torch
 from svit.core.config import Config
 from svit.data.coco import CocoDataset
 from svit.system import processes
+from svit.system.signals import stop_requests
 from svit.training.trainer import Evaluate, Trainer, TrainError
 
 __all__ = ["TrainError", "train"]
@@ -64,7 +65,7 @@ def train(
         if ranks.device.type == "cpu":
             torch.set_flush_denormal(True)  # vanishing activations would slow a CPU down manyfold
             stack.callback(torch.set_flush_denormal, False)
-        stop = stack.enter_context(processes.stop_requests())
+        stop = stack.enter_context(stop_requests())
         trainer = Trainer(config, train_set, Path(output), ranks)
         trainer.claim_output(stack, resume)
         trainer.start(init, resume)

@@ -30,7 +30,8 @@ from svit.data.shapes import write_dataset
 from svit.detectors import build_detector
 from svit.evaluation.evaluate import Scoring
 from svit.evaluation.passes import ALONE, PassOptions
-from svit.system.processes import INTERRUPTED, Layout
+from svit.system.processes import Layout
+from svit.system.signals import INTERRUPTED
 from svit.training.trainer import TrainError
 from svit.weights import checkpoint
 

@@ -16,7 +16,7 @@ from support.trainings import within
 from torch import multiprocessing as mp
 
 from svit.cli.options import processes as process_options
-from svit.system import processes
+from svit.system import processes, signals
 
 LIMIT = 300  # seconds a group of processes may take, on the busiest machine
 
@@ -28,13 +28,13 @@ def _sleep(task: object) -> int:
 
 def _save(folder: Path) -> int:
     """Works until a signal comes, then takes a while to save."""
-    with processes.stop_requests() as stop:
+    with signals.stop_requests() as stop:
         (folder / f"ready{os.environ['RANK']}").touch()
         while not stop:
             time.sleep(0.05)
         time.sleep(1.5)
         (folder / f"saved{os.environ['RANK']}").touch()
-    return processes.INTERRUPTED
+    return signals.INTERRUPTED
 
 
 def _fail(task: object) -> int:
@@ -72,7 +72,7 @@ def test_a_signal_lets_every_process_save_and_the_exit_code_says_so(
             time.sleep(0.05)
         os.kill(launcher.pid, number)
         launcher.join()
-    assert launcher.exitcode == processes.INTERRUPTED == 130
+    assert launcher.exitcode == signals.INTERRUPTED == 130
     assert len(list(tmp_path.glob("saved*"))) == 2
 
 
