@@ -1,6 +1,6 @@
 """Results of `svit benchmark`, read back: how fast what was, on which machine, at which size.
 
-    speeds = find_speeds("results")
+    speeds = read_speeds(Path("results/benchmark/benchmark.json"))
     frame(speeds)
 
 Two speeds are comparable only within one `benchmark.json`, where they were measured in turn.
@@ -128,15 +128,6 @@ class Speed:
         """How much faster than another variant of the same benchmark, in percent, round by round:
         100 (its seconds / ours - 1)."""
         return 100 * (np.array(other.seconds) / np.array(self.seconds) - 1)
-
-
-def find_speeds(folder: str | Path) -> list[Speed]:
-    """All variants of all benchmarks in a folder and below it, by path; empty when there is none.
-
-    Raises:
-        SpeedError: a benchmark cannot be read.
-    """
-    return [one for path in sorted(Path(folder).rglob(BENCHMARK)) for one in read_speeds(path)]
 
 
 def read_speeds(path: Path) -> list[Speed]:

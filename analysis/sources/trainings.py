@@ -98,15 +98,6 @@ def _flat(line: dict[str, Any]) -> dict[str, float]:
     return flat
 
 
-def find_trainings(folder: str | Path) -> list[Training]:
-    """All trainings in a folder and below it, by path; empty when there is none.
-
-    Raises:
-        TrainingError: a journal cannot be read.
-    """
-    return [read_training(path) for path in sorted(Path(folder).rglob(JOURNAL))]
-
-
 def read_training(path: Path) -> Training:
     """The folder of one `metrics.json`. A last line without its end is what a kill, or a training at
     work, leaves: it does not count.

@@ -10,7 +10,8 @@ from support.summaries import write_benchmark
 
 from analysis import render
 from analysis.figures import speed_figures
-from analysis.sources.benchmarks import find_speeds, speedups
+from analysis.sources.benchmarks import speedups
+from analysis.sources.collection import collect
 
 PAPER, ALL = "svit-adapter-s paper fused", "svit-adapter-s dense fused"
 MODELS = ["svit-adapter-s"]
@@ -28,14 +29,14 @@ def folder(tmp_path):
 
 
 def test_speed_up_is_paired_by_round_with_the_same_models_dense_variant(folder):
-    table = speedups(find_speeds(folder))
+    table = speedups(collect([folder]).speeds)
     assert table["benchmark"].tolist() == ["a", "b"] and table["tokens"].tolist() == [196, 1600]
     assert np.allclose(table["speedup"], [np.median([0.8, 1.0]), np.median([1.5, 1.2])])
     assert np.allclose(table["limit"], 1.5) and np.allclose(table["of_limit"], [0.6, 0.9])
 
 
 def test_lines_lie_where_the_table_says_over_their_limit(folder):
-    table, ax = speedups(find_speeds(folder)), plt.figure().subplots()
+    table, ax = speedups(collect([folder]).speeds), plt.figure().subplots()
     speed_figures.speedup_lines(table, ax)
     drawn = {
         tuple(line.get_xdata()): line.get_ydata() for line in ax.lines if len(line.get_xdata())
@@ -45,7 +46,7 @@ def test_lines_lie_where_the_table_says_over_their_limit(folder):
 
 
 def test_stage_bars_end_at_the_median_time_and_show_the_least_in_full_colour(folder):
-    (one,) = (one for one in find_speeds(folder / "b") if one.variant == PAPER)
+    (one,) = (one for one in collect([folder / "b"]).speeds if one.variant == PAPER)
     ax = speed_figures.stage_bars([one], plt.figure().subplots())
     ends = sorted(bar.get_x() + bar.get_width() for bar in ax.patches)
     assert np.allclose(ends, [843.75, 1687.5, 1968.75, 2250])  # 2,250 ms: three quarters blocks

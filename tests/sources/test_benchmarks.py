@@ -13,8 +13,8 @@ from support.summaries import SHAPES, write_benchmark, write_result
 from analysis import render
 from analysis.paper import claims, tables
 from analysis.sources import benchmarks
-from analysis.sources.benchmarks import SpeedError, find_speeds
-from analysis.sources.collection import Collection
+from analysis.sources.benchmarks import SpeedError
+from analysis.sources.collection import Collection, collect
 from analysis.sources.evaluations import find_evaluations
 
 A100 = "NVIDIA A100-SXM4-40GB"
@@ -24,12 +24,12 @@ CLAIMS = {claim.id: claim for claim in claims.load_claims()}
 
 
 def by_name(folder: Path) -> dict[str, benchmarks.Speed]:
-    return {one.variant: one for one in find_speeds(folder)}
+    return {one.variant: one for one in collect([folder]).speeds}
 
 
 def test_images_a_second_are_of_the_median_round_by_hand(tmp_path):
     write_benchmark(tmp_path / "b", {SVIT: [0.5, 0.25, 0.2, 0.25, 1.0]}, MODELS, batch=2)
-    (one,) = find_speeds(tmp_path)
+    (one,) = collect([tmp_path]).speeds
     assert one.images_per_second == 2 / 0.25
     assert one.quartiles == (2 / 0.5, 2 / 0.25)
     (row,) = benchmarks.frame([one]).to_dict("records")
@@ -40,7 +40,9 @@ def test_a_name_says_model_keep_ratio_and_whether_it_was_recorded(tmp_path):
     names = [SVIT, DENSE, "svit-adapter-s 0.5 fused recorded", "svit-adapter-s dense fused"]
     keep = ("paper", "0.5", "dense")
     write_benchmark(tmp_path / "b", dict.fromkeys(names, [1.0]), MODELS, keep=keep)
-    found = [(s.model, s.keep, s.recorded, s.base_ratio, s.dense) for s in find_speeds(tmp_path)]
+    found = [
+        (s.model, s.keep, s.recorded, s.base_ratio, s.dense) for s in collect([tmp_path]).speeds
+    ]
     assert found == [
         ("svit-adapter-s", "paper", False, 0.7, False),
         ("vit-adapter-s", "", False, 1.0, True),
@@ -52,7 +54,7 @@ def test_a_name_says_model_keep_ratio_and_whether_it_was_recorded(tmp_path):
 
 def test_a_checkpoint_has_no_known_ratio(tmp_path):
     write_benchmark(tmp_path / "b", {"mine paper fused": [1.0]}, ["weights/mine.safetensors"])
-    (one,) = find_speeds(tmp_path)
+    (one,) = collect([tmp_path]).speeds
     assert one.model == "mine" and np.isnan(one.base_ratio)
     assert one.facts.method == "unknown"
 
@@ -68,7 +70,7 @@ def test_only_one_benchmark_and_one_condition_share_an_axis(tmp_path):
     write_benchmark(tmp_path / "a", both, MODELS)
     write_benchmark(tmp_path / "b", both, MODELS)
     write_benchmark(tmp_path / "c", both, MODELS, gpu=A100)
-    groups = benchmarks.conditions(find_speeds(tmp_path))
+    groups = benchmarks.conditions(collect([tmp_path]).speeds)
     assert [len(group) for group in groups.values()] == [2, 2, 2]  # recorded ones left out
     words = {condition for _, condition in groups}
     assert words == {
@@ -83,7 +85,7 @@ def test_only_one_benchmark_and_one_condition_share_an_axis(tmp_path):
 def test_a_broken_benchmark_is_named(text, tmp_path, capsys):
     (tmp_path / "benchmark.json").write_text(text)
     with pytest.raises(SpeedError, match="leave the folder out") as caught:
-        find_speeds(tmp_path)
+        collect([tmp_path])
     assert str(tmp_path / "benchmark.json") in str(caught.value)
     assert render.main(["tables", str(tmp_path)]) == 2
     assert "svit benchmark" in capsys.readouterr().err
@@ -92,11 +94,11 @@ def test_a_broken_benchmark_is_named(text, tmp_path, capsys):
 def test_a_variant_of_no_model_in_the_settings_is_refused(tmp_path):
     write_benchmark(tmp_path / "b", {"stranger paper fused": [1.0]}, MODELS)
     with pytest.raises(SpeedError, match="'stranger paper fused' is of none"):
-        find_speeds(tmp_path)
+        collect([tmp_path])
 
 
 def ledger(folder: Path, *ids: str) -> pd.DataFrame:
-    sources = Collection(speeds=find_speeds(folder))
+    sources = Collection(speeds=collect([folder]).speeds)
     return claims.ledger(sources, [CLAIMS[name] for name in ids]).reset_index(drop=True)
 
 
@@ -163,7 +165,7 @@ def test_a_speed_belongs_to_results_of_its_model_and_ratio(tmp_path, monkeypatch
     timed_results(tmp_path)
     known = benchmarks.PRESETS | {"svit-nano": benchmarks.PRESETS["svit-plain-nano"]}
     monkeypatch.setattr(benchmarks, "PRESETS", known)
-    pairs = benchmarks.of_results(find_evaluations(tmp_path), find_speeds(tmp_path))
+    pairs = benchmarks.of_results(find_evaluations(tmp_path), collect([tmp_path]).speeds)
     ((condition, found),) = pairs.items()
     assert condition.startswith("bench: network, 800x1088, batch 1")
     assert sorted((one.path.name, speed.images_per_second) for one, speed in found) == [
@@ -194,7 +196,7 @@ def test_measured_speed_stands_in_the_tables_page_only_apart(tmp_path):
 
 def test_the_shipped_benchmark_is_read():
     folder = Path(__file__).resolve().parents[2] / "results"
-    found = find_speeds(folder)
+    found = collect([folder]).speeds
     assert found and all(one.images_per_second > 0 for one in found)
     summary = json.loads((found[0].path / "benchmark.json").read_text())["summary"]
     (row,) = [r for r in summary if r["variant"] == found[0].variant and r["part"] == found[0].part]

@@ -13,8 +13,9 @@ import pytest
 from analysis import render
 from analysis.figures import curve_figures, figures
 from analysis.sources import trainings as curves
+from analysis.sources.collection import collect
 from analysis.sources.labels import training_names
-from analysis.sources.trainings import Training, TrainingError, find_trainings
+from analysis.sources.trainings import Training, TrainingError
 from svit.core.config import PRESETS, to_dict
 
 LINES = [
@@ -34,7 +35,7 @@ def journal(folder: Path, lines: list[dict], end: str = "\n") -> Path:
 @pytest.fixture
 def training(tmp_path) -> Training:
     journal(tmp_path / "mine", LINES)
-    return find_trainings(tmp_path)[0]
+    return collect([tmp_path]).trainings[0]
 
 
 def drawn(trainings: list[Training]):
@@ -67,7 +68,7 @@ def test_targets_are_those_of_the_configuration(tmp_path, training):
     assert training.targets == [] and training.config is None
     folder = journal(tmp_path / "svit", LINES)
     (folder / curves.CONFIG).write_text(json.dumps(to_dict(PRESETS["svit-plain-nano"])))
-    read = {one.path.name: one for one in find_trainings(tmp_path)}["svit"]
+    read = {one.path.name: one for one in collect([tmp_path]).trainings}["svit"]
     assert read.targets == [1.0] * 3 + [0.7] * 3 + [0.49] * 3 + [0.343] * 3
 
 
@@ -75,19 +76,19 @@ def test_targets_are_those_of_the_configuration(tmp_path, training):
 def test_methods_that_decide_in_stages_have_no_target_a_block(preset, tmp_path):
     folder = journal(tmp_path / "a", LINES)
     (folder / curves.CONFIG).write_text(json.dumps(to_dict(PRESETS[preset])))
-    assert find_trainings(tmp_path)[0].targets == []
+    assert collect([tmp_path]).trainings[0].targets == []
 
 
 def test_a_last_line_without_its_end_does_not_count(tmp_path):
     journal(tmp_path / "a", LINES[:2], end='\n{"step": 60, "total')
-    assert len(find_trainings(tmp_path)[0].lines) == 2
+    assert len(collect([tmp_path]).trainings[0].lines) == 2
 
 
 @pytest.mark.parametrize("line", ["[1]", "{}", '{"step": "x"}', "{"])
 def test_a_wrong_line_is_named(line, tmp_path, capsys):
     journal(tmp_path / "a", LINES[:1], end=f"\n{line}\n")
     with pytest.raises(TrainingError, match=r"line 2: .*leave the folder out"):
-        find_trainings(tmp_path)
+        collect([tmp_path])
     assert render.main(["curves", str(tmp_path)]) == 2
     assert str(tmp_path / "a" / curves.JOURNAL) in capsys.readouterr().err
 
@@ -96,23 +97,23 @@ def test_a_line_that_is_not_utf8_is_named_and_one_cut_amid_a_character_does_not_
     folder = journal(tmp_path / "a", LINES[:1])
     whole = (folder / curves.JOURNAL).read_bytes()
     (folder / curves.JOURNAL).write_bytes(whole + '{"é'.encode()[:-1])
-    assert len(find_trainings(tmp_path)[0].lines) == 1
+    assert len(collect([tmp_path]).trainings[0].lines) == 1
     (folder / curves.JOURNAL).write_bytes(whole + b'{"step": 2, "\xff": 1}\n')
     with pytest.raises(TrainingError, match=r"line 2: .*UnicodeDecodeError.*leave the folder out"):
-        find_trainings(tmp_path)
+        collect([tmp_path])
 
 
 def test_a_configuration_of_another_version_is_named(tmp_path):
     folder = journal(tmp_path / "a", LINES)
     (folder / curves.CONFIG).write_text("nonsense: 1\n")
     with pytest.raises(TrainingError, match=r"config.yaml.*leave the folder out"):
-        drawn(find_trainings(tmp_path))
+        drawn(collect([tmp_path]).trainings)
 
 
 def test_equal_folder_names_are_told_apart_by_their_parents(tmp_path):
     for name in ("dense", "svit"):
         journal(tmp_path / name / "training", LINES)
-    assert training_names(find_trainings(tmp_path)) == ["dense/training", "svit/training"]
+    assert training_names(collect([tmp_path]).trainings) == ["dense/training", "svit/training"]
 
 
 def test_one_training_shows_the_parts_of_its_loss_its_aps_and_every_pruning_block(training):
@@ -132,7 +133,7 @@ def test_one_training_shows_the_parts_of_its_loss_its_aps_and_every_pruning_bloc
 def test_dots_at_the_end_are_the_targets(tmp_path):
     folder = journal(tmp_path / "svit", [LINES[0] | {"keep_ratio": [1.0] * 3 + [0.8] * 9}])
     (folder / curves.CONFIG).write_text(json.dumps(to_dict(PRESETS["svit-plain-nano"])))
-    keep = shown(drawn(find_trainings(tmp_path)).figure.axes)[-1]
+    keep = shown(drawn(collect([tmp_path]).trainings).figure.axes)[-1]
     dots = [line for line in keep.get_lines() if line.get_marker() == "o"]
     assert [dot.get_ydata()[0] for dot in dots] == [0.7] * 3 + [0.49] * 3 + [0.343] * 3
 
@@ -141,7 +142,7 @@ def test_several_trainings_share_panels_and_are_named(tmp_path):
     for name in ("one", "two"):
         journal(tmp_path / name, LINES)
     journal(tmp_path / "dense", [LINES[0] | {"keep_ratio": [1.0, 1.0]}])
-    product = drawn(find_trainings(tmp_path))
+    product = drawn(collect([tmp_path]).trainings)
     axes = shown(product.figure.axes)
     assert [line.get_label() for line in axes[0].get_lines()] == ["dense", "one", "two"]
     titles = [ax.get_title(loc="left") for ax in axes]
@@ -163,7 +164,7 @@ def test_a_training_that_has_not_begun_is_left_out_or_named(tmp_path, capsys):
     error = capsys.readouterr().err
     assert str(tmp_path / "new") in error and "no line in metrics.json yet" in error
     journal(tmp_path / "old", LINES)
-    assert set(drawn(find_trainings(tmp_path)).table["training"]) == {"old"}
+    assert set(drawn(collect([tmp_path]).trainings).table["training"]) == {"old"}
 
 
 def test_the_command_writes_and_the_sheet_shows_them(tmp_path):
