@@ -10,6 +10,7 @@ import torch
 from svit.cli.options import kinds
 from svit.cli.options.devices import device
 from svit.cli.options.passes import add_dtype
+from svit.core.ranges import COUNT
 from svit.speed import report
 from svit.speed.benchmark import benchmark
 from svit.speed.benchmark_cases import PARTS, Settings
@@ -17,18 +18,23 @@ from svit.speed.benchmark_cases import PARTS, Settings
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `svit benchmark`."""
-    words = lambda text: tuple(text.split(","))  # noqa: E731
+    words = kinds.listed()
     add = parser.add_argument
     about = "presets or checkpoints; the first is compared to"
     add("--models", type=words, required=True, help=about)
     add("--keep", type=words, default=("paper",), help="paper, learned, dense or ratios (paper)")
     add("--sdpa", dest="attention", type=words, default=("fused",), help="fused, explicit (fused)")
-    add("--sizes", type=_sizes, default=((640, 640),), help="as 640x640,800x1333: height x width")
+    add(
+        "--sizes",
+        type=kinds.listed(_size),
+        default=((640, 640),),
+        help="as 640x640,800x1333: height x width",
+    )
     add("--parts", type=words, default=PARTS, help="backbone, network (default both)")
     add("--batch", type=kinds.count, default=1, help="images a batch (default 1)")
     add("--rounds", type=kinds.count, default=10, help="calls of each variant (default 10)")
     add("--device", type=device, default="cpu", help="cpu, cuda or cuda:N (default cpu)")
-    add("--threads", type=kinds.count, help="threads (default: torch's choice)")
+    add("--threads", type=kinds.at_once, help="threads (default: torch's choice)")
     add_dtype(parser)
     add("--framework", default="auto", help="auto, torchvision or detectron2")
     add("--fuse", dest="fused", action="store_true", help="fold batch norms into convolutions")
@@ -37,12 +43,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=kinds.place, required=True, help="folder for the tables")
 
 
-def _sizes(text: str) -> tuple[tuple[int, int], ...]:
-    """Raises: ValueError, which argparse turns into a sentence."""
-    sizes = tuple(tuple(int(side) for side in size.split("x")) for size in text.split(","))
-    if any(len(size) != 2 or min(size) < 1 for size in sizes):
-        raise ValueError(text)
-    return sizes
+def _size(text: str) -> tuple[int, int]:
+    """Height and width, in pixels."""
+    try:
+        height, width = map(COUNT.parse, text.split("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected sizes like 640x640, height x width in pixels, found {text!r}"
+        ) from None
+    return int(height), int(width)
 
 
 def run(args: argparse.Namespace) -> int:

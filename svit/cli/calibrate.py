@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     facts = {
         **notes(args.weights),
         "calibrated_on": args.dataset.name,
-        "calibration_images": args.images,
+        "calibration_images": min(args.images, len(dataset)),
         "uncalibrated_sha256": checkpoint.fingerprint(detector.canonical_state_dict()),
     }
     checkpoint.refuse_to_replace(args.out, detector.config, facts)

@@ -33,8 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--init", type=Path, metavar="FILE", help="dense weights all rows start from"
     )
-    parser.add_argument("--rows", default="", help=f"of {', '.join(NAMES)} (default: all)")
-    parser.add_argument("--seeds", default="0", help="of the trainings, as 0,1 (default 0)")
+    parser.add_argument(
+        "--rows", type=kinds.listed(), default=(), help=f"of {', '.join(NAMES)} (default: all)"
+    )
+    parser.add_argument(
+        "--seeds",
+        type=kinds.listed(kinds.seed),
+        default=(0,),
+        help="of the trainings, as 0,1 (default 0)",
+    )
     parser.add_argument("--size", default="nano", choices=("nano", "t", "s"))
     parser.add_argument("--neck", default="plain", choices=("plain", "adapter"))
     parser.add_argument(
@@ -52,7 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
     parser.add_argument(
-        "--jobs", type=kinds.count, default=1, metavar="N", help="rows at once, each on one thread"
+        "--jobs",
+        type=kinds.at_once,
+        default=1,
+        metavar="N",
+        help="rows at once, each on one thread",
     )
     process_options.add_training_arguments(parser)
     parser.add_argument(
@@ -62,9 +73,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """`svit compare`. Returns: 0; 1 if a row failed; 130 after a signal (the rest is saved)."""
-    _check_options(args)
-    rows = chosen([name for name in args.rows.split(",") if name])
-    planned = jobs(rows, _seeds(args.seeds), args.neck, args.size, args.overrides, args.steps)
+    if args.init is not None and not args.init.is_file():
+        raise CompareError(f"--init: no file {args.init}")
+    planned = jobs(chosen(args.rows), args.seeds, args.neck, args.size, args.overrides, args.steps)
     setting = Setting(
         args.out,
         args.dataset,
@@ -91,15 +102,3 @@ def run(args: argparse.Namespace) -> int:
     print(text, end="")
     write_text(args.out / TABLE, text)
     return code
-
-
-def _check_options(args: argparse.Namespace) -> None:
-    if args.init is not None and not args.init.is_file():
-        raise CompareError(f"--init: no file {args.init}")
-
-
-def _seeds(text: str) -> list[int]:
-    try:
-        return [int(seed) for seed in text.split(",")]
-    except ValueError as error:
-        raise CompareError(f"--seeds: expected whole numbers as 0,1, found {text!r}") from error

@@ -50,7 +50,7 @@ def _add_shapes(parser: argparse.ArgumentParser) -> None:
         action="store_false",
         help="objects anywhere alike; by default they gather in the middle as in photographs",
     )
-    parser.add_argument("--workers", type=kinds.count, default=2, help="processes (default 2)")
+    parser.add_argument("--workers", type=kinds.at_once, default=2, help="processes (default 2)")
     parser.set_defaults(action=_shapes)
 
 

@@ -19,6 +19,7 @@ from svit.cli.options import passes as pass_options
 from svit.cli.options import processes as process_options
 from svit.cli.options.data import add_class_map, add_exif
 from svit.cli.options.model import load_model, weights_name
+from svit.core.ranges import Range
 from svit.data.classes import read_class_map
 from svit.data.coco import CocoDataset, CocoFiles, find_coco
 from svit.detectors.base import Detector
@@ -34,6 +35,8 @@ from svit.system.processes import Ranks, joined, launch
 from svit.weights.loading import load_coco, load_detector
 
 TABLE = "table.md"
+LEARNED = ("learned",)
+BLOCK = Range(0, 9999, whole=True)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,16 +52,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_class_map(data)
     masks = parser.add_argument_group("masks; lists are separated by commas and make one table")
     masks.add_argument(
-        "--inference", help="sample, threshold, calibrated, topk (default: the model's)"
+        "--inference",
+        type=kinds.listed(),
+        default=(None,),
+        help="sample, threshold, calibrated, topk (default: the model's)",
     )
-    masks.add_argument("--intervene", default="learned", help=", ".join(INTERVENTIONS))
+    masks.add_argument(
+        "--intervene", type=kinds.listed(), default=LEARNED, help=", ".join(INTERVENTIONS)
+    )
     masks.add_argument(
         "--blocks", help="gated blocks to intervene in, from 1: 4,5 or 4-6 (default: all of them)"
     )
     masks.add_argument(
         "--masks-from", type=Path, metavar="FILE", help="model that decides the masks"
     )
-    masks.add_argument("--seed", default="0", help="of sampled, random and shuffled masks")
+    masks.add_argument(
+        "--seed",
+        type=kinds.listed(kinds.seed),
+        default=(0,),
+        help="of sampled, random and shuffled masks",
+    )
     masks.add_argument(
         "--calibrate-on",
         metavar="SPLIT",
@@ -123,10 +136,8 @@ def _choices(args: argparse.Namespace, detector: Detector) -> list[Choice]:
     Raises:
         ValueError: an unknown intervention.
     """
-    modes = args.inference.split(",") if args.inference else [None]
-    seeds = [int(seed) for seed in args.seed.split(",")]
     own = detector.backbone.method.inference
-    return choices(own, modes, args.intervene.split(","), seeds)
+    return choices(own, args.inference, args.intervene, args.seed)
 
 
 def _check(choice: Choice, detector: Detector, options: PassOptions) -> None:
@@ -144,13 +155,13 @@ def _layers(args: argparse.Namespace, chooser: Detector) -> tuple[int, ...] | No
     """
     if args.blocks is None:
         return None
-    if args.intervene == "learned" and args.masks_from is None:
+    if args.intervene == LEARNED and args.masks_from is None:
         raise ValueError(
             "--blocks goes with --intervene or --masks-from: nothing else changes masks"
         )
     ends = [part.partition("-") for part in args.blocks.split(",")]
     try:
-        spans = [(int(first), int(last or first)) for first, _, last in ends]
+        spans = [(BLOCK.parse(first), BLOCK.parse(last or first)) for first, _, last in ends]
     except ValueError:
         raise ValueError(
             f"--blocks: expected numbers from 1 like 4,5 or 4-6, found {args.blocks!r}"
@@ -193,9 +204,9 @@ def _evaluate(
 
 def _files(args: argparse.Namespace) -> CocoFiles:
     """Raises ValueError when neither or both ways of naming the data are used."""
-    if args.dataset is None:
+    if args.dataset is None and args.image_root is None:
         return find_coco(args.split, args.data_root)
-    if args.image_root is None or args.data_root is not None:
+    if None in (args.dataset, args.image_root) or args.data_root is not None:
         raise ValueError("--dataset JSON goes with --image-root DIR, and not with --data-root")
     return CocoFiles(args.dataset, args.image_root)
 

@@ -85,13 +85,14 @@ def _record(args: argparse.Namespace) -> int:
 
 
 def _images(args: argparse.Namespace, detector: Detector, ranks: Ranks) -> Images:
-    if (args.images is None) == (args.coco is None):
+    of_json = (args.coco is not None, args.image_root is not None)
+    if of_json not in ((True, True), (False, False)) or all(of_json) == (args.images is not None):
         raise ValueError(
             "name the images: either --images PATH ... or --coco JSON --image-root DIR"
         )
     if args.images is not None:
+        if args.class_map:
+            raise ValueError("--class-map goes with --coco: pictures alone have no classes")
         return ImageFiles(args.images, detector.config.data, exif=args.exif)
-    if args.image_root is None:
-        raise ValueError("--coco JSON needs --image-root DIR")
     files, classes = CocoFiles(args.coco, args.image_root), read_class_map(args.class_map)
     return load_coco(files, detector, exif=args.exif, class_map=classes, tell=ranks.is_first)

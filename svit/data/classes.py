@@ -60,7 +60,11 @@ def match_classes(
     counts = [1] * len(data) if objects is None else list(objects)
     _check_unique(wanted, model, counts, data)
     place = {name: label for label, name in enumerate(model)}
-    labels = tuple(place.get(name) for name in wanted)
+    annotated = {name for name, count in zip(wanted, counts) if count}
+    labels = tuple(
+        place.get(name) if count or name not in annotated else None
+        for name, count in zip(wanted, counts)
+    )
     strangers = [n for n, label, count in zip(data, labels, counts) if label is None and count]
     if strangers or all(label is None for label in labels):
         named = _listed(strangers or data)
@@ -107,7 +111,8 @@ def _notes(data: Sequence[str], model: Sequence[str], labels: Sequence[int | Non
     extra = [name for name, label in zip(data, labels) if label is None]
     if extra:
         notes.append(
-            f"classes without an object and unknown to the model, left out: {_listed(extra)}"
+            "classes without an object and unknown to the model, or named as another, left out: "
+            + _listed(extra)
         )
     absent = [name for label, name in enumerate(model) if label not in known]
     if absent:

@@ -223,6 +223,8 @@ def read_json(path: Path | str) -> dict[str, Any]:
         data = jsonlib.loads(text, parse_float=_Floats().__getitem__)
     except OSError as error:
         raise CocoError(f"{path}: {error.strerror}; check the path of the annotations") from error
+    except UnicodeDecodeError as error:
+        raise CocoError(f"{path}: not UTF-8 text ({error}); save it as UTF-8") from error
     except (ValueError, RecursionError) as error:
         raise CocoError(f"{path}: unreadable json ({error}); copy or download it again") from error
     if not isinstance(data, dict):

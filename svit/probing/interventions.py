@@ -98,11 +98,11 @@ def intervened_layers(chooser: Detector, layers: Sequence[int] | None) -> tuple[
     """
     gated = gated_layers(chooser.backbone.method)
     wanted = gated if layers is None else sorted(set(layers))
-    wrong = [layer + 1 for layer in wanted if layer not in gated]
+    wrong = [layer for layer in wanted if layer not in gated]
     if wrong or not wanted:
         raise EditError(
             f"expected blocks where a gate of {chooser.config.name!r} decides, {blocks(gated)}; "
-            f"found {', '.join(map(str, wrong)) or 'none'}"
+            f"found {blocks(wrong) if wrong else 'none'}"
         )
     return tuple(wanted)
 

@@ -141,9 +141,9 @@ def launch(run: Callable[[Task], int], task: Task, layout: Layout) -> int:
     Raises:
         LaunchError: the numbers do not fit, or several machines have no common address.
     """
+    _check(layout)
     if "WORLD_SIZE" in os.environ or layout.processes * layout.machines == 1:
         return run(task)
-    _check(layout)
     environment = _environment(layout)
     context = mp.start_processes(
         _child, (run, task, environment), layout.processes, join=False, start_method="spawn"

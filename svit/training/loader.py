@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -23,13 +24,18 @@ def check_data(train_set: CocoDataset, classes: int, batch: int, world: int) -> 
     """Refuses data that cannot be trained on with these settings, before anything is written.
 
     Raises:
-        DataMismatch: the model has another number of classes.
+        DataMismatch: the model has another number of classes, or two classes have one name.
         CocoError, ValueError: as `batches`: too few images, or a batch the processes cannot share.
     """
     found = len(train_set.class_names)
     if found != classes:
         raise DataMismatch(
             f"the data set has {found} classes, the model {classes}; add detector.classes={found}"
+        )
+    twice = [name for name, count in Counter(train_set.class_names).items() if count > 1]
+    if twice:  # the weights could tell them by position only
+        raise DataMismatch(
+            f"{', '.join(map(repr, twice))} names more than one class of the data set; give each its own name"
         )
     batches(train_set, batch, seed=0, world=world)
 

@@ -6,8 +6,6 @@ import argparse
 from dataclasses import fields
 from pathlib import Path
 
-import pytest
-
 from svit.cli import benchmark, main
 from svit.speed.benchmark_cases import Settings
 
@@ -19,12 +17,6 @@ def test_every_setting_has_an_option_of_the_same_default() -> None:
     assert Settings(**{field.name: given[field.name] for field in fields(Settings)}) == Settings(
         ("a", "b")
     )
-
-
-@pytest.mark.parametrize("text", ["640", "640x", "0x64", "axb"])
-def test_sizes_must_be_two_numbers(text: str) -> None:
-    with pytest.raises(ValueError):
-        benchmark._sizes(text)
 
 
 def test_an_unknown_part_is_refused_in_a_sentence(tmp_path: Path, capsys) -> None:

@@ -13,7 +13,6 @@ from svit.cli import main
     ("option", "sentence"),
     [
         (["--rows", "svit,evit-preserv"], "near names: evit-preserve"),
-        (["--seeds", "0,one"], "whole numbers"),
         (["--init", "nowhere.safetensors"], "no file nowhere.safetensors"),
     ],
 )

@@ -96,12 +96,14 @@ def test_blocks_count_from_one_and_rows_say_where_masks_changed(
 @pytest.mark.parametrize(
     ("intervene", "blocks", "sentence"),
     [
-        ("off", "99", "decides, blocks 4–12; found 99"),
+        ("off", "99", "decides, blocks 4–12; found block 99"),
         ("random", "-1", "expected numbers from 1"),
-        ("random", "0,4", "decides, blocks 4–12; found 0"),
-        ("shuffle", "3-4", "decides, blocks 4–12; found 3"),
+        ("random", "0,4", "decides, blocks 4–12; found block 0"),
+        ("shuffle", "3-4", "decides, blocks 4–12; found block 3"),
         ("off", "4,x", "expected numbers from 1 like 4,5 or 4-6, found '4,x'"),
         ("off", "6-4", "blocks 4–12; found none"),
+        ("off", "4-400", "blocks 4–12; found blocks 13–400"),
+        ("off", "4-9999999999", "expected numbers from 1 like 4,5 or 4-6, found '4-9999999999'"),
         ("learned", "4", "--blocks goes with --intervene or --masks-from"),
     ],
 )

@@ -96,5 +96,9 @@ def test_images_have_to_be_named_in_one_way(
     tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture
 ) -> None:
     words = ["record", "--weights", str(weights), "--framework", "torchvision"]
-    assert main.main([*words, "--out", str(tmp_path / "run")]) == 2
-    assert "name the images" in capsys.readouterr().err
+    for also in ([], ["--coco", "a.json"], ["--images", "x", "--image-root", "y"]):
+        assert main.main([*words, *also, "--out", str(tmp_path / "run")]) == 2
+        assert "name the images" in capsys.readouterr().err
+    also = ["--images", "x", "--class-map", "a=b"]
+    assert main.main([*words, *also, "--out", str(tmp_path / "run")]) == 2
+    assert "--class-map goes with --coco" in capsys.readouterr().err

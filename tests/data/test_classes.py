@@ -38,8 +38,11 @@ def test_an_extra_class_without_objects_is_left_out_and_told() -> None:
     assert "left out: 'shapes'" in " ".join(match.notes)
 
 
-def test_an_empty_extra_class_may_repeat_a_name() -> None:
-    assert match_classes(["circle", *NAMES], NAMES, objects=[0, 4, 4, 4]).labels[1:] == (0, 1, 2)
+def test_an_empty_extra_class_may_repeat_a_name_and_takes_nothing_from_its_namesake() -> None:
+    before = match_classes(["circle", *NAMES], NAMES, objects=[0, 4, 4, 4])
+    after = match_classes([*NAMES, "circle"], NAMES, objects=[4, 4, 4, 0])
+    assert before.labels == (None, 0, 1, 2) and after.labels == (0, 1, 2, None)
+    assert "left out: 'circle'" in " ".join(after.notes)
 
 
 @pytest.mark.parametrize(

@@ -402,6 +402,7 @@ def test_many_faults_of_a_kind_make_one_line_with_a_few_places() -> None:
     [
         (None, "check the path"),
         ("", "unreadable json"),
+        ('{"images": "\udcff"}', "save it as UTF-8"),
         ('{"images": [', "unreadable json"),
         ("[" * 100_000, "unreadable json"),
         ("[]", "found a list"),
@@ -414,7 +415,7 @@ def test_an_unreadable_json_is_an_error_that_names_the_file(
 ) -> None:
     path = tmp_path / "instances.json"
     if content is not None:
-        path.write_text(content)
+        path.write_text(content, errors="surrogateescape")
     report = check_coco(path)
     assert words in report.errors[0]
     assert str(path) in report.lines()[0]
@@ -530,8 +531,8 @@ def test_decoding_finds_damaged_pictures(tmp_path: Path) -> None:
 def test_a_header_that_cannot_be_read_is_told_or_refused_where_asked(tmp_path: Path) -> None:
     (pictures(tmp_path) / "a.png").write_text("no picture")
     report = check_coco(good(), tmp_path)
-    assert not report.refused and "a.png: not a picture" in report.notes[0]
-    with pytest.raises(CocoError, match=r"1 wrong files.*a.png: not a picture"):
+    assert not report.refused and "a.png: text, not a picture" in report.notes[0]
+    with pytest.raises(CocoError, match=r"1 wrong files.*a.png: text, not a picture"):
         checked(good(), image_root=tmp_path, strict=True)
 
 

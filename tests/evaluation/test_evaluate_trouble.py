@@ -117,8 +117,8 @@ def test_boxes_alone_are_measured_as_boxes(dataset: CocoDataset, tmp_path: Path)
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"intervention": "random", "layers": [2]}, "decides, blocks 4–12; found 3"),
-        ({"intervention": "off", "layers": [-1, 12]}, "decides, blocks 4–12; found 0, 13"),
+        ({"intervention": "random", "layers": [2]}, "decides, blocks 4–12; found block 3"),
+        ({"intervention": "off", "layers": [-1, 12]}, "decides, blocks 4–12; found blocks 0, 13"),
         ({"layers": [4]}, "found neither"),
         ({"intervention": "reverse"}, "expected one of learned, random"),
     ],

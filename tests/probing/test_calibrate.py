@@ -106,9 +106,9 @@ def test_the_command_writes_a_checkpoint_that_keeps_its_notes(
     words += ["--image-root", str(dataset.image_root), "--out", str(tmp_path / "after.safetensors")]
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    assert run(parser.parse_args([*words, "--images", "2"])) == 0
+    assert run(parser.parse_args([*words, "--images", "5000"])) == 0
     found = checkpoint.read(tmp_path / "after.safetensors")
-    assert found.extra["steps"] == 7 and found.extra["calibration_images"] == 2
+    assert found.extra["steps"] == 7 and found.extra["calibration_images"] == len(dataset)
     name = next(name for name in found.state if name.endswith("method.thresholds"))
     assert found.state[name].all()
 

@@ -115,6 +115,7 @@ def options(*words: str) -> processes.Layout:
         (("--num-machines", "2"), "need one address"),
         (("--num-machines", "2", "--dist-url", "host:1"), "expected tcp://HOST:PORT"),
         (("--num-gpus", "2", "--machine-rank", "1"), "below --num-machines"),
+        (("--machine-rank", "1"), "below --num-machines"),
     ],
 )
 def test_process_options_that_do_not_fit_are_refused(words: tuple[str, ...], message: str) -> None:

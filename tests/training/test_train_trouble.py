@@ -193,6 +193,13 @@ def test_settings_that_do_not_fit_are_refused_with_the_fix(
         train(config, Pictures(), tmp_path / "out")
 
 
+def test_two_classes_of_one_name_are_not_trained_on(tmp_path: Path) -> None:
+    pictures = Pictures()
+    pictures.class_names = ["fish", "fish"]
+    with pytest.raises(ValueError, match="'fish' names more than one class of the data set"):
+        train(TINY, pictures, tmp_path / "out")
+
+
 def test_a_real_write_error_half_way_into_a_checkpoint_costs_no_earlier_one(
     tmp_path: Path, whole: Path
 ) -> None:

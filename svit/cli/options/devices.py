@@ -15,7 +15,9 @@ def device(text: str) -> str:
         kind = ""
     if kind not in ("cpu", "cuda"):
         raise argparse.ArgumentTypeError(f"expected cpu, cuda or cuda:N, found {text!r}")
-    there = torch.cuda.device_count() if kind == "cuda" else 1
+    if kind == "cpu":
+        return kind  # the one there is, by whatever number
+    there = torch.cuda.device_count()
     if (torch.device(text).index or 0) >= there:
         raise argparse.ArgumentTypeError(f"{text!r}: this machine has {there} CUDA devices")
     return text

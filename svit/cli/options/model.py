@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--device", type=device, default="cpu", help="cpu, cuda or cuda:N (default cpu)"
     )
     group.add_argument(
-        "--threads", type=kinds.count, help="threads a process (default: torch's choice)"
+        "--threads", type=kinds.at_once, help="threads a process (default: torch's choice)"
     )
 
 

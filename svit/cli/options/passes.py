@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     about = "images a forward at most (default 1); only images that pad to one size go together"
     parser.add_argument("--batch", type=kinds.count, default=1, help=about)
     parser.add_argument(
-        "--workers", type=kinds.count_or_none, default=0, help="processes that read images ahead"
+        "--workers", type=kinds.at_once_or_none, default=0, help="processes that read images ahead"
     )
     add_dtype(parser)
 

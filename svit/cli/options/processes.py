@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--num-gpus",
         "--processes",
         dest="processes",
-        type=kinds.count,
+        type=kinds.at_once,
         default=1,
         metavar="N",
         help="processes on this machine, one a GPU; on CPU the cores are shared out among them",
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     """`--workers` and `--device` of a verb that trains, and the options of `add_arguments`."""
     parser.add_argument(
-        "--workers", type=kinds.count_or_none, default=0, help="reading processes (default 0)"
+        "--workers", type=kinds.at_once_or_none, default=0, help="reading processes (default 0)"
     )
     parser.add_argument(
         "--device", type=device, help="cpu or cuda (default: cuda where there is one)"
