@@ -47,4 +47,16 @@ def problems_of(folder: Path) -> Iterator[str]:
 def _summary(folder: Path) -> str:
     opened = open_run(folder)
     state = "finished" if opened.finished else "not finished: the same command goes on with it"
-    return f"ok, {len(opened)} images of {opened.layers} blocks, {state}"
+    return f"ok, {len(opened)} images of {opened.layers} blocks, {state}{_unlisted(folder)}"
+
+
+def _unlisted(folder: Path) -> str:
+    """What lies there and is not read. A killed recording leaves this as well, so it is no damage."""
+    listed = {shard["name"] for one in read_manifests(folder).values() for shard in one["shards"]}
+    there = {path.name.partition(".")[0] for path in folder.glob("shard-*.parquet")}
+    if not (unlisted := sorted(there - listed)):
+        return ""
+    return (
+        f"; not counted, since no manifest lists them: {', '.join(unlisted)} (copy the manifests again, "
+        "unless the recording was killed while it wrote)"
+    )

@@ -226,3 +226,13 @@ def mutated(data: bytes) -> bytes:
             head + bytes(len(piece)) + tail,
         ]
     )
+
+
+def test_shards_without_their_manifest_are_told(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", str(folder)]) == 0 and "not counted" not in capsys.readouterr().out
+    next(folder.glob("manifest-*.json")).unlink()
+    assert main(["check", str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert f"no manifest lists them: {SHARD} (copy the manifests again" in said
