@@ -59,6 +59,25 @@ def test_results_beside_the_chosen_folder_make_a_curve(page, tmp_path):
     assert points(app, 1) == set()  # what the paper prints shares nothing with what was measured
 
 
+def test_a_single_result_has_room_around_it(page, tmp_path):
+    """Vega makes of one value an axis of no length, with eight digits a tick."""
+    write_result(tmp_path / "results" / "dense", 41, 37, macs=120e9, method="dense")
+    app = page()
+    assert not app.exception
+    domains = [found for found in _domains(json.loads(charts(app)[0])) if len(found) == 2]
+    assert [0.95, 1.05] in domains and all(least < most for least, most in domains)
+
+
+def _domains(spec: object) -> list[list]:
+    """Every scale's domain in a chart."""
+    if isinstance(spec, list):
+        return [found for part in spec for found in _domains(part)]
+    if not isinstance(spec, dict):
+        return []
+    own = [spec["domain"]] if isinstance(spec.get("domain"), list) else []
+    return own + _domains([part for part in spec.values() if isinstance(part, (dict, list))])
+
+
 def test_results_on_other_images_never_share_a_chart(page, tmp_path):
     write_curve(tmp_path / "runs")
     other = {"data_sha256": "beef" * 16}

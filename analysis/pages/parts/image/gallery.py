@@ -15,7 +15,7 @@ from svit.runs import shards
 from svit.runs.run import Run
 
 COLUMNS, ROWS = 3, 4
-CELL = (84, 76)  # screen pixels of a picture with its line of text
+DOWN = 76  # screen pixels of a picture with its line of text
 SHOWN = {"missed": "{:.0f} missed", "objects": "{:.0f} objects"}  # below a picture; else its share
 
 
@@ -144,7 +144,6 @@ def _grid(run: Run, part: pd.DataFrame, image_id: ImageId, key: str) -> None:
 
 @st.cache_data(max_entries=16, show_spinner=False)
 def _chart(dark: bool, rows: int) -> dict:
-    across, down = CELL
     ink = "#9aa5b4" if dark else palette.SLATE
     pick = alt.selection_point(name="image", fields=["tile"], toggle=False)
     x = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[0, COLUMNS], nice=False))
@@ -165,7 +164,11 @@ def _chart(dark: bool, rows: int) -> dict:
     field = base.mark_rect(color=palette.FIELD, opacity=0.06 if dark else 1).encode(
         x2="right:Q", y2="bottom:Q"
     )
-    picture = base.mark_image(width=across * 0.96, height=down * 0.8).encode(
+    size = {  # of the cells as drawn: a padding takes some pixels of the chart's height
+        "width": alt.ExprRef(f"width / {COLUMNS} * 0.96"),
+        "height": alt.ExprRef(f"height / {rows} * 0.8"),
+    }
+    picture = base.mark_image(**size).encode(
         x=alt.X("middle:Q", axis=None), y=alt.Y("centre:Q", axis=None), url="url:N"
     )
     ring = base.mark_rect(
@@ -187,7 +190,7 @@ def _chart(dark: bool, rows: int) -> dict:
     )
     chart = alt.layer(field, picture, words, frame)
     return (
-        chart.properties(height=rows * down, background="transparent")
+        chart.properties(height=rows * DOWN, background="transparent")
         .configure_view(stroke=None)
         .to_dict()
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -90,8 +92,8 @@ def measured(frame: pd.DataFrame, kind: str, cost: str) -> alt.LayerChart:
         ),
     )
     base = alt.Chart(rows)
-    x = _x(chosen)
-    y = alt.Y("ap:Q", title=f"{kind} AP", scale=alt.Scale(zero=False, padding=18))
+    x = _x(chosen, rows["cost"])
+    y = alt.Y("ap:Q", title=f"{kind} AP", scale=_scale(rows[["low", "ap", "high"]], padding=18))
     means = (
         base.transform_filter("!datum.dense")
         .mark_line(strokeWidth=2)
@@ -128,7 +130,7 @@ def controls(models: pd.DataFrame, kind: str) -> alt.LayerChart:
         "ap:Q",
         title=f"{kind} AP",
         axis=alt.Axis(tickCount=8),
-        scale=alt.Scale(zero=False, nice=False, padding=12),
+        scale=_scale(rows[["low", "ap", "high"]], nice=False, padding=12),
     )
     axis = alt.Axis(labelLimit=220, labelPadding=8, labelOverlap=False, labelFlush=False)
     y = alt.Y("name:N", sort=order, title=None, axis=axis)
@@ -182,13 +184,22 @@ STAR = (
 )
 
 
-def _x(cost: Cost) -> alt.X:
+def _scale(values: pd.DataFrame | pd.Series, **choices: Any) -> alt.Scale:
+    """From the least value to the largest; a single one gets room, or its axis prints eight digits."""
+    known = np.unique(values.to_numpy(float)[values.notna()])
+    if len(known) == 1:
+        room = abs(known[0]) / 20 or 1.0
+        choices["domain"] = [known[0] - room, known[0] + room]
+    return alt.Scale(zero=False, **choices)
+
+
+def _x(cost: Cost, values: pd.Series) -> alt.X:
     if not cost.shares:
-        scale, axis = alt.Scale(zero=False, padding=24), alt.Axis(tickCount=6)
+        scale, axis = _scale(values, padding=24), alt.Axis(tickCount=6)
         return alt.X("cost:Q", title=cost.title, scale=scale, axis=axis)
     axis = alt.Axis(format="%", values=[tenth / 10 for tenth in range(11)])  # none above 100 %
     return alt.X(
-        "cost:Q", title=cost.title, axis=axis, scale=alt.Scale(zero=False, nice=False, padding=30)
+        "cost:Q", title=cost.title, axis=axis, scale=_scale(values, nice=False, padding=30)
     )
 
 
@@ -212,7 +223,7 @@ def printed(frame: pd.DataFrame, kind: str, cost: str) -> alt.LayerChart:
     shares = column == "base_ratio"
     title = "base keep ratio (paper)" if shares else "images/s, A100 (paper)"
     chart = alt.Chart(rows).encode(
-        x=_x(Cost("", column, title, shares)),
+        x=_x(Cost("", column, title, shares), rows["cost"]),
         y=alt.Y(
             "ap:Q", title=f"{kind} AP on COCO (paper)", scale=alt.Scale(zero=False, padding=18)
         ),
