@@ -7,6 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 import analysis.pages
+from analysis.pages.parts import shell
 
 FOLDER = Path(analysis.pages.__file__).parent
 PAGES = {  # file in analysis/pages -> title, icon
@@ -26,4 +27,6 @@ def pages() -> list[st.Page]:
 
 st.set_page_config("SViT workbench", "🔲", layout="wide")
 st.html(FOLDER / "app.css")
-st.navigation(pages()).run()
+chosen = st.navigation(pages())
+shell.arrive(chosen.url_path)
+chosen.run()

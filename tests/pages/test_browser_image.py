@@ -57,6 +57,18 @@ def entered(tab) -> tuple[int, int]:
     )
 
 
+def test_views_stay_when_pages_change_before_anything_is_touched(tab, workbench):
+    visit(tab, workbench)
+    tab.wait_for_url("**boxes=**")
+    first = tab.url
+    for name, address in (("Compare", "**/compare?**token=**"), ("Image", "**boxes=**")):
+        tab.get_by_role("link", name=name, exact=True).first.click()
+        tab.wait_for_url(address)
+        settle(tab)
+        assert "score=0.5" in tab.url and "opacity=0.8" in tab.url and "block=4" in tab.url
+    assert tab.url == first
+
+
 def test_a_click_on_a_token_tells_its_life(tab, workbench, run):
     visit(tab, workbench)
     before = entered(tab)

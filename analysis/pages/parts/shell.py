@@ -29,6 +29,7 @@ from svit.system.text import escaped
 
 Option = TypeVar("Option")
 
+PAGE = "page on show"
 MEMORY = "remembered"  # session state: what `remember` was told, also on other pages
 DARK_INK = dict.fromkeys(
     ("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.labelcolor", "ytick.labelcolor"),
@@ -264,6 +265,15 @@ def _read(text: str, default: Option, among: Iterable[Option] | None) -> Option:
             raise ValueError(text)
         return text == "True"
     return type(default)(text)
+
+
+def arrive(page: str) -> None:
+    """Forgets the widgets of the page before; call it first. Streamlit hands a key on to a page that has one
+    of this name, but no value: a slider would stand at its least. `restore` gives it what was remembered."""
+    if st.session_state.get(PAGE) != page:
+        for name in st.session_state.get(MEMORY, {}):
+            st.session_state.pop(name, None)
+    st.session_state[PAGE] = page
 
 
 def restore(
