@@ -103,9 +103,17 @@ def read_training(path: Path) -> Training:
     work, leaves: it does not count.
 
     Raises:
-        TrainingError: it cannot be read.
+        TrainingError: it cannot be read, or a line holds other things than numbers.
     """
-    return Training(path.parent, list(json_lines(path, "leave the folder out", TrainingError)))
+    lines = list(json_lines(path, "leave the folder out", TrainingError))
+    for number, line in enumerate(lines, 1):
+        for name, value in _flat(line).items():
+            if isinstance(value, bool) or not isinstance(value, int | float | None):
+                raise TrainingError(
+                    f"{path}, line {number}: expected a number as {name!r}, found {value!r}; leave the "
+                    "folder out"
+                )
+    return Training(path.parent, lines)
 
 
 def long_frame(trainings: Sequence[Training], names: Sequence[str]) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from svit.core.ranges import COUNT
 from svit.speed import report
 from svit.speed.benchmark import benchmark
 from svit.speed.benchmark_cases import PARTS, Settings
+from svit.system.files import prepare_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     settings = Settings(**{field.name: getattr(args, field.name) for field in fields(Settings)})
+    prepare_folder(args.out)  # before minutes of measuring
     result, tables = benchmark(settings)
     report.write(args.out, result, tables)
     print(report.markdown(result, tables))

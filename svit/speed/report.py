@@ -111,7 +111,7 @@ def write(out: Path, result: dict[str, Any], tables: dict[str, pd.DataFrame]) ->
         result: environment, settings and verdicts, plain JSON.
         tables: file name without suffix -> rows.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    files.prepare_folder(out)
     for name, frame in tables.items():
         files.write_text(out / f"{name}.csv", frame.to_csv(index=False))
     rows = {  # JSON has no NaN

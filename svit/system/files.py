@@ -49,11 +49,12 @@ def explained(
             raise
         raise kind(str(error)) from error
     except OSError as error:
-        words = f"cannot write into {folder}: {_reason(folder, error)}"
+        words = f"cannot write into {folder}: {reason(folder, error)}"
         raise kind(f"{words}. {otherwise}" if otherwise else words) from error
 
 
-def _reason(folder: Path, error: OSError) -> str:
+def reason(folder: Path, error: OSError) -> str:
+    """Why nothing can be written into a folder, and the way on."""
     what = error.strerror or str(error)
     if error.errno in _NO_FOLDER:
         place = next((path for path in (folder, *folder.parents) if path.is_file()), folder)

@@ -23,7 +23,7 @@ from svit.core.config import Config, from_dict, to_dict
 from svit.core.version import __version__
 from svit.data.coco_names import likely_names
 from svit.system.claims import differences, refuse_others
-from svit.system.files import replacing
+from svit.system.files import reason, replacing
 from svit.weights.class_rows import CLASS_LAYERS, by_name
 from svit.weights.conversion import Converted, Report, convert_state, full_precision
 from svit.weights.fitting import NECK, misfit, told, without_neck
@@ -120,7 +120,8 @@ def write(
             _sort_metadata(temporary)
     except (OSError, SafetensorError) as error:
         kept = "; the file that was there is unchanged" if path.is_file() else ""
-        raise CheckpointError(f"{path}: cannot be written ({error}){kept}") from error
+        why = reason(path.parent, error) if isinstance(error, OSError) else error
+        raise CheckpointError(f"{path}: cannot be written ({why}){kept}") from error
 
 
 def refuse_to_replace(path: Path, config: Config, extra: Mapping[str, Any]) -> None:

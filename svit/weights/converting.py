@@ -16,7 +16,7 @@ from svit.core.config import Config, to_dict
 from svit.core.version import __version__
 from svit.detectors import build_detector
 from svit.system.claims import refuse_others
-from svit.system.files import FileError, replacing
+from svit.system.files import FileError, reason, replacing
 from svit.weights import checkpoint, pretrained
 from svit.weights.conversion import Converted, Report, group, named
 from svit.weights.safe_read import CheckpointError, read_file
@@ -173,4 +173,5 @@ def _write_detectron2(
         with replacing(path) as part, part.open("wb") as file:
             torch.save(content, file)
     except (OSError, RuntimeError) as error:  # torch hides what the system said of the disk
-        raise CheckpointError(f"{path}: cannot be written ({error})") from error
+        why = reason(path.parent, error) if isinstance(error, OSError) else error
+        raise CheckpointError(f"{path}: cannot be written ({why})") from error

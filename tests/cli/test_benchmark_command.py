@@ -23,3 +23,13 @@ def test_an_unknown_part_is_refused_in_a_sentence(tmp_path: Path, capsys) -> Non
     words = ["benchmark", "--models", "vit-plain-nano", "--parts", "heads", "--out", str(tmp_path)]
     assert main.main(words) == 2
     assert "expected backbone, network, found heads" in capsys.readouterr().err
+
+
+def test_an_out_that_is_a_file_is_told_before_anything_is_measured(
+    tmp_path: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr(benchmark, "benchmark", None)  # measuring would fail otherwise
+    (tmp_path / "file").touch()
+    words = ["benchmark", "--models", "vit-plain-nano", "--out", str(tmp_path / "file")]
+    assert main.main(words) == 2
+    assert "file is a file, not a folder; choose another" in capsys.readouterr().err

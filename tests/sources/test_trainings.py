@@ -48,6 +48,15 @@ def shown(axes) -> list:
     return [ax for ax in axes if ax.axison]
 
 
+@pytest.mark.parametrize("value", ["3", {"a": 1}, [1.0, "x"], True])
+def test_a_line_that_holds_no_numbers_is_named(tmp_path, value):
+    journal(tmp_path / "mine", [*LINES, {"step": 60, "total_loss": value}])
+    with pytest.raises(
+        TrainingError, match=r"metrics.json, line 4: expected a number as 'total_loss"
+    ):
+        curves.read_training(tmp_path / "mine" / curves.JOURNAL)
+
+
 def test_a_journal_is_read_by_hand(training):
     frame = training.frame
     assert frame["step"].tolist() == [20, 40, 40]

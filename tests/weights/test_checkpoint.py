@@ -313,3 +313,10 @@ def test_a_file_without_metadata_is_foreign(tmp_path: Path) -> None:
     path.write_bytes(len(content).to_bytes(8, "little") + content + b"x")
     with pytest.raises(CheckpointError, match=r"plain\.safetensors"):
         read(path)
+
+
+def test_a_checkpoint_below_a_file_is_refused_with_the_way_on(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    words = "cannot be written .*file is a file, not a folder; choose another"
+    with pytest.raises(CheckpointError, match=words):
+        checkpoint.save(tmp_path / "file" / "a.safetensors", filled())
