@@ -76,6 +76,29 @@ def test_a_signal_lets_every_process_save_and_the_exit_code_says_so(
     assert len(list(tmp_path.glob("saved*"))) == 2
 
 
+def _not_ready(folder: Path) -> int:
+    """As a process that still imports what it needs."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    (folder / f"ready{os.environ['RANK']}").touch()
+    time.sleep(600)
+    return 0
+
+
+def test_a_signal_before_there_is_anything_to_save_has_the_same_exit_code(
+    tmp_path: Path, forked_processes: None
+) -> None:
+    launcher = mp.get_context("fork").Process(
+        target=lambda: sys.exit(processes.launch(_not_ready, tmp_path, processes.Layout(2)))
+    )
+    launcher.start()
+    with within(LIMIT):
+        while len(list(tmp_path.glob("ready*"))) < 2:
+            time.sleep(0.05)
+        os.kill(launcher.pid, signal.SIGTERM)
+        launcher.join()
+    assert launcher.exitcode == signals.INTERRUPTED
+
+
 def test_new_interpreters_hand_their_exit_code_on() -> None:
     with within(LIMIT):
         assert processes.launch(operator.index, 3, processes.Layout(2)) == 3
