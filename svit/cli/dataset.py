@@ -97,8 +97,6 @@ def _shapes(args: argparse.Namespace) -> int:
 
 
 def _sheet(args: argparse.Namespace) -> int:
-    if args.images < 1 or args.columns < 1:
-        raise ValueError("--images and --columns: expected at least 1 of each")
     scenes = read_scenes(args.folder, args.split, args.images)
     sheet = contact_sheet(scenes, min(args.columns, len(scenes)))
     if args.out.suffix.lower() == ".png":  # the grain of the pictures makes a fifth of it otherwise

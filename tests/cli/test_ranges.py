@@ -69,6 +69,7 @@ OPTIONS = [
     (["calibrate", "--images", "0"], "--images: expected a whole number from 1, found '0'"),
     (["app", "--port", "70000"], "--port: expected a whole number from 1 to 65535, found '70000'"),
     (["demo", "--images", "none"], "--images: expected a whole number from 1, found 'none'"),
+    (["dataset", "sheet", "--images", "0"], "--images: expected a whole number from 1, found '0'"),
     (["dataset", "shapes", "--size", "0"], "--size: expected a whole number from 1, found '0'"),
 ]
 

@@ -194,7 +194,6 @@ def test_the_command_draws_a_sheet_of_what_is_stored(folder: Path, tmp_path: Pat
     ("change", "words"),
     [
         (["--split", "test2017"], "no finished split 'test2017'"),
-        (["--images", "0"], "expected at least 1"),
         (["--out", "nowhere/sheet.png"], "nowhere/sheet.png: No such file"),
         (["--out", "sheet.txt"], "sheet.txt: expected the name of a picture"),
     ],
