@@ -8,6 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from support.runs import TARGETS, grid_for, trace_of
 
+from analysis.figures import palette
 from analysis.numbers import edit_effects
 from svit.core.types import Detections, Target, TokenTrace
 
@@ -105,7 +106,7 @@ def test_frames_lie_just_outside_of_their_boxes():
     ax = Figure().subplots()
     ax.set(xlim=(0, 100), ylim=(100, 0))
     boxes = pd.DataFrame([(10, 20, 30, 50)], columns=["left", "top", "right", "bottom"])
-    edit_effects.outline(boxes, ax, edit_effects.LOST)
+    edit_effects.outline(boxes, ax, palette.LOST)
     (patch,) = ax.patches
     assert (patch.get_x(), patch.get_y()) == pytest.approx((9.2, 19.2))
     assert (patch.get_width(), patch.get_height()) == pytest.approx((21.6, 31.6))
