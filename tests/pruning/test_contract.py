@@ -316,7 +316,9 @@ def test_a_keep_ratio_outside_0_to_1_is_refused(name: str, wrong: float) -> None
         options["keep_ratio"] = wrong
     else:
         options["keep_ratios"] = [wrong, *options["keep_ratios"][1:]]
-    with pytest.raises(ValueError, match=r"expected keep ratios in \(0, 1\]|expected .*a number, found"):
+    with pytest.raises(
+        ValueError, match=r"expected keep ratios in \(0, 1\]|expected .*a number, found"
+    ):
         method(name, **options)
 
 
