@@ -9,6 +9,7 @@ is offered and done only when asked for, or a repair that `repaired` carries out
 from __future__ import annotations
 
 import json as jsonlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,6 +74,8 @@ REPAIRS: dict[str, str] = {
 NOTES: dict[str, str] = {
     "objects without a mask": "box AP counts them, mask AP and the mask loss leave them out; where a "
     "region is asked for, theirs is the box",
+    "pictures listed twice": "each entry is evaluated against its own objects alone: where they are one "
+    "picture's, put them under one id",
     "turned pictures": "pictures with an EXIF orientation",
     "unreadable pictures": "",
 }
@@ -188,6 +191,9 @@ def _examined(
     listed = _listed(data, found.errors)
     objects = Objects(listed, found.errors, found.repairs, found.notes)
     fixed = objects.repaired(data["annotations"])
+    names = Counter(listed.names.values())
+    for name in (name for name, times in names.items() if times > 1):
+        found.notes.add("pictures listed twice", f"{name} in {names[name]} entries")
     judge(objects.geometry, fixed, listed, found.errors, found.repairs)
     if image_root is not None:
         parts = (found.errors, found.offers, found.notes)

@@ -536,6 +536,14 @@ def test_a_header_that_cannot_be_read_is_told_or_refused_where_asked(tmp_path: P
         checked(good(), image_root=tmp_path, strict=True)
 
 
+def test_two_entries_of_one_picture_are_told() -> None:
+    data = good()
+    for image in data["images"]:
+        image["file_name"] = "a.png"
+    (note,) = check_coco(data).notes
+    assert note.startswith("1 pictures listed twice") and "a.png in 2 entries" in note
+
+
 def tagged(path: Path, hw: tuple[int, int], orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
