@@ -165,7 +165,8 @@ def within(seconds: float) -> Iterator[None]:
         raise TimeoutError(f"not done after {seconds:g} seconds")
 
     before = signal.signal(signal.SIGALRM, give_up)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    # again every second: an exception that a destructor or a fork hook raises is lost
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
     try:
         yield
     finally:
