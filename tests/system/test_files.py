@@ -120,8 +120,11 @@ WORKER = """
     from pathlib import Path
     from svit.system.files import Lock
     Lock(Path(sys.argv[1]) / ".lock")
+    heard, said = os.pipe()
     if os.fork() == 0:
+        os.write(said, b"begun")
         time.sleep(60)
+    os.read(heard, 5)
     print("ready", flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
