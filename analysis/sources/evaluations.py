@@ -6,7 +6,6 @@ frame(results)
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ import pandas as pd
 
 from svit.core.catalogue import METHODS
 from svit.system import text
+from svit.system.files import FileError, read_json
 
 SUMMARY = "summary.json"
 COCO_VAL_IMAGES = 5000
@@ -162,10 +162,10 @@ def read_evaluation(path: Path) -> Evaluation:
         EvaluationError: it cannot be read.
     """
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        summary = read_json(path, "evaluate again")
         evaluation = Evaluation(path.parent, summary)
         evaluation.facts, evaluation.ap("box"), evaluation.half_width("mask")  # noqa: B018
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+    except (FileError, KeyError, TypeError, ValueError) as error:
         raise EvaluationError(
             f"{path} is not a summary of `svit evaluate` ({type(error).__name__}: {error}); "
             "evaluate again with --out, or leave the folder out"

@@ -28,7 +28,7 @@ from svit.evaluation.average_precision import (
 )
 from svit.system import text
 from svit.system.claims import refuse_others
-from svit.system.files import explained, read_json, write_text
+from svit.system.files import explained, plain_json, read_json, write_json, write_text
 
 RESULTS, SUMMARY, PER_IMAGE = "coco_instances_results.json", "summary.json", "images.csv"
 # what a summary says of itself beside what its numbers follow from; the same may be measured anew
@@ -158,7 +158,7 @@ class Summary:
             output.mkdir(parents=True, exist_ok=True)
             write_text(output / RESULTS, json.dumps(self.rows))
             write_text(output / PER_IMAGE, self.images.to_csv(index=False))
-            write_text(output / SUMMARY, json.dumps(self.to_json(), indent=1, allow_nan=False))
+            write_json(output / SUMMARY, plain_json(self.to_json()), indent=1, sealed=True)
 
 
 _HEADLINE = ("AP", "AP50", "AP75", "APs", "APm", "APl")

@@ -13,10 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.runs import PROVENANCE, write_run
+from support.summaries import write_result
 
 from analysis.numbers.run_counts import census
+from analysis.sources.evaluations import EvaluationError, frame, read_evaluation
 from svit.cli.main import main
 from svit.runs.run import Run, RunError, open_run
+from svit.system.files import write_json
 
 SHARD = "shard-00000-000000"
 IDS = (3, 1, 2)
@@ -211,6 +214,25 @@ def test_500_mutations_give_the_same_content_or_the_projects_own_error(
         shutil.rmtree(folder)
     print(outcomes)
     assert outcomes["refused"] > 300, outcomes
+
+
+@pytest.mark.slow
+def test_200_mutations_of_a_summary_give_the_same_numbers_or_the_projects_own_error(
+    tmp_path: Path,
+) -> None:
+    random.seed(0)
+    path = write_result(tmp_path / "results", 62.5, 57.25) / "summary.json"
+    write_json(path, json.loads(path.read_text()), indent=1, sealed=True)
+    pristine, expected = path.read_bytes(), frame([read_evaluation(path)])
+    refused = 0
+    for _ in range(200):
+        path.write_bytes(mutated(pristine))
+        try:
+            assert frame([read_evaluation(path)]).equals(expected)
+        except EvaluationError as error:
+            assert str(path) in str(error)
+            refused += 1
+    assert refused > 150
 
 
 def mutated(data: bytes) -> bytes:
