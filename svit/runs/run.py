@@ -57,9 +57,10 @@ def open_run(path: str | Path, skip_corrupt: bool = False) -> Run:
     for manifest in manifests.values():
         for shard in manifest["shards"]:
             try:
-                if skip_corrupt:
+                if skip_corrupt:  # its files first
                     check.check_shard(path, shard, manifest["layers"])
-                check.check_files(path, shard)
+                else:
+                    check.check_files(path, shard)
                 good.append(shard)
             except RunError as error:
                 if not skip_corrupt:
