@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_origin, get_type_hints
 
-from svit.core.ranges import ANY, Range, Several
+from svit.core.ranges import ANY, RATIO, Range, Several
 
 NUMBERS = {float: ANY, int: Range(whole=True)}
 
@@ -57,7 +57,7 @@ def schedule(
 
 def check_ratios(ratios: Sequence[float]) -> None:
     """Raises ValueError unless every keep ratio lies in (0, 1]."""
-    if not ratios or not all(0 < ratio <= 1 for ratio in ratios):
+    if not ratios or not all(ratio in RATIO for ratio in ratios):
         raise ValueError(f"expected keep ratios in (0, 1], found {list(ratios)}")
 
 
