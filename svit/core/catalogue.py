@@ -111,7 +111,7 @@ class MethodEntry:
 
     Attributes:
         name: in configurations (`pruning.method`) and results.
-        path: module and class, `svit.pruning.svit:SViT`.
+        path: module and class, `svit.pruning.methods.svit:SViT`.
         paper: who published it.
         traits: as its authors have it.
         cost: its MACs.
@@ -158,7 +158,7 @@ METHODS: dict[str, MethodEntry] = {
     for entry in (
         MethodEntry(
             "svit",
-            "svit.pruning.svit:SViT",
+            "svit.pruning.methods.svit:SViT",
             "SViT, Liu et al., WACV 2024",
             Traits("gate", dynamic_rate=True, preserves=True, reactivates=True),
             Cost(plain_blocks, scoring_all(gate_macs)),
@@ -185,7 +185,7 @@ METHODS: dict[str, MethodEntry] = {
         ),
         MethodEntry(
             "dense",
-            "svit.pruning.dense:Dense",
+            "svit.pruning.methods.dense:Dense",
             "DeiT, Touvron et al., ICML 2021",
             Traits("none", dynamic_rate=False, preserves=True, reactivates=False),
             Cost(plain_blocks, no_selection),
@@ -193,7 +193,7 @@ METHODS: dict[str, MethodEntry] = {
         ),
         MethodEntry(
             "dynamicvit",
-            "svit.pruning.dynamicvit:DynamicViT",
+            "svit.pruning.methods.dynamicvit:DynamicViT",
             "DynamicViT, Rao et al., NeurIPS 2021",
             Traits("gate", dynamic_rate=False, preserves=False, reactivates=False),
             Cost(plain_blocks, predictors),
@@ -205,7 +205,7 @@ METHODS: dict[str, MethodEntry] = {
         ),
         MethodEntry(
             "evit",
-            "svit.pruning.evit:EViT",
+            "svit.pruning.methods.evit:EViT",
             "EViT, Liang et al., ICLR 2022",
             Traits("attention", dynamic_rate=False, preserves=False, reactivates=False),
             Cost(evit_blocks, no_selection),
@@ -217,7 +217,7 @@ METHODS: dict[str, MethodEntry] = {
         ),
         MethodEntry(
             "ats",
-            "svit.pruning.ats:ATS",
+            "svit.pruning.methods.ats:ATS",
             "ATS, Fayyaz et al., ECCV 2022",
             Traits("attention", dynamic_rate=True, preserves=False, reactivates=False),
             Cost(ats_blocks, no_selection),
@@ -229,7 +229,7 @@ METHODS: dict[str, MethodEntry] = {
         ),
         MethodEntry(
             "evovit",
-            "svit.pruning.evovit:EvoViT",
+            "svit.pruning.methods.evovit:EvoViT",
             "Evo-ViT, Xu et al., AAAI 2022",
             # its tokens could come back in theory (paper Table 1, note 2)
             Traits("attention", dynamic_rate=False, preserves=True, reactivates=False),
@@ -238,7 +238,7 @@ METHODS: dict[str, MethodEntry] = {
         ),
         MethodEntry(
             "random",
-            "svit.pruning.controls:RandomControl",
+            "svit.pruning.methods.controls:RandomControl",
             "a control (methods.md 13.5)",
             Traits("control", dynamic_rate=False, preserves=True, reactivates=True),
             Cost(plain_blocks, no_selection),
@@ -250,7 +250,7 @@ METHODS: dict[str, MethodEntry] = {
         ),
         MethodEntry(
             "magnitude",
-            "svit.pruning.controls:MagnitudeControl",
+            "svit.pruning.methods.controls:MagnitudeControl",
             "a control; the score of SparseViT, Chen et al., CVPR 2023",
             Traits("control", dynamic_rate=False, preserves=True, reactivates=True),
             Cost(plain_blocks, no_selection),

@@ -44,7 +44,7 @@ class PassOptions:
     """How a detector is run over images.
 
     Attributes:
-        inference: mode of the gates, see `svit.pruning.svit`; None leaves the method's own.
+        inference: mode of the gates, see `svit.pruning.methods.svit`; None leaves the method's own.
         seed: of sampled, random and shuffled masks.
         intervention: one of `svit.probing.interventions.INTERVENTIONS`.
         layers: zero-based blocks it changes; None is the gated ones.

@@ -1,4 +1,4 @@
-"""Token pruning: one paper, one file. `svit.core.catalogue.METHODS` lists them."""
+"""What pruning methods share; `svit.pruning.methods` holds them, one paper a file."""
 
 from __future__ import annotations
 

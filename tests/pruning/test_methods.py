@@ -13,8 +13,8 @@ from svit.core.catalogue import METHODS
 from svit.core.config import BackboneConfig
 from svit.models.vit import Block
 from svit.pruning import build_method
-from svit.pruning.ats import inverse_transform_sample
 from svit.pruning.gates import GATES, build_gate
+from svit.pruning.methods.ats import inverse_transform_sample
 from svit.pruning.options import check_kinds
 from svit.pruning.sampling import best_of, top_tokens
 

@@ -43,7 +43,7 @@ def entry() -> str:
     """The entry that the notebook makes, as the catalogue holds it."""
     made, _, _ = cell('METHODS["distinct"] = ').partition("\n\n")
     made = made.removeprefix('METHODS["distinct"] = ').replace(
-        "__main__:", "svit.pruning.distinct:"
+        "__main__:", "svit.pruning.methods.distinct:"
     )
     return "".join(f"        {line}\n" for line in made.splitlines()).rstrip("\n") + ",\n"
 
@@ -66,7 +66,7 @@ def copy(tmp_path: Path) -> Path:
 
 
 def test_one_file_and_one_entry_make_a_method(copy: Path) -> None:
-    method, catalogue = copy / "svit/pruning/distinct.py", copy / "svit/core/catalogue.py"
+    method, catalogue = copy / "svit/pruning/methods/distinct.py", copy / "svit/core/catalogue.py"
     method.write_text(IMPORTS + cell("class Distinct(Method)") + "\n", encoding="utf-8")
     before = catalogue.read_text(encoding="utf-8")
     assert before.count(ENDS) == 1

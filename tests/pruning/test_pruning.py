@@ -22,7 +22,7 @@ from svit.pruning.base import (
 )
 from svit.pruning.gates import MLPGate
 from svit.pruning.losses import dynamic_ratio_loss, fixed_ratio_loss
-from svit.pruning.svit import SViT
+from svit.pruning.methods.svit import SViT
 
 CONFIG = BackboneConfig(embed_dim=24, heads=3, depth=12, drop_path=0.0)
 TOKENS = 20
