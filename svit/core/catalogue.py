@@ -100,7 +100,7 @@ class Row:
         return METHODS[self.method].traits_of(self.options)
 
     def preset(self, neck: str, size: str) -> str:
-        """Name of its preset on a body: neck "plain" or "adapter", size "nano", "t" or "s"."""
+        """Name of its preset on a body: neck "plain" or "adapter", size "nano", "nuclei", "t" or "s"."""
         stem = "vit" if self.method == "dense" else self.name
         return f"{stem}-{neck}-{size}"
 
@@ -190,6 +190,14 @@ METHODS: dict[str, MethodEntry] = {
             Traits("none", dynamic_rate=False, preserves=True, reactivates=False),
             Cost(plain_blocks, no_selection),
             rows=(Row("dense", "dense", {}, "Table 5, Fig. 7"),),
+        ),
+        MethodEntry(
+            "idletoken",
+            "svit.pruning.idle_token:IdleToken",
+            "a dense start for methods with a class token",
+            Traits("none", dynamic_rate=False, preserves=True, reactivates=False),
+            Cost(evovit_blocks, no_selection),
+            rows=(Row("vit-token", "idletoken", {}, "control", 3),),
         ),
         MethodEntry(
             "dynamicvit",

@@ -168,13 +168,14 @@ class DataConfig:
     mean_rgb: tuple[float, ...] = setting((123.675, 116.28, 103.53), Several(ANY, 3))
     std_rgb: tuple[float, ...] = setting((58.395, 57.12, 57.375), Several(POSITIVE, 3))
     augment: str = (
-        "detr"  # detr: the paper's multi-scale policies; flips: rotations and flips (shapes)
-    )
+        "detr"  # detr: the paper's multi-scale policies; flips: rotations and flips (shapes);
+    )  # zoom: these, a random scale and a window (small sets of photographs)
 
     def __post_init__(self) -> None:
         _as_tuples(self)
         _check_numbers("data", self)
-        _expect(self.augment in ("detr", "flips"), "data.augment", "detr or flips", self.augment)
+        choices = ("detr", "flips", "zoom")
+        _expect(self.augment in choices, "data.augment", f"one of {choices}", self.augment)
 
 
 @dataclass(frozen=True)
@@ -251,6 +252,21 @@ SHAPES_DETECTOR = DetectorConfig(
 )
 SHAPES_DATA = DataConfig(short_side=256, long_side=256, augment="flips")
 
+# nuclei are smaller and denser than shapes: up to 150 in a picture of 512 pixels, half of them below 26
+NUCLEI_DETECTOR = replace(
+    SHAPES_DETECTOR,
+    classes=1,
+    anchor_sizes=(12, 24, 48, 96, 192),
+    rpn_samples=128,
+    rpn_pre_nms_train=1000,
+    rpn_post_nms_train=500,
+    rpn_pre_nms_test=1000,
+    rpn_post_nms_test=1000,
+    roi_samples=96,
+    max_detections=300,
+)
+NUCLEI_DATA = DataConfig(short_side=512, long_side=512, augment="zoom")
+
 # paper 4 and methods.md 4: dense 3x; sparse fine-tuning 6 (T) and 4 (S) epochs at a tenth of the rate
 DENSE_COCO = TrainConfig()
 SPARSE_COCO_T = replace(DENSE_COCO, epochs=6.0, drops=(4.0,), rate=1e-5, weight_decay=1e-6)
@@ -279,6 +295,27 @@ SPARSE_SHAPES = replace(
     noise_end=0.5,
 )
 
+# measured starting points as well; the dense ones begin with the shipped weights for shapes
+DENSE_NUCLEI = replace(
+    DENSE_SHAPES, iterations=1600, rate=6e-4, warmup=50, average=0.998, checkpoint_period=50
+)
+SPARSE_NUCLEI = replace(SPARSE_SHAPES, iterations=270, warmup=20, checkpoint_period=50)
+
+
+@dataclass(frozen=True)
+class World:
+    """What a nano model is trained for: the size in its presets' names and the sections beside the body."""
+
+    size: str
+    detector: DetectorConfig
+    data: DataConfig
+    dense: TrainConfig
+    sparse: TrainConfig
+
+
+SHAPES_WORLD = World("nano", SHAPES_DETECTOR, SHAPES_DATA, DENSE_SHAPES, SPARSE_SHAPES)
+NUCLEI_WORLD = World("nuclei", NUCLEI_DETECTOR, NUCLEI_DATA, DENSE_NUCLEI, SPARSE_NUCLEI)
+
 # the official sparse blocks of SViT ignore the 1e-6 of the dense ones (methods.md 6.6)
 _SPARSE_EPS = 1e-5
 # small gates start open; their decisions are deterministic once the noise is gone (training.md)
@@ -297,16 +334,16 @@ def _paper(size: str, neck: str, backbone: BackboneConfig, sparse: TrainConfig) 
         )
 
 
-def _nano(neck: str, backbone: BackboneConfig) -> Iterator[Config]:
+def _nano(neck: str, backbone: BackboneConfig, world: World) -> Iterator[Config]:
     for row in ROWS:
         gate = _SHAPES_SVIT if row.method == "svit" else _SHAPES_GATE if row.gated else {}
         yield Config(
-            row.preset(neck, "nano"),
+            row.preset(neck, world.size),
             backbone=backbone,
             pruning=PruningConfig(row.method, {**row.options, **gate}),
-            detector=SHAPES_DETECTOR,
-            data=SHAPES_DATA,
-            train=DENSE_SHAPES if row.method == "dense" else SPARSE_SHAPES,
+            detector=world.detector,
+            data=world.data,
+            train=world.sparse if row.traits.selection != "none" else world.dense,
         )
 
 
@@ -317,8 +354,10 @@ PRESETS: dict[str, Config] = {
         *_paper("s", "adapter", SMALL, SPARSE_COCO_S),
         *_paper("t", "plain", replace(TINY, neck="pyramid"), SPARSE_COCO_T),
         *_paper("s", "plain", replace(SMALL, neck="pyramid"), SPARSE_COCO_S),
-        *_nano("plain", replace(NANO, neck="pyramid")),
-        *_nano("adapter", replace(NANO, prior_dropout=0.5)),
+        *_nano("plain", replace(NANO, neck="pyramid"), SHAPES_WORLD),
+        *_nano("adapter", replace(NANO, prior_dropout=0.5), SHAPES_WORLD),
+        *_nano("plain", replace(NANO, neck="pyramid"), NUCLEI_WORLD),
+        *_nano("adapter", replace(NANO, prior_dropout=0.5), NUCLEI_WORLD),
     )
 }
 

@@ -1,8 +1,9 @@
 """Training pictures: random flips, scales, crops and colours of an image and its objects together.
 
-Two recipes (`DataConfig.augment`): "detr" is the paper's (`configs/mask_rcnn/*` of
+Three recipes (`DataConfig.augment`): "detr" is the paper's (`configs/mask_rcnn/*` of
 github.com/uzh-rpg/svit: mmdet 2.28 `RandomFlip`, `AutoAugment` of two policies, `RandomCrop`), "flips" keeps
-the size of a picture and serves the synthetic shapes. Each step maps (image, target) to (image, target);
+the size of a picture and serves the synthetic shapes, "zoom" adds a scale and a window for small sets of
+photographs. Each step maps (image, target) to (image, target);
 objects are bitmaps throughout, as mmdet's `LoadAnnotations` makes them, and are resized by nearest neighbour.
 """
 
@@ -26,6 +27,7 @@ SHORT_SIDES = tuple(range(480, 801, 32))
 SHORT_SIDES_BEFORE_CROP = (400, 500, 600)
 CROP_RANGE = (384, 600)
 LAST_CROP = 1024
+ZOOMS = (0.7, 1.5)  # of `zoom`, relative to the usual size
 
 
 def augment(image: np.ndarray, target: Target, config: DataConfig, seed: int) -> Picture:
@@ -54,6 +56,23 @@ def detr(
     return _random_crop(image, target, _scaled((LAST_CROP, LAST_CROP), factor), rng)
 
 
+def zoom(
+    image: np.ndarray, target: Target, config: DataConfig, rng: np.random.Generator
+) -> Picture:
+    """A symmetry, a random order of colours, a scale from ZOOMS (log-uniform), a window of the usual size.
+
+    For few photographs of things without an upright position: objects come in sizes and neighbourhoods
+    that the pictures do not hold.
+    """
+    image, target = flips(image, target, config, rng)
+    factor = float(np.exp(rng.uniform(*np.log(ZOOMS))))
+    size = image.shape[:2]
+    image, target = resize(image, target, tuple(max(1, round(side * factor)) for side in size))
+    height, width = (min(side, new) for side, new in zip(size, image.shape[:2]))
+    corner = [int(rng.integers(new - side + 1)) for new, side in zip(image.shape, (height, width))]
+    return crop(image, target, (corner[0], corner[1]), (height, width))
+
+
 def flips(
     image: np.ndarray, target: Target, config: DataConfig, rng: np.random.Generator
 ) -> Picture:
@@ -68,7 +87,7 @@ def flips(
     return resize(image, target, new_hw)
 
 
-AUGMENTATIONS: dict[str, Callable[..., Picture]] = {"detr": detr, "flips": flips}
+AUGMENTATIONS: dict[str, Callable[..., Picture]] = {"detr": detr, "flips": flips, "zoom": zoom}
 
 
 def flip(image: np.ndarray, target: Target) -> Picture:
