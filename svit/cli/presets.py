@@ -17,7 +17,7 @@ from svit.system.files import write_text
 
 HEADINGS = ("preset", "selection", "dynamic rate", "preserved", "reactivated", "in the paper")
 NECKS = {"adapter": "ViT-Adapter", "plain": "maps from tokens only"}
-SIZES = {"t": "tiny", "s": "small", "nano": "nano"}
+SIZES = {"t": "tiny", "s": "small", "nano": "nano", "nuclei": "nano for nuclei"}
 BASE_RATIO = "another base keep ratio: pruning.options.keep_ratios=[0.5,0.5,0.5,0.25,...]"
 
 
@@ -116,5 +116,7 @@ def _cells(row: Row, neck: str, size: str) -> tuple[str, ...]:
 def _answers(row: Row) -> tuple[str, ...]:
     traits = row.traits
     answers = (traits.dynamic_rate, traits.preserves, traits.reactivates)
-    shown = ["–"] * 3 if row.method == "dense" else ["yes" if one else "no" for one in answers]
+    shown = (
+        ["–"] * 3 if row.traits.selection == "none" else ["yes" if one else "no" for one in answers]
+    )
     return (traits.selection, *shown, row.shown)

@@ -63,7 +63,7 @@ class Job:
     @cached_property
     def lines(self) -> tuple[Line, ...]:
         """Learned masks first. A dense model has no masks to move; the dial of rates is SViT's."""
-        if self.row.method == "dense":
+        if self.row.traits.selection == "none":
             return (Line(), Line("off"))
         lines = (Line(), *(Line(name) for name in CHANGED))
         if self.row.name != "svit":

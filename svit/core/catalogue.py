@@ -193,7 +193,7 @@ METHODS: dict[str, MethodEntry] = {
         ),
         MethodEntry(
             "idletoken",
-            "svit.pruning.idle_token:IdleToken",
+            "svit.pruning.methods.idle_token:IdleToken",
             "a dense start for methods with a class token",
             Traits("none", dynamic_rate=False, preserves=True, reactivates=False),
             Cost(evovit_blocks, no_selection),

@@ -167,9 +167,9 @@ class DataConfig:
     pad_multiple: int = setting(32, COUNT)
     mean_rgb: tuple[float, ...] = setting((123.675, 116.28, 103.53), Several(ANY, 3))
     std_rgb: tuple[float, ...] = setting((58.395, 57.12, 57.375), Several(POSITIVE, 3))
-    augment: str = (
-        "detr"  # detr: the paper's multi-scale policies; flips: rotations and flips (shapes);
-    )  # zoom: these, a random scale and a window (small sets of photographs)
+    # detr: the paper's multi-scale policies; flips: rotations, flips and orders of colours (shapes);
+    # zoom: these, a random scale and a window (small sets of photographs)
+    augment: str = "detr"
 
     def __post_init__(self) -> None:
         _as_tuples(self)
@@ -330,7 +330,7 @@ def _paper(size: str, neck: str, backbone: BackboneConfig, sparse: TrainConfig) 
             row.preset(neck, size),
             backbone=replace(backbone, norm_eps=eps),
             pruning=PruningConfig(row.method, dict(row.options)),
-            train=DENSE_COCO if row.method == "dense" else sparse,
+            train=sparse if row.traits.selection != "none" else DENSE_COCO,
         )
 
 

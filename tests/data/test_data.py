@@ -537,6 +537,18 @@ def test_flips_reach_all_symmetries_and_all_orders_of_colours() -> None:
     assert len({variant.tobytes() for variant in variants}) == 8 * 6
 
 
+def test_zoom_changes_sizes_of_objects_and_never_that_of_the_window_upwards() -> None:
+    config = replace(SHAPES, short_side=30, long_side=30, augment="zoom")
+    image, target = RGB[:30, :30], _target((30, 30), 1)
+    made = [transforms.augment(image, target, config, seed) for seed in range(200)]
+    sides = {side for variant, _ in made for side in variant.shape[:2]}
+    assert max(sides) == 30 and min(sides) == round(30 * 0.7)
+    for variant, moved in made:
+        assert variant.shape[:2] == moved.masks.shape[1:]
+        assert (moved.boxes_xyxy[:, 2:] > moved.boxes_xyxy[:, :2]).all()
+        assert moved.boxes_xyxy.min(initial=0) >= 0 and moved.boxes_xyxy.max(initial=0) <= 30
+
+
 # ----------------------------------------------------------------------------------- COCO
 
 
@@ -642,7 +654,7 @@ def test_an_object_without_a_mask_gets_that_of_its_box_and_says_so(tmp_path: Pat
     assert dataset.coco()["annotations"][0]["segmentation"] == []
 
 
-@pytest.mark.parametrize("augment", ["detr", "flips"])
+@pytest.mark.parametrize("augment", ["detr", "flips", "zoom"])
 def test_transforms_keep_which_objects_have_a_mask(tmp_path: Path, augment: str) -> None:
     config = replace(SHAPES, augment=augment)
     train = opened(write_coco(tmp_path, segmentation=[]), train=True, config=config)
@@ -704,7 +716,7 @@ def test_test_samples_have_no_target_and_no_chance(json_file: Path) -> None:
     assert torch.equal(sample.image, prepare(dataset.image(1), SHAPES, 11).image)
 
 
-@pytest.mark.parametrize("augment", ["detr", "flips"])
+@pytest.mark.parametrize("augment", ["detr", "flips", "zoom"])
 def test_the_same_seed_gives_the_same_sample(json_file: Path, augment: str) -> None:
     config = replace(SHAPES, augment=augment)
     first, second = (opened(json_file, True, config) for _ in range(2))

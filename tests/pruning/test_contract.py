@@ -21,8 +21,10 @@ from svit.pruning.attention import Attention
 DIM, HEADS, N = 24, 3, 40
 CLASS_POSITION = torch.zeros(1, 1, DIM)
 BY_NAME = {row.name: row for row in ROWS}
-PRUNED = [name for name in BY_NAME if name != "dense"]
-WITH_CLASS_TOKEN = [row.name for row in ROWS if row.method in ("evit", "evovit", "ats")]
+PRUNED = [name for name, row in BY_NAME.items() if row.traits.selection != "none"]
+WITH_CLASS_TOKEN = [
+    row.name for row in ROWS if row.method in ("evit", "evovit", "ats", "idletoken")
+]
 GATED = [row.name for row in ROWS if row.gated]
 NESTED = [name for name in PRUNED if not BY_NAME[name].traits.reactivates and name != "evovit"]
 

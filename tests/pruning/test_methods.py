@@ -21,7 +21,7 @@ from svit.pruning.sampling import best_of, top_tokens
 CONFIG = BackboneConfig(embed_dim=24, heads=3, depth=12, drop_path=0.0)
 N = 40
 CLASS_POSITION = torch.zeros(1, 1, 24)
-PRUNING = [name for name in METHODS if name != "dense"]
+PRUNING = [name for name, entry in METHODS.items() if entry.traits.selection != "none"]
 INHERITING = ["evit", "ats", "dynamicvit"]
 REMOVING = ["evit", "ats", "dynamicvit"]
 

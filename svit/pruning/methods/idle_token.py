@@ -1,8 +1,8 @@
-"""Dense with an artificial class token that nothing reads: a start for the methods that rank by its attention.
+"""Dense with an artificial class token that nothing reads: a start for methods that rank by its attention.
 
-A detector has no use for a class token, so EViT, Evo-ViT and ATS meet theirs as a random vector when they are
-finetuned. A dense training with the token beside the patches gives it what the paper's DeiT has from ImageNet:
-a place in every block's attention, learnt through the patches that attend to it. Every patch is kept.
+A detector has no use for a class token, so EViT, Evo-ViT and ATS meet theirs as a random vector when they
+are finetuned. A dense training with the token beside the patches gives it what the paper's DeiT has from
+ImageNet: a place in every block's attention, learnt through the patches that attend to it.
 """
 
 from __future__ import annotations
