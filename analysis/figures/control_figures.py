@@ -20,6 +20,8 @@ ROW, AROUND, FOOT = 0.2, 0.45, 0.3  # inches: a model; axis and title; the legen
 LOOKS = {  # a control -> how its point is drawn
     "on": {"marker": "|", "color": palette.DENSE},
     "oracle": {"marker": "D", "color": palette.ORANGE, "markerfacecolor": "white"},
+    "centre": {"marker": ">", "color": palette.PINK, "markerfacecolor": "white"},
+    "centre-square": {"marker": "<", "color": palette.PINK, "markerfacecolor": "white"},
     "shuffle": {"marker": "v", "color": palette.VIOLET, "markerfacecolor": "white"},
     "random": {"marker": "^", "color": palette.BLUE, "markerfacecolor": "white"},
     "invert": {"marker": "s", "color": palette.GOLD, "markerfacecolor": "white"},
@@ -32,8 +34,9 @@ def controls(found: Collection, options: DrawOptions) -> Iterator[Product]:
 
     A row is a model, best first; several training seeds are beside each other in it. The dot is its AP
     with its own masks, with a 95 % bootstrap interval over images. Objects (masks from ground truth, what
-    they cover first), shuffled (its own masks at other places) and random masks keep the same number of
-    tokens in every layer and image; "no token" skips the pruned blocks. Where random masks reach the dot,
+    they cover first), the tokens around the middle of the picture, shuffled (its own masks at other places)
+    and random masks keep the same number of tokens in every layer and image; "no token" skips the pruned
+    blocks. Where random masks reach the dot,
     the choice of tokens is worth nothing, however good the AP. Dotted: the dense model.
     """
     evaluations.same_data(found.results)
@@ -41,7 +44,7 @@ def controls(found: Collection, options: DrawOptions) -> Iterator[Product]:
     if not len(table):
         raise RenderError(
             "no model was evaluated with its own masks and others: "
-            "svit evaluate --weights FILE --intervene learned,shuffle,random,off --out DIR"
+            "svit evaluate --weights FILE --intervene learned,shuffle,random,centre,off --out DIR"
         )
     names = list(dict.fromkeys(table["name"]))
     figure = Figure(figsize=(WIDTH, ROW * len(names) + AROUND + FOOT))

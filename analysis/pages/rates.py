@@ -192,7 +192,7 @@ def show_controls(found: Collection, key: tuple) -> None:
     st.markdown("##### What masks are worth", help=shell.definition(about))
     if not full:
         message = "No model here was evaluated with its own masks and with others. This does it:"
-        masks = "--intervene learned,oracle,shuffle,random,off"
+        masks = "--intervene learned,oracle,centre,shuffle,random,off"
         shell.empty(message, f"svit evaluate --weights FILE {masks} --out results/NAME")
         return
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):

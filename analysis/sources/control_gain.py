@@ -17,6 +17,8 @@ from analysis.sources.evaluations import Evaluation
 CONTROLS = {
     "on": "all tokens",
     "oracle": "objects",
+    "centre": "middle",
+    "centre-square": "middle square",
     "shuffle": "own, shuffled",
     "random": "random",
     "invert": "lowest scores",

@@ -9,7 +9,7 @@ Each row (and seed) has a folder of its own:
     OUT/ROW-seedK/training/            of `svit train`; its checkpoints go once the row is trained
     OUT/ROW-seedK/ROW-seedK.safetensors    the trained row, ATS with calibrated levels
     OUT/ROW-seedK/run/                 the learned masks, recorded
-    OUT/ROW-seedK/LINE/summary.json    an evaluation; lines are learned, random, shuffle, oracle, off
+    OUT/ROW-seedK/LINE/summary.json    an evaluation; lines are learned, random, shuffle, oracle, centre, off
     OUT/ROW-seedK/row.json             written last: what it was, and its numbers
 
 The same command goes on after a kill: finished rows are passed over, a training resumes from its

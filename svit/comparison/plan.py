@@ -17,8 +17,8 @@ from svit.training.optimise import total_steps
 
 ALL_ROWS = (*ROWS, *sweep())
 NAMES = tuple(row.name for row in ALL_ROWS)
-CHANGED = ("random", "shuffle", "oracle", "off")  # interventions beside the learned masks
-TWICE = CHANGED[:3]  # those that first look how many tokens the learned masks keep
+CHANGED = ("random", "shuffle", "oracle", "centre", "off")  # interventions beside the learned masks
+TWICE = CHANGED[:-1]  # those that first look how many tokens the learned masks keep
 
 
 class CompareError(ValueError):

@@ -24,6 +24,7 @@ from svit.evaluation.passes import (
     inference_mode,
     run_detector,
 )
+from svit.probing.interventions import draws_once
 from svit.runs.run import RunWriter
 from svit.system.processes import Ranks
 from svit.weights import checkpoint
@@ -107,6 +108,8 @@ def run_provenance(
         if lender is None
         else checkpoint.fingerprint(lender.canonical_state_dict()),
     }
+    if draws_once(options.intervention, lender or detector, detector):
+        choices["nested"] = True  # results without a word about it drew every layer anew
     if options.dtype != "float32":  # runs without a word about it are of float32
         choices["dtype"] = options.dtype
     names = images.class_names or class_names

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from svit.data.samples import Sample, pad_batch, padded_hw, valid_tokens
 from svit.detectors.base import Detector, image_seeds
-from svit.probing.edits import Decided, Edit, EditError, Forward
+from svit.probing.edits import Decided, Edit, EditError, Forward, nests
 from svit.probing.recorder import edit
 
 
@@ -95,7 +95,7 @@ def decide(
     with applied(detector, samples, edits, deadline=deadline) as forward:
         detector.backbone.seed_images(seeds)
         detector.backbone(pad_batch(samples, detector.config.data.pad_multiple))
-    return Decided(forward.used, forward.scores)
+    return Decided(forward.used, forward.scores, nests(detector.backbone.method, edits))
 
 
 def _start(forward: Forward, detector: Detector, edits: Sequence[Edit]) -> Decided:

@@ -45,10 +45,12 @@ class Decided:
     Attributes:
         keep: block -> bool (B, N).
         scores: block -> float (B, N) keep log-odds, gated blocks only.
+        nested: whether what decided them lets no token come back that a block left out.
     """
 
     keep: Masks
     scores: Masks = field(default_factory=dict)
+    nested: bool = False
 
 
 @dataclass(frozen=True)
@@ -330,6 +332,16 @@ class Transplant(Edit):
     def sentence(self) -> str:
         where = "" if self.layers is None else f" in {blocks(self.layers)}"
         return f"masks of {self.source}{where}"
+
+
+def nests(method: Method, edits: Sequence[Edit] = ()) -> bool:
+    """Whether no token comes back that a block left out: by the method, or because an edit forbids it.
+
+    A method that prunes nothing forbids nothing.
+    """
+    traits = method.traits
+    own = traits.selection != "none" and not traits.reactivates
+    return own or any(isinstance(one, NoReactivation) for one in edits)
 
 
 def tokens_in(grid: TokenGrid, box_xyxy: Sequence[float]) -> tuple[Token, ...]:

@@ -1,15 +1,19 @@
 """Masks of equal count: as many tokens in every block as a model decided to use, but others.
 
 A comparison with them tells what the choice of tokens is worth apart from their number. Counts of each
-image and block stay exactly, and those of its image (valid) and padding tokens separately. A token
-that a model removes is gone: there a random draw holds for all blocks, so that what it dropped stays
-dropped as it does under its own masks (blocks would compute on zeros otherwise).
+image and block stay exactly, and those of its image (valid) and padding tokens separately.
+
+A control has the abilities of what it stands beside. Where tokens that were dropped never come back, a
+random draw holds for all blocks: one permutation of an image's positions, under which masks that only shrink
+go on to do so. Every chain of subsets with the same counts is then as likely as any other. The shuffled masks
+are one, too, so `random` and `shuffle` are two draws of the same there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -94,9 +98,9 @@ def _learned(decided: Decided, forward: Forward, seeds: list[int]) -> Maker:
 
 
 def _random(decided: Decided, forward: Forward, seeds: list[int]) -> Maker:
-    return lambda layer: _moved(
-        decided, layer, forward, seeds, SALT + 1 + layer * (not forward.removes)
-    )
+    # a removed token is gone whoever decided: a block would compute on zeros
+    anew = not (forward.removes or decided.nested)
+    return lambda layer: _moved(decided, layer, forward, seeds, SALT + 1 + layer * anew)
 
 
 def _shuffle(decided: Decided, forward: Forward, seeds: list[int]) -> Maker:
@@ -129,14 +133,23 @@ def _oracle(decided: Decided, forward: Forward, seeds: list[int]) -> Maker:
     return lambda layer: lowest(decided.keep[layer], place, forward.valid)
 
 
+def _centre(decided: Decided, forward: Forward, seeds: list[int], square: bool = False) -> Maker:
+    places = [torch.from_numpy(central(grid, square=square).ravel()) for grid in forward.grids]
+    place = torch.stack(places).to(forward.valid.device)
+    return lambda layer: lowest(decided.keep[layer], place, forward.valid)
+
+
 _MAKERS: dict[str, Callable[[Decided, Forward, list[int]], Maker]] = {
     "learned": _learned,
     "random": _random,
     "shuffle": _shuffle,
     "invert": _invert,
     "oracle": _oracle,
+    "centre": _centre,
+    "centre-square": partial(_centre, square=True),
 }
-_WORDS = dict(zip(_MAKERS, ("learned", "random", "shuffled", "inverted", "oracle"), strict=True))
+_NAMES = ("learned", "random", "shuffled", "inverted", "oracle", "central", "central square")
+_WORDS = dict(zip(_MAKERS, _NAMES, strict=True))
 CONTROLS = tuple(_MAKERS)
 DRAWN = ("random", "shuffle", "oracle")  # those that depend on random numbers
 
@@ -159,3 +172,27 @@ def importance(target: Target, grid: TokenGrid) -> np.ndarray:
     rows, columns = grid.valid_hw
     shown[:rows, :columns] = shares + 0.005 * regions(target, grid, cover).contour
     return shown
+
+
+def central(grid: TokenGrid, *, square: bool = False) -> np.ndarray:
+    """Tokens by the distance of their middle from that of the picture, 0 for the nearest.
+
+    Of equally distant ones those come first that are nearer by the other distance; among the rest tokens that
+    lie opposite each other follow each other, in raster order, so that no side is preferred by more than one.
+
+    Args:
+        square: by Chebyshev's distance, whose discs are squares, instead of Euclid's.
+
+    Returns: float32 (rows, columns) of the padded grid, every whole number once.
+    """
+    row, column = np.indices(grid.grid_hw).reshape(2, -1)
+    # in half resized pixels, so that equal distances are equal numbers
+    down = (2 * row + 1) * grid.patch - grid.resized_hw[0]
+    right = (2 * column + 1) * grid.patch - grid.resized_hw[1]
+    distances = [down**2 + right**2, np.maximum(abs(down), abs(right))]
+    near, far = reversed(distances) if square else distances
+    height, width = grid.valid_hw
+    place = row * width + column
+    opposite = np.minimum(place, height * width - 1 - place)
+    order = np.lexsort((column, row, opposite, far, near))
+    return order.argsort().reshape(grid.grid_hw).astype(np.float32)

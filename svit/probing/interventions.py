@@ -4,18 +4,23 @@ AP alone cannot tell whether masks mean anything: small models may not need thei
 (training.md). So AP with the learned masks is set beside AP with
 
     learned   the masks as the method decides them;
-    random    in every layer as many tokens as learned, at positions drawn anew for each layer;
+    random    in every layer as many tokens as learned, at positions drawn anew for each layer; for
+              masks whose tokens never come back, drawn once an image for all layers;
     shuffle   the learned masks with their positions permuted: one permutation an image for all
               layers, so each token's life over the layers stays, at another place;
     invert    in every layer as many tokens as learned, those with the lowest scores;
     oracle    in every layer as many tokens as learned, those that objects of the ground truth cover
               most; between equal ones where an outline passes, then by one draw an image;
+    centre    in every layer as many tokens as learned, those nearest to the middle of the picture
+              (Euclid: discs); centre-square by the larger of both distances (Chebyshev: squares);
     off       gated blocks use no token: they are skipped;
     on        gated blocks use every token.
 
-A token that a model removes is gone: there random draws once an image, and invert is refused
-(`svit.probing.equal_counts`). random, shuffle, invert and oracle keep the number of tokens of each image
-and layer exactly, and that of its image (valid) and padding tokens separately. The learned masks they
+random, shuffle, invert, oracle and centre keep the number of tokens of each image and layer exactly, and
+that of its image (valid) and padding tokens separately (`svit.probing.equal_counts`). A control may do what
+the masks do that it replaces: where those never call a token back (`Traits.reactivates`), random does not
+either, and shuffle, oracle and centre never do on masks that only shrink. A token that a model removes is
+gone whoever decided, so there random draws once an image, too, and invert is refused. The learned masks they
 start from are decided in a forward of their own, before any edit, so the counts are those of the
 unedited model. They may be decided by another model (`source`): its masks are transplanted, which also
 tells whether masks help a model that was never trained with any. Every draw depends on the seed and
@@ -30,12 +35,12 @@ from contextlib import contextmanager
 from svit.data.samples import Sample
 from svit.detectors.base import Detector
 from svit.probing.apply_edits import applied
-from svit.probing.edits import Brush, Edit, EditError
-from svit.probing.equal_counts import Control
+from svit.probing.edits import Brush, Edit, EditError, nests
+from svit.probing.equal_counts import CONTROLS, Control
 from svit.pruning.base import Method
 from svit.system.text import blocks
 
-INTERVENTIONS = ("learned", "random", "shuffle", "invert", "oracle", "off", "on")
+INTERVENTIONS = (*CONTROLS, "off", "on")
 
 
 @contextmanager
@@ -88,6 +93,17 @@ def intervention(
             "model that lends its masks (--masks-from FILE)"
         )
     return (Control(name, layers=where),)
+
+
+def draws_once(name: str, chooser: Detector, detector: Detector) -> bool:
+    """Whether an intervention draws one set of positions for all layers where it would else draw them anew.
+
+    Args:
+        chooser: the model whose masks are changed.
+        detector: the one that runs on them.
+    """
+    removes = not detector.backbone.method.traits.preserves
+    return name == "random" and (removes or nests(chooser.backbone.method))
 
 
 def intervened_layers(chooser: Detector, layers: Sequence[int] | None) -> tuple[int, ...]:

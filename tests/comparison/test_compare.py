@@ -135,19 +135,19 @@ def test_the_sweep_changes_the_keep_ratios_alone() -> None:
 
 
 def test_learned_masks_are_measured_beside_others_and_only_svit_has_the_dial() -> None:
-    shared = ("learned", "random", "shuffle", "oracle", "off")
+    shared = ("learned", "random", "shuffle", "oracle", "centre", "off")
     assert tuple(line.name for line in job("evovit").lines) == shared
     assert tuple(line.name for line in job("dense").lines) == ("learned", "off")
-    dial = [line.name for line in job("svit").lines[5:]]
+    dial = [line.name for line in job("svit").lines[6:]]
     assert dial == [f"calibrated-{base}" for base in (0.5, 0.6, 0.7, 0.8, 0.9)]
 
 
 def test_the_plan_counts_views() -> None:
     text = plan_text([job("dense"), job("evovit")], ["to do", "finished"], 4, 10)
     assert "dense" in text.splitlines()[1] and text.splitlines()[1].split()[2:5] == ["2", "4", "20"]
-    # learned 1 + random 2 + shuffle 2 + oracle 2 + off 1 looks at ten images
-    assert text.splitlines()[2].split()[2:5] == ["2", "4", "80"]
-    assert text.splitlines()[-1] == "2 rows: 8 training views, 100 evaluation views"
+    # learned 1 + random 2 + shuffle 2 + oracle 2 + centre 2 + off 1 looks at ten images
+    assert text.splitlines()[2].split()[2:5] == ["2", "4", "100"]
+    assert text.splitlines()[-1] == "2 rows: 8 training views, 120 evaluation views"
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_every_finished_row_says_what_it_was(made: Path, start: Path) -> None:
     assert (row["row"], row["seed"], row["steps"], row["views"]) == ("ats-preserve", 0, 2, 4)
     known = ("init_sha256", "train_sha256", "val_sha256", "commit", "command", "device")
     assert all(name in row for name in known) and row["device"] == "cpu"
-    assert set(row["lines"]) == {"learned", "random", "shuffle", "oracle", "off"}
+    assert set(row["lines"]) == {"learned", "random", "shuffle", "oracle", "centre", "off"}
     # a dense checkpoint has no class token: it starts anew, and that is written down
     own = "backbone.bottom_up.method."
     assert row["initialised"] == [f"{own}class_token", f"{own}levels"]

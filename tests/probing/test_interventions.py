@@ -14,7 +14,7 @@ from svit.core.catalogue import METHODS
 from svit.data.samples import Sample
 from svit.detectors.base import Detector, image_seeds
 from svit.probing.apply_edits import decide
-from svit.probing.interventions import INTERVENTIONS, gated_layers, intervene
+from svit.probing.interventions import INTERVENTIONS, draws_once, gated_layers, intervene
 from svit.probing.recorder import record
 
 GATED = list(range(3, 12))
@@ -42,7 +42,9 @@ def counts(keep: np.ndarray, where: np.ndarray) -> np.ndarray:
     return (keep & where[:, None]).sum(axis=2)
 
 
-@pytest.mark.parametrize("name", ["random", "shuffle", "invert", "oracle"])
+@pytest.mark.parametrize(
+    "name", ["random", "shuffle", "invert", "oracle", "centre", "centre-square"]
+)
 def test_counts_of_each_image_and_layer_stay_for_valid_and_padding_tokens(
     model: Detector, name: str
 ) -> None:
@@ -73,8 +75,50 @@ def test_what_a_removing_model_dropped_at_random_stays_dropped(method: str) -> N
     assert (masks(model, "shuffle") != drawn).any()
     with pytest.raises(ValueError, match="invert needs a model that preserves"):
         masks(model, "invert")
-    kept = masks(detector(method, retain="preserve"), "random")
-    assert (kept[:, 1:] > kept[:, :-1]).any()  # preserved ones may come back
+
+
+NEVER_BACK = [
+    ("svit", {"inherit": True, "inference": "sample", "keep_ratios": [0.7, 0.5, 0.3]}),
+    *((name, {"retain": "preserve"}) for name in ("dynamicvit", "evit", "ats")),
+    ("random", {"inherit": True}),
+]
+
+
+@pytest.mark.parametrize(("method", "options"), NEVER_BACK)
+@pytest.mark.parametrize("name", ["random", "shuffle", "oracle", "centre", "centre-square"])
+def test_controls_of_a_method_that_calls_nothing_back_do_not_either(
+    method: str, options: dict, name: str
+) -> None:
+    model = detector(method, **options)
+    learned, drawn = masks(model, "learned"), masks(model, name)
+    assert (drawn[:, 1:] <= drawn[:, :-1]).all() and (learned != drawn).any()
+    for where in (valid(), ~valid()):
+        assert (counts(learned, where) == counts(drawn, where)).all()
+    if name == "random":  # on a model without masks of its own they are as nested
+        lent = masks(detector("dense"), name, source=model)
+        assert (lent == drawn).all() and draws_once(name, model, detector("dense"))
+
+
+@pytest.mark.parametrize(
+    ("method", "options"), [("svit", {"inference": "sample"}), ("random", {}), ("magnitude", {})]
+)
+def test_random_masks_beside_a_method_that_calls_back_do_as_well(
+    method: str, options: dict
+) -> None:
+    model = detector(method, **options)
+    drawn = masks(model, "random")
+    assert (drawn[:, 1:] > drawn[:, :-1]).any() and not draws_once("random", model, model)
+    lent = masks(detector("dense"), "random", source=model)
+    assert (lent == drawn).all()
+
+
+def test_random_masks_beside_evo_vit_call_back_as_often_as_it_did() -> None:
+    model = detector("evovit")
+    back = [
+        (keep[:, 1:] > keep[:, :-1]).sum()
+        for keep in (masks(model, "learned"), masks(model, "random"))
+    ]
+    assert back[0] == back[1]
 
 
 def test_off_uses_nothing_and_on_everything_in_gated_blocks_only(model: Detector) -> None:

@@ -14,7 +14,14 @@ from svit.system.text import escaped
 
 MARKS, TURN = "marks", "turn"  # session state: the brushed edits; how often a selection was used
 DIALS = {"trained": "as trained", "shift": "threshold", "ratio": "keep ratio"}
-CONTROLS = {"none": "none", "random": "random", "shuffle": "shuffled"}
+CONTROLS = {
+    "none": "none",
+    "random": "random",
+    "shuffle": "shuffled",
+    "centre": "middle",
+    "centre-square": "middle square",
+}
+UNDRAWN = ("none", "centre", "centre-square")
 HELP = {
     "blocks": "Blocks in which brushed tokens and kept objects are changed.",
     "shift": "Log-odds by which every gate's threshold moves: to the right fewer tokens are kept.",
@@ -26,8 +33,8 @@ HELP = {
     "object": "The tokens that show a part of the object's box stay on, whatever the gates say.",
     "lender": "Uses the masks that another model or recorded run decided on the same picture.",
     "control": "As many tokens in every block as the edits leave, at other places: what masks of this size "
-    "do by chance. Random draws each block anew (all alike where tokens are removed), shuffled moves each "
-    "token's life as a whole.",
+    "do by chance. Random draws each block anew (once where tokens never come back), shuffled moves each "
+    "token's life as a whole; middle takes what is nearest to the middle of the picture, disc or square.",
 }
 
 
@@ -250,7 +257,7 @@ def borrowing(wanted: Wanted, lenders: Sequence[str]) -> Wanted:
     )
     control = control or "none"
     shell.remember(control=None if control == "none" else control)
-    draw = right.number_input("Draw", 0, 999, key="draw", disabled=control == "none")
+    draw = right.number_input("Draw", 0, 999, key="draw", disabled=control in UNDRAWN)
     return replace(wanted, lender=lender, control=control, draw=int(draw))
 
 

@@ -43,6 +43,8 @@ MASKS = {  # whose masks -> colour and shape
     "its own": (COLOURS[0], "circle"),
     control_gain.CONTROLS["on"]: (COLOURS[4], "stroke"),
     control_gain.CONTROLS["oracle"]: (COLOURS[2], "diamond"),
+    control_gain.CONTROLS["centre"]: (COLOURS[1], "triangle-right"),
+    control_gain.CONTROLS["centre-square"]: (COLOURS[1], "triangle-left"),
     control_gain.CONTROLS["shuffle"]: (COLOURS[5], "triangle-down"),
     control_gain.CONTROLS["random"]: (COLOURS[3], "triangle-up"),
     control_gain.CONTROLS["invert"]: (COLOURS[1], "square"),
