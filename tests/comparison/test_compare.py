@@ -189,8 +189,8 @@ def test_the_time_left_follows_from_the_slowest_finished_row(tmp_path: Path) -> 
         (tmp_path / one.name).mkdir()
         facts = {"views": 4, "images": 10, "seconds_of_this_call": seconds}
         (tmp_path / one.name / "row.json").write_text(json.dumps(facts))
-    # 10 s a forward: dense 3 x 4 + 20; left are 3 x 4 + 80 and, with the dial's 50, 3 x 4 + 130
-    told = "left: 2 rows, about 39 minutes one after another at the pace of the slowest so far"
+    # 10 s a forward: dense 3 x 4 + 20; left are 3 x 4 + 100 and, with the dial's 50, 3 x 4 + 150
+    told = "left: 2 rows, about 46 minutes one after another at the pace of the slowest so far"
     assert compare.time_left(planned, tmp_path) == told
     assert compare.time_left(planned[:2], tmp_path) == "left: 0 rows"
     words = [compare.in_words(seconds) for seconds in (3, 600, 9000)]
@@ -224,7 +224,7 @@ def test_results_are_read_by_the_tables(made: Path, tmp_path: Path) -> None:
     found = evaluations.frame(evaluations.find_evaluations(made))
     rows = set(zip(found["model"], found["intervention"], strict=True))
     assert {("dense", "learned"), ("dense", "off"), ("ats preserve", "oracle")} <= rows
-    assert found["data"].unique().tolist() == ["shapes"] and len(found) == 7
+    assert found["data"].unique().tolist() == ["shapes"] and len(found) == 8
     assert found["gmacs_backbone"].notna().all()
     assert render.main(["tables", str(made), "--out", str(tmp_path)]) == 0
     page = (tmp_path / "tables.md").read_text()
