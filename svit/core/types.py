@@ -6,6 +6,7 @@ Nothing here knows torch or a detection framework. Past the detector border only
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -126,12 +127,15 @@ class TokenTrace:
         keep: bool (layers, rows, columns); layers are zero-based blocks, raster order.
         scores: float16 (layers, rows, columns) log-odds of keeping as the gate saw them, NaN where a
             layer has no gate; None when not recorded.
+        measures: name -> float32 (layers, rows, columns), such as `update`: further numbers of each token
+            (docs/run-format.md), NaN where the token was not there.
     """
 
     image_id: ImageId
     grid: TokenGrid
     keep: np.ndarray
     scores: np.ndarray | None = None
+    measures: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         keep = np.asarray(self.keep)
@@ -143,6 +147,12 @@ class TokenTrace:
             scores = np.asarray(self.scores)
             _expect(scores.shape == shape, f"scores of shape {shape}", scores.shape)
             object.__setattr__(self, "scores", _frozen(scores, np.float16))
+        measures = {}
+        for name, values in self.measures.items():
+            values = np.asarray(values)
+            _expect(values.shape == shape, f"{name} of shape {shape}", values.shape)
+            measures[name] = _frozen(values, np.float32)
+        object.__setattr__(self, "measures", measures)
 
     @property
     def layers(self) -> int:

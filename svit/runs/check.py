@@ -18,7 +18,7 @@ from PIL import Image
 from svit.core.rle import run_lengths
 from svit.runs import shards
 from svit.runs.head import RunError
-from svit.runs.shards import COLUMNS, GEOMETRY
+from svit.runs.shards import COLUMNS, GEOMETRY, MEASURES, OPTIONAL
 
 MOST_PIXELS = 2**31 - 1  # of a picture, and of the padded one that the tokens cover
 _BIT_COUNT = np.array([bin(byte).count("1") for byte in range(256)], np.uint8)
@@ -27,7 +27,11 @@ _LISTS = {"detection": ("scores", "labels", "boxes_xyxy", "masks")}
 _LISTS["target"] = ("labels", "boxes_xyxy", "masks", "crowd", "areas")
 # what is checked of a kind when any of these columns is first read, besides ids and geometry
 PARTS = {
-    "tokens": {"masks": ("layer", "bits"), "scores": ("scores",)},
+    "tokens": {
+        "masks": ("layer", "bits"),
+        "scores": ("scores",),
+        **{name: (name,) for name in MEASURES},
+    },
     "images": {
         "objects": tuple(
             name
@@ -130,8 +134,9 @@ def _problems(
 
 def _schema(kind: str, table: pa.Table) -> Iterator[str]:
     for name, found in zip(table.schema.names, table.schema.types):
-        wanted = [pa.int64(), pa.string()] if name == "image_id" else [COLUMNS[kind].get(name)]
-        if not any(known is not None and found.equals(known) for known in wanted):
+        known = {**COLUMNS[kind], **OPTIONAL[kind]}
+        wanted = [pa.int64(), pa.string()] if name == "image_id" else [known.get(name)]
+        if not any(one is not None and found.equals(one) for one in wanted):
             yield f"column {name!r} has type {found}, expected {wanted[0]}"
     for name in ("image_id", *GEOMETRY, "layer", "bits"):
         if name in table.column_names and table[name].null_count:
@@ -170,18 +175,22 @@ def _tokens(table: pa.Table, layers: int) -> Iterator[str]:
         layer = table["layer"].to_numpy()
         wanted = np.tile(np.arange(layers), len(table) // max(layers, 1))
         yield from _rows(layer != wanted, "layer {}, expected {}", layer, wanted)
-    for name, wanted in (("bits", -(-tokens // 8)), ("scores", 2 * tokens)):
+    sizes = {name: np.dtype(kind).itemsize * tokens for name, kind in MEASURES.items()}
+    for name, wanted in {"bits": -(-tokens // 8), "scores": 2 * tokens, **sizes}.items():
         if name in table.column_names:
             yield from _lengths(table, name, wanted)
     if "scores" in table.column_names:
         yield from _gates(table)
+    for name in MEASURES:
+        if name in table.column_names:
+            yield from _measures(table, name)
     if "kept" in table.column_names:
         yield from _counts(table, side, tokens)
 
 
 def _lengths(table: pa.Table, name: str, wanted: np.ndarray) -> Iterator[str]:
     found = pc.fill_null(pc.binary_length(table[name]), -1).to_numpy()
-    wrong = (found != wanted) & ~((name == "scores") & (found == -1))
+    wrong = (found != wanted) & ~((name != "bits") & (found == -1))
     yield from _rows(wrong, f"{name} of {{}} bytes, its grid needs {{}}", found, wanted)
 
 
@@ -192,6 +201,14 @@ def _gates(table: pa.Table) -> Iterator[str]:
         known = np.isfinite(values)
         if not (known.all() or np.isnan(values).all()):
             yield f"row {row}: scores that are not finite"
+
+
+def _measures(table: pa.Table, name: str) -> Iterator[str]:
+    """Sizes and shares: none is negative or infinite; a token that was not there has NaN."""
+    for row, stored in enumerate(table[name]):
+        values = np.frombuffer(stored.as_py() or b"", MEASURES[name])
+        if np.isinf(values).any() or (values < 0).any():
+            yield f"row {row}: {name} with values that are negative or infinite"
 
 
 def _counts(table: pa.Table, side: dict[str, np.ndarray], tokens: np.ndarray) -> Iterator[str]:

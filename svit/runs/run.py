@@ -187,16 +187,25 @@ class Run:
         """
         return next(shards.traces_from(self._lookup(image_id, "tokens"), self.layers))
 
-    def iter_traces(self, scores: bool = True) -> Iterator[TokenTrace]:
+    @cached_property
+    def measures(self) -> tuple[str, ...]:
+        """Names of the further numbers of tokens that its first shard holds, as `update`."""
+        names = shards.columns_of(self._file(0, "tokens")) if self._shards else ()
+        return tuple(name for name in shards.MEASURES if name in names)
+
+    def iter_traces(
+        self, scores: bool = True, measures: Collection[str] = ()
+    ) -> Iterator[TokenTrace]:
         """All traces in recorded order; memory holds one shard at a time.
 
         Args:
             scores: reads them too, where they were recorded: sixteen times the bytes of the masks.
+            measures: of `measures`; each as large as the scores, or twice.
 
         Raises:
             RunError: a shard is damaged; so do the other iterators.
         """
-        columns = ["image_id", "bits", *GEOMETRY, *(["scores"] if scores else [])]
+        columns = ["image_id", "bits", *GEOMETRY, *(["scores"] if scores else []), *measures]
         for table in self._iter_tables("tokens", columns):
             yield from shards.traces_from(table, self.layers)
 

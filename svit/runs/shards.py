@@ -4,8 +4,8 @@
     shard-RANK-NUMBER.images.parquet   a row per image: detections, annotations, picture, numbers
 
 `bits` is `numpy.packbits` of the padded token grid in raster order: the first token is the highest
-bit of the first byte, zeros follow the last token. `scores` are little-endian float16 in raster
-order. Masks are compressed COCO RLE in source pixels, pictures JPEG. `svit.runs.run` is the door.
+bit of the first byte, zeros follow the last token. `scores` and `MEASURES` are little-endian numbers in
+raster order. Masks are compressed COCO RLE in source pixels, pictures JPEG. `svit.runs.run` is the door.
 """
 
 from __future__ import annotations
@@ -60,6 +60,12 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "picture": pa.binary(),
     },
 }
+# columns that a token table has only where they were recorded: name -> its numbers, one a token
+MEASURES = {"update": "<f2", "norm": "<f4", "attention": "<f2", "class_attention": "<f2"}
+OPTIONAL: dict[str, dict[str, pa.DataType]] = {
+    "tokens": dict.fromkeys(MEASURES, pa.binary()),
+    "images": {},
+}
 
 
 def named(*prefixes: str) -> list[str]:
@@ -104,7 +110,7 @@ def rows_of(
 
 
 def _token_rows(trace: TokenTrace, common: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row a layer: packed bits, counts over all and over valid tokens, geometry, scores."""
+    """One row a layer: packed bits, counts over all and over valid tokens, geometry, scores, measures."""
     grid, flat = trace.grid, trace.keep.reshape(len(trace.keep), -1)
     bits = np.packbits(flat, axis=1, bitorder="big")
     valid = grid.valid_mask()
@@ -117,6 +123,10 @@ def _token_rows(trace: TokenTrace, common: dict[str, Any]) -> list[dict[str, Any
             "kept": int(flat[layer].sum()),
             "kept_valid": int(flat[layer, valid.ravel()].sum()),
             "scores": None if trace.scores is None else trace.scores[layer].astype("<f2").tobytes(),
+            **{
+                name: values[layer].astype(MEASURES[name]).tobytes()
+                for name, values in trace.measures.items()
+            },
         }
         for layer in range(len(flat))
     ]
@@ -125,20 +135,24 @@ def _token_rows(trace: TokenTrace, common: dict[str, Any]) -> list[dict[str, Any
 def traces_from(rows: pa.Table, layers: int) -> Iterator[TokenTrace]:
     """The traces of a table, `layers` rows each, in order: inverse of `rows_of`.
 
-    Scores are read where the table has the column.
+    Scores and measures are read where the table has the column.
     """
     geometry = zip(*(rows[name].to_numpy()[::layers].tolist() for name in ("image_id", *GEOMETRY)))
     bits = _bytes(rows["bits"])
-    scores = _bytes(rows["scores"]) if "scores" in rows.column_names else iter(())
+    kinds = {"scores": "<f2", **MEASURES}
+    columns = {name: _bytes(rows[name]) for name in kinds if name in rows.column_names}
     for image_id, *sides in geometry:
         grid = _grid(dict(zip(GEOMETRY, sides, strict=True)))
         shape = (layers, *grid.grid_hw)
         packed = np.concatenate([next(bits) for _ in range(layers)]).reshape(layers, -1)
         keep = np.unpackbits(packed, axis=1, count=grid.tokens, bitorder="big")
-        stored = [next(scores, None) for _ in range(layers)]
-        known = stored[0] is not None
-        numbers = np.concatenate(stored).view("<f2").reshape(shape) if known else None
-        yield TokenTrace(image_id, grid, keep.view(bool).reshape(shape), numbers)
+        numbers = {}
+        for name, column in columns.items():
+            stored = [next(column) for _ in range(layers)]
+            if stored[0] is not None:
+                numbers[name] = np.concatenate(stored).view(kinds[name]).reshape(shape)
+        scores = numbers.pop("scores", None)
+        yield TokenTrace(image_id, grid, keep.view(bool).reshape(shape), scores, numbers)
 
 
 def _bytes(column: pa.ChunkedArray) -> Iterator[np.ndarray | None]:
@@ -248,7 +262,8 @@ def shard_path(folder: Path, name: str, kind: str) -> Path:
 def write_table(path: Path, kind: str, rows: list[dict[str, Any]], group: int) -> int:
     """Writes rows of a kind with zstd and page checksums. Returns: bytes."""
     id_type = pa.int64() if isinstance(rows[0]["image_id"], int) else pa.string()
-    schema = pa.schema({"image_id": id_type, **COLUMNS[kind]})
+    known = {name: of for name, of in OPTIONAL[kind].items() if any(name in row for row in rows)}
+    schema = pa.schema({"image_id": id_type, **COLUMNS[kind], **known})
     table = pa.Table.from_pylist(rows, schema=schema)
     settings = {"row_group_size": group, "compression": "zstd", "write_page_checksum": True}
     with replacing(path) as part:
@@ -272,6 +287,15 @@ def read_table(
             pq.ParquetFile(opened, page_checksum_verification=True) as file,
         ):
             return file.read(names) if group is None else file.read_row_group(group, names)
+    except (OSError, pa.ArrowException) as error:
+        raise damaged(path, str(error).splitlines()[0]) from error
+
+
+def columns_of(path: Path) -> list[str]:
+    """Names of the columns of a shard file. Raises as `read_table`."""
+    try:
+        with path.open("rb") as opened:
+            return pq.read_schema(opened).names
     except (OSError, pa.ArrowException) as error:
         raise damaged(path, str(error).splitlines()[0]) from error
 

@@ -53,6 +53,42 @@ def test_what_is_written_is_what_is_read(tmp_path):
     assert run.finished and len(run.errors) == 0
 
 
+def measured(image_id: int) -> TokenTrace:
+    """The trace of an image with measures, one token of which was not there."""
+    trace = parts(image_id)["trace"]
+    update = np.random.default_rng(image_id).random(trace.keep.shape).astype(np.float16)
+    update[1, 0, 0] = np.nan
+    norm = 1e5 * np.ones(trace.keep.shape, np.float32)  # larger than half precision holds
+    return replace(trace, measures={"update": update, "norm": norm})
+
+
+def test_measures_are_read_as_written_and_a_run_without_has_no_column_for_them(tmp_path):
+    with RunWriter(tmp_path / "run", PROVENANCE, shard_size=2) as writer:
+        for image_id in (3, 1, 2):
+            writer.add(measured(image_id))
+    run, plain = open_run(tmp_path / "run"), write_run(tmp_path / "plain")
+    assert run.measures == ("update", "norm") and plain.measures == ()
+    for trace in (run.trace(1), list(run.iter_traces(measures=("update", "norm")))[1]):
+        for name, values in measured(1).measures.items():
+            np.testing.assert_array_equal(trace.measures[name], values)
+            assert trace.measures[name].dtype == np.float32
+    assert next(run.iter_traces()).measures == {} == plain.trace(1).measures
+    assert open_run(tmp_path / "run", skip_corrupt=True).skipped == ()
+    (shard, *_) = sorted((tmp_path / "plain").glob("*.tokens.parquet"))
+    assert not {"update", "norm"} & set(pq.read_schema(shard).names)
+
+
+def test_a_measure_that_cannot_be_is_refused_when_it_is_read(tmp_path):
+    trace = measured(1)
+    wrong = {"update": np.full(trace.keep.shape, -1.0)}
+    with RunWriter(tmp_path / "run", PROVENANCE) as writer:
+        writer.add(replace(trace, measures=wrong))
+    run = open_run(tmp_path / "run")
+    assert run.keep_counts().kept.sum() > 0
+    with pytest.raises(RunError, match="update with values that are negative or infinite"):
+        run.trace(1)
+
+
 def test_streams_give_every_image_what_looking_it_up_gives(tmp_path):
     with RunWriter(tmp_path / "run", PROVENANCE, shard_size=2) as writer:
         for image_id in (5, 3, 1, 4, 2):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from svit.runs.run import open_run
-from svit.runs.shards import COLUMNS, GEOMETRY
+from svit.runs.shards import COLUMNS, GEOMETRY, MEASURES, OPTIONAL
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "run-format.md").read_text(encoding="utf-8")
@@ -33,8 +33,14 @@ def there() -> list[bool]:
 def test_the_tables_of_the_page_are_the_columns_that_are_written(kind: str, title: str) -> None:
     section = PAGE.partition(f"## The {title} table")[2].partition("\n## ")[0]
     named = re.findall(r"^\| `(\w+)`", section, re.MULTILINE)
-    assert named == ["image_id", *(name for name in COLUMNS[kind] if name not in GEOMETRY)]
+    columns = [name for name in COLUMNS[kind] if name not in GEOMETRY]
+    assert named == ["image_id", *columns, *OPTIONAL[kind]]
     assert all(f"`{name}`" in PAGE for name in GEOMETRY)
+
+
+def test_the_page_tells_the_kind_of_number_of_every_measure() -> None:
+    words = {"<f2": "float16", "<f4": "float32"}
+    assert all(f"| `{name}` | binary, {words[kind]} |" in PAGE for name, kind in MEASURES.items())
 
 
 def test_the_reader_of_the_page_reads_the_masks_that_open_run_reads() -> None:
