@@ -1,32 +1,41 @@
-"""`svit dataset`: writes the synthetic shapes and shows them; checks and counts what a COCO json holds."""
+"""`svit dataset`: writes the shapes, converts nuclei; checks, counts and shows what a COCO json holds."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from pathlib import Path
 
 from PIL import Image
 
 from svit.cli.options import kinds
 from svit.cli.options.data import add_exif
+from svit.data.findings import CocoError
 from svit.data.shapes import contact_sheet, read_scenes, write_dataset
 from svit.data.statistics import describe
 from svit.data.validate import check_coco, checked, mended, read_json
+from svit.data.writing.coco_folder import annotations
+from svit.data.writing.nuclei import SPLITS, convert_nuclei
 from svit.system.files import write_text, write_whole
 
 COLOURS = 160  # of a sheet as PNG
-KINDS = "shapes | sheet | check | statistics"
+KINDS = "shapes | nuclei | sheet | check | statistics"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `svit dataset` and of what it can do."""
     kinds = parser.add_subparsers(dest="kind", required=True, metavar=KINDS)
     _add_shapes(kinds.add_parser("shapes", help="write the synthetic shapes in COCO's layout"))
+    _add_nuclei(
+        kinds.add_parser("nuclei", help="convert the 2018 Data Science Bowl to COCO's layout")
+    )
     _add_sheet(kinds.add_parser("sheet", help="draw the first scenes with their outlines"))
     _add_check(kinds.add_parser("check", help="check a COCO json, line by line, before it is used"))
     statistics = kinds.add_parser("statistics", help="count objects, sizes and classes")
-    statistics.add_argument("json", type=Path, help="instance annotations")
+    statistics.add_argument(
+        "source", type=Path, help="instance annotations, or a folder in COCO's layout"
+    )
     statistics.set_defaults(action=_statistics)
 
 
@@ -52,6 +61,26 @@ def _add_shapes(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--workers", type=kinds.at_once, default=2, help="processes (default 2)")
     parser.set_defaults(action=_shapes)
+
+
+def _add_nuclei(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="stage1_train: folders ID/images/ID.png with ID/masks/*.png",
+    )
+    parser.add_argument("--out", type=kinds.place, required=True, help="folder to write")
+    parser.add_argument(
+        "--longest",
+        type=kinds.count,
+        metavar="SIDE",
+        help="leave out pictures with a longer side in pixels (the shipped models: 400)",
+    )
+    parser.add_argument("--workers", type=kinds.at_once, default=2, help="processes (default 2)")
+    parser.set_defaults(action=_nuclei)
 
 
 def _add_sheet(parser: argparse.ArgumentParser) -> None:
@@ -96,6 +125,27 @@ def _shapes(args: argparse.Namespace) -> int:
     return 0
 
 
+def _nuclei(args: argparse.Namespace) -> int:
+    """Exit code 1 where what was written has errors."""
+    convert_nuclei(args.source, args.out, args.longest, args.workers)
+    print(f"written: {args.out}")
+    refused = False
+    for split in SPLITS:
+        json_file = annotations(args.out, split)
+        data = read_json(json_file)
+        if not data["images"]:
+            print(f"{json_file}: no picture has a name of this side")
+            continue
+        report = check_coco(json_file, args.out / split)
+        refused |= report.refused
+        print("\n".join(report.lines()))
+        seen = Counter(image["kind"] for image in data["images"])
+        print("  kinds: " + ", ".join(f"{count} {kind}" for kind, count in seen.most_common()))
+        for line in data["info"]["told"]:
+            print(f"  told: {line}")
+    return int(refused)
+
+
 def _sheet(args: argparse.Namespace) -> int:
     scenes = read_scenes(args.folder, args.split, args.images)
     sheet = contact_sheet(scenes, min(args.columns, len(scenes)))
@@ -128,5 +178,16 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _statistics(args: argparse.Namespace) -> int:
-    print(describe(checked(args.json)[0]))
+    if not args.source.is_dir():
+        print(describe(checked(args.source)[0]))
+        return 0
+    found = sorted((args.source / "annotations").glob("instances_*.json"))
+    if not found:
+        raise CocoError(
+            f"{args.source}: expected annotations/instances_SPLIT.json in it, as COCO has them, found "
+            "none; name a json, or a folder in COCO's layout"
+        )
+    for file in found:
+        split = file.stem.removeprefix("instances_")
+        print(f"## {split}\n\n{describe(checked(file)[0])}\n")
     return 0

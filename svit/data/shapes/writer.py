@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import multiprocessing
-import shutil
-import signal
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,42 +16,25 @@ from svit.data.segments import decode_masks
 from svit.data.shapes.outlines import CLASSES
 from svit.data.shapes.scenes import Scene, scene
 from svit.data.validate import checked
-from svit.system.claims import claim
-from svit.system.files import (
-    FileError,
-    Lock,
-    explained,
-    prepare_folder,
-    read_json,
-    write_text,
-    write_whole,
+from svit.data.writing.coco_folder import (
+    LICENCE,
+    Entry,
+    Recipe,
+    annotations,
+    objects_of,
+    write_folder,
 )
+from svit.system.files import FileError, write_whole
 
 VAL_SEEDS = 10**9  # validation seeds begin here, training seeds end here
 VERSION = 1  # of the drawing: a change of any scene makes another data set
+NAME = "shapes"
 
-_PART = 50  # images in one unit of work
 _QUALITY = 92
-_MARKER = "shapes.json"
 
 
 class ShapesError(FileError):
     """A data set cannot be written into this folder, or read from it; the message names the fix."""
-
-
-@dataclass(frozen=True)
-class _Part:
-    """One unit of work: images `seeds`, written whole before their annotations are."""
-
-    out: Path
-    split: str
-    seeds: range
-    size: int
-    centre_bias: bool
-
-    @property
-    def file(self) -> Path:
-        return self.out / "parts" / f"{self.split}-{self.seeds.start:012d}.json"
 
 
 def write_dataset(
@@ -95,135 +74,43 @@ def write_dataset(
             f"expected train, val, seed >= 0, seed + images <= {VAL_SEEDS}, size >= 64, "
             f"workers >= 1; found {train=}, {val=}, {seed=}, {size=}, {workers=}"
         )
-    recipe = {"train": train, "val": val, "seed": seed, "size": size, "centre_bias": centre_bias}
+    facts = {"train": train, "val": val, "seed": seed, "size": size, "centre_bias": centre_bias}
     splits = {
         "train2017": range(seed, seed + train),
         "val2017": range(VAL_SEEDS + seed, VAL_SEEDS + seed + val),
     }
-    with explained(out, ShapesError, "What is finished stays: repeat the command to go on"):
-        prepare_folder(out)
-        with Lock(out / ".lock"):
-            facts = {"generator": "svit shapes", "version": VERSION, **recipe}
-            claim(out / _MARKER, facts, what="shapes data set")
-            missing = {name: seeds for name, seeds in splits.items() if not _done(out, name, seeds)}
-            _write_splits(out, missing, recipe, workers, progress)
-
-
-def _write_splits(
-    out: Path, splits: dict[str, range], recipe: dict[str, Any], workers: int, progress: bool
-) -> None:
-    for folder in ("annotations", "parts", *splits) if splits else ():
-        prepare_folder(out / folder)
-    parts = [
-        _Part(out, split, seeds[start : start + _PART], recipe["size"], recipe["centre_bias"])
-        for split, seeds in splits.items()
-        for start in range(0, len(seeds), _PART)
-    ]
-    _write_parts([part for part in parts if not part.file.exists()], workers, progress)
-    for split in splits:
-        _join(out, split, [part.file for part in parts if part.split == split], recipe)
-    shutil.rmtree(out / "parts", ignore_errors=True)
-
-
-def _done(out: Path, split: str, seeds: range) -> bool:
-    if not _annotations(out, split).exists():
-        return False
-    return {_file_name(seed) for seed in seeds} <= {
-        path.name for path in (out / split).glob("*.jpg")
-    }
-
-
-def _annotations(out: Path, split: str) -> Path:
-    return out / "annotations" / f"instances_{split}.json"
+    recipe = Recipe(
+        NAME,
+        {"generator": "svit shapes", "version": VERSION, **facts},
+        splits,
+        _file_name,
+        partial(_make, size=size, centre_bias=centre_bias),
+        partial(_info, facts=facts),
+        [{"id": n, "name": name, "supercategory": "shape"} for n, name in enumerate(CLASSES, 1)],
+    )
+    write_folder(out, recipe, workers, progress, ShapesError)
 
 
 def _file_name(seed: int) -> str:
     return f"{seed:012d}.jpg"
 
 
-def _write_parts(parts: list[_Part], workers: int, progress: bool) -> None:
-    from tqdm import tqdm  # only a data set that is written needs it, not a scene
-
-    total = sum(len(part.seeds) for part in parts)
-    with tqdm(total=total, unit="image", disable=None if progress else True) as bar:
-        for done in _spread(parts, min(workers, len(parts))):
-            bar.update(done)
-
-
-def _spread(parts: list[_Part], workers: int) -> Iterator[int]:
-    """Images written, part by part. Leaving early, by Ctrl-C too, stops the processes."""
-    if workers <= 1:
-        yield from map(_write_part, parts)
-        return
-    # not fork: a copy of a process in which torch has threads may hang
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(workers, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
-        yield from pool.imap_unordered(_write_part, parts)
+def _make(seed: int, folder: Path, *, size: int, centre_bias: bool) -> Entry:
+    drawn, name = scene(seed, size, centre_bias), _file_name(seed)
+    _write_jpeg(folder / name, drawn.image)
+    image = {"id": seed, "file_name": name, "height": size, "width": size, "license": LICENCE}
+    categories = (drawn.labels + 1).tolist()
+    return {"image": image, "objects": objects_of(CodedMasks.of(drawn.masks), categories)}
 
 
-def _write_part(part: _Part) -> int:
-    records = []
-    for seed in part.seeds:
-        drawn = scene(seed, part.size, part.centre_bias)
-        _write_jpeg(part.out / part.split / _file_name(seed), drawn.image)
-        records.append({"image": _image_record(seed, part.size), "objects": _objects(drawn)})
-    _write_json(part.file, {"images": records})
-    return len(part.seeds)
-
-
-def _image_record(seed: int, size: int) -> dict[str, Any]:
-    name = _file_name(seed)
-    return {"id": seed, "file_name": name, "height": size, "width": size, "license": 1}
-
-
-def _objects(drawn: Scene) -> list[dict[str, Any]]:
-    """COCO annotations of a scene, still without ids."""
-    masks = CodedMasks.of(drawn.masks)
-    boxes, areas = masks.boxes_xywh().tolist(), masks.areas().tolist()
-    return [
-        {
-            "category_id": int(label) + 1,
-            "bbox": box,
-            "area": area,
-            "iscrowd": 0,
-            "segmentation": mask,
-        }
-        for label, box, area, mask in zip(drawn.labels, boxes, areas, masks.json(), strict=True)
-    ]
-
-
-def _join(out: Path, split: str, parts: list[Path], recipe: dict[str, Any]) -> None:
-    """Makes one COCO file of the parts, with annotations numbered from 1."""
-    remedy = "delete it and repeat the command"
-    records = [record for part in parts for record in read_json(part, remedy)["images"]]
-    objects = [
-        {"image_id": record["image"]["id"], **found}
-        for record in records
-        for found in record["objects"]
-    ]
-    licence = "https://creativecommons.org/publicdomain/zero/1.0/"
-    about = {"description": f"SViT workbench shapes, {split}", "version": str(VERSION), **recipe}
-    whole = {
-        "info": about,
-        "licenses": [{"id": 1, "name": "CC0 1.0", "url": licence}],
-        "images": [record["image"] for record in records],
-        "annotations": [{"id": number, **found} for number, found in enumerate(objects, 1)],
-        "categories": [
-            {"id": number, "name": name, "supercategory": "shape"}
-            for number, name in enumerate(CLASSES, 1)
-        ],
-    }
-    _write_json(_annotations(out, split), whole)
+def _info(split: str, entries: Sequence[Entry], *, facts: dict[str, Any]) -> dict[str, Any]:
+    return {"description": f"SViT workbench shapes, {split}", "version": str(VERSION), **facts}
 
 
 def _write_jpeg(path: Path, image: np.ndarray) -> None:
     """JPEG without colour subsampling: edges between colours stay crisp."""
     picture = Image.fromarray(image)
     write_whole(path, lambda file: picture.save(file, "JPEG", quality=_QUALITY, subsampling=0))
-
-
-def _write_json(path: Path, content: Any) -> None:
-    write_text(path, json.dumps(content, separators=(",", ":")))
 
 
 def read_scenes(folder: Path | str, split: str, count: int) -> list[Scene]:
@@ -239,12 +126,12 @@ def read_scenes(folder: Path | str, split: str, count: int) -> list[Scene]:
         CocoError, ImageError: its files were changed since.
     """
     folder = Path(folder)
-    if not (folder / _MARKER).is_file() or not _annotations(folder, split).is_file():
+    if not (folder / f"{NAME}.json").is_file() or not annotations(folder, split).is_file():
         raise ShapesError(
             f"{folder} holds no finished split {split!r} of a shapes data set; write one with "
             f"`svit dataset shapes --out {folder}`"
         )
-    data, _ = checked(_annotations(folder, split))
+    data, _ = checked(annotations(folder, split))
     objects: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in data["images"]}
     for annotation in data["annotations"]:
         objects[annotation["image_id"]].append(annotation)

@@ -22,6 +22,7 @@ from svit.data.shapes import (
     write_dataset,
     writer,
 )
+from svit.data.writing import coco_folder
 
 TRAIN, VAL, SEED, SIZE = 10, 3, 5, 96
 
@@ -35,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "_PART", 4)
+    monkeypatch.setattr(coco_folder, "PART", 4)
 
 
 def files(folder: Path) -> dict[str, bytes]:
