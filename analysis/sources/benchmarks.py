@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.sources.evaluations import Evaluation, Facts, facts_of, rate_frame
+from analysis.sources.evaluations import Evaluation, Facts, facts_of, own_masks, rate_frame
 from svit.core.config import PAPER_KEEP_RATIOS, PRESETS, to_dict
 
 BENCHMARK = "benchmark.json"
@@ -255,10 +255,10 @@ def of_results(
     """Evaluations beside the speed of their model, by what one axis may hold.
 
     A speed is of an evaluation if both are of the same preset with the same keep ratios. Evaluations
-    whose masks were intervened in have none; neither do those whose model was timed at ratios that it
+    with other masks than the model's own have none; neither do those whose model was timed at ratios that it
     chose on noise (`learned`) only. Returns: benchmark and condition in words -> pairs.
     """
-    results = [one for one in results if one.facts.source[2] == "learned"]
+    results = own_masks(results)
     found = {}
     for (path, condition), group in conditions(speeds).items():
         pairs = [(one, speed) for speed in group for one in results if _same_model(one, speed)]

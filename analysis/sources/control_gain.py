@@ -25,8 +25,9 @@ CONTROLS = {
     "off": "no token",
 }
 KINDS = ("box", "mask")
-# rows that agree in these saw the same images and grew from the same seed: their APs may be subtracted
-ALIKE = ["data_sha256", "images", "size", "neck", "framework", "seed"]
+# rows that agree in these saw the same images and grew from the same weights and seed, equally long: their
+# APs may be subtracted
+ALIKE = ["data_sha256", "images", "size", "neck", "framework", "seed", "start", "views"]
 _MODEL = [*ALIKE, "data", "weights", "model", "inference", "base_ratio", "masks_from", "row"]
 
 
@@ -45,12 +46,14 @@ def _line(one: Evaluation) -> dict[str, object]:
         "neck": facts.neck,
         "framework": framework,
         "seed": facts.training_seed,
+        "start": one.origin.start,
+        "views": one.origin.views,
         "data": facts.data,
         "weights": str(provenance.get("weights_sha256") or ""),
         "model": facts.model,
         "inference": inference,
         "base_ratio": facts.base_ratio,
-        "masks_from": str(provenance.get("masks_from") or ""),
+        "masks_from": facts.masks_from,
         "row": str(provenance.get("row") or ""),
         "masks": intervention,
         "keep_ratio": one.mean("keep_ratio"),
@@ -68,7 +71,8 @@ def frame(results: Sequence[Evaluation]) -> pd.DataFrame:
     model that decides otherwise were calibrated to another keep ratio); keep_ratio over gated layers,
     gmacs_backbone; for box and mask `*_ap` with its own masks, `*_half` of the 95 % bootstrap interval,
     `*_CONTROL` with each of `CONTROLS` (NaN where not measured; a mean over their seeds), and `*_gap` =
-    `*_ap` minus that of the dense model of the same data, size, neck and training seed.
+    `*_ap` minus that of the dense model that `ALIKE` allows, with its own masks; `lender` names the model
+    whose masks it had.
     """
     table = lines(results)
     if not len(table):
@@ -82,13 +86,26 @@ def frame(results: Sequence[Evaluation]) -> pd.DataFrame:
     # calibration changes the weights' hash: what is equal is the row and the training
     deciders = found.groupby([*ALIKE, "row", "model"])["inference"].transform("nunique")
     found["dial"] = (deciders > 1) & (found["inference"] == "calibrated")
+    names = dict(zip(table["weights"], table["row"].where(table["row"] != "", table["model"])))
+    found["lender"] = [one and names.get(one, one[:8]) for one in found["masks_from"]]
     bodies = len(found[["size", "neck", "framework"]].drop_duplicates())
     found["name"] = [labels.model_name(row, bodies > 1) for _, row in found.iterrows()]
+    found["name"] += _trainings_told(found)
     return _with_gaps(found).sort_values(["box_ap", "name"], ascending=False, ignore_index=True)
 
 
+def _trainings_told(found: pd.DataFrame) -> pd.Series:
+    """What tells trainings of other length or start apart, so that `over_seeds` never joins them."""
+    told = pd.Series("", found.index)
+    for column, words in (("views", "{} pictures trained on"), ("start", "from {:.6}")):
+        differs = found.groupby("name")[column].transform("nunique") > 1
+        known = found[column].map(lambda value, words=words: words.format(value or "?"))
+        told += (", " + known).where(differs, "")
+    return told
+
+
 def _with_gaps(found: pd.DataFrame) -> pd.DataFrame:
-    dense = found[(found["model"] == "dense") & (found["masks_from"] == "")].groupby(ALIKE)
+    dense = found[(found["model"] == "dense") & (found["lender"] == "")].groupby(ALIKE)
     for kind in KINDS:
         level = dense[f"{kind}_ap"].mean().rename("dense_ap").reset_index()
         merged = found[ALIKE].merge(level, on=ALIKE, how="left")["dense_ap"]

@@ -18,8 +18,13 @@ from svit.core.catalogue import METHODS
 from svit.system import text
 from svit.system.files import FileError, read_json
 
-SUMMARY = "summary.json"
+SUMMARY, PLAN = "summary.json", "plan.json"
 COCO_VAL_IMAGES = 5000
+WORLDS = (
+    "COCO",
+    "shapes",
+    "nuclei",
+)  # what numbers are of; none of one is ever pooled with one of another
 # width, depth, heads of the paper's two models and of ours for drawn shapes
 SIZES = {(192, 12, 3): "tiny", (384, 12, 6): "small", (96, 12, 3): "nano"}
 PAPER_TARGETS = (*[1.0] * 3, *[0.7] * 3, *[0.49] * 3, *[0.343] * 3)
@@ -41,12 +46,16 @@ class Facts:
             "inherit".
         size: tiny or small as in the paper, nano, else "WIDTHxDEPTH".
         neck: adapter (the paper's) or pyramid.
-        data: "COCO val2017" (80 classes of COCO, all images), "COCO, other images", "shapes" or "other".
+        data: "COCO val2017" (80 classes of COCO, all images), "COCO, other images", "shapes", "nuclei" or
+            "other".
         targets: target keep ratio of each layer.
         source: what else must agree in one figure: framework, inference mode, masks (`masks_of`).
         seed: of sampled masks.
         data_sha256: of annotations and file names.
         training_seed: 0 where the provenance does not tell.
+        masks_from: the model that decided instead of this one; empty where it decided itself.
+        trained_ratio: base keep ratio that the settings of the weights name; that of `targets` where they
+            name none.
     """
 
     preset: str
@@ -60,6 +69,8 @@ class Facts:
     seed: int
     data_sha256: str
     training_seed: int
+    masks_from: str
+    trained_ratio: float
 
     @property
     def model(self) -> str:
@@ -69,7 +80,26 @@ class Facts:
     @property
     def base_ratio(self) -> float:
         """Target of the first stage that prunes, the paper's "pruning rate"; 1 for a dense model."""
-        return next((target for target in self.targets if target < 1), 1.0)
+        return _first_below_one(self.targets)
+
+    @property
+    def decides(self) -> bool:
+        """Whether the masks are the model's own: no intervention, no masks of another model."""
+        return self.source[2] == "learned" and not self.masks_from
+
+    @property
+    def dial(self) -> bool:
+        """Whether its rate was set to another keep ratio than the one it was trained for."""
+        return abs(self.base_ratio - self.trained_ratio) > 1e-6
+
+    @property
+    def world(self) -> str:
+        """One of `WORLDS`, or "other"."""
+        return next((name for name in WORLDS if self.data.startswith(name)), "other")
+
+
+def _first_below_one(ratios: Iterable[float]) -> float:
+    return next((float(ratio) for ratio in ratios if ratio < 1), 1.0)
 
 
 def facts_of(provenance: dict[str, Any], images: int) -> Facts:
@@ -81,6 +111,8 @@ def facts_of(provenance: dict[str, Any], images: int) -> Facts:
     sides = tuple(backbone.get(name, 0) for name in ("embed_dim", "depth", "heads"))
     inference = str(provenance.get("inference") or "")
     options = pruning.get("options") or {}
+    targets = tuple(float(target) for target in provenance.get("targets") or ())
+    trained = options.get("keep_ratios") or [options.get("keep_ratio")]
     return Facts(
         preset=str(config.get("name") or "unnamed"),
         method=method,
@@ -88,16 +120,19 @@ def facts_of(provenance: dict[str, Any], images: int) -> Facts:
         size=SIZES.get(sides, f"{sides[0]}x{sides[1]}"),
         neck=str(backbone.get("neck") or "unknown"),
         data=_data(list(provenance.get("class_names") or []), images),
-        targets=tuple(float(target) for target in provenance.get("targets") or ()),
+        targets=targets,
         source=(str(provenance.get("framework") or "unknown"), inference, masks_of(provenance)),
         seed=int(provenance.get("seed") or 0),
         data_sha256=str(provenance.get("data_sha256") or ""),
         training_seed=int(train.get("seed") or 0),
+        masks_from=str(provenance.get("masks_from") or ""),
+        trained_ratio=_first_below_one(targets if None in trained else trained),
     )
 
 
 def masks_of(provenance: dict[str, Any]) -> str:
-    """Which masks: "learned", or an intervention and its blocks where it did not act in all gated ones."""
+    """Which masks: "learned", or an intervention and its blocks where it did not act in all gated ones.
+    Whose they are, `Facts.masks_from` tells."""
     name = str(provenance.get("intervention") or "learned")
     plain = name == "learned" and not provenance.get("masks_from")
     return name if plain else text.intervened(name, provenance.get("layers"))
@@ -106,7 +141,31 @@ def masks_of(provenance: dict[str, Any]) -> str:
 def _data(names: list[str], images: int) -> str:
     if len(names) == 80 and names[0] == "person" and names[-1] == "toothbrush":
         return "COCO val2017" if images == COCO_VAL_IMAGES else "COCO, other images"
+    if names == ["nucleus"]:
+        return "nuclei"
     return "shapes" if {"circle", "star", "heart"} <= set(names) else "other"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How weights came about: what two models must share, beside the data, to be compared.
+
+    Attributes:
+        start: hash of the weights that the training began with.
+        views: pictures trained on, each time one was seen.
+        pictures: hash of the training images.
+
+    Empty or 0 is not known: only `svit compare` writes it down.
+    """
+
+    start: str = ""
+    views: int = 0
+    pictures: str = ""
+
+    @property
+    def known(self) -> bool:
+        """Whether anything is."""
+        return self != Origin()
 
 
 @dataclass(frozen=True)
@@ -125,6 +184,17 @@ class Evaluation:
     def facts(self) -> Facts:
         """What the summary's provenance says."""
         return facts_of(self.summary["provenance"], self.images)
+
+    @cached_property
+    def origin(self) -> Origin:
+        """What `svit compare` wrote of the training, in the plan beside the line or in the summary."""
+        source = self.summary["provenance"]
+        plan = self.path.parent / PLAN
+        if source.get("row") and plan.is_file():
+            told = read_json(plan, "compare again")
+            return Origin(told["init_sha256"], int(told["views"]), told["train_sha256"])
+        batch = ((source.get("config") or {}).get("train") or {}).get("batch") or 0
+        return Origin(views=int(source.get("trained_steps") or 0) * int(batch))
 
     @property
     def images(self) -> int:
@@ -164,7 +234,7 @@ def read_evaluation(path: Path) -> Evaluation:
     try:
         summary = read_json(path, "evaluate again")
         evaluation = Evaluation(path.parent, summary)
-        evaluation.facts, evaluation.ap("box"), evaluation.half_width("mask")  # noqa: B018
+        evaluation.facts, evaluation.origin, evaluation.ap("box"), evaluation.half_width("mask")  # noqa: B018
     except (FileError, KeyError, TypeError, ValueError) as error:
         raise EvaluationError(
             f"{path} is not a summary of `svit evaluate` ({type(error).__name__}: {error}); "
@@ -184,7 +254,7 @@ def frame(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
             "data": one.facts.data,
             "framework": one.facts.source[0],
             "inference": one.facts.source[1],
-            "intervention": one.facts.source[2],
+            "intervention": masks_told(one.facts) or "learned",
             "seed": one.facts.seed,
             "images": one.images,
             "base_ratio": one.facts.base_ratio,
@@ -220,20 +290,22 @@ def series(results: Sequence[Evaluation]) -> list[str]:
     told = [len(set(column)) > 1 for column in zip(*bodies, strict=True)]
     names = []
     for one, body in zip(facts, bodies, strict=True):
-        _, inference, intervention = one.source
-        special = "" if intervention == "learned" else intervention
         shown = " ".join(part for part, differs in zip(body, told, strict=True) if differs)
-        names.append(", ".join(filter(None, [one.model, shown, inference, special])))
+        names.append(", ".join(filter(None, [one.model, shown, one.source[1], masks_told(one)])))
     return names
+
+
+def masks_told(facts: Facts) -> str:
+    """Which masks, for a legend: nothing where a model decides itself, else the intervention, and the start
+    of the hash of the model that decided."""
+    name = "" if facts.source[2] == "learned" else facts.source[2]
+    lent = f"masks of {facts.masks_from[:8]}" if facts.masks_from else ""
+    return ", ".join(filter(None, [name, lent]))
 
 
 def own_masks(results: Iterable[Evaluation]) -> list[Evaluation]:
     """Those of models with the masks that they decide themselves: no intervention, no masks of others."""
-    return [
-        one
-        for one in results
-        if one.facts.source[2] == "learned" and not one.summary["provenance"].get("masks_from")
-    ]
+    return [one for one in results if one.facts.decides]
 
 
 def data_groups(results: Iterable[Evaluation], bodies: bool = False) -> dict[str, list[Evaluation]]:

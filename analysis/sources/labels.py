@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.sources.benchmarks import Speed
-from analysis.sources.evaluations import Evaluation, Facts, facts_of, masks_of
+from analysis.sources.evaluations import Evaluation, Facts, facts_of, masks_of, masks_told
 from analysis.sources.trainings import Training
 from svit.core.types import ImageId
 from svit.runs.run import Run
@@ -29,9 +29,9 @@ def folder(run: Run) -> str:
 
 def of_facts(facts: Facts) -> str:
     """For legends: the preset, and what is special about it."""
-    framework, inference, intervention = facts.source
-    special = "" if intervention == "learned" else intervention
-    return " · ".join(filter(None, [facts.preset, facts.variant, framework, inference, special]))
+    framework, inference, _ = facts.source
+    words = [facts.preset, facts.variant, framework, inference, masks_told(facts)]
+    return " · ".join(filter(None, words))
 
 
 def label(run: Run) -> str:
@@ -114,7 +114,7 @@ def model_name(row: pd.Series, with_body: bool) -> str:
         name += f" ({row['size']}, {row['neck']}, {row['framework']})"
     if row["dial"]:
         name += f", dial at {row['base_ratio']:g}"
-    return f"{name}, masks of {row['masks_from']}" if row["masks_from"] else name
+    return f"{name}, masks of {row['lender']}" if row["lender"] else name
 
 
 def choices(paths: Iterable[Path]) -> dict[str, Path]:

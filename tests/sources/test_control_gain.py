@@ -203,3 +203,26 @@ def test_names_of_lines_tell_only_what_differs(tmp_path: Path) -> None:
         "dense, nano",
         "svit, tiny, threshold",
     ]
+
+
+def test_masks_of_another_model_carry_its_name_and_are_no_dense_level(
+    results: list[Evaluation], tmp_path: Path
+) -> None:
+    facts = {"row": "dense", "weights_sha256": "dense 0", "masks_from": "svit 0"}
+    write_result(tmp_path / "lent", 40, method="dense", facts=facts, **NANO)
+    found = control_gain.frame(find_evaluations(tmp_path)).set_index(["name", "seed"])
+    assert ("dense, masks of svit", 0) in found.index
+    assert found.loc[("svit", 0), "box_gap"] == -2  # to the dense model with all its tokens
+
+
+def test_trainings_of_another_length_are_no_seeds_of_one_row(
+    results: list[Evaluation], tmp_path: Path
+) -> None:
+    config = {**provenance("svit", "nano", neck="pyramid")["config"], "train": {"batch": 8}}
+    facts = {"row": "svit", "weights_sha256": "long", "trained_steps": 1000, "config": config}
+    write_result(tmp_path / "long", 70, facts=facts, **NANO)
+    means = control_gain.over_seeds(control_gain.frame(find_evaluations(tmp_path)))
+    means = means.set_index("name")
+    assert means.loc["svit, 8000 pictures trained on", "box_ap"] == 70
+    assert means.loc["svit, ? pictures trained on", "seeds"] == 2
+    assert np.isnan(means.loc["svit, 8000 pictures trained on", "box_gap"])  # no dense as long
