@@ -19,6 +19,7 @@ from svit.core.costs import (
     PAPER_KEEP_RATIOS,
     Cost,
     ats_blocks,
+    class_query,
     evit_blocks,
     evovit_blocks,
     gate_macs,
@@ -79,8 +80,9 @@ class Row:
         name: of the row; with a body, of the preset: `svit-fixed` + plain + nano is svit-fixed-plain-nano.
         method: of `METHODS`.
         options: arguments of the method.
-        shown: where the paper prints it, or "control".
-        turn: what matters most runs first: 0 the methods, 1 with removed tokens, 2 ablations, 3 controls.
+        shown: where the paper prints it, "control" or "neighbour".
+        turn: what matters most runs first: 0 the methods, 1 with removed tokens, 2 ablations, 3 controls,
+            4 neighbours that the paper does not compare with.
     """
 
     name: str
@@ -263,6 +265,14 @@ METHODS: dict[str, MethodEntry] = {
             Traits("control", dynamic_rate=False, preserves=True, reactivates=True),
             Cost(plain_blocks, no_selection),
             rows=(Row("magnitude", "magnitude", _ALL, "control", 3),),
+        ),
+        MethodEntry(
+            "idlevit",
+            "svit.pruning.methods.idlevit:IdleViT",
+            "IdleViT, Xu et al., 2023",
+            Traits("attention", dynamic_rate=False, preserves=True, reactivates=True),
+            Cost(evovit_blocks, class_query),
+            rows=(Row("idlevit", "idlevit", _ALL, "neighbour", 4),),
         ),
     )
 }

@@ -89,6 +89,12 @@ def scoring_all(a_token: Callable[[Body, Options], float]) -> SelectionFormula:
     return selection
 
 
+def class_query(leaving: np.ndarray, tokens: int, body: Body, options: Options) -> float:
+    """The class token's query in each deciding block, taken through the keys' weights, meets all N tokens."""
+    deciding = len(options.get("keep_ratios", PAPER_KEEP_RATIOS))
+    return deciding * (2 * body.embed_dim**2 + tokens * body.embed_dim)
+
+
 def gate_macs(body: Body, options: Options) -> float:
     """MACs a token of a gate of `svit.pruning.gates`: the kind that the option `gate` names."""
     return _GATES[options.get("gate", "mlp")](body)

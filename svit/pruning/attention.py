@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from svit.pruning.base import in_stage
 
 Kernel = Callable[..., Tensor]
-QUERY, KEY_VALUE = slice(0, 1), slice(1, 3)
+QUERY, QUERY_KEY, KEY_VALUE = slice(0, 1), slice(0, 2), slice(1, 3)
 
 
 class Attention(nn.Module):

@@ -25,8 +25,18 @@ def best_of(
 
 def top_tokens(score: Float[Tensor, "batch tokens"], ratio: float) -> Bool[Tensor, "batch tokens"]:
     """The round(ratio * N) highest-scored tokens of each image, at least one."""
-    index = score.topk(max(1, round(ratio * score.shape[1])), dim=1).indices
+    return highest(score, max(1, round(ratio * score.shape[1])))
+
+
+def highest(score: Float[Tensor, "batch tokens"], count: int) -> Bool[Tensor, "batch tokens"]:
+    """The `count` highest-scored tokens of each image."""
+    index = score.topk(count, dim=1).indices
     return torch.zeros_like(score, dtype=torch.bool).scatter(1, index, True)
+
+
+def floor_share(ratio: float, size: int) -> int:
+    """floor(ratio * size), at least one, in whole thousandths: 0.7 * 10 is 7, not the 6 of floating point."""
+    return max(1, size * round(ratio * 1000) // 1000)
 
 
 def logistic_noise(like: Tensor) -> Tensor:

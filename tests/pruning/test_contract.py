@@ -15,15 +15,16 @@ from torch import Tensor
 from svit.core.catalogue import ROWS, Row
 from svit.core.config import BackboneConfig
 from svit.models.vit import Block
-from svit.pruning import build_method
+from svit.pruning import build_method, method_class
 from svit.pruning.attention import Attention
+from svit.pruning.class_token import ClassTokenMethod
 
 DIM, HEADS, N = 24, 3, 40
 CLASS_POSITION = torch.zeros(1, 1, DIM)
 BY_NAME = {row.name: row for row in ROWS}
 PRUNED = [name for name, row in BY_NAME.items() if row.traits.selection != "none"]
 WITH_CLASS_TOKEN = [
-    row.name for row in ROWS if row.method in ("evit", "evovit", "ats", "idletoken")
+    row.name for row in ROWS if issubclass(method_class(row.method), ClassTokenMethod)
 ]
 GATED = [row.name for row in ROWS if row.gated]
 NESTED = [name for name in PRUNED if not BY_NAME[name].traits.reactivates and name != "evovit"]
@@ -280,9 +281,10 @@ def test_scoring_and_attending_share_one_projection(name: str, blocks, monkeypat
     monkeypatch.setattr(Attention, "project", counted)
     _, masks, _ = run(method(name), tokens(), blocks)
     alive = [N, *(int(mask.sum()) for mask in masks)]
-    entered = alive[1:] if name == "evovit" else alive[:-1]
-    kinds = {"evit": (3, 0, 0), "evovit": (3, 0, 0), "ats": (2, 1, 1)}[BY_NAME[name].method]
-    deciding = 0 if name == "evovit" else len(method(name).locations)
+    of_method = {"ats": (2, 1, 1), "idlevit": (3, 0, 1)}  # it decides by the class token's query
+    kinds = of_method.get(BY_NAME[name].method, (3, 0, 0))
+    entered = alive[:-1] if BY_NAME[name].method in ("evit", "ats") else alive[1:]
+    deciding = len(method(name).locations)
     expected = sum(kinds[0] * (n + 1) for n in entered) + kinds[2] * deciding
     expected += sum(kinds[1] * (n + 1) for n in alive[1:])
     assert sum(projected) == expected

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from svit.core.catalogue import PAPER_KEEP_RATIOS
 from svit.pruning.base import State, all_tokens, in_stage, scatter_kept
 from svit.pruning.class_token import ClassTokenMethod
-from svit.pruning.sampling import best_of
+from svit.pruning.sampling import best_of, floor_share
 
 
 class EvoViT(ClassTokenMethod):
@@ -67,8 +67,7 @@ class EvoViT(ClassTokenMethod):
         if layer not in self.locations or score is None:
             return everything
         size = tokens.shape[1]
-        # whole thousandths: 0.7 * 10 must be 7, not the 6 of floating point
-        count = max(1, size * round(self.keep_ratios[self.locations.index(layer)] * 1000) // 1000)
+        count = floor_share(self.keep_ratios[self.locations.index(layer)], size)
         return best_of(score, torch.full((len(tokens),), count, device=tokens.device), everything)
 
     @in_stage("selection")
