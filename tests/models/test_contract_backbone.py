@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from svit.core.catalogue import ROWS
+from svit.core.catalogue import METHODS, ROWS
 from svit.core.config import PRESETS, PruningConfig
 from svit.models import build_backbone
 from svit.models.backbone import Backbone
@@ -19,7 +19,8 @@ from svit.pruning import build_method
 
 ROW = {row.name: row for row in ROWS}
 REMOVING = [name for name in ROW if not ROW[name].traits.preserves]
-PRESERVING = [name for name in ROW if ROW[name].traits.preserves and name != "dense"]
+DROPPING = [name for name in ROW if ROW[name].traits.selection != "none"]
+PRESERVING = [name for name in DROPPING if ROW[name].traits.preserves]
 NECKS = ("pyramid", "adapter")
 IMAGES = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))  # 4 x 6 tokens
 
@@ -125,7 +126,8 @@ def test_every_preset_prunes_its_body_down_to_the_paper_s_last_ratio(preset: str
     method = build_method(pruning.method, body.embed_dim, body.depth, body.heads, pruning.options)
     targets = method.target_ratios()
     assert targets[:3] == [1.0] * 3 and targets == sorted(targets, reverse=True)
-    assert targets[-1] == pytest.approx(1.0 if pruning.method == "dense" else 0.343)
+    nothing = METHODS[pruning.method].traits.selection == "none"
+    assert targets[-1] == pytest.approx(1.0 if nothing else 0.343)
 
 
 @pytest.mark.parametrize("eps", [1e-5, 1e-6])
