@@ -19,6 +19,18 @@ def _expect(condition: bool, expected: str, found: object) -> None:
         raise ValueError(f"expected {expected}, found {found}")
 
 
+def group_problem(group: np.ndarray, keep: np.ndarray) -> str | None:
+    """What keeps maps of carriers, int (layers, tokens), from being such beside masks (layers, tokens)."""
+    tokens = group.shape[1]
+    if group.size and not 0 <= group.min() <= group.max() < tokens:
+        return f"a carrier outside of {tokens} tokens"
+    if not np.array_equal(np.take_along_axis(group, group, axis=1), group):
+        return "a carrier that another token carries"
+    if (keep & (group != np.arange(tokens))).any():
+        return "a used token that another one carries"
+    return None
+
+
 def _frozen(array: np.ndarray, dtype: type | np.dtype) -> np.ndarray:
     """A read-only array of the dtype; the caller's own array stays writable."""
     view = np.ascontiguousarray(array, dtype=dtype).view()
@@ -117,9 +129,10 @@ class TokenGrid:
 
 @dataclass(frozen=True)
 class TokenTrace:
-    """Which tokens every layer of one image used.
+    """Which tokens every layer of one image used, and which of them carried others.
 
-    "Used at layer l" means: took part as a query in that block. A fused remainder is not used.
+    "Used at layer l" means: took part as a query in that block. A fused remainder is not used. A token that
+    was merged into one that is used is "carried": the block saw it as a part of the other. The rest is pruned.
 
     Attributes:
         image_id: as the data set names it.
@@ -129,6 +142,8 @@ class TokenTrace:
             layer has no gate; None when not recorded.
         measures: name -> float32 (layers, rows, columns), such as `update`: further numbers of each token
             (docs/run-format.md), NaN where the token was not there.
+        group: int32 (layers, rows, columns), the raster index of the token that carries each one, its own
+            where none does; None where no token is merged.
     """
 
     image_id: ImageId
@@ -136,6 +151,7 @@ class TokenTrace:
     keep: np.ndarray
     scores: np.ndarray | None = None
     measures: Mapping[str, np.ndarray] = field(default_factory=dict)
+    group: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         keep = np.asarray(self.keep)
@@ -153,11 +169,32 @@ class TokenTrace:
             _expect(values.shape == shape, f"{name} of shape {shape}", values.shape)
             measures[name] = _frozen(values, np.float32)
         object.__setattr__(self, "measures", measures)
+        if self.group is not None:
+            object.__setattr__(self, "group", self._checked(np.asarray(self.group)))
+
+    def _checked(self, group: np.ndarray) -> np.ndarray | None:
+        """The groups as they are kept; None where every token has its own."""
+        shape = self.keep.shape
+        _expect(group.shape == shape, f"groups of shape {shape}", group.shape)
+        flat = group.reshape(shape[0], -1)
+        problem = group_problem(flat, self.keep.reshape(shape[0], -1))
+        _expect(problem is None, "groups whose carriers carry themselves", problem)
+        own = (flat == np.arange(flat.shape[1])).all()
+        return None if own else _frozen(group, np.int32)
 
     @property
     def layers(self) -> int:
         """Number of recorded blocks."""
         return self.keep.shape[0]
+
+    @property
+    def carried(self) -> np.ndarray:
+        """Tokens that a used one carries. Returns: bool (layers, rows, columns)."""
+        if self.group is None:
+            return np.zeros_like(self.keep)
+        flat = self.keep.reshape(self.layers, -1)
+        seen = np.take_along_axis(flat, self.group.reshape(self.layers, -1), axis=1)
+        return (seen & ~flat).reshape(self.keep.shape)
 
     @property
     def usage(self) -> np.ndarray:

@@ -256,7 +256,7 @@ class ViTAdapter(ViT):
         )
         c1, prior = self._prior(images)
         tokens = self.embed(images, grid_hw)
-        state = self._begin(tokens, self.class_position())
+        state = self._begin(tokens, self.class_position(), grid_hw)
         size = len(self.blocks) // GROUPS
         for group, interaction in enumerate(self.interactions):
             tokens = interaction.injector(tokens, prior, where)

@@ -37,7 +37,7 @@ class ViTPyramid(ViT):
         self._check(images)
         grid_hw = self.grid_hw(images)
         tokens = self.embed(images, grid_hw)
-        state = self._begin(tokens, self.class_position())
+        state = self._begin(tokens, self.class_position(), grid_hw)
         tokens = self.run_blocks(range(len(self.blocks)), tokens, state)
         self._finish(state)
         image = self.norm(tokens).transpose(1, 2).unflatten(2, grid_hw)

@@ -24,6 +24,7 @@ from svit.core.types import TokenTrace
 from svit.data.samples import Sample
 from svit.models.backbone import Backbone
 from svit.pruning.base import ScoreProbe, TokenProbe
+from svit.pruning.merging import MergeProbe
 from svit.system.text import blocks
 
 MaskEdit = Callable[[int, Tensor], Tensor]
@@ -43,6 +44,7 @@ class Tape:
         layers: number of blocks with a probe.
         masks: block -> bool (B, N), on the model's device.
         scores: block -> float (B, N) keep log-odds, gated blocks only.
+        groups: block -> int64 (B, N), the carrier of each token, of methods that merge.
     """
 
     patch: int
@@ -50,12 +52,13 @@ class Tape:
     grid_hw: tuple[int, int] = (0, 0)
     masks: dict[int, Tensor] = field(default_factory=dict)
     scores: dict[int, Tensor] = field(default_factory=dict)
+    groups: dict[int, Tensor] = field(default_factory=dict)
 
     def begin(self, grid_hw: tuple[int, int]) -> None:
         """Forgets the forward before."""
         self.grid_hw = grid_hw
-        self.masks.clear()
-        self.scores.clear()
+        for shelf in (self.masks, self.scores, self.groups):
+            shelf.clear()
 
     def keep(self) -> np.ndarray:
         """Masks of the last forward on the host: bool (B, layers, rows, columns), in one transfer.
@@ -83,13 +86,24 @@ class Tape:
         host = stacked.half().cpu().numpy()
         return host.reshape(len(host), self.layers, *self.grid_hw)
 
+    def carriers(self) -> np.ndarray | None:
+        """Groups of the last forward on the host: int32 (B, layers, rows, columns), used tokens with their
+        own index; None of a method that merges none."""
+        if not self.groups:
+            return None
+        own = torch.arange(self.masks[0].shape[1], device=self.masks[0].device)
+        layers = range(self.layers)
+        held = [torch.where(self.masks[one], own, self.groups[one]) for one in layers]
+        host = torch.stack(held, dim=1).int().cpu().numpy()
+        return host.reshape(len(host), self.layers, *self.grid_hw)
+
     def traces(self, samples: Sequence[Sample]) -> list[TokenTrace]:
         """One validated trace a sample of the last forward, in their order.
 
         Raises:
             RecordingError: a probe did not fire, or the batch had another number of samples.
         """
-        keep, scores = self.keep(), self.log_odds()
+        keep, scores, groups = self.keep(), self.log_odds(), self.carriers()
         if len(keep) != len(samples):
             raise RecordingError(
                 f"expected {len(keep)} samples (the recorded batch), found {len(samples)}"
@@ -101,6 +115,7 @@ class Tape:
                 sample.grid(padded, self.patch),
                 keep[index],
                 None if scores is None else scores[index],
+                None if groups is None else groups[index],
             )
             for index, sample in enumerate(samples)
         ]
@@ -120,7 +135,7 @@ def find_backbone(model: nn.Module) -> Backbone:
 
 @contextmanager
 def record(model: nn.Module, scores: bool = True) -> Iterator[Tape]:
-    """Records the masks (and keep scores) of every forward inside the `with`; hooks end with it.
+    """Records the masks (groups and keep scores, too) of every forward inside the `with`; hooks end with it.
 
     The tape holds the last forward; the model's outputs are unchanged.
 
@@ -142,6 +157,8 @@ def record(model: nn.Module, scores: bool = True) -> Iterator[Tape]:
         hooks.callback(handle.remove)
         for probe in probes:
             hooks.callback(probe.register_forward_hook(_reader(tape.masks)).remove)
+        for probe in _probes(backbone, MergeProbe):
+            hooks.callback(probe.register_forward_hook(_reader(tape.groups)).remove)
         for probe in _probes(backbone, ScoreProbe) if scores else ():
             hooks.callback(probe.register_forward_hook(_reader(tape.scores)).remove)
         yield tape
@@ -149,7 +166,10 @@ def record(model: nn.Module, scores: bool = True) -> Iterator[Tape]:
 
 @contextmanager
 def edit(
-    model: nn.Module, masks: MaskEdit | None = None, scores: MaskEdit | None = None
+    model: nn.Module,
+    masks: MaskEdit | None = None,
+    scores: MaskEdit | None = None,
+    groups: MaskEdit | None = None,
 ) -> Iterator[None]:
     """Rewrites decisions inside the `with`: what-if masks, moved thresholds, forced ratios.
 
@@ -159,14 +179,19 @@ def edit(
             nothing.
         scores: (block, keep log-odds (B, N)) -> log-odds to decide by; subtracting a number moves the
             threshold by it.
+        groups: (block, carriers (B, N)) -> carriers to use; `svit.pruning.merging.MergeProbe`.
 
     Raises:
-        RecordingError: the model has no backbone or several; inside, an edit returned another shape, or a
-            mask that is not boolean.
+        RecordingError: the model has no backbone or several, or merges no tokens whose groups could be
+            edited; inside, an edit returned another shape, or a mask that is not boolean.
     """
     backbone = find_backbone(model)
+    if groups and not _probes(backbone, MergeProbe):
+        raise RecordingError(
+            f"groups are edited where tokens merge, and {type(backbone.method).__name__} merges none"
+        )
     with ExitStack() as hooks:
-        for kind, change in ((TokenProbe, masks), (ScoreProbe, scores)):
+        for kind, change in ((TokenProbe, masks), (ScoreProbe, scores), (MergeProbe, groups)):
             for probe in _probes(backbone, kind) if change else ():
                 hooks.callback(probe.register_forward_hook(_writer(change), prepend=True).remove)
         yield

@@ -21,8 +21,8 @@ class Attention(nn.Module):
     """Multi-head self-attention with its class-token row in reach.
 
     Attributes:
-        kernel: mixes values by queries and keys, each (B, heads, N, dim / heads), where `attn_mask` is True;
-            torch's `scaled_dot_product_attention`, or another one to measure.
+        kernel: mixes values by queries and keys, each (B, heads, N, dim / heads), where `attn_mask` is True,
+            or with its numbers added to the logits; torch's `scaled_dot_product_attention`, or another one to measure.
     """
 
     def __init__(self, dim: int, heads: int) -> None:
@@ -73,6 +73,7 @@ class Attention(nn.Module):
     def mix(
         self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor | None = None
     ) -> Float[Tensor, "batch queries dim"]:
-        """Attention of projected queries to the keys where `key_mask` is True, projected."""
+        """Attention of projected queries to the keys where `key_mask` is True, projected. Instead of a mask
+        it may be numbers (B, keys) of the queries' type, which are added to the logits of the keys."""
         mask = None if key_mask is None else key_mask[:, None, None, :]
         return self.merge(self.kernel(query, key, value, attn_mask=mask))

@@ -80,6 +80,7 @@ class State:
         previous: the keep mask (B, N) of the last block, None before the first.
         class_token: (B, 1, C) of methods that own an artificial class token.
         extra: what one method alone carries along, by name.
+        grid_hw: token rows and columns; None where a method is run without a backbone.
     """
 
     seeds: list[int] | None = None
@@ -87,6 +88,7 @@ class State:
     previous: Tensor | None = None
     class_token: Tensor | None = None
     extra: dict[str, Tensor] = field(default_factory=dict)
+    grid_hw: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from svit.core.rle import run_lengths
+from svit.core.types import group_problem
 from svit.runs import shards
 from svit.runs.head import RunError
 from svit.runs.shards import COLUMNS, GEOMETRY, MEASURES, OPTIONAL
@@ -28,7 +29,7 @@ _LISTS["target"] = ("labels", "boxes_xyxy", "masks", "crowd", "areas")
 # what is checked of a kind when any of these columns is first read, besides ids and geometry
 PARTS = {
     "tokens": {
-        "masks": ("layer", "bits"),
+        "masks": ("layer", "bits", "group"),
         "scores": ("scores",),
         **{name: (name,) for name in MEASURES},
     },
@@ -176,9 +177,12 @@ def _tokens(table: pa.Table, layers: int) -> Iterator[str]:
         wanted = np.tile(np.arange(layers), len(table) // max(layers, 1))
         yield from _rows(layer != wanted, "layer {}, expected {}", layer, wanted)
     sizes = {name: np.dtype(kind).itemsize * tokens for name, kind in MEASURES.items()}
-    for name, wanted in {"bits": -(-tokens // 8), "scores": 2 * tokens, **sizes}.items():
+    sizes |= {"bits": -(-tokens // 8), "scores": 2 * tokens, "group": 4 * tokens}
+    for name, wanted in sizes.items():
         if name in table.column_names:
             yield from _lengths(table, name, wanted)
+    if {"bits", "group"} <= set(table.column_names):
+        yield from _carriers(table, tokens, layers)
     if "scores" in table.column_names:
         yield from _gates(table)
     for name in MEASURES:
@@ -192,6 +196,18 @@ def _lengths(table: pa.Table, name: str, wanted: np.ndarray) -> Iterator[str]:
     found = pc.fill_null(pc.binary_length(table[name]), -1).to_numpy()
     wrong = (found != wanted) & ~((name != "bits") & (found == -1))
     yield from _rows(wrong, f"{name} of {{}} bytes, its grid needs {{}}", found, wanted)
+
+
+def _carriers(table: pa.Table, tokens: np.ndarray, layers: int) -> Iterator[str]:
+    """Carriers lie in the grid and carry themselves, and so does every used token."""
+    bits, groups = (list(shards.binary(table[name])) for name in ("bits", "group"))
+    for row in range(0, len(table), layers):
+        count = int(tokens[row])
+        group = shards.groups_from(groups[row : row + layers], count)
+        if group is not None:
+            keep = np.unpackbits(np.stack(bits[row : row + layers]), axis=1, count=count)
+            problem = group_problem(group, keep.astype(bool))
+            yield from () if problem is None else (f"row {row}: {problem}",)
 
 
 def _gates(table: pa.Table) -> Iterator[str]:

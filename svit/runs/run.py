@@ -205,18 +205,21 @@ class Run:
         Raises:
             RunError: a shard is damaged; so do the other iterators.
         """
-        columns = ["image_id", "bits", *GEOMETRY, *(["scores"] if scores else []), *measures]
+        numbers = [*(["scores"] if scores else []), *measures]
+        columns = ["image_id", "bits", "group", *GEOMETRY, *numbers]
         for table in self._iter_tables("tokens", columns):
             yield from shards.traces_from(table, self.layers)
 
     def bits(self, number: int) -> pa.Table:
-        """Packed masks and geometry (`svit.runs.shards`) of a shard, from 0: the rows of an image follow
-        each other, layer by layer, in recorded order. Many times faster than `iter_traces`.
+        """Packed masks, groups where tokens merge, and geometry (`svit.runs.shards`) of a shard, from 0: the
+        rows of an image follow each other, layer by layer, in recorded order. Many times faster than
+        `iter_traces`.
 
         Raises:
             RunError: the shard is damaged.
         """
-        return self._first_records(number, "tokens", ["image_id", "layer", "bits", *GEOMETRY])
+        columns = ["image_id", "layer", "bits", "group", *GEOMETRY]
+        return self._first_records(number, "tokens", columns)
 
     def detections(self, image_id: ImageId, masks: bool = False) -> Detections | None:
         """What was found in one image, masks on request; None without. Raises as `trace`."""
@@ -309,6 +312,9 @@ class Run:
             for row in self._iter_rows(kind):
                 if kind == "images":
                     row["extra"] = [pair for pair in row["extra"] if pair[0] not in without]
+                for name in shards.OPTIONAL[kind]:  # which shards have the column tells of the cuts
+                    if row.get(name, 0) is None:
+                        del row[name]
                 digests[row["image_id"]].update(repr(sorted(row.items())).encode())
         lines = [f"{image_id!r} {digest.hexdigest()}" for image_id, digest in digests.items()]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()

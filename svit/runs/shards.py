@@ -5,7 +5,9 @@
 
 `bits` is `numpy.packbits` of the padded token grid in raster order: the first token is the highest
 bit of the first byte, zeros follow the last token. `scores` and `MEASURES` are little-endian numbers in
-raster order. Masks are compressed COCO RLE in source pixels, pictures JPEG. `svit.runs.run` is the door.
+raster order, and so are the offsets of `group` to the carriers of tokens; a map of carriers that is that of
+the layer before (of the first layer: none) is null. Masks are compressed COCO RLE in source pixels, pictures
+JPEG. `svit.runs.run` is the door.
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
 # columns that a token table has only where they were recorded: name -> its numbers, one a token
 MEASURES = {"update": "<f2", "norm": "<f4", "attention": "<f2", "class_attention": "<f2"}
 OPTIONAL: dict[str, dict[str, pa.DataType]] = {
-    "tokens": dict.fromkeys(MEASURES, pa.binary()),
+    "tokens": dict.fromkeys((*MEASURES, "group"), pa.binary()),
     "images": {},
 }
 
@@ -110,11 +112,13 @@ def rows_of(
 
 
 def _token_rows(trace: TokenTrace, common: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row a layer: packed bits, counts over all and over valid tokens, geometry, scores, measures."""
+    """One row a layer: packed bits, counts over all and over valid tokens, geometry, scores, measures,
+    groups where tokens merge."""
     grid, flat = trace.grid, trace.keep.reshape(len(trace.keep), -1)
     bits = np.packbits(flat, axis=1, bitorder="big")
     valid = grid.valid_mask()
     common = {**common, "valid": int(valid.sum()), "tokens": grid.tokens}
+    groups = _group_changes(trace)
     return [
         {
             **common,
@@ -127,20 +131,48 @@ def _token_rows(trace: TokenTrace, common: dict[str, Any]) -> list[dict[str, Any
                 name: values[layer].astype(MEASURES[name]).tobytes()
                 for name, values in trace.measures.items()
             },
+            **({} if groups is None else {"group": groups[layer]}),
         }
         for layer in range(len(flat))
     ]
 
 
+def _group_changes(trace: TokenTrace) -> list[bytes | None] | None:
+    """The map of each layer as offsets to the carriers, None where it is that of the layer before."""
+    if trace.group is None:
+        return None
+    offsets = trace.group.reshape(trace.layers, -1) - np.arange(trace.grid.tokens)
+    before = np.concatenate([np.zeros_like(offsets[:1]), offsets[:-1]])
+    changed = (offsets != before).any(axis=1)
+    return [row.astype("<i4").tobytes() if new else None for row, new in zip(offsets, changed)]
+
+
+def groups_from(stored: Sequence[np.ndarray | None], tokens: int) -> np.ndarray | None:
+    """The maps of carriers of one image from its rows of `group`.
+
+    Args:
+        stored: bytes of each layer, None where the map is that of the layer before.
+
+    Returns: int64 (layers, tokens); None where no token is ever merged.
+    """
+    if all(one is None for one in stored):
+        return None
+    offsets = np.zeros((len(stored), tokens), np.int64)
+    for layer, one in enumerate(stored):
+        offsets[layer] = offsets[layer - 1] if one is None else one.view("<i4")
+    return offsets + np.arange(tokens)
+
+
 def traces_from(rows: pa.Table, layers: int) -> Iterator[TokenTrace]:
     """The traces of a table, `layers` rows each, in order: inverse of `rows_of`.
 
-    Scores and measures are read where the table has the column.
+    Scores, measures and groups are read where the table has the column.
     """
     geometry = zip(*(rows[name].to_numpy()[::layers].tolist() for name in ("image_id", *GEOMETRY)))
-    bits = _bytes(rows["bits"])
+    bits = binary(rows["bits"])
     kinds = {"scores": "<f2", **MEASURES}
-    columns = {name: _bytes(rows[name]) for name in kinds if name in rows.column_names}
+    columns = {name: binary(rows[name]) for name in kinds if name in rows.column_names}
+    groups = binary(rows["group"]) if "group" in rows.column_names else iter(())
     for image_id, *sides in geometry:
         grid = _grid(dict(zip(GEOMETRY, sides, strict=True)))
         shape = (layers, *grid.grid_hw)
@@ -152,10 +184,12 @@ def traces_from(rows: pa.Table, layers: int) -> Iterator[TokenTrace]:
             if stored[0] is not None:
                 numbers[name] = np.concatenate(stored).view(kinds[name]).reshape(shape)
         scores = numbers.pop("scores", None)
-        yield TokenTrace(image_id, grid, keep.view(bool).reshape(shape), scores, numbers)
+        group = groups_from([next(groups, None) for _ in range(layers)], grid.tokens)
+        group = None if group is None else group.reshape(shape)
+        yield TokenTrace(image_id, grid, keep.view(bool).reshape(shape), scores, numbers, group)
 
 
-def _bytes(column: pa.ChunkedArray) -> Iterator[np.ndarray | None]:
+def binary(column: pa.ChunkedArray) -> Iterator[np.ndarray | None]:
     """The content of each row of a binary column, uint8; None where it is missing."""
     for chunk in column.chunks:
         ends = np.frombuffer(chunk.buffers()[1], np.int32)[chunk.offset :]

@@ -177,8 +177,10 @@ def explicit_attention(
 ) -> Tensor:
     """Attention with its matrix written out: what the official dense model runs."""
     logits = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)
-    if attn_mask is not None:
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
         logits = logits.masked_fill(~attn_mask, float("-inf"))
+    elif attn_mask is not None:
+        logits = logits + attn_mask
     return logits.softmax(dim=-1) @ value
 
 
