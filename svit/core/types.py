@@ -131,8 +131,9 @@ class TokenGrid:
 class TokenTrace:
     """Which tokens every layer of one image used, and which of them carried others.
 
-    "Used at layer l" means: took part as a query in that block. A fused remainder is not used. A token that
-    was merged into one that is used is "carried": the block saw it as a part of the other. The rest is pruned.
+    "Used at layer l" means: took part as a query in that block. A fused remainder is not used.
+    A token that was merged into a used one is "carried": the block saw it as a part of the other. The rest
+    is pruned.
 
     Attributes:
         image_id: as the data set names it.

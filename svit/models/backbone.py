@@ -57,9 +57,7 @@ class Backbone(nn.Module):
                 f"found {tuple(images.shape)}; pad them with svit.data.samples.pad_batch"
             )
 
-    def _begin(
-        self, tokens: Tensor, class_position: Tensor, grid_hw: tuple[int, int]
-    ) -> State:
+    def _begin(self, tokens: Tensor, class_position: Tensor, grid_hw: tuple[int, int]) -> State:
         seeds, self._seeds = self._seeds, None
         state = self.method.begin(tokens, class_position, seeds)
         state.grid_hw = grid_hw

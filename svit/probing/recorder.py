@@ -115,7 +115,7 @@ class Tape:
                 sample.grid(padded, self.patch),
                 keep[index],
                 None if scores is None else scores[index],
-                None if groups is None else groups[index],
+                group=None if groups is None else groups[index],
             )
             for index, sample in enumerate(samples)
         ]

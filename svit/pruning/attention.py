@@ -22,7 +22,8 @@ class Attention(nn.Module):
 
     Attributes:
         kernel: mixes values by queries and keys, each (B, heads, N, dim / heads), where `attn_mask` is True,
-            or with its numbers added to the logits; torch's `scaled_dot_product_attention`, or another one to measure.
+            or with its numbers added to the logits; torch's `scaled_dot_product_attention`, or another one
+            to measure.
     """
 
     def __init__(self, dim: int, heads: int) -> None:

@@ -70,7 +70,7 @@ class Carriers:
     @property
     def alone(self) -> bool:
         """Whether every token of the batch is in use by itself."""
-        return self.rows == self.group.shape[1]
+        return self.rows == self.group.shape[1] and self.kept.present is None
 
     @property
     def carried(self) -> Bool[Tensor, "batch tokens"]:

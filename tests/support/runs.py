@@ -47,6 +47,17 @@ def token_means(values: np.ndarray, grid: TokenGrid) -> np.ndarray:
     return out
 
 
+def merged_trace(image_id: int = 1, layers: int = 4) -> TokenTrace:
+    """An image in which from block 2 on the first token carries its row, in block 4 one more does."""
+    grid = grid_for((40, 60))
+    rows, columns = grid.grid_hw
+    group = np.tile(np.arange(grid.tokens).reshape(grid.grid_hw), (layers, 1, 1))
+    group[1:, 0] = 0
+    group[3, 1] = columns
+    keep = group == np.arange(grid.tokens).reshape(grid.grid_hw)
+    return TokenTrace(image_id, grid, keep, group=group)
+
+
 def trace_of(
     image_id: int | str, grid: TokenGrid, wanted: np.ndarray, seed: int = 0, targets=TARGETS
 ) -> TokenTrace:
