@@ -24,6 +24,8 @@ from svit.core.costs import (
     evovit_blocks,
     gate_macs,
     no_selection,
+    packaged_blocks,
+    packaging,
     plain_blocks,
     predictors,
     scoring_all,
@@ -273,6 +275,14 @@ METHODS: dict[str, MethodEntry] = {
             Traits("attention", dynamic_rate=False, preserves=True, reactivates=True),
             Cost(evovit_blocks, class_query),
             rows=(Row("idlevit", "idlevit", _ALL, "neighbour", 4),),
+        ),
+        MethodEntry(
+            "spvit",
+            "svit.pruning.methods.spvit:SPViT",
+            "SPViT, Kong et al., ECCV 2022",
+            Traits("gate", dynamic_rate=False, preserves=True, reactivates=False),
+            Cost(packaged_blocks, scoring_all(packaging, STAGE_RATIOS)),
+            rows=(Row("spvit", "spvit", _STAGES, "neighbour", 4),),
         ),
     )
 }

@@ -6,7 +6,7 @@ Formulas: methods.md 12.1. T_in and T_out are tokens that enter and leave a bloc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -55,6 +55,11 @@ def evovit_blocks(leaving: np.ndarray, entering: np.ndarray, body: Body) -> np.n
     return plain_blocks(leaving + 1, entering, body)
 
 
+def packaged_blocks(leaving: np.ndarray, entering: np.ndarray, body: Body) -> np.ndarray:
+    """A plain block with a package token more after every block that dropped tokens."""
+    return plain_blocks(leaving + np.cumsum(leaving < entering), entering, body)
+
+
 def evit_blocks(leaving: np.ndarray, entering: np.ndarray, body: Body) -> np.ndarray:
     """4 T_in C² + 2 T_in² C + 8 T_out C² with a class token, without a fused one."""
     dim, before, after = body.embed_dim, entering + 1, leaving + 1
@@ -75,15 +80,18 @@ def no_selection(leaving: np.ndarray, tokens: int, body: Body, options: Options)
     return 0.0
 
 
-def scoring_all(a_token: Callable[[Body, Options], float]) -> SelectionFormula:
+def scoring_all(
+    a_token: Callable[[Body, Options], float], ratios: Sequence[float] = PAPER_KEEP_RATIOS
+) -> SelectionFormula:
     """Every deciding block scores all N tokens, also those pruned before (paper 3.2).
 
     Args:
         a_token: (body, options) -> MACs of the score of one token.
+        ratios: the method's keep ratios unless told otherwise.
     """
 
     def selection(leaving: np.ndarray, tokens: int, body: Body, options: Options) -> float:
-        deciding = len(options.get("keep_ratios", PAPER_KEEP_RATIOS))
+        deciding = len(options.get("keep_ratios", ratios))
         return deciding * tokens * a_token(body, options)
 
     return selection
@@ -98,6 +106,11 @@ def class_query(leaving: np.ndarray, tokens: int, body: Body, options: Options) 
 def gate_macs(body: Body, options: Options) -> float:
     """MACs a token of a gate of `svit.pruning.gates`: the kind that the option `gate` names."""
     return _GATES[options.get("gate", "mlp")](body)
+
+
+def packaging(body: Body, options: Options) -> float:
+    """MACs a token of SPViT's classifier and of the sum that makes a package."""
+    return _head_weighted(body) + body.embed_dim
 
 
 def predictors(leaving: np.ndarray, tokens: int, body: Body, options: Options) -> float:

@@ -21,6 +21,7 @@ from svit.core.catalogue import Traits
 from svit.pruning.options import check_choice, check_ratios, schedule
 
 Call = TypeVar("Call", bound=Callable[..., Any])
+Block = Callable[..., Tensor]  # rows (B, K, C), key_mask bool (B, K) or None -> rows
 
 
 class TokenProbe(nn.Identity):
@@ -252,7 +253,7 @@ def straight_through(
 
 
 def run_masked(
-    block: nn.Module,
+    block: Block,
     tokens: Float[Tensor, "batch tokens dim"],
     keep: Bool[Tensor, "batch tokens"],
     gate: Float[Tensor, "batch tokens"] | None = None,
@@ -278,7 +279,7 @@ def run_masked(
 
 
 def run_gathered(
-    block: nn.Module,
+    block: Block,
     tokens: Float[Tensor, "1 tokens dim"],
     keep: Bool[Tensor, "1 tokens"],
     *,
@@ -350,7 +351,7 @@ def _rows(index: Tensor, tokens: Tensor) -> Tensor:
 
 
 def run_padded(
-    block: nn.Module,
+    block: Block,
     tokens: Float[Tensor, "batch tokens dim"],
     keep: Bool[Tensor, "batch tokens"],
     *,
@@ -368,7 +369,7 @@ def run_padded(
 
 
 def run_block(
-    block: nn.Module,
+    block: Block,
     tokens: Float[Tensor, "batch tokens dim"],
     keep: Bool[Tensor, "batch tokens"],
     *,

@@ -104,6 +104,77 @@ def test_the_cut_loss_teaches_the_class_token_and_may_be_left_out(weight: float,
         assert pruner.eval().losses(pruner.begin(x, CLASS_POSITION)) == {}
 
 
+def through(pruner, x: Tensor, blocks: list[Block], keep: dict[int, Tensor]) -> tuple[Tensor, ...]:
+    """The map after every block, these masks at the probes, and the state."""
+    hooks = [
+        pruner.probes[layer].register_forward_hook(lambda p, i, out: keep.get(p.layer, out))
+        for layer in range(12)
+    ]
+    state = pruner.begin(x, CLASS_POSITION, list(range(len(x))))
+    for layer, block in enumerate(blocks):
+        x = pruner(layer, block, x, state)
+    for hook in hooks:
+        hook.remove()
+    return x, state
+
+
+@torch.no_grad()
+def test_a_package_is_the_mean_of_what_was_dropped_weighted_by_its_scores(blocks) -> None:
+    pruner, x, seen = method("spvit"), tokens(2), {}
+    gate = pruner.gates[0]
+    hook = blocks[3].register_forward_pre_hook(lambda _, inputs: seen.update(rows=inputs[0]))
+    state = pruner.begin(x, CLASS_POSITION)
+    for layer in range(4):
+        before, x = x, pruner(layer, blocks[layer], x, state)
+    hook.remove()
+    dropped = ~state.previous
+    probability = (gate(before)[..., 0] - gate(before)[..., 1]).sigmoid() * dropped
+    expected = torch.einsum("bn,bnc->bc", probability, before) / probability.sum(1, keepdim=True)
+    assert dropped.any(dim=1).all() and state.extra["packages"].present.all()
+    torch.testing.assert_close(seen["rows"][:, -1], expected)
+
+
+@torch.no_grad()
+def test_each_stage_adds_a_package_that_kept_tokens_attend_to(blocks) -> None:
+    pruner, x = method("spvit", inference="topk"), tokens(2)
+    out, state = through(pruner, x, blocks, {})
+    assert state.extra["packages"].rows.shape == (2, 3, DIM)
+    same = method(
+        "svit", inference="topk", inherit=True, gate="head_weighted", keep_ratios=[0.7, 0.49, 0.343]
+    )
+    same.load_state_dict(pruner.state_dict())
+    without, _ = through(same, x, blocks, {})
+    assert not torch.allclose(out, without)
+
+
+@torch.no_grad()
+def test_an_image_that_dropped_nothing_has_no_package(blocks) -> None:
+    """Beside one that did, in one batch: its map is the dense model's."""
+    keep = torch.ones(2, N, dtype=torch.bool)
+    keep[1, 10:] = False
+    for training in (False, True):
+        x = tokens(2)
+        out, state = through(
+            method("spvit").train(training), x, blocks, {n: keep for n in range(3, 12)}
+        )
+        dense, _ = through(method("dense"), x, blocks, {})
+        assert not state.extra["packages"].present[0].any()
+        torch.testing.assert_close(out[0], dense[0], atol=5e-5, rtol=1e-4)
+
+
+def test_a_classifier_learns_through_the_package_what_it_dropped(blocks) -> None:
+    """The loss reads kept tokens only; their sole way to the score of a dropped one is the package."""
+    pruner, x, seen = method("spvit").train(), tokens(2), {}
+    pruner.noise_scale = 0.0
+    pruner.score_probes[3].register_forward_hook(lambda p, i, out: seen.update(score=out))
+    state = pruner.begin(x, CLASS_POSITION)
+    for layer in range(4):
+        x = pruner(layer, blocks[layer], x, state)
+    keep = state.previous
+    (found,) = torch.autograd.grad(x[keep].square().sum(), seen["score"])
+    assert found[~keep].abs().min() > 0
+
+
 @given(st.integers(1, 1000), st.integers(1, 5000))
 @settings(max_examples=60, deadline=None)
 def test_shares_are_rounded_down_in_whole_thousandths(thousandths: int, size: int) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from svit.core.catalogue import PAPER_KEEP_RATIOS
 from svit.pruning.base import (
+    Block,
     Fitted,
     Method,
     State,
@@ -98,17 +99,24 @@ class SViT(Method):
             wanted = wanted & state.previous
             soft = soft * state.previous
         keep = self.probe(layer, wanted, state)
-        if not self.training:
-            return run_block(block, tokens, keep)
-        state.gates[layer] = straight_through(keep, soft)
-        return run_masked(block, tokens, keep, state.gates[layer])
+        if self.training:
+            state.gates[layer] = straight_through(keep, soft)
+        return self.run_kept(layer, block, tokens, keep, state)
 
     def _without_gate(self, layer: int, block: nn.Module, tokens: Tensor, state: State) -> Tensor:
         """Blocks without a gate use all tokens; with `inherit` later ones reuse the last mask."""
         if not self.inherit or layer < self.locations[0]:
             return self.run_open_block(layer, block, tokens, state)
         keep = self.probe(layer, state.previous, state)
-        return run_masked(block, tokens, keep) if self.training else run_block(block, tokens, keep)
+        return self.run_kept(layer, block, tokens, keep, state)
+
+    def run_kept(
+        self, layer: int, block: Block, tokens: Tensor, keep: Tensor, state: State
+    ) -> Tensor:
+        """The block on the kept tokens; in training blended by the gate where the block has one."""
+        if self.training:
+            return run_masked(block, tokens, keep, state.gates.get(layer))
+        return run_block(block, tokens, keep)
 
     @in_stage("selection")
     def _log_odds(
