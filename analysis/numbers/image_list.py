@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.numbers.matching import match
+from analysis.numbers.per_image import HIGH, LOW
 from analysis.numbers.usage import gated_layers
 from svit.core.types import ImageId
 from svit.runs.run import Run
@@ -28,9 +29,12 @@ def image_frame(run: Run) -> pd.DataFrame:
 
     Columns: image_id, file_name; place in the recording; keep_ratio = mean over gated layers of kept
     valid / valid tokens; objects annotated, crowds included (missing without annotations); classes, a
-    tuple of the names of what is annotated or, without annotations, detected from `SURE` on.
+    tuple of the names of what is annotated or, without annotations, detected from `SURE` on; slices, a
+    tuple of the texts that group the image (`svit.core.slices`).
     """
-    frame = run.images[["image_id", "file_name", "objects"]].copy()
+    images = run.images
+    frame = images[["image_id", "file_name", "objects"]].copy()
+    frame["slices"] = list(map(tuple, images[list(run.slices)].astype(str).to_numpy()))
     frame["place"] = np.arange(len(frame))
     counts = run.keep_counts()
     counts = counts[counts["layer"].isin(gated_layers(run.layers, run.targets))]
@@ -38,6 +42,33 @@ def image_frame(run: Run) -> pd.DataFrame:
     frame["keep_ratio"] = frame["image_id"].map(ratios)
     frame["classes"] = list(_classes(run))
     return frame
+
+
+def slice_frame(run: Run) -> pd.DataFrame:
+    """The images of a run by slices: one row a field and text, none without slices.
+
+    Columns: slice (its field), of (its text); images; objects, the mean of annotated ones (NaN without
+    annotations); keep_ratio as in `image_frame`, its mean over images, and low and high, the 5 % and
+    95 % quantile over them.
+    """
+    frame = image_frame(run)
+    rows = []
+    for field in run.slices:
+        for text, part in frame.groupby(run.images[field]):
+            kept = part["keep_ratio"]
+            rows.append(
+                {
+                    "slice": field,
+                    "of": text,
+                    "images": len(part),
+                    "objects": part["objects"].astype(float).mean(),
+                    "keep_ratio": kept.mean(),
+                    "low": kept.quantile(LOW),
+                    "high": kept.quantile(HIGH),
+                }
+            )
+    columns = ["slice", "of", "images", "objects", "keep_ratio", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _classes(run: Run) -> Iterator[tuple[str, ...]]:
@@ -66,10 +97,13 @@ def missed_objects(run: Run) -> dict[ImageId, int]:
 
 
 def matching(frame: pd.DataFrame, text: str) -> pd.DataFrame:
-    """The rows whose id, file name and classes together hold every word of a text, in any case."""
+    """The rows whose id, file name, classes and slices together hold every word of a text, in any case."""
     words = text.casefold().split()
-    columns = zip(frame["image_id"], frame["file_name"], frame["classes"], strict=True)
-    texts = [f"{place} {name} {' '.join(classes)}".casefold() for place, name, classes in columns]
+    columns = (frame[name] for name in ("image_id", "file_name", "classes", "slices"))
+    texts = [
+        f"{place} {name} {' '.join((*classes, *slices))}".casefold()
+        for place, name, classes, slices in zip(*columns, strict=True)
+    ]
     return frame[[all(word in text for word in words) for text in texts]]
 
 

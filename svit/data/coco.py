@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from svit.core.config import DataConfig
+from svit.core.slices import slices_of
 from svit.core.types import ImageId, Target, to_xyxy
 from svit.data.classes import match_classes
 from svit.data.folder import ImageFiles
@@ -73,6 +74,7 @@ class CocoDataset:
         foreign_names: of each class of the json, its name elsewhere (by `class_map`).
         left_out: pictures without an object that are left out of a training set.
         aspect_groups: int64 (images,), 1 where width > height, else 0.
+        slices: field -> its text in each image, see `svit.core.slices`.
 
     Raises:
         CocoError: the json is unreadable or wrong, or `train` finds no picture with an object.
@@ -105,6 +107,7 @@ class CocoDataset:
         self._objects = _Packed(objects)
         self.image_ids: list[ImageId] = [image["id"] for image in images]
         self._file_names = [image["file_name"] for image in images]
+        self.slices = slices_of(images)
         sizes = [(int(image["height"]), int(image["width"])) for image in images]
         self._image_hw = np.array(sizes, dtype=np.int32).reshape(-1, 2)
 

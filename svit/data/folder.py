@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,7 @@ class ImageFiles:
     train = False
     category_ids: Sequence[int] = ()
     class_names: Sequence[str] = ()
+    slices: Mapping[str, Sequence[str]] = {}
 
     def __init__(
         self, paths: Sequence[Path | str], config: DataConfig, *, exif: str = "auto"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -88,11 +88,13 @@ class Images(Protocol):
         image_ids: one a picture.
         class_names: of the labels of targets; empty without ground truth.
         aspect_groups: int64 (images,), 1 where width > height, else 0.
+        slices: field -> its text in each picture, see `svit.core.slices`; often empty.
     """
 
     config: DataConfig
     image_ids: Sequence[ImageId]
     class_names: Sequence[str]
+    slices: Mapping[str, Sequence[str]]
 
     @property
     def aspect_groups(self) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from svit.core.slices import slices_of
 from svit.system.text import table
 
 SMALL, LARGE = (
@@ -53,7 +54,7 @@ def _size(area: float) -> str:
 
 
 def describe(data: Mapping[str, Any]) -> str:
-    """The statistics of checked COCO instances as two Markdown tables."""
+    """The statistics of checked COCO instances as Markdown tables, a third where images come in slices."""
     objects = object_table(data)
     by_image = objects.groupby("image_id")
     ids = [image["id"] for image in data["images"]]
@@ -70,6 +71,13 @@ def describe(data: Mapping[str, Any]) -> str:
     ]
     totals = f"{len(ids)} images, {len(objects)} objects"
     parts = [totals, table(head, spreads), table(["of the objects", "number", "share"], counts)]
+    kinds = [
+        row
+        for field, texts in slices_of(data["images"]).items()
+        for row in _shares(field, pd.Series(texts), sorted(set(texts)))
+    ]
+    if kinds:
+        parts.append(table(["of the images", "number", "share"], kinds))
     return "\n\n".join(parts)
 
 

@@ -117,7 +117,11 @@ def evaluate(
     described |= provenance.of_command()
     truth = dataset.coco(range(len(dataset))[: options.limit])
     settings = {"evaluator": scoring.evaluator, "draws": scoring.draws}
-    summary = summarise(_model(detector), truth, outcomes, described, **settings)
+    slices = {
+        field: dict(zip(dataset.image_ids[: options.limit], texts, strict=False))
+        for field, texts in dataset.slices.items()
+    }
+    summary = summarise(_model(detector), truth, outcomes, described, slices=slices, **settings)
     summary.write(output)
     return summary
 

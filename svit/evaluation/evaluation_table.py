@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from svit.evaluation.average_precision import KINDS
+from svit.evaluation.slice_scores import slice_difference_table, slice_table
 from svit.evaluation.summary import (
     Summary,
     difference_table,
@@ -79,6 +80,15 @@ def pairs_with_learned(summaries: Sequence[Summary]) -> list[tuple[Summary, Summ
     return [(a, b) for a, b in zip(partners, others, strict=True) if a is not None]
 
 
+def _by_slice(
+    summaries: Sequence[Summary], pairs: Sequence[tuple[Summary, Summary]], draws: int
+) -> list[str]:
+    parts = [f"By {', '.join(summaries[0].slices)}:", slice_table(summaries, draws)]
+    if pairs:
+        parts += ["Differences there:", slice_difference_table(pairs, draws)]
+    return parts
+
+
 def _learned(summaries: Sequence[Summary]) -> list[Summary]:
     return [s for s in summaries if s.provenance["intervention"] == "learned"]
 
@@ -102,6 +112,8 @@ def report(summaries: Sequence[Summary], draws: int) -> str:
     if pairs:
         parts.append(f"Differences in AP points, {draws} paired draws of the images:")
         parts.append(difference_table(pairs, draws))
+    if summaries[0].slices:
+        parts += _by_slice(summaries, pairs, draws)
     if len({mode for mode, name in _groups(summaries) if name == "learned"}) > 1:
         parts += ["Keep ratios of the inference modes, valid tokens:", mode_table(summaries)]
     for summary in _learned(summaries):

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from svit.core.slices import marked
 from svit.data.samples import Images, fingerprint
 from svit.detectors.base import Detector
 from svit.evaluation import provenance
@@ -122,11 +123,12 @@ def _write(writer: RunWriter, images: Images, result: ImageResult | Unreadable) 
     if isinstance(result, Unreadable):
         writer.add_error(images.image_ids[result.index], result.message, file_name)
         return
+    slices = {field: texts[result.index] for field, texts in images.slices.items()}
     writer.add(
         result.trace,
         result.detections,
         images.target(result.index),
         result.image,
         file_name,
-        {"seconds": result.seconds},
+        {"seconds": result.seconds, **marked(slices)},
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,7 @@ class Summary:
         resamplers: "box" and "mask" -> AP under other multiplicities of the images.
         provenance: as in a recorded run, with the command.
         unmasked: objects annotated by a box alone; mask AP leaves them out, as it does crowd regions.
+        slices: field -> image id -> its text there, of all images (`svit.core.slices`).
     """
 
     scores: dict[str, dict[str, float]]
@@ -124,6 +125,7 @@ class Summary:
     resamplers: dict[str, Resampler]
     provenance: dict[str, Any]
     unmasked: int = 0
+    slices: Mapping[str, Mapping[ImageId, str]] = field(default_factory=dict)
 
     def numbers(self) -> dict[str, float]:
         """The few that a training curve or a table shows."""
@@ -192,8 +194,12 @@ def summarise(
     *,
     evaluator: str = "pycocotools",
     draws: int = 1000,
+    slices: Mapping[str, Mapping[ImageId, str]] = {},
 ) -> Summary:
     """The summary of the outcomes of all images of a COCO dictionary, given in any order.
+
+    Args:
+        slices: field -> image id -> its text there; a column each in the table of images.
 
     Raises:
         NothingMeasured: none of the images could be read.
@@ -210,6 +216,8 @@ def summarise(
     indices = {kind: load_truth(truth_of(truth, kind)) for kind in KINDS}
     resamplers = {kind: Resampler(indices[kind], rows, kind) for kind in KINDS}
     images = _per_image(model, truth, seen)
+    for name, texts in slices.items():
+        images[f"{name}_slice" if name in images else name] = images["image_id"].map(texts)
     return Summary(
         scores={kind: average_precision(indices[kind], rows, kind, evaluator) for kind in KINDS},
         intervals={kind: bootstrap(r.ap, len(place), draws) for kind, r in resamplers.items()},
@@ -221,6 +229,7 @@ def summarise(
         resamplers=resamplers,
         provenance=provenance,
         unmasked=unmasked(truth),
+        slices=slices,
     )
 
 
@@ -316,7 +325,7 @@ def result_table(summaries: Sequence[Summary]) -> str:
     rows = []
     for summary in summaries:
         keep = mean_and_spread(summary.images["keep_ratio"])
-        cells = [*_labels(summary)]
+        cells = [*labels(summary)]
         for kind in KINDS:
             ap = (str(summary.intervals[kind]), f"{summary.scores[kind]['AP50']:.1f}")
             cells += [_undefined(summary, kind) or number for number in ap]
@@ -329,7 +338,7 @@ def result_table(summaries: Sequence[Summary]) -> str:
 def difference_table(pairs: Sequence[tuple[Summary, Summary]], draws: int) -> str:
     """Markdown: first minus second of each pair, in AP points."""
     rows = [
-        [*_labels(other), *(_difference(learned, other, kind, draws) for kind in KINDS)]
+        [*labels(other), *(_difference(learned, other, kind, draws) for kind in KINDS)]
         for learned, other in pairs
     ]
     return text.table(["inference", "learned minus", "seed", "box AP", "mask AP"], rows)
@@ -373,7 +382,8 @@ def layer_table(summary: Summary) -> str:
     return text.table(head, rows)
 
 
-def _labels(summary: Summary) -> list[str]:
+def labels(summary: Summary) -> list[str]:
+    """The first cells of a table's line: inference, masks, seed."""
     facts = summary.provenance
     masks = text.intervened(facts["intervention"], facts.get("layers"))
     return [facts["inference"] or "–", masks, str(facts["seed"])]

@@ -25,6 +25,7 @@ import pandas as pd
 import pyarrow as pa
 
 from svit.core.rle import CodedTarget
+from svit.core.slices import unmarked
 from svit.core.types import Detections, ImageId, Target, TokenTrace
 from svit.runs import check, shards
 from svit.runs.head import RunError, read_head, read_manifests
@@ -154,7 +155,8 @@ class Run:
     @cached_property
     def images(self) -> pd.DataFrame:
         """One row an image in recorded order: image_id, file_name, geometry, counts of
-        `detections` and annotated `objects` (missing where not recorded), extra numbers."""
+        `detections` and annotated `objects` (missing where not recorded), extra numbers, and the
+        texts of slices (`svit.core.slices`)."""
         names = ["image_id", "file_name", *GEOMETRY]
         columns = [*names, "detection_scores", "target_labels", "extra"]
         rows = list(self._iter_rows("images", columns))
@@ -162,8 +164,18 @@ class Run:
         for name, column in (("detections", "detection_scores"), ("objects", "target_labels")):
             counts = [None if row[column] is None else len(row[column]) for row in rows]
             frame[name] = pd.array(counts, dtype="Int64")
-        extra = pd.DataFrame([dict(row["extra"]) for row in rows], index=frame.index)
+        extra = pd.DataFrame([unmarked(dict(row["extra"])) for row in rows], index=frame.index)
         return frame.join(extra.rename(columns={name: f"{name}_extra" for name in frame}))
+
+    @cached_property
+    def slices(self) -> tuple[str, ...]:
+        """The columns of `images` that are texts by which images are grouped, as "kind"."""
+        own = ("image_id", "file_name")
+        return tuple(
+            name
+            for name, column in self.images.items()
+            if name not in own and any(isinstance(value, str) for value in column)
+        )
 
     def keep_counts(self) -> pd.DataFrame:
         """One row per (image, layer), layers from 0: `kept` of all `tokens`, `kept_valid` of the `valid`

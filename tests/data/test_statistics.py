@@ -54,6 +54,14 @@ def test_the_tables_count_images_without_objects() -> None:
     assert "| size medium | 2 | 0.500 |" in text and "| class owl | 3 | 0.750 |" in text
 
 
+def test_images_are_counted_by_a_text_that_groups_them() -> None:
+    kinds = ["dark", "light", "dark", "light"]
+    images = [{**DATA["images"][0], "id": n, "kind": kind} for n, kind in enumerate(kinds)]
+    text = describe({**DATA, "images": images, "annotations": []})
+    assert "| of the images | number | share |" in text and "| kind dark | 2 | 0.500 |" in text
+    assert "of the images" not in describe(DATA)
+
+
 def test_a_data_set_without_objects_has_dashes() -> None:
     text = describe({**DATA, "annotations": []})
     assert "| area of an object, pixels | – | – | – | – | – | – |" in text

@@ -33,6 +33,18 @@ def test_every_part_is_shown(dataset, tmp_path, part):
     assert "framework torchvision" in texts(page)
 
 
+def test_images_of_several_kinds_are_compared_by_kind(dataset, tmp_path):
+    with RunWriter(tmp_path / "run", PROVENANCE) as writer:
+        for image_id in (1, 2, 3, 4):
+            writer.add(
+                **{**parts(image_id), "extra": {f"kind={'light' if image_id > 2 else 'dark'}": 1.0}}
+            )
+    page = dataset(part="Budget")
+    assert not page.exception and "By kind" in texts(page)
+    (table,) = [one.value for one in page.dataframe if "of" in one.value]
+    assert table["of"].tolist() == ["dark", "light"] and table["images"].tolist() == [2, 2]
+
+
 def test_a_link_to_no_part_is_ignored_with_a_note(dataset, tmp_path):
     write_run(tmp_path / "discs")
     page = dataset(part="Nonsense")

@@ -7,11 +7,12 @@ import streamlit as st
 from matplotlib.figure import Figure
 
 from analysis.figures import costs
-from analysis.numbers import budget
+from analysis.numbers import budget, image_list
 from analysis.pages.parts import shell
 from analysis.pages.parts.dataset import charts
 from analysis.pages.parts.dataset.parts import IMAGE_PAGE, Survey, clicked_point, link
 from svit.runs.run import Run
+from svit.system.text import escaped
 
 HELP = (
     "Keep ratio: mean over the blocks that prune of kept / all tokens that show image pixels. Edges: share "
@@ -19,12 +20,22 @@ HELP = (
     "correlation with its 95 % bootstrap interval over images."
 )
 CLICKED = "budget points"
+SLICES = (
+    "Images grouped by a text of their entry in the COCO json. Objects: mean over images. Keep ratio: mean "
+    "over images, low and high are its 5 % and 95 % quantile over them."
+)
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
 def complexity(_run: Run, key: tuple) -> pd.DataFrame:
     """`budget.complexity_frame`, counted once a run."""
     return budget.complexity_frame(_run)
+
+
+@st.cache_data(max_entries=4, show_spinner=False)
+def slices(_run: Run, key: tuple) -> pd.DataFrame:
+    """`image_list.slice_frame`, counted once a run."""
+    return image_list.slice_frame(_run)
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
@@ -77,6 +88,20 @@ def show(survey: Survey) -> None:
         selection_mode=["picked"],
     )
     shell.downloads("dataset-budget", frame, table, lambda: scatter(frame, measure))
+    if run.slices:
+        show_slices(survey)
+
+
+def show_slices(survey: Survey) -> None:
+    """Objects and keep ratios of each slice of the images, as kinds of photographs."""
+    run = survey.run
+    st.markdown(f"##### By {escaped(', '.join(run.slices))}", help=SLICES)
+    table = slices(run, survey.key)
+    share = st.column_config.NumberColumn(format="percent")
+    shown = {name: share for name in ("keep_ratio", "low", "high")}
+    shown["objects"] = st.column_config.NumberColumn(format="%.1f")
+    st.dataframe(table, hide_index=True, column_config=shown)
+    shell.downloads("dataset-slices", table)
 
 
 def scatter(frame: pd.DataFrame, measure: str) -> Figure:

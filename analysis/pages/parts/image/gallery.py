@@ -62,9 +62,10 @@ def _controls(run: Run) -> pd.DataFrame:
     text = st.text_input(
         "Search",
         key="search",
-        placeholder="id, file or class",
-        help="Every word must occur in the id, the file name or the name of a class: of the "
-        "annotated objects or, without annotations, of detections from score 0.5 on.",
+        placeholder="id, file, class or kind",
+        help="Every word must occur in the id, the file name, a text that groups images (as a kind "
+        "of photograph) or the name of a class: of the annotated objects or, without annotations, "
+        "of detections from score 0.5 on.",
     )
     shell.restore("order", next(iter(image_list.ORDERS)), image_list.ORDERS)
     order = st.selectbox(

@@ -1,0 +1,42 @@
+"""Slices: texts of an image's entry in a COCO json by which images are grouped, as `kind: histology`.
+
+In a run they are extra numbers of an image, each the mark of one membership: `kind=histology` is 1. So
+every program that reads runs can group by them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+MOST = 12  # different texts a field may have
+_NO_SLICES = ("file_name",)
+
+
+def slices_of(images: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Field -> its text in each entry: of every field that is a text in all of them and repeats itself.
+
+    A field with more than `MOST` different texts, or more than half as many as there are images, names
+    images (a source, a date) instead of grouping them.
+    """
+    found = {}
+    for field in images[0] if images else ():
+        texts = [image.get(field) for image in images]
+        plain = field not in _NO_SLICES and all(isinstance(text, str) for text in texts)
+        if plain and len(set(texts)) <= min(MOST, len(texts) / 2):
+            found[field] = texts
+    return found
+
+
+def marked(slices: Mapping[str, str]) -> dict[str, float]:
+    """Of one image: field -> text, as extra numbers of a run."""
+    return {f"{field}={text}": 1.0 for field, text in slices.items()}
+
+
+def unmarked(extra: Mapping[str, float]) -> dict[str, float | str]:
+    """Extra numbers of an image with its slices as texts: inverse of `marked`."""
+    found: dict[str, float | str] = {}
+    for name, value in extra.items():
+        field, is_mark, text = name.partition("=")
+        found[field] = text if is_mark else value
+    return found

@@ -1,0 +1,104 @@
+"""Slices of images through an evaluation: AP of a slice is that of its images alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.scenes import detector, nano, shapes
+
+from analysis.numbers import image_list
+from svit.data.coco import CocoDataset
+from svit.evaluation.evaluate import Scoring, evaluate
+from svit.evaluation.evaluation_table import report
+from svit.evaluation.passes import PassOptions
+from svit.evaluation.slice_scores import slice_ap, slice_difference, slices_in
+from svit.evaluation.summary import Summary
+from svit.runs.run import open_run
+
+KINDS = ("crowded", "sparse", "sparse", "crowded")
+QUIET = PassOptions(progress=False)
+
+
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four shapes whose entries say a kind; beside them the json of each kind alone."""
+    folder = tmp_path_factory.mktemp("shapes")
+    shapes(folder)
+    data = json.loads((folder / "annotations/instances_val2017.json").read_text())
+    images = [{**image, "kind": kind} for image, kind in zip(data["images"], KINDS, strict=True)]
+    for name in ("all", *KINDS):
+        chosen = [image for image in images if name in ("all", image["kind"])]
+        (folder / f"{name}.json").write_text(
+            json.dumps({**data, "images": chosen, **_of(data, chosen)})
+        )
+    return folder
+
+
+def _of(data: dict, images: list[dict]) -> dict:
+    ids = {image["id"] for image in images}
+    return {"annotations": [one for one in data["annotations"] if one["image_id"] in ids]}
+
+
+def dataset(folder: Path, name: str = "all") -> CocoDataset:
+    return CocoDataset(folder / f"{name}.json", folder / "val2017", nano().data)
+
+
+def evaluated(folder: Path, name: str, out: Path, options: PassOptions = QUIET, **more) -> Summary:
+    data = dataset(folder, name)
+    return evaluate(detector(detections=20), data, out, options, Scoring(draws=20, **more))
+
+
+def test_ap_of_a_slice_is_that_of_its_images_alone(kinds: Path, tmp_path: Path) -> None:
+    whole = evaluated(kinds, "all", tmp_path / "all")
+    assert slices_in(whole) == [("kind", "crowded"), ("kind", "sparse")]
+    for name in set(KINDS):
+        alone = evaluated(kinds, name, tmp_path / name)
+        for kind in ("box", "mask"):
+            found = slice_ap(whole, "kind", name, kind, draws=20)
+            assert found.value == pytest.approx(alone.scores[kind]["AP"])
+            assert found.bounds == pytest.approx(alone.intervals[kind].bounds)
+    assert whole.images["kind"].tolist() == list(KINDS)
+
+
+def test_a_data_set_is_the_same_with_and_without_its_kinds(kinds: Path) -> None:
+    plain = CocoDataset(
+        kinds / "annotations/instances_val2017.json", kinds / "val2017", nano().data
+    )
+    assert plain.coco() == dataset(kinds).coco() and plain.slices == {}
+    assert dataset(kinds).slices == {"kind": list(KINDS)}
+
+
+def test_the_table_has_a_line_a_slice_and_paired_differences(kinds: Path, tmp_path: Path) -> None:
+    learned = evaluated(kinds, "all", tmp_path / "learned")
+    random = evaluated(
+        kinds, "all", tmp_path / "random", PassOptions(intervention="off", progress=False)
+    )
+    text = report([learned, random], draws=20)
+    assert "By kind:" in text and "| crowded | 2 |" in text and "| sparse | 2 |" in text
+    assert text.index("Differences there:") < text.rindex("| crowded |")
+    gap = slice_difference(learned, random, "kind", "sparse", "box", draws=20)
+    parts = [slice_ap(one, "kind", "sparse", "box", draws=20).value for one in (learned, random)]
+    assert gap.value == pytest.approx(parts[0] - parts[1])
+
+
+def test_a_limit_leaves_slices_of_the_images_that_are_seen(kinds: Path, tmp_path: Path) -> None:
+    few = evaluated(kinds, "all", tmp_path, PassOptions(limit=1, progress=False))
+    assert slices_in(few) == [("kind", "crowded")]
+    assert "| crowded | 1 |" in report([few], draws=20)
+
+
+def test_a_recorded_run_can_be_grouped_by_kind(kinds: Path, tmp_path: Path) -> None:
+    evaluated(kinds, "all", tmp_path / "out", record=tmp_path / "run")
+    run = open_run(tmp_path / "run")
+    assert run.slices == ("kind",) and run.images["kind"].tolist() == list(KINDS)
+    table = image_list.slice_frame(run)
+    assert table["of"].tolist() == ["crowded", "sparse"] and table["images"].tolist() == [2, 2]
+    frame = image_list.image_frame(run)
+    assert image_list.matching(frame, "SPARSE")["image_id"].tolist() == list(run.image_ids[1:3])
+    ratios = frame["keep_ratio"].to_numpy()
+    assert table["keep_ratio"].tolist() == pytest.approx(
+        [np.mean(ratios[[0, 3]]), np.mean(ratios[1:3])]
+    )
