@@ -15,10 +15,9 @@ from pathlib import Path
 from matplotlib.style import context
 
 from analysis import render
-from analysis.figures import figures
+from analysis.figures import palette
 from analysis.figures.output import DrawOptions, Entry
 from analysis.paper import claims
-from analysis.report import sheet
 from analysis.sources.collection import collect
 from svit.system.files import write_text, write_whole
 from svit.system.text import table
@@ -67,7 +66,7 @@ def page() -> str:
 
 def _section(name: str, entry: Entry) -> Iterator[str]:
     yield f"## {name}"
-    yield sheet.definition(entry)
+    yield entry.definition
     yield f"```sh\npython -m analysis.render {name} {entry.takes.arguments}\n```"
     if name in SHOWN:
         yield f"![{name} of the shipped run](img/analysis-{name}.png)"
@@ -76,7 +75,7 @@ def _section(name: str, entry: Entry) -> Iterator[str]:
 def draw_pictures(folder: Path) -> Iterator[Path]:
     """The page's pictures; yields their paths."""
     found = collect([SHIPPED])
-    with context(figures.STYLE):
+    with context(palette.STYLE):
         for name in SHOWN:
             entry = render.FIGURES[name]
             for subject in entry.takes.subjects(found):

@@ -1,8 +1,8 @@
 """Figures and tables from recordings and results: `python -m analysis.render NAME FOLDER...`
 
-`FIGURES` is the table of names; an entry joins a metric and a figure and writes pdf, svg, png and
-csv. `tables` and `claims` put the paper's numbers beside measured ones; `all` draws whatever the
-folders support and writes a sheet. Files are the same bytes on every run.
+`analysis.figures.registry` has the names; an entry writes pdf, svg, png and csv. `tables` and `claims` put
+the paper's numbers beside measured ones; `all` draws whatever the folders support and writes a sheet. Files
+are the same bytes on every run.
 """
 
 from __future__ import annotations
@@ -16,20 +16,8 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.style import context
 
-from analysis.figures import (
-    control_figures,
-    costs,
-    curve_figures,
-    figures,
-    gallery,
-    misses,
-    objects,
-    over_layers,
-    pairs,
-    paper,
-    speed_figures,
-)
-from analysis.figures.output import DrawOptions, Entry, RenderError, csv, save
+from analysis.figures import palette, registry
+from analysis.figures.output import DrawOptions, RenderError, csv, save
 from analysis.paper import claims, tables
 from analysis.report import sheet
 from analysis.sources import collection, evaluations, labels
@@ -40,18 +28,7 @@ from analysis.sources.trainings import TrainingError
 from svit.runs.run import Run
 from svit.system.files import FileError, prepare_folder, write_text
 
-FIGURES: dict[str, Entry] = {
-    **paper.FIGURES,
-    **gallery.FIGURES,
-    **objects.FIGURES,
-    **over_layers.FIGURES,
-    **costs.FIGURES,
-    **misses.FIGURES,
-    **pairs.FIGURES,
-    **control_figures.FIGURES,
-    **speed_figures.FIGURES,
-    **curve_figures.FIGURES,
-}
+FIGURES = registry.entries()
 PAGES = {
     "tables": "the paper's Tables 1-5, printed beside measured",
     "claims": "every claim of the paper with its verdict",
@@ -80,7 +57,7 @@ def _write(name: str, subject: Subject, folder: Path, options: DrawOptions) -> I
     _check_images(subject.sources)
     about = _about(subject.sources)
     of = ", ".join(dict.fromkeys(one.path.name for one in subject.sources))
-    with context(figures.STYLE):
+    with context(palette.STYLE):
         for product in FIGURES[name].draw(subject.given, options):
             yield from save(product, folder, f"{product.name} of {of}", about)
 
@@ -168,7 +145,7 @@ def _section(
 
 
 def _item(name: str, subject: Subject, folder: Path, options: DrawOptions) -> sheet.Item:
-    definition = sheet.definition(FIGURES[name])
+    definition = FIGURES[name].definition
     print(f"drawing {folder / name}", file=sys.stderr)
     try:
         paths = tuple(_write(name, subject, folder, options))

@@ -6,26 +6,23 @@ provenance of what was drawn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic
 
+import altair as alt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.figures.figures import drawn_ratio
 from analysis.numbers.matching import Sample
 from analysis.sources.collection import Given, Kind
 from svit.core.types import ImageId, TokenGrid
 from svit.runs.run import Run
 from svit.system.files import prepare_folder, write_text, write_whole
-
-WIDTH = 7.2  # inches: the text width of a two-column paper
-TITLE, LEGEND, SCALE = 0.17, 0.26, 0.45  # inches: above a picture, below all, beside all
-TITLE_WIDTH, LEGEND_WIDTH, SCALE_HEIGHT = 1.05, 5.2, 1.5  # inches that their words take
 
 
 class RenderError(ValueError):
@@ -77,17 +74,26 @@ class DrawOptions:
 
 @dataclass(frozen=True)
 class Entry(Generic[Given]):
-    """One name of the command.
+    """A figure: what `analysis.figures.registry` finds as ENTRY in the figure's file and names after it.
 
     Attributes:
         summary: one line for the help.
-        draw: (what it is drawn from, options) -> products; its docstring is the definition in the sheet.
+        draw: (what it is drawn from, options) -> products, on paper.
         takes: what it is drawn from.
+        about: the definition, with formula and denominator: the file's docstring.
+        screen: what it is drawn from -> an Altair chart; without one, pages show the drawing on paper.
     """
 
     summary: str
     draw: Callable[[Given, DrawOptions], Iterator[Product]]
     takes: Kind[Given]
+    about: str = ""
+    screen: Callable[[Given], alt.TopLevelMixin] | None = None
+
+    @property
+    def definition(self) -> str:
+        """What the sheet, the page `docs/analysis.md` and the app say of the figure."""
+        return inspect.cleandoc(self.about) or inspect.getdoc(self.draw) or self.summary
 
 
 def chosen(run: Run, options: DrawOptions) -> list[ImageId]:
@@ -107,6 +113,11 @@ def chosen(run: Run, options: DrawOptions) -> list[ImageId]:
                 f"{run.path} has no image {wanted!r}; its {len(run)} images begin with {some}"
             )
     return [known[wanted] for wanted in options.images]
+
+
+def paths(runs: Sequence[Run]) -> str:
+    """Where runs lie, for messages."""
+    return ", ".join(str(run.path) for run in runs)
 
 
 def annotated(run: Run, *more: str) -> Iterator[tuple[Any, ...]]:
@@ -164,34 +175,6 @@ def save(product: Product, folder: Path, title: str, about: str) -> list[Path]:
 def csv(frame: pd.DataFrame) -> str:
     """The table as text, six digits a number."""
     return frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-
-
-def figsize(
-    image_hw: tuple[int, int],
-    columns: int,
-    rows: int = 1,
-    *,
-    extra: float = 0,
-    above: float = 0,
-    below: float = 0,
-) -> tuple[float, float]:
-    """Inches for columns x rows of pictures within the text width, none higher than a square.
-
-    Titles, a legend and a scale have the room they need, however narrow or low the pictures are.
-
-    Args:
-        image_hw: height and width of a picture, of which the ratio counts.
-        extra: width beside the pictures.
-        above: height for the title of each.
-        below: height for a legend under all.
-    """
-    ratio = drawn_ratio(image_hw)
-    side = (WIDTH - extra) / columns
-    cell = min(side, side / ratio)
-    least = max(columns * TITLE_WIDTH * (above > 0), LEGEND_WIDTH * (below > 0), WIDTH / 2)
-    figure_width = min(max(columns * cell + extra, least), WIDTH)
-    figure_height = rows * (cell * ratio + above) + below
-    return figure_width, max(figure_height, SCALE_HEIGHT * (extra > 0))
 
 
 def token_table(grid: TokenGrid, maps: dict[str, np.ndarray]) -> pd.DataFrame:

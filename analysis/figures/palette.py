@@ -6,6 +6,13 @@ of the look.
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
+
+STYLE = Path(__file__).with_name("workbench.mplstyle")
+LUMA = np.array([0.299, 0.587, 0.114])  # brightness of red, green, blue: ITU-R BT.601
+
 INK, SOFT, RULE = "#1f2733", "#8a94a3", "#e3e7ed"  # text; what reads on both grounds; grids
 DARK, SLATE = "#10151c", "#56657a"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from analysis.figures import figures
+from analysis.figures.canvas import sizes
 from analysis.numbers import comparison
 from analysis.numbers.agreement import MismatchError
 from analysis.pages.parts import shell
@@ -121,7 +121,7 @@ def show_heading(view: Comparison, grid: TokenGrid, common: int) -> None:
         st.subheader(title, anchor=False, width="content")
         st.caption(
             f"one of {common} images that all {len(view.runs)} runs hold · {width} × {height} pixels · "
-            f"{columns} × {rows} tokens of {grid.patch} pixels{figures.stretch_note(grid.image_hw)}",
+            f"{columns} × {rows} tokens of {grid.patch} pixels{sizes.stretch_note(grid.image_hw)}",
             width="content",
         )
     differing = labels.differing(labels.fact_frame(view.runs))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from analysis.pages.parts import shell
-from analysis.pages.parts.dataset import budget, errors, tokens
+from analysis.pages.parts.dataset import budget, errors, figures, tokens
 from analysis.pages.parts.dataset import objects as dataset_objects
 from analysis.pages.parts.dataset.parts import Survey
 from svit.runs.run import Run
@@ -15,11 +15,12 @@ PARTS = {
     "Objects": dataset_objects.show,
     "Budget": budget.show,
     "Errors": errors.show,
+    "Figures": figures.show,
 }
 HELP = (
     "Tokens: usage, keep ratios, reactivation. Objects: tokens inside and outside objects, by size and "
     "class. Budget: tokens against the complexity of the image. Errors: missed objects and what their "
-    "tokens did."
+    "tokens did. Figures: every figure of the command, with its files."
 )
 
 

@@ -8,7 +8,8 @@ import streamlit as st
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures import figures, output, palette
+from analysis.figures import output, palette
+from analysis.figures.canvas import boxes, pictures, sizes
 from analysis.numbers import biography
 from analysis.numbers import usage as metrics
 from analysis.pages.parts import shell
@@ -43,13 +44,13 @@ def found_png(_view: View, key: tuple, score: float, shown: str, dark: bool) -> 
     sample, names = _view.sample, _view.run.class_names
 
     def draw(ax: Axes) -> None:
-        figures.picture(sample.picture, _view.grid, ax)
+        pictures.picture(sample.picture, _view.grid, ax)
         if sample.target is not None and "target" in SHOWN[shown]:
-            figures.ground_truth(sample.target, ax, class_names=names)
+            boxes.ground_truth(sample.target, ax, class_names=names)
         if sample.found is not None and "found" in SHOWN[shown]:
-            figures.detections(sample.found, ax, class_names=names, threshold=score)
+            boxes.detections(sample.found, ax, class_names=names, threshold=score)
 
-    ratio = min(figures.drawn_ratio(_view.grid.image_hw), TALLEST)
+    ratio = min(sizes.drawn_ratio(_view.grid.image_hw), TALLEST)
     return shell.png(draw, WIDTH, ratio, dark)
 
 
@@ -196,8 +197,8 @@ def figure(view: View, layer: int) -> Figure:
     usage = metrics.usage(sample.trace)
     states = metrics.layer_states(sample.trace)
     ratio = metrics.keep_ratios(sample.trace)[layer]
-    figures.layer_tokens(states, layer, view.grid, axes[0], image=sample.picture, ratio=ratio)
-    figures.usage_heatmap(usage, view.grid, axes[1], limits=limits, image=sample.picture)
+    pictures.layer_tokens(states, layer, view.grid, axes[0], image=sample.picture, ratio=ratio)
+    pictures.usage_heatmap(usage, view.grid, axes[1], limits=limits, image=sample.picture)
     return page
 
 
@@ -210,7 +211,7 @@ def show(run: Run) -> None:
     view = view_of(run, image_id)
     (rows, columns), (height, width) = view.grid.valid_hw, view.grid.image_hw
     size = f"{width} × {height} pixels · {columns} × {rows} tokens of {view.grid.patch} pixels"
-    size += figures.stretch_note(view.grid.image_hw)
+    size += sizes.stretch_note(view.grid.image_hw)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         title = f"Image {escaped(str(image_id))}"
         st.subheader(title, anchor=False, width="content")

@@ -9,8 +9,9 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from analysis.figures import control_figures, paper
 from analysis.figures.output import DrawOptions
+from analysis.figures.rates import controls as control_figures
+from analysis.figures.tokens import paper
 from analysis.pages.parts import shell
 from analysis.pages.parts.rates import charts, speed
 from analysis.paper import claims, tables

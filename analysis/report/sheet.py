@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,6 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader
 
-from analysis.figures.output import Entry
 from analysis.paper import tables
 from svit.system import text
 from svit.system.files import prepare_folder, write_text
@@ -56,11 +54,6 @@ class Section:
     about: str
     items: list[Item] = field(default_factory=list)
     frames: dict[str, pd.DataFrame] = field(default_factory=dict)
-
-
-def definition(entry: Entry) -> str:
-    """The docstring of a drawing function: formula and denominator of what it shows."""
-    return inspect.getdoc(entry.draw) or entry.summary
 
 
 def write(sections: Sequence[Section], folder: Path) -> list[Path]:

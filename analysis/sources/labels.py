@@ -39,6 +39,11 @@ def label(run: Run) -> str:
     return f"{folder(run)}: {of_facts(facts_of(run.provenance, len(run)))}"
 
 
+def titled(run: Run) -> str:
+    """For headings: the label, and of how many images the numbers are."""
+    return f"{label(run)}, {len(run):,} image{'s' if len(run) != 1 else ''}"
+
+
 def labelled(runs: Sequence[Run], frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """The frames below each other; of several runs the first column says whose they are."""
     if len(runs) == 1:

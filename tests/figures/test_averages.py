@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
-from analysis.figures import averages, figures
+from analysis.figures.rates import averages
 from analysis.paper import claims
 
 FRAME = pd.DataFrame(
@@ -20,12 +18,6 @@ FRAME = pd.DataFrame(
         "dense": [False, False, False, False, True, False],
     }
 )
-
-
-@pytest.fixture
-def ax():
-    with mpl.style.context(figures.STYLE):
-        yield Figure().subplots()
 
 
 def tradeoff(frame, ax):

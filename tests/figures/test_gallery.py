@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from support.runs import PROVENANCE, grid_for, trace_of, write_run
 
 from analysis import render
-from analysis.figures import gallery, objects
+from analysis.figures.objects import objects
 from analysis.figures.output import DrawOptions, Product, RenderError
+from analysis.figures.tokens import gallery
 from analysis.numbers import regions, usage
 from analysis.sources import labels
 from svit.runs.run import Run, RunWriter, open_run

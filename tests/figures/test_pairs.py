@@ -8,8 +8,10 @@ import pytest
 from matplotlib.style import context
 from support.runs import PROVENANCE, TARGETS, grid_for, parts, trace_of, write_one_found, write_run
 
-from analysis.figures import figures, misses, pairs
+from analysis.figures import palette
+from analysis.figures.objects import misses
 from analysis.figures.output import DrawOptions, RenderError
+from analysis.figures.pairs import pairs
 from svit.core.types import TokenTrace
 from svit.runs.run import RunWriter, open_run
 
@@ -43,7 +45,7 @@ def bare(folder):
 
 
 def products(name: str, *runs):
-    with context(figures.STYLE):
+    with context(palette.STYLE):
         return list(FIGURES[name].draw(list(runs), OPTIONS))
 
 

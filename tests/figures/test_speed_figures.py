@@ -9,7 +9,7 @@ import pytest
 from support.summaries import write_benchmark
 
 from analysis import render
-from analysis.figures import speed_figures
+from analysis.figures.rates import speed_figures
 from analysis.sources.benchmarks import speedups
 from analysis.sources.collection import collect
 

@@ -12,10 +12,14 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from support.runs import PROVENANCE, TARGETS, parts, trace_of, write_one_found, write_run
 
-from analysis.figures import costs, figures, misses, objects, over_layers, pairs, palette
+from analysis.figures import palette, registry
+from analysis.figures.objects import misses, objects
 from analysis.figures.output import DrawOptions, RenderError
+from analysis.figures.pairs import pairs
+from analysis.figures.rates import costs
+from analysis.figures.tokens import over_layers
 from analysis.numbers import agreement, budget, comparison, lifetimes, matching, regions, usage
-from analysis.sources.collection import RUN
+from analysis.sources.collection import PAIR, PAIR_OR_RUN, RUN, RUNS
 from svit.core.statistics import Interval
 from svit.runs.run import RunWriter, open_run
 
@@ -30,7 +34,7 @@ WITH_MODEL = {
 
 @pytest.fixture
 def ax():
-    with style.context(figures.STYLE):
+    with style.context(palette.STYLE):
         yield Figure().subplots()
     assert not pyplot.get_fignums(), "a figure was opened behind the caller's back"
 
@@ -234,21 +238,26 @@ def other(folder):
 def products(name: str, *runs):
     entry = FIGURES[name]
     subject = runs[0] if entry.takes is RUN else list(runs)
-    with style.context(figures.STYLE):
+    with style.context(palette.STYLE):
         return list(entry.draw(subject, OPTIONS))
 
 
-FIGURES = objects.FIGURES | over_layers.FIGURES | costs.FIGURES | misses.FIGURES | pairs.FIGURES
+FIGURES = {
+    name: entry
+    for name, entry in registry.entries().items()
+    if entry.takes in (RUN, RUNS, PAIR, PAIR_OR_RUN)
+}
+AN_IMAGE_EACH = ("difference", "heatmap", "layers", "overlay")
 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_entry_draws_and_has_numbers(name, run, other):
     found = products(name, run, other)
-    assert len(found) == (2 if name == "difference" else 1)
+    assert len(found) == (2 if name in AN_IMAGE_EACH else 1)
     for product in found:
         assert product.name.startswith(name) and len(product.table)
         product.figure.canvas.draw()
-    assert FIGURES[name].draw.__doc__
+    assert FIGURES[name].definition
 
 
 def test_the_ledger_of_a_run_counts_its_detections(run):

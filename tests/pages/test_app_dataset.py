@@ -6,11 +6,13 @@ import pytest
 from support.driven import charts, open_page, texts
 from support.runs import PROVENANCE, parts, write_misses, write_run
 
+from analysis.figures import registry
 from svit.runs.run import RunWriter
 
-PARTS = ("Tokens", "Objects", "Budget", "Errors")
+PARTS = ("Tokens", "Objects", "Budget", "Errors", "Figures")
 LABELS = {"Tokens": "Usage, averaged", "Objects": "Inside, on the contour", "Budget": "complexity"}
 LABELS["Errors"] = "missed objects whose tokens were pruned"
+LABELS["Figures"] = "Pruned tokens of each block and what becomes of them"
 
 
 @pytest.fixture
@@ -178,3 +180,19 @@ def test_an_empty_run_tells_how_to_fill_it(dataset, tmp_path):
         writer.add_error(5, "cannot decode", "five.jpg")
     page = dataset()
     assert not page.exception and "svit record --out" in texts(page)
+
+
+@pytest.mark.parametrize("name", ("reactivation", "lives", "regions", "misses"))
+def test_any_figure_of_a_run_is_shown_with_its_definition_and_files(dataset, tmp_path, name):
+    write_run(tmp_path / "discs", (1, 2, 3))
+    page = dataset(part="Figures", figure=name)
+    assert not page.exception and not page.error
+    assert registry.entries()[name].definition.split(":")[0][:40] in texts(page)
+    assert [one.proto.label for one in page.get("download_button")] == ["CSV", "PNG", "PDF"]
+
+
+def test_a_figure_that_the_run_lacks_numbers_for_says_why(dataset, tmp_path):
+    with RunWriter(tmp_path / "run", PROVENANCE) as writer:
+        writer.add(parts(1)["trace"])
+    page = dataset(part="Figures", figure="regions")
+    assert not page.exception and "holds no annotations" in texts(page)

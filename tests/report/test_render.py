@@ -16,7 +16,7 @@ from support.runs import PROVENANCE, parts, write_run
 from support.summaries import SHAPES, write_result
 
 from analysis import render
-from analysis.figures import figures
+from analysis.figures import palette
 from analysis.figures.output import DrawOptions, Product, RenderError
 from analysis.numbers import usage as metrics
 from analysis.sources.collection import Collection
@@ -81,7 +81,7 @@ def products(name: str, run, *arguments: str) -> list[Product]:
     options = render.draw_options(render.parser().parse_args([name, str(run.path), *arguments]))
     entry = render.FIGURES[name]
     (subject,) = entry.takes.subjects(Collection([run]))
-    with context(figures.STYLE):
+    with context(palette.STYLE):
         return list(entry.draw(subject.given, options))
 
 
@@ -141,7 +141,7 @@ def test_a_dense_run_beside_others_is_named_not_drawn(run, tmp_path):
         trace = run.trace(1)
         writer.add(type(trace)(1, trace.grid, np.ones_like(trace.keep)))
     options = DrawOptions()
-    with context(figures.STYLE):
+    with context(palette.STYLE):
         (product,) = render.FIGURES["reactivation"].draw(
             [run, open_run(tmp_path / "dense")], options
         )
@@ -266,7 +266,7 @@ def test_the_usage_map_has_the_shape_asked_for_and_the_mean_of_all_images(run):
 def test_several_runs_are_labelled_and_never_averaged(run, tmp_path):
     other = write_run(tmp_path / "more", range(10, 14), {**PROVENANCE, "method": "random"})
     options = DrawOptions()
-    with context(figures.STYLE):
+    with context(palette.STYLE):
         (product,) = render.FIGURES["reactivation"].draw([run, other], options)
         (maps,) = render.FIGURES["usage-map"].draw([run, other], options)
     assert product.table.run.nunique() == 2 and len(product.table) == 24

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from support.summaries import SHAPES, provenance, write_result
 
 from analysis import render
-from analysis.figures import control_figures
+from analysis.figures.rates import controls as control_figures
 from analysis.paper import tables
 from analysis.sources import control_gain, evaluations
 from analysis.sources.evaluations import Evaluation, find_evaluations

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from analysis import render
-from analysis.figures import curve_figures, figures
+from analysis.figures import palette
+from analysis.figures.rates import curves as curve_figures
 from analysis.sources import trainings as curves
 from analysis.sources.collection import collect
 from analysis.sources.labels import training_names
@@ -39,7 +40,7 @@ def training(tmp_path) -> Training:
 
 
 def drawn(trainings: list[Training]):
-    with mpl.style.context(figures.STYLE):
+    with mpl.style.context(palette.STYLE):
         (product,) = curve_figures.curves(trainings, None)
     return product
 

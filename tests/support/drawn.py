@@ -7,7 +7,7 @@ import warnings
 from matplotlib.figure import Figure
 from matplotlib.style import context
 
-from analysis.figures import figures
+from analysis.figures import palette
 from analysis.figures.output import DrawOptions, RenderError
 from analysis.render import FIGURES
 from analysis.sources.collection import Collection
@@ -18,7 +18,7 @@ DPI = 40
 def drawn_figures(name: str, found: Collection) -> list[Figure]:
     """What an entry draws, laid out; none where the runs hold nothing for it."""
     entry, drawn = FIGURES[name], []
-    with context(figures.STYLE), warnings.catch_warnings():
+    with context(palette.STYLE), warnings.catch_warnings():
         warnings.simplefilter(
             "error", UserWarning
         )  # axes that collapse are only a warning of matplotlib's

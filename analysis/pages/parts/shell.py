@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.style import context
 
-from analysis.figures import figures
+from analysis.figures import palette
 from analysis.figures.output import csv
 from analysis.sources import labels
 from svit.core.types import ImageId
@@ -124,7 +124,7 @@ def png(draw: Callable[[Axes], object], width: float, ratio: float, dark: bool) 
     """
     buffer = io.BytesIO()
     clear = {"axes.facecolor": "none"} | (DARK_INK if dark else {})
-    with drawing(), context([figures.STYLE, clear]):
+    with drawing(), context([palette.STYLE, clear]):
         figure = Figure(figsize=(width, width * ratio), facecolor="none")
         draw(figure.subplots())
         figure.savefig(buffer, dpi=220, facecolor="none", pil_kwargs={"compress_level": 2})
@@ -202,7 +202,7 @@ def _page(factory: Callable[[], Figure], ending: str) -> bytes:
     """The figure in the style of the paper's figures, without dates: the same bytes every time."""
     buffer = io.BytesIO()
     metadata = {"CreationDate": None} if ending == "pdf" else {"Software": None}
-    with drawing(), context(figures.STYLE):
+    with drawing(), context(palette.STYLE):
         factory().savefig(buffer, format=ending, metadata=metadata)
     return buffer.getvalue()
 

@@ -9,13 +9,13 @@ import pandas as pd
 import streamlit as st
 
 from analysis.figures import palette
+from analysis.figures.canvas.screen import PADDING
 from analysis.pages.parts.compare.panels import WORDS
 from analysis.pages.parts.compare.parts import RUN_COLOURS
 from analysis.pages.parts.image.life import STATES
 
 LIFE = dict(zip(WORDS, (colour for _, colour in STATES.values()), strict=True))
 WIDTHS = [6, 4, 2.4, 1.2]
-PADDING = {"left": 0, "right": 4, "top": 4, "bottom": 6}
 
 
 def life_strip(lives: pd.DataFrame, block: int) -> alt.LayerChart:

@@ -14,7 +14,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis.figures import palette
-from analysis.figures.figures import drawn_ratio
+from analysis.figures.canvas.sizes import drawn_ratio
 from analysis.pages.parts import first_paint, shell
 from analysis.pages.parts.image.stage import CANVAS, NO_PADDING, STATE_NAMES, legend, on_grid
 from svit.core.types import TokenGrid

@@ -11,7 +11,9 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from analysis.figures import figures, pairs, palette, token_maps
+from analysis.figures import palette
+from analysis.figures.canvas import pictures, sizes, token_maps
+from analysis.figures.pairs import pairs
 from analysis.numbers import agreement, comparison, usage
 from analysis.pages.parts import shell
 from analysis.pages.parts.compare import charts, panels
@@ -234,7 +236,7 @@ def token_table(seen: Sequence[TokenTrace], names: Sequence[str], layer: int) ->
 
 def figure(view: Comparison, seen: Sequence[TokenTrace], shown: str, layer: int) -> Figure:
     """The panels for a paper: states of the block, usage, or usage against the first run."""
-    ratio = figures.drawn_ratio(seen[0].grid.image_hw)
+    ratio = sizes.drawn_ratio(seen[0].grid.image_hw)
     page = Figure(figsize=(7.2, 7.2 / len(seen) * ratio + 0.5))
     axes = page.subplots(1, len(seen), squeeze=False)[0]
     stored = (run.picture(view.image_id) for run in view.runs)
@@ -247,9 +249,9 @@ def figure(view: Comparison, seen: Sequence[TokenTrace], shown: str, layer: int)
             pairs.difference_map(values, trace.grid, ax, **style)
         elif shown == "Usage":
             style = {"limits": usage_limits(view), "image": image, "colorbar": False}
-            figures.usage_heatmap(usage.usage(trace), trace.grid, ax, **style)
+            pictures.usage_heatmap(usage.usage(trace), trace.grid, ax, **style)
         else:
-            figures.layer_tokens(usage.layer_states(trace), layer, trace.grid, ax, image=image)
+            pictures.layer_tokens(usage.layer_states(trace), layer, trace.grid, ax, image=image)
         ax.set_title(name)
     return page
 

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 from matplotlib.figure import Figure
 
-from analysis.figures import costs
+from analysis.figures.rates import costs
 from analysis.numbers import budget, image_list
 from analysis.pages.parts import shell
 from analysis.pages.parts.dataset import charts

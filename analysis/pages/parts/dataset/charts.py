@@ -8,17 +8,10 @@ import altair as alt
 import pandas as pd
 
 from analysis.figures import palette
-from analysis.figures.misses import FATE_COLOURS
-from analysis.figures.objects import REGION_COLOURS
-from analysis.pages.parts.compare.charts import PADDING
+from analysis.figures.canvas.screen import FADED, PADDING, SHARES, blocks, legend_above, picked
+from analysis.figures.objects.misses import FATE_COLOURS
+from analysis.figures.objects.objects import REGION_COLOURS
 
-SHARES = alt.Axis(format="%", tickCount=5)
-FADED = 0.45
-STATE_COLOURS = {
-    "back in the next block": palette.NEXT,
-    "back later": palette.LATER,
-    "never again": "#b9c3cf",
-}
 FATE_NAMES = {
     "kept": "half kept",
     "rescued": "back later",
@@ -31,18 +24,10 @@ AXIS_NAMES = {
 }
 
 
-def _picked(*fields: str) -> alt.Parameter:
-    return alt.selection_point(name="picked", fields=list(fields), toggle=False)
-
-
-def _block() -> alt.X:
-    return alt.X("block:O", title="block", axis=alt.Axis(labelAngle=0))
-
-
 def keep_band(spread: pd.DataFrame, targets: Sequence[float]) -> alt.LayerChart:
     """Kept share per block (`per_image.spread_frame`): all tokens, 90 % of the images, the target."""
     frame = spread.assign(target=[*targets, *[float("nan")] * len(spread)][: len(spread)])
-    picked, base = _picked("block"), alt.Chart(frame).encode(x=_block())
+    pick, base = picked("block"), alt.Chart(frame).encode(x=blocks())
     band = base.mark_bar(color=palette.NEXT, opacity=0.22, width=alt.RelativeBandSize(0.6)).encode(
         y=alt.Y(
             "used_share_low:Q", title="kept tokens", axis=SHARES, scale=alt.Scale(domain=[0, 1])
@@ -66,9 +51,9 @@ def keep_band(spread: pd.DataFrame, targets: Sequence[float]) -> alt.LayerChart:
         .encode(
             y="used_share:Q",
             tooltip=tips,
-            opacity=alt.condition(picked, alt.value(1), alt.value(FADED)),
+            opacity=alt.condition(pick, alt.value(1), alt.value(FADED)),
         )
-        .add_params(picked)
+        .add_params(pick)
     )
     target = base.transform_filter("isValid(datum.target)").mark_tick(
         color=palette.TARGET, thickness=2, width=alt.RelativeBandSize(0.8)
@@ -76,59 +61,14 @@ def keep_band(spread: pd.DataFrame, targets: Sequence[float]) -> alt.LayerChart:
     return (band + target.encode(y="target:Q") + points).properties(height=306, padding=PADDING)
 
 
-def reactivation(spread: pd.DataFrame) -> alt.LayerChart:
-    """Pruned share per block by what becomes of it; whiskers are 90 % of the images."""
-    rows = spread[spread["pruned"] > 0]
-    parts = {
-        "back in the next block": rows["next_share"],
-        "back later": rows["wait_share"],
-        "never again": rows["never_share"],
-    }
-    stacked = pd.concat(
-        [
-            pd.DataFrame({"block": rows["block"], "state": name, "share": share, "order": order})
-            for order, (name, share) in enumerate(parts.items())
-        ],
-        ignore_index=True,
-    )
-    picked = _picked("block", "state")
-    scale = alt.Scale(domain=list(STATE_COLOURS), range=list(STATE_COLOURS.values()))
-    bars = (
-        alt.Chart(stacked)
-        .mark_bar(width=alt.RelativeBandSize(0.72), cursor="pointer")
-        .encode(
-            x=_block(),
-            y=alt.Y("share:Q", title="pruned tokens", axis=SHARES),
-            order="order:Q",
-            color=alt.Color("state:N", scale=scale, legend=_above()),
-            opacity=alt.condition(picked, alt.value(1), alt.value(FADED)),
-            tooltip=["block", "state", alt.Tooltip("share", title="of all tokens", format=".1%")],
-        )
-        .add_params(picked)
-    )
-    ends = [alt.Tooltip(f"pruned_share{end}", format=".1%") for end in ("", "_low", "_high")]
-    whiskers = (
-        alt.Chart(rows)
-        .mark_rule(color=palette.SOFT, strokeWidth=1.5)
-        .encode(x=_block(), y="pruned_share_low:Q", y2="pruned_share_high:Q", tooltip=ends)
-    )
-    return (bars + whiskers).properties(height=300, padding=PADDING)
-
-
-def _above(offset: int = 2, **more) -> alt.Legend:
-    return alt.Legend(
-        orient="top", title=None, offset=offset, labelLimit=260, symbolOpacity=1, **more
-    )
-
-
 def region_lines(frame: pd.DataFrame, targets: Sequence[float]) -> alt.LayerChart:
     """Use of tokens inside objects, on contours, on the background; bands are 90 % of the images."""
     known = frame.dropna(subset=["share"])
     scale = alt.Scale(domain=list(REGION_COLOURS), range=list(REGION_COLOURS.values()))
     colour = alt.Color(
-        "region:N", scale=scale, legend=_above(symbolType="stroke", symbolStrokeWidth=3)
+        "region:N", scale=scale, legend=legend_above(symbolType="stroke", symbolStrokeWidth=3)
     )
-    base = alt.Chart(known).encode(x=_block(), color=colour)
+    base = alt.Chart(known).encode(x=blocks(), color=colour)
     band = base.mark_area(opacity=0.12).encode(
         y=alt.Y("low:Q", title="tokens used", axis=SHARES, scale=alt.Scale(domain=[0, 1])),
         y2="high:Q",
@@ -138,18 +78,18 @@ def region_lines(frame: pd.DataFrame, targets: Sequence[float]) -> alt.LayerChar
     points = (
         base.mark_point(filled=True, size=60, opacity=1, cursor="pointer")
         .encode(y="share:Q", tooltip=["region", "block", "tokens", *tips])
-        .add_params(_picked("region"))
+        .add_params(picked("region"))
     )
     wanted = pd.DataFrame({"block": range(1, len(targets) + 1), "target": list(targets)})
     target = alt.Chart(wanted).mark_line(color=palette.SOFT, strokeDash=[4, 3], strokeWidth=1.2)
-    return (band + target.encode(x=_block(), y="target:Q") + line + points).properties(
+    return (band + target.encode(x=blocks(), y="target:Q") + line + points).properties(
         height=300, padding=PADDING
     )
 
 
 def group_bars(groups: pd.DataFrame, by: str, layers: int) -> alt.LayerChart:
     """Blocks that use the tokens of objects, by size or class; lines are 90 % of the objects."""
-    picked, order = _picked(by), groups[by].tolist()
+    pick, order = picked(by), groups[by].tolist()
     y = alt.Y(f"{by}:N", title=None, sort=order, axis=alt.Axis(labelLimit=160, labelOverlap=False))
     scale = alt.Scale(domain=[0, layers])
     ends = [alt.Tooltip(name, format=".2f") for name in ("mean", "low", "high", "excess")]
@@ -164,10 +104,10 @@ def group_bars(groups: pd.DataFrame, by: str, layers: int) -> alt.LayerChart:
                 scale=scale,
                 axis=alt.Axis(tickCount=6),
             ),
-            opacity=alt.condition(picked, alt.value(1), alt.value(FADED)),
+            opacity=alt.condition(pick, alt.value(1), alt.value(FADED)),
             tooltip=[by, "objects", *ends],
         )
-        .add_params(picked)
+        .add_params(pick)
     )
     spread = (
         alt.Chart(groups)
@@ -184,7 +124,7 @@ def group_bars(groups: pd.DataFrame, by: str, layers: int) -> alt.LayerChart:
 
 def budget_points(frame: pd.DataFrame, measure: str) -> alt.Chart:
     """Keep ratio of every image against a measure of complexity; a click picks the image."""
-    picked = alt.selection_point(name="picked", fields=["image_id"], toggle=False, empty=False)
+    pick = alt.selection_point(name="picked", fields=["image_id"], toggle=False, empty=False)
     rows = frame.dropna(subset=[measure])
     shown = {"format": "%"} if measure != "objects" else {"tickMinStep": 1}
     tips = [alt.Tooltip("keep_ratio", title="keep ratio", format=".1%")]
@@ -210,7 +150,7 @@ def budget_points(frame: pd.DataFrame, measure: str) -> alt.Chart:
             ),
             tooltip=["image_id:N", *tips],
         )
-        .add_params(picked)
+        .add_params(pick)
         .properties(height=440, padding=PADDING)
     )
 
@@ -221,7 +161,7 @@ def fate_bars(fates: pd.DataFrame, other: str) -> alt.LayerChart:
     frame = fates.assign(what=fates["fate"].map(FATE_NAMES))
     names = list(FATE_NAMES.values())
     scale = alt.Scale(domain=names, range=[FATE_COLOURS[name] for name in FATE_NAMES])
-    picked = _picked("size", "fate")
+    pick = picked("size", "fate")
     x = alt.X("size:N", title=None, sort=["small", "medium", "large"], axis=alt.Axis(labelAngle=0))
     base = alt.Chart(frame).encode(x=x, xOffset=alt.XOffset("what:N", sort=names))
     tips = ["size", alt.Tooltip("what", title="tokens"), "objects", "missed"]
@@ -232,11 +172,11 @@ def fate_bars(fates: pd.DataFrame, other: str) -> alt.LayerChart:
             y=alt.Y(
                 "miss_rate:Q", title="missed objects", axis=SHARES, scale=alt.Scale(domain=[0, 1])
             ),
-            color=alt.Color("what:N", scale=scale, legend=_above(14)),
-            opacity=alt.condition(picked, alt.value(1), alt.value(FADED)),
+            color=alt.Color("what:N", scale=scale, legend=legend_above(14)),
+            opacity=alt.condition(pick, alt.value(1), alt.value(FADED)),
             tooltip=tips if other else tips[:4],
         )
-        .add_params(picked)
+        .add_params(pick)
     )
     counts = base.mark_text(dy=-7, fontSize=11, color=palette.SOFT).encode(
         y="miss_rate:Q", text=alt.Text("label:N")
@@ -252,9 +192,9 @@ def share_lines(shares: pd.DataFrame) -> alt.LayerChart:
     """Mean share of an object's tokens used per block, found and missed (`per_image.share_bands`)."""
     scale = alt.Scale(domain=["found", "missed"], range=[palette.NEXT, palette.TARGET])
     base = alt.Chart(shares).encode(
-        x=_block(),
+        x=blocks(),
         color=alt.Color(
-            "outcome:N", scale=scale, legend=_above(symbolType="stroke", symbolStrokeWidth=3)
+            "outcome:N", scale=scale, legend=legend_above(symbolType="stroke", symbolStrokeWidth=3)
         ),
     )
     y = alt.Y(

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 from matplotlib.figure import Figure
 
-from analysis.figures import misses
+from analysis.figures.objects import misses
 from analysis.numbers import comparison, matching, per_image
 from analysis.pages.parts import shell
 from analysis.pages.parts.compare.parts import BETWEEN

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 from matplotlib.figure import Figure
 
-from analysis.figures.objects import region_lines
+from analysis.figures.objects.objects import region_lines
 from analysis.numbers import per_image
 from analysis.numbers import regions as objects
 from analysis.pages.parts import shell

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from analysis.figures import token_maps
+from analysis.figures.canvas import token_maps
 from analysis.numbers import per_image
 from analysis.pages.parts import shell
 from analysis.sources import labels

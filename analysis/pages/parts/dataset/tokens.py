@@ -6,7 +6,8 @@ import pandas as pd
 import streamlit as st
 from matplotlib.figure import Figure
 
-from analysis.figures import averages, figures
+from analysis.figures.rates import averages
+from analysis.figures.tokens import reactivation
 from analysis.numbers import per_image, run_counts
 from analysis.numbers import usage as metrics
 from analysis.pages.parts import shell
@@ -59,7 +60,7 @@ def show(survey: Survey) -> None:
     run = survey.run
     with st.spinner(f"Counting the tokens of {len(run):,} images", show_time=True):
         whole, single = counted(run, survey.key), states(run, survey.key)
-    spread = per_image.spread_frame(single)
+    spread = reactivation.frame(whole)
     left, right = st.columns(2, gap="medium")
     with left:
         st.markdown("##### Usage, averaged over images", help=HELP["map"])
@@ -85,7 +86,7 @@ def show(survey: Survey) -> None:
     if not spread["pruned"].any():
         st.info("This run prunes no token.", icon=":material/info:")
     else:
-        chart = charts.reactivation(spread)
+        chart = reactivation.screen(spread)
         st.altair_chart(
             chart,
             width="stretch",
@@ -142,5 +143,5 @@ def map_figure(survey: Survey) -> Figure:
 def reactivation_figure(table: pd.DataFrame) -> Figure:
     """Pruned tokens by what becomes of them, block by block, for the download."""
     page = Figure(figsize=(4, 2.5))
-    figures.reactivation_bars(table, page.subplots())
+    reactivation.print(table, page.subplots())
     return page

@@ -6,7 +6,8 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from analysis.figures import palette, token_maps
+from analysis.figures import palette
+from analysis.figures.canvas import token_maps
 from analysis.numbers import biography
 from analysis.numbers.biography import Story
 from analysis.pages.parts import shell

@@ -14,8 +14,9 @@ import pandas as pd
 import streamlit as st
 from matplotlib.colors import to_hex
 
-from analysis.figures import palette, token_maps
-from analysis.figures.figures import drawn_ratio
+from analysis.figures import palette
+from analysis.figures.canvas import token_maps
+from analysis.figures.canvas.sizes import drawn_ratio
 from analysis.numbers import usage
 from analysis.pages.parts import first_paint, shell
 from analysis.pages.parts.image.view import View, token_chart

@@ -13,7 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from analysis.figures import figures, palette
+from analysis.figures import palette
+from analysis.figures.canvas import boxes, pictures, sizes
 from analysis.numbers import edit_effects
 from analysis.pages.parts import shell
 from svit.core.types import Detections, TokenGrid
@@ -48,8 +49,8 @@ def draw_found(
     after: bool,
 ) -> Axes:
     """Detections over the picture; objects that the edits lost or gained are framed."""
-    figures.picture(image, grid, ax)
-    figures.detections(found, ax, class_names=names, threshold=score)
+    pictures.picture(image, grid, ax)
+    boxes.detections(found, ax, class_names=names, threshold=score)
     lost, gained = (marked[marked["state"] == state] for state in ("lost", "gained"))
     edit_effects.outline(marked[marked["state"] == "missed"], ax, palette.MISSED, ":", 1.2)
     edit_effects.outline(lost, ax, palette.LOST, "--" if after else "-")
@@ -70,7 +71,7 @@ def frames_said(changed: pd.DataFrame) -> str:
 
 def shape(grid: TokenGrid) -> float:
     """Height / width of the picture on the page."""
-    return min(figures.drawn_ratio(grid.image_hw), TALLEST)
+    return min(sizes.drawn_ratio(grid.image_hw), TALLEST)
 
 
 @st.cache_data(max_entries=60, show_spinner=False)
@@ -110,7 +111,7 @@ def show_grid(
     """
     side, across = grid.image_hw
     height = round(GRID * shape(grid))
-    shell.cut_below(key, 1 / figures.drawn_ratio(grid.image_hw), height)
+    shell.cut_below(key, 1 / sizes.drawn_ratio(grid.image_hw), height)
     ground = pd.DataFrame([{"x0": 0, "y0": 0, "x1": across, "y1": side, "url": url}])
     boxes = missed[["left", "top", "right", "bottom"]].set_axis(["x0", "y0", "x1", "y1"], axis=1)
     tables = {"picture": ground, "tokens": tokens, "missed": boxes}
@@ -122,7 +123,7 @@ def show_grid(
 def _grid_chart(grid: TokenGrid) -> dict:
     """The chart without its tables. The picture keeps its shape at any width of the column."""
     side, across = grid.image_hw
-    drawn = across * figures.drawn_ratio(grid.image_hw)  # height in source pixels of the width
+    drawn = across * sizes.drawn_ratio(grid.image_hw)  # height in source pixels of the width
     pixel = f"min(width / {across}, height / {drawn})"  # both axes at one scale: tokens stay square
     ends = {"width": (1.0, False), "height": (side / drawn, True)}
     x, y = (

@@ -9,8 +9,8 @@ import pandas as pd
 import streamlit as st
 from matplotlib.axes import Axes
 
-from analysis.figures import speed_figures
 from analysis.figures.output import DrawOptions
+from analysis.figures.rates import speed_figures
 from analysis.pages.parts import shell
 from analysis.paper import tables
 from analysis.sources import benchmarks

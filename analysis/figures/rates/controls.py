@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures import palette
-from analysis.figures.output import WIDTH, DrawOptions, Entry, Product, RenderError
+from analysis.figures.canvas.sizes import WIDTH
+from analysis.figures.output import DrawOptions, Entry, Product, RenderError
 from analysis.sources import control_gain, evaluations
 from analysis.sources.collection import RESULTS, Collection
 

@@ -13,8 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from analysis.figures.axes import legend_above
-from analysis.figures.output import WIDTH, DrawOptions, Entry, Product, RenderError
+from analysis.figures.canvas.axes import legend_above
+from analysis.figures.canvas.sizes import WIDTH
+from analysis.figures.output import DrawOptions, Entry, Product, RenderError
 from analysis.figures.palette import CHOOSING, INK, LATER, NEVER, NEXT
 from analysis.numbers import budget, comparison
 from analysis.sources.collection import RUN

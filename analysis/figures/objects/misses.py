@@ -12,9 +12,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures.axes import legend_above, percent_axis, spread
-from analysis.figures.output import WIDTH, DrawOptions, Entry, Product, RenderError, detected
-from analysis.figures.pairs import explained, two
+from analysis.figures.canvas.axes import legend_above, percent_axis, spread
+from analysis.figures.canvas.sizes import WIDTH
+from analysis.figures.output import DrawOptions, Entry, Product, RenderError, detected
+from analysis.figures.pairs.pairs import explained, two
 from analysis.figures.palette import FOUND, INK, LATER, LOST, NEXT, SOFT
 from analysis.numbers import agreement, matching, per_image
 from analysis.sources import labels

@@ -12,8 +12,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures.axes import legend_above, percent_axis, spread
-from analysis.figures.output import WIDTH, DrawOptions, Entry, Product, RenderError, annotated
+from analysis.figures.canvas.axes import legend_above, percent_axis, spread
+from analysis.figures.canvas.sizes import WIDTH
+from analysis.figures.output import DrawOptions, Entry, Product, RenderError, annotated
 from analysis.figures.palette import (
     BACKGROUND,
     CONTOUR,

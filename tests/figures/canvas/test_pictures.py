@@ -5,15 +5,16 @@ from __future__ import annotations
 import matplotlib as mpl
 import numpy as np
 import pytest
-from matplotlib import pyplot
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
-from support.runs import TARGETS, census_of, parts
+from support.runs import TARGETS, parts
 
-from analysis.figures import figures, palette
+from analysis.figures import palette
+from analysis.figures.canvas import boxes as drawn_boxes
+from analysis.figures.canvas import pictures
 from analysis.numbers import usage as metrics
 from svit.core.types import Detections, TokenGrid
 
@@ -21,26 +22,19 @@ ONE = parts(1)
 TRACE, GRID, IMAGE = ONE["trace"], ONE["trace"].grid, ONE["image"]
 
 
-@pytest.fixture
-def ax():
-    with mpl.style.context(figures.STYLE):
-        yield Figure().subplots()
-    assert not pyplot.get_fignums(), "a figure was opened behind the caller's back"
-
-
 def images(ax) -> list[AxesImage]:
     return ax.get_images()
 
 
 def test_the_style_file_is_valid_and_makes_stable_files():
-    style = mpl.rc_params_from_file(figures.STYLE, use_default_template=False)
+    style = mpl.rc_params_from_file(palette.STYLE, use_default_template=False)
     assert style["svg.hashsalt"] and style["pdf.fonttype"] == 42
     assert style["image.cmap"] in ("inferno", "magma", "viridis", "cividis", "plasma")
 
 
 def test_a_picture_fills_the_source_frame_whatever_its_size(ax):
     small = IMAGE[::2, ::2]
-    assert figures.picture(small, GRID, ax) is ax
+    assert pictures.picture(small, GRID, ax) is ax
     height, width = GRID.image_hw
     assert images(ax)[0].get_extent() == [0, width, height, 0]
     assert ax.get_xlim() == (0, width) and ax.get_ylim() == (height, 0)
@@ -48,7 +42,7 @@ def test_a_picture_fills_the_source_frame_whatever_its_size(ax):
 
 
 def test_a_grey_ground_has_no_colour(ax):
-    figures.picture(IMAGE, GRID, ax, grey=True)
+    pictures.picture(IMAGE, GRID, ax, grey=True)
     shown = np.asarray(images(ax)[0].get_array())
     assert (shown[..., 0] == shown[..., 1]).all() and (shown[..., 1] == shown[..., 2]).all()
     assert shown.min() >= 0.3 and shown.max() <= 1
@@ -57,7 +51,7 @@ def test_a_grey_ground_has_no_colour(ax):
 def test_tokens_lie_where_the_grid_says_and_padding_is_not_drawn(ax):
     grid = TokenGrid((90, 100), (180, 200), (14, 16))  # 12 x 13 valid tokens of 8 source pixels
     usage = np.arange(12 * 13).reshape(12, 13) % 13
-    figures.usage_heatmap(usage, grid, ax, limits=(0, 12))
+    pictures.usage_heatmap(usage, grid, ax, limits=(0, 12))
     drawn = images(ax)[0]
     assert drawn.get_array().shape == grid.valid_hw
     left, right, bottom, top = drawn.get_extent()
@@ -71,12 +65,12 @@ def test_tokens_lie_where_the_grid_says_and_padding_is_not_drawn(ax):
 def test_a_map_with_padding_is_refused(ax):
     with pytest.raises(ValueError, match=r"map of the \(8, 10\) valid tokens, found \(8, 12\)"):
         grid = TokenGrid((128, 160), (128, 160), (8, 12))
-        figures.usage_heatmap(np.zeros((8, 12)), grid, ax, limits=(0, 12))
+        pictures.usage_heatmap(np.zeros((8, 12)), grid, ax, limits=(0, 12))
 
 
 def test_the_heatmap_shows_the_counts_over_a_grey_picture(ax):
     usage = metrics.usage(TRACE)
-    figures.usage_heatmap(usage, GRID, ax, limits=(3, 12), image=IMAGE, alpha=0.6)
+    pictures.usage_heatmap(usage, GRID, ax, limits=(3, 12), image=IMAGE, alpha=0.6)
     ground, drawn = images(ax)
     np.testing.assert_array_equal(drawn.get_array(), usage)
     assert drawn.get_alpha() == 0.6
@@ -86,7 +80,7 @@ def test_the_heatmap_shows_the_counts_over_a_grey_picture(ax):
 @pytest.mark.parametrize("limits", [(3, 12), (0, 4)])
 def test_the_colour_bar_has_one_colour_and_one_tick_a_count(ax, limits):
     usage = np.full(GRID.valid_hw, limits[1])
-    figures.usage_heatmap(usage, GRID, ax, limits=limits)
+    pictures.usage_heatmap(usage, GRID, ax, limits=limits)
     drawn = images(ax)[0]
     counts = np.arange(limits[0], limits[1] + 1)
     (bar,) = ax.child_axes
@@ -101,13 +95,13 @@ def test_the_colour_bar_has_one_colour_and_one_tick_a_count(ax, limits):
 
 
 def test_the_colour_bar_can_be_left_out(ax):
-    figures.usage_heatmap(metrics.usage(TRACE), GRID, ax, limits=(3, 12), colorbar=False)
+    pictures.usage_heatmap(metrics.usage(TRACE), GRID, ax, limits=(3, 12), colorbar=False)
     assert not ax.child_axes
 
 
 def test_layer_colours_are_those_of_the_paper(ax):
     states = metrics.layer_states(TRACE)
-    figures.layer_tokens(states, 6, GRID, ax, image=IMAGE, alpha=0.8, ratio=0.494)
+    pictures.layer_tokens(states, 6, GRID, ax, image=IMAGE, alpha=0.8, ratio=0.494)
     cover = np.asarray(images(ax)[1].get_array())
     assert (cover[states.used[6]][:, 3] == 0).all()  # the picture shows
     white = cover[states.never[6]]
@@ -122,15 +116,15 @@ def test_the_strip_draws_each_layer_once():
     states, ratios = metrics.layer_states(TRACE), metrics.keep_ratios(TRACE)
     layers = metrics.gated_layers(12, TARGETS)
     axes = Figure().subplots(3, 3).flat
-    drawn = figures.layer_strip(states, GRID, axes, layers=layers, ratios=ratios, image=IMAGE)
+    drawn = pictures.layer_strip(states, GRID, axes, layers=layers, ratios=ratios, image=IMAGE)
     titles = [ax.get_title().split("  ")[0] for ax in drawn]
     assert titles == [f"block {number}" for number in range(4, 13)]
     with pytest.raises(ValueError):
-        figures.layer_strip(states, GRID, [drawn[0]], layers=layers, ratios=ratios)
+        pictures.layer_strip(states, GRID, [drawn[0]], layers=layers, ratios=ratios)
 
 
 def test_the_legend_names_the_three_states(ax):
-    figures.state_legend(ax)
+    pictures.state_legend(ax)
     texts = [text.get_text() for text in ax.get_legend().get_texts()]
     assert len(texts) == 3 and "reactivated" in texts[2]
 
@@ -140,8 +134,8 @@ def boxes(ax) -> list[Rectangle]:
 
 
 def test_detections_have_boxes_masks_and_tags(ax):
-    figures.picture(IMAGE, GRID, ax)
-    figures.detections(ONE["detections"], ax, class_names=["disc", "ball"], threshold=0)
+    pictures.picture(IMAGE, GRID, ax)
+    drawn_boxes.detections(ONE["detections"], ax, class_names=["disc", "ball"], threshold=0)
     found = ONE["detections"]
     drawn = [
         [*box.get_xy(), *np.add(box.get_xy(), (box.get_width(), box.get_height()))]
@@ -157,75 +151,39 @@ def test_the_outline_of_a_mask_encloses_it(ax):
     mask = np.zeros((1, *GRID.image_hw), bool)
     mask[0, 0:30, 100:150] = True  # touches two edges of the picture
     found = Detections([[100, 0, 150, 30]], [0.9], [0], mask)
-    figures.detections(found, figures.picture(IMAGE, GRID, ax))
+    drawn_boxes.detections(found, pictures.picture(IMAGE, GRID, ax))
     extents = ax.collections[1].get_paths()[0].get_extents()
     np.testing.assert_allclose([extents.x0, extents.y0, extents.x1, extents.y1], [100, 0, 150, 30])
 
 
 def test_low_scores_empty_masks_and_unknown_classes_are_handled(ax):
-    figures.picture(IMAGE, GRID, ax)
-    figures.detections(ONE["detections"], ax, threshold=0.5)
+    pictures.picture(IMAGE, GRID, ax)
+    drawn_boxes.detections(ONE["detections"], ax, threshold=0.5)
     assert [text.get_text() for text in ax.texts] == ["class 0 0.95"]
-    figures.detections(ONE["detections"][:0], ax)
+    drawn_boxes.detections(ONE["detections"][:0], ax)
     assert len(boxes(ax)) == 1
     nothing = np.zeros((1, *GRID.image_hw), bool)
-    figures.detections(Detections([[0, 0, 9, 9]], [0.9], [31], nothing), ax)
+    drawn_boxes.detections(Detections([[0, 0, 9, 9]], [0.9], [31], nothing), ax)
     assert len(ax.texts) == 2 and len(ax.collections) == 2
 
 
 def test_tags_do_not_cover_each_other(ax):
-    figures.picture(IMAGE, GRID, ax)
+    pictures.picture(IMAGE, GRID, ax)
     near = [[50, 50, 90, 90], [52, 51, 95, 93], [50, 100, 90, 119]]
-    figures.detections(Detections(near, [0.9, 0.8, 0.7], [0, 0, 1]), ax)
+    drawn_boxes.detections(Detections(near, [0.9, 0.8, 0.7], [0, 0, 1]), ax)
     assert [text.get_text() for text in ax.texts] == ["class 0 0.90", "class 1 0.70"]
     assert len(boxes(ax)) == 3
 
 
 def test_tags_turn_inwards_at_the_edges(ax):
-    figures.picture(IMAGE, GRID, ax)
+    pictures.picture(IMAGE, GRID, ax)
     corners = [[2, 1, 40, 40], [140, 60, 150, 90]]
-    figures.detections(Detections(corners, [0.9, 0.8], [0, 1]), ax)
+    drawn_boxes.detections(Detections(corners, [0.9, 0.8], [0, 1]), ax)
     top, right = ax.texts
     assert top.get_va() == "top" and top.get_ha() == "left"
     assert right.get_ha() == "right" and right.get_position()[0] == 150
 
 
 def test_tags_can_be_left_out(ax):
-    figures.detections(ONE["detections"], figures.picture(IMAGE, GRID, ax), tags=False)
+    drawn_boxes.detections(ONE["detections"], pictures.picture(IMAGE, GRID, ax), tags=False)
     assert not ax.texts and boxes(ax)
-
-
-def test_reactivation_bars_add_up_to_the_pruned_share(ax):
-    frame = census_of(TRACE).reactivation()
-    assert figures.reactivation_bars(frame, ax) is ax
-    later, following, never = ax.containers
-    gated = frame[frame.pruned > 0]
-    tops = [bar.get_y() + bar.get_height() for bar in never]
-    np.testing.assert_allclose(tops, gated.pruned_share)
-    np.testing.assert_allclose([bar.get_height() for bar in later], gated.later_share)
-    np.testing.assert_allclose([bar.get_height() for bar in following], gated.next_share)
-    for inner, outer in zip(following, later, strict=True):  # nested, not stacked
-        assert inner.get_y() == 0 and inner.get_width() < outer.get_width()
-    assert ax.get_xticks().tolist() == list(range(4, 13))
-    numbers = [text.get_text() for text in ax.texts]
-    assert numbers == [f"{share:.0%}" for share in gated.later_of_pruned]
-
-
-def test_bars_of_the_pruned_tokens_reach_one_and_tell_the_immediate_share(ax):
-    frame = census_of(TRACE).reactivation()
-    figures.reactivation_bars(frame, ax, of="pruned")
-    later, following, never = ax.containers
-    gated = frame[frame.pruned > 0]
-    np.testing.assert_allclose([bar.get_y() + bar.get_height() for bar in never], 1)
-    np.testing.assert_allclose([bar.get_height() for bar in later], gated.later_of_pruned)
-    np.testing.assert_allclose([bar.get_height() for bar in following], gated.next_of_pruned)
-    numbers = [text.get_text() for text in ax.texts]
-    assert numbers[-2:] == ["100%", "–"]  # next to last: all at once; last: nothing comes back
-    assert numbers[:-1] == [f"{share:.0%}" for share in gated.next_of_later[:-1]]
-    assert ax.get_ylabel() == "share of pruned tokens"
-
-
-def test_a_frame_without_pruning_draws_no_bar(ax):
-    frame = census_of(TRACE).reactivation()
-    figures.reactivation_bars(frame.assign(pruned=0), ax)
-    assert not ax.patches

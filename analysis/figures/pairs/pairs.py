@@ -16,18 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figures.figures import beside, picture, tokens
-from analysis.figures.output import (
-    SCALE_HEIGHT,
-    WIDTH,
-    DrawOptions,
-    Entry,
-    Product,
-    RenderError,
-    chosen,
-    figsize,
-    token_table,
-)
+from analysis.figures.canvas.pictures import beside, picture, tokens
+from analysis.figures.canvas.sizes import SCALE_HEIGHT, WIDTH, figsize
+from analysis.figures.output import DrawOptions, Entry, Product, RenderError, chosen, token_table
 from analysis.figures.palette import DIVERGING, INK, LATER, NEVER, NEXT
 from analysis.numbers import agreement
 from analysis.sources import labels

@@ -13,17 +13,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures import figures
-from analysis.figures.output import (
-    SCALE,
-    TITLE,
-    WIDTH,
-    DrawOptions,
-    Entry,
-    Product,
-    RenderError,
-    chosen,
-)
+from analysis.figures.canvas import pictures, sizes
+from analysis.figures.canvas.sizes import SCALE, TITLE, WIDTH
+from analysis.figures.output import DrawOptions, Entry, Product, RenderError, chosen
 from analysis.numbers import usage as metrics
 from analysis.sources import labels
 from analysis.sources.collection import RUNS
@@ -41,18 +33,18 @@ def gallery(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     first row shows the pictures. Without `--image` they are six, evenly spaced over those that all
     runs hold; nobody picked them. Under each map stands its mean over the picture's tokens, in layers.
     """
-    pictures = shared_pictures(runs, options)
-    _check_sizes(runs, pictures)
+    shown = shared_pictures(runs, options)
+    _check_sizes(runs, shown)
     limits = _limits(runs, options)
-    figure, cells = _cells(runs, pictures)
-    for column, image_id in enumerate(pictures):
+    figure, cells = _cells(runs, shown)
+    for column, image_id in enumerate(shown):
         trace = runs[0].trace(image_id)
-        figures.picture(runs[0].picture(image_id), trace.grid, cells[0][column])
+        pictures.picture(runs[0].picture(image_id), trace.grid, cells[0][column])
         cells[0][column].set_title(str(image_id))
     records, names = [], labels.row_names(runs)
     for row, (run, name, axes) in enumerate(zip(runs, names, cells[1:], strict=True)):
-        for column, (image_id, ax) in enumerate(zip(pictures, axes, strict=True)):
-            scale = row == 0 and column == len(pictures) - 1  # one for all
+        for column, (image_id, ax) in enumerate(zip(shown, axes, strict=True)):
+            scale = row == 0 and column == len(shown) - 1  # one for all
             usage = _draw(run, image_id, ax, limits=limits, alpha=options.alpha, colorbar=scale)
             records.append({"run": name, "image": image_id, "mean_usage": usage.mean()})
         _label(axes[0], name)
@@ -98,14 +90,14 @@ def _prunes(run: Run) -> bool:
     return any(target < 1 for target in run.targets)
 
 
-def _cells(runs: Sequence[Run], pictures: Sequence[ImageId]) -> tuple[Figure, list[list[Axes]]]:
+def _cells(runs: Sequence[Run], shown: Sequence[ImageId]) -> tuple[Figure, list[list[Axes]]]:
     """A row for the pictures and one a model; the scale stands right, names left."""
-    shapes = [runs[0].trace(image_id).grid.image_hw for image_id in pictures]
-    side = (WIDTH - NAMES - SCALE) / len(pictures)
-    height = side * min(1.0, max(map(figures.drawn_ratio, shapes)))
+    shapes = [runs[0].trace(image_id).grid.image_hw for image_id in shown]
+    side = (WIDTH - NAMES - SCALE) / len(shown)
+    height = side * min(1.0, max(map(sizes.drawn_ratio, shapes)))
     rows = len(runs) + 1
     figure = Figure(figsize=(WIDTH, rows * (height + 1.5 * TITLE) + TITLE))
-    return figure, [list(row) for row in figure.subplots(rows, len(pictures), squeeze=False)]
+    return figure, [list(row) for row in figure.subplots(rows, len(shown), squeeze=False)]
 
 
 def _draw(run: Run, image_id: ImageId, ax: Axes, **style) -> np.ndarray:
@@ -113,7 +105,7 @@ def _draw(run: Run, image_id: ImageId, ax: Axes, **style) -> np.ndarray:
     trace = run.trace(image_id)
     usage = metrics.usage(trace)
     picture = run.picture(image_id)
-    figures.usage_heatmap(usage, trace.grid, ax, image=picture, scale="layers", **style)
+    pictures.usage_heatmap(usage, trace.grid, ax, image=picture, scale="layers", **style)
     ax.set_xlabel(f"{usage.mean():.1f}")
     return usage
 

@@ -58,7 +58,7 @@ def scores(values: np.ndarray, reach: float, opacity: float) -> np.ndarray:
 
 
 def usage(counts: np.ndarray, limits: tuple[int, int], opacity: float) -> np.ndarray:
-    """Counts of layers in the steps of the style's colour map, as `figures.usage_heatmap`."""
+    """Counts of layers in the steps of the style's colour map, as `pictures.usage_heatmap`."""
     low, high = limits
     colours = mpl.colormaps["inferno"].resampled(high - low + 1)(counts - low)
     colours[..., 3] = opacity
@@ -123,7 +123,7 @@ def crop(
         picture: uint8 RGB of any size that spans the image.
         box_xyxy: in source pixels.
         keep, later: bool (valid rows, valid columns): pruned tokens are covered white, those of them a
-            later layer uses cyan, as in `figures.layer_tokens`.
+            later layer uses cyan, as in `pictures.layer_tokens`.
         side: of the result in pixels.
 
     Returns: uint8 (side, side, 3), pink at the box's outline, grey beyond the image.

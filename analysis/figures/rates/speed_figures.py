@@ -20,8 +20,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
 from analysis.figures import palette
-from analysis.figures.averages import MARKERS
-from analysis.figures.output import WIDTH, DrawOptions, Entry, Product, RenderError
+from analysis.figures.canvas.sizes import WIDTH
+from analysis.figures.output import DrawOptions, Entry, Product, RenderError
+from analysis.figures.rates.averages import MARKERS
 from analysis.sources.benchmarks import Speed, conditions, speedups
 from analysis.sources.collection import SPEEDS
 

@@ -6,8 +6,8 @@ import pytest
 from support.drawn import DPI, drawn_figures
 from support.shapes_of_pictures import SHAPES, write_shape
 
-from analysis.figures import figures
-from analysis.figures.output import figsize
+from analysis.figures.canvas import sizes
+from analysis.figures.canvas.sizes import figsize
 from analysis.render import FIGURES
 from analysis.sources.collection import Collection
 
@@ -36,14 +36,14 @@ def test_every_figure_of_long_pictures_can_be_seen(name: str, runs: Collection) 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_long_picture_is_drawn_five_times_as_long_as_wide_and_says_so(shape: str) -> None:
-    ratio = figures.drawn_ratio(SHAPES[shape])
-    assert 1 / figures.LONGEST <= ratio <= figures.LONGEST
-    assert bool(figures.stretch_note(SHAPES[shape])) == (shape != "dot")
+    ratio = sizes.drawn_ratio(SHAPES[shape])
+    assert 1 / sizes.LONGEST <= ratio <= sizes.LONGEST
+    assert bool(sizes.stretch_note(SHAPES[shape])) == (shape != "dot")
     width, height = figsize(SHAPES[shape], columns=2)
     assert width >= 3.5 and height >= 0.6
 
 
 @pytest.mark.parametrize("image_hw", [(427, 640), (640, 427), (375, 1242), (64, 64)])
 def test_pictures_of_cameras_keep_their_shape(image_hw: tuple[int, int]) -> None:
-    assert figures.drawn_ratio(image_hw) == image_hw[0] / image_hw[1]
-    assert figures.stretch_note(image_hw) == ""
+    assert sizes.drawn_ratio(image_hw) == image_hw[0] / image_hw[1]
+    assert sizes.stretch_note(image_hw) == ""

@@ -10,7 +10,8 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from analysis.figures import palette, token_maps
+from analysis.figures import palette
+from analysis.figures.canvas import token_maps
 from svit.core.types import TokenGrid
 
 

@@ -15,20 +15,18 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures import averages, figures
+from analysis.figures.canvas import boxes, pictures
+from analysis.figures.canvas.sizes import LEGEND, SCALE, TITLE, WIDTH, figsize
 from analysis.figures.output import (
-    LEGEND,
-    SCALE,
-    TITLE,
-    WIDTH,
     DrawOptions,
     Entry,
     Product,
     RenderError,
     chosen,
-    figsize,
+    paths,
     token_table,
 )
+from analysis.figures.rates import averages
 from analysis.numbers import usage as metrics
 from analysis.numbers.run_counts import Census, census
 from analysis.paper import claims
@@ -54,7 +52,7 @@ def heatmap(run: Run, options: DrawOptions) -> Iterator[Product]:
         left, right = figure.subplots(1, 2)
         _detections(run, image_id, trace.grid, image, left, threshold=options.score)
         style = {"limits": limits, "image": image, "alpha": options.alpha}
-        figures.usage_heatmap(usage, trace.grid, right, **style)
+        pictures.usage_heatmap(usage, trace.grid, right, **style)
         table = token_table(trace.grid, {"usage": usage})
         yield Product(f"heatmap-{labels.file_name(image_id)}", figure, table)
 
@@ -74,7 +72,7 @@ def layers(run: Run, options: DrawOptions) -> Iterator[Product]:
         _detections(run, image_id, trace.grid, image, cells[0], **wanted)
         cells[0].set_title("detections")
         style = {"layers": shown, "ratios": ratios, "image": image}
-        figures.layer_strip(states, trace.grid, cells[1:], **style)
+        pictures.layer_strip(states, trace.grid, cells[1:], **style)
         yield Product(
             f"layers-{labels.file_name(image_id)}", figure, _state_table(trace.grid, states)
         )
@@ -94,42 +92,10 @@ def overlay(run: Run, options: DrawOptions) -> Iterator[Product]:
         _detections(run, image_id, trace.grid, image, cells[0], threshold=options.score)
         cells[0].set_title("detections")
         style = {"image": image, "ratio": ratios[layer]}
-        figures.layer_tokens(states, layer, trace.grid, cells[1], **style)
+        pictures.layer_tokens(states, layer, trace.grid, cells[1], **style)
         maps = {name: getattr(states, name)[layer] for name in ("used", "later", "next", "never")}
         table = token_table(trace.grid, maps)
         yield Product(f"overlay-block{layer + 1}-{labels.file_name(image_id)}", figure, table)
-
-
-def reactivation(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
-    """Pruned tokens of each block and what becomes of them, over all images (paper Fig. 5a).
-
-    Pooled over valid tokens of all images. Reactivated later (wide, cyan) and never used again (grey)
-    add up to the pruned tokens; those used in the very next layer are part of the reactivated ones and
-    drawn inside them. Left as shares of all valid tokens, right of the pruned ones. Several runs stand
-    below each other, never averaged.
-    """
-    frames = [census(run).reactivation() for run in runs]
-    heights = [2.4 if frame["pruned"].any() else 0.3 for frame in frames]
-    if max(heights) < 1:
-        raise RenderError(f"{_paths(runs)}: no layer prunes a token, so nothing can be reactivated")
-    figure = Figure(figsize=(WIDTH, sum(heights)))
-    rows = figure.subfigures(len(runs), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for row, run, frame in zip(rows, runs, frames, strict=True):
-        name = f"{labels.label(run)}: " if len(runs) > 1 else ""
-        row.suptitle(name + _reactivated(frame), ha="left", x=0.01)
-        if frame["pruned"].any():
-            left, right = row.subplots(1, 2)
-            figures.reactivation_bars(frame, left, of="all")
-            figures.reactivation_bars(frame, right, of="pruned")
-    yield Product("reactivation", figure, labels.labelled(runs, frames))
-
-
-def _reactivated(frame: pd.DataFrame) -> str:
-    if not frame["pruned"].any():
-        return "no layer prunes a token"
-    if not frame["later"].any():
-        return "no pruned token is used again"
-    return f"{metrics.immediate_share(frame):.0%} of all reactivations come in the very next layer"
 
 
 def usage_map(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
@@ -142,7 +108,7 @@ def usage_map(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     """
     depths = {run.layers for run in runs}
     if len(depths) > 1:
-        raise RenderError(f"{_paths(runs)} have {sorted(depths)} layers: draw them one by one")
+        raise RenderError(f"{paths(runs)} have {sorted(depths)} layers: draw them one by one")
     limits = colour_limits(runs[0], options)
     counts = [census(run) for run in runs]
     figure, axes = _map_cells(options.shape, len(runs))
@@ -274,18 +240,14 @@ def _block(run: Run, options: DrawOptions) -> int:
     return layer
 
 
-def _paths(runs: Sequence[Run]) -> str:
-    return ", ".join(str(run.path) for run in runs)
-
-
 def _detections(
     run: Run, image_id: ImageId, grid: TokenGrid, image: np.ndarray | None, ax: Axes, **style
 ) -> None:
     """The picture, and what was found in it if that was recorded."""
-    figures.picture(image, grid, ax)
+    pictures.picture(image, grid, ax)
     found = run.detections(image_id, masks=True)
     if found is not None:
-        figures.detections(found, ax, class_names=run.class_names, **style)
+        boxes.detections(found, ax, class_names=run.class_names, **style)
 
 
 def _strip(grid: TokenGrid, cells: int) -> tuple[Figure, list[Axes]]:
@@ -300,7 +262,7 @@ def _strip(grid: TokenGrid, cells: int) -> tuple[Figure, list[Axes]]:
         empty.set_axis_off()
     for picture in axes:
         picture.set_anchor("W")  # below the start of its title
-    figures.state_legend(foot.subplots())
+    pictures.state_legend(foot.subplots())
     return figure, axes[:cells]
 
 
@@ -315,9 +277,6 @@ FIGURES: dict[str, Entry] = {
     "heatmap": Entry("how many layers used each token, beside the detections", heatmap, RUN),
     "layers": Entry("used, pruned and later reactivated tokens of every gated layer", layers, RUN),
     "overlay": Entry("reactivated tokens of one middle layer, large", overlay, RUN),
-    "reactivation": Entry(
-        "pruned and reactivated share of tokens per block, all images", reactivation, RUNS
-    ),
     "usage-map": Entry("token usage averaged over all images", usage_map, RUNS),
     "tradeoff": Entry("AP against keep ratio, compute and speed", tradeoff, RESULTS),
 }

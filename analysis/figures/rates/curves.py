@@ -21,7 +21,8 @@ from matplotlib.ticker import (
     PercentFormatter,
 )
 
-from analysis.figures.output import WIDTH, DrawOptions, Entry, Product, RenderError
+from analysis.figures.canvas.sizes import WIDTH
+from analysis.figures.output import DrawOptions, Entry, Product, RenderError
 from analysis.figures.palette import INK, LINES
 from analysis.sources.collection import TRAININGS
 from analysis.sources.labels import training_names

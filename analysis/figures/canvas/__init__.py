@@ -1,0 +1,1 @@
+"""What several figures draw with: pictures and maps, boxes, axes, charts on screen."""

@@ -1,0 +1,1 @@
+"""Figures of objects: where their tokens are, and which are missed."""

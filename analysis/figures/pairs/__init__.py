@@ -1,0 +1,1 @@
+"""Figures of two runs on the same images."""

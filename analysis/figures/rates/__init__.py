@@ -1,0 +1,1 @@
+"""Figures of accuracy, cost, speed and training."""

@@ -1,0 +1,37 @@
+"""All figures by name: every module below this package with an `ENTRY` is one, named as its file.
+
+To add a figure, write its file; nothing lists it. Its docstring is the definition, `frame` makes the numbers,
+`print` draws them on given Axes, `screen` as an Altair chart, `draw` composes the products of the command.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from importlib import import_module
+
+from analysis import figures
+from analysis.figures.output import Entry
+
+SUBJECTS = ("tokens", "objects", "pairs", "rates")  # in this order, others after them
+
+
+def entries() -> dict[str, Entry]:
+    """Name on the command line -> entry; subjects in their order, figures in alphabetical order."""
+    found: dict[str, Entry] = {}
+    for name in sorted(_modules(), key=_place):
+        module = import_module(name)
+        found |= getattr(module, "FIGURES", {})
+        if hasattr(module, "ENTRY"):
+            found[name.rpartition(".")[2].replace("_", "-")] = module.ENTRY
+    return found
+
+
+def _modules() -> list[str]:
+    """Dotted names of the figures' files, those of a subject in its package."""
+    below = pkgutil.walk_packages(figures.__path__, f"{figures.__name__}.")
+    return [one.name for one in below if not one.ispkg and one.name != __name__]
+
+
+def _place(name: str) -> tuple[int, str]:
+    subject = name.split(".")[2]
+    return (SUBJECTS.index(subject) if subject in SUBJECTS else len(SUBJECTS), name)

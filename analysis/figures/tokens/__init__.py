@@ -1,0 +1,1 @@
+"""Figures of tokens: used, pruned, called back; one figure a file."""

@@ -1,0 +1,51 @@
+"""The registry: a file is a figure, under its own name; nothing else has to be told."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import pytest
+
+from analysis import figures, render
+from analysis.figures import registry
+from analysis.figures.output import Entry
+from analysis.figures.tokens import reactivation
+
+ONE_FILE = {name: entry for name, entry in registry.entries().items() if entry.about}
+
+ADDED = '''"""What a stranger counts.
+
+Tokens / tokens.
+"""
+
+from analysis.figures.output import Entry
+from analysis.sources.collection import RUN
+
+ENTRY = Entry("a stranger's figure", lambda run, options: iter(()), RUN, __doc__)
+'''
+
+
+def test_a_figure_is_named_as_its_file():
+    assert render.FIGURES["reactivation"] is reactivation.ENTRY
+
+
+def test_a_file_is_all_that_a_figure_takes(tmp_path, monkeypatch):
+    (tmp_path / "count_of_all.py").write_text(ADDED)
+    monkeypatch.setattr(figures, "__path__", [*figures.__path__, str(tmp_path)])
+    found = registry.entries()["count-of-all"]
+    assert found.definition == "What a stranger counts.\n\nTokens / tokens."
+    monkeypatch.delitem(sys.modules, "analysis.figures.count_of_all")
+
+
+@pytest.mark.parametrize("name", ONE_FILE)
+def test_a_figure_has_its_definition_numbers_and_drawing_in_its_file(name: str):
+    entry = ONE_FILE[name]
+    module = importlib.import_module(entry.draw.__module__)
+    assert module.__name__.rpartition(".")[2].replace("_", "-") == name
+    assert module.ENTRY is entry and entry.about == module.__doc__
+    assert callable(module.frame) and callable(module.print)
+
+
+def test_an_entry_without_a_definition_says_its_summary():
+    assert Entry("so it is", lambda *_: iter(()), None).definition == "so it is"
