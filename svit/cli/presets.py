@@ -116,7 +116,7 @@ def _cells(row: Row, neck: str, size: str) -> tuple[str, ...]:
 def _answers(row: Row) -> tuple[str, ...]:
     traits = row.traits
     answers = (traits.dynamic_rate, traits.preserves, traits.reactivates)
-    shown = (
-        ["–"] * 3 if row.traits.selection == "none" else ["yes" if one else "no" for one in answers]
-    )
+    shown = ["–"] * 3 if traits.selection == "none" else ["yes" if one else "no" for one in answers]
+    if traits.merges:
+        shown[1] = "merged"
     return (traits.selection, *shown, row.shown)

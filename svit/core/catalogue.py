@@ -23,6 +23,8 @@ from svit.core.costs import (
     evit_blocks,
     evovit_blocks,
     gate_macs,
+    matching,
+    merging_blocks,
     no_selection,
     packaged_blocks,
     packaging,
@@ -40,16 +42,18 @@ class Traits:
     """The four dimensions by which the paper compares methods (3.1, Table 1).
 
     Attributes:
-        selection: what scores tokens: "none", "gate", "attention" or "control".
+        selection: what scores tokens: "none", "gate", "attention", "likeness" or "control".
         dynamic_rate: whether complex images keep more tokens than simple ones.
         preserves: whether pruned tokens stay in the map.
         reactivates: whether a pruned token may come back in a later block.
+        merges: whether a token that is not used is carried by another instead of pruned.
     """
 
     selection: str
     dynamic_rate: bool
     preserves: bool
     reactivates: bool
+    merges: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,8 @@ _RETAIN = (
     Change("retain", "remove", "remove", default=True),
     Change("retain", "preserve", "preserve", {"preserves": True}),
 )
+_MERGES = Traits("likeness", dynamic_rate=False, preserves=True, reactivates=False, merges=True)
+_WINDOWS = Change("partition", "windows", "windows")
 _NO_REACTIVATION = Change("inherit", True, "inherit", {"reactivates": False})
 
 METHODS: dict[str, MethodEntry] = {
@@ -267,6 +273,34 @@ METHODS: dict[str, MethodEntry] = {
             Traits("control", dynamic_rate=False, preserves=True, reactivates=True),
             Cost(plain_blocks, no_selection),
             rows=(Row("magnitude", "magnitude", _ALL, "control", 3),),
+        ),
+        MethodEntry(
+            "tome",
+            "svit.pruning.methods.tome:ToMe",
+            "ToMe, Bolya et al., ICLR 2023",
+            _MERGES,
+            Cost(merging_blocks, matching),
+            (_WINDOWS,),
+            (
+                Row("tome", "tome", _STAGES, "neighbour", 4),
+                Row("tome-windows", "tome", {**_STAGES, "partition": "windows"}, "of ToMeSD", 4),
+            ),
+        ),
+        MethodEntry(
+            "mergecontrol",
+            "svit.pruning.methods.merge_controls:MergeControl",
+            "a control of merging (methods.md 13.5)",
+            replace(_MERGES, selection="control"),
+            Cost(merging_blocks, no_selection),
+            (
+                _WINDOWS,
+                Change("pairs", "random", "random", default=True),
+                Change("pairs", "near", "near"),
+            ),
+            (
+                Row("merge-random", "mergecontrol", {**_STAGES, "pairs": "random"}, "control", 4),
+                Row("merge-near", "mergecontrol", {**_STAGES, "pairs": "near"}, "control", 4),
+            ),
         ),
         MethodEntry(
             "idlevit",

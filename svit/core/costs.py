@@ -60,11 +60,16 @@ def packaged_blocks(leaving: np.ndarray, entering: np.ndarray, body: Body) -> np
     return plain_blocks(leaving + np.cumsum(leaving < entering), entering, body)
 
 
+def merging_blocks(leaving: np.ndarray, entering: np.ndarray, body: Body) -> np.ndarray:
+    """4 T_in C² + 2 T_in² C + 8 T_out C²: tokens merge between attention and MLP; means are no MACs."""
+    dim = body.embed_dim
+    attention = 4 * entering * dim**2 + 2 * entering**2 * dim
+    return attention + 2 * body.mlp_ratio * leaving * dim**2
+
+
 def evit_blocks(leaving: np.ndarray, entering: np.ndarray, body: Body) -> np.ndarray:
-    """4 T_in C² + 2 T_in² C + 8 T_out C² with a class token, without a fused one."""
-    dim, before, after = body.embed_dim, entering + 1, leaving + 1
-    attention = 4 * before * dim**2 + 2 * before**2 * dim
-    return attention + 2 * body.mlp_ratio * after * dim**2
+    """As of merging blocks, with a class token, without a fused one."""
+    return merging_blocks(leaving + 1, entering + 1, body)
 
 
 def ats_blocks(leaving: np.ndarray, entering: np.ndarray, body: Body) -> np.ndarray:
@@ -101,6 +106,22 @@ def class_query(leaving: np.ndarray, tokens: int, body: Body, options: Options) 
     """The class token's query in each deciding block, taken through the keys' weights, meets all N tokens."""
     deciding = len(options.get("keep_ratios", PAPER_KEEP_RATIOS))
     return deciding * (2 * body.embed_dim**2 + tokens * body.embed_dim)
+
+
+def matching(leaving: np.ndarray, tokens: int, body: Body, options: Options) -> float:
+    """The keys of sources, averaged over heads, meet those of destinations in each deciding block: half and
+    half of the tokens there, or with `windows` all against a quarter of the grid."""
+    keys = body.embed_dim // body.heads
+    entering = [tokens if block == 0 else leaving[block - 1] for block in _stages(body, options)]
+    if options.get("partition") == "windows":
+        return float(sum((n - tokens / 4) * tokens / 4 * keys for n in entering))
+    return float(sum(-(-n // 2) * (n // 2) * keys for n in entering))
+
+
+def _stages(body: Body, options: Options) -> Sequence[int]:
+    """The deciding blocks of methods that decide once a stage, by default the first of each later quarter."""
+    given = options.get("locations")
+    return [body.depth // GROUPS * (group + 1) for group in range(3)] if given is None else given
 
 
 def gate_macs(body: Body, options: Options) -> float:

@@ -156,8 +156,8 @@ def test_every_method_has_formulas_for_its_blocks_and_its_choice(name: str) -> N
 
 
 def test_unknown_methods_and_wrong_layer_counts_are_refused() -> None:
-    with pytest.raises(ValueError, match="no cost formula for method 'tome'"):
-        block_macs(TINY, "tome", N, np.full(12, N))
+    with pytest.raises(ValueError, match="no cost formula for method 'guess'"):
+        block_macs(TINY, "guess", N, np.full(12, N))
     with pytest.raises(ValueError, match="kept tokens of 12 layers"):
         block_macs(TINY, "dense", N, [N])
 
