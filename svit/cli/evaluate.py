@@ -115,7 +115,7 @@ def _run(args: argparse.Namespace) -> int:
         ]
     if not ranks.is_first:
         return 0
-    text = report(summaries, args.draws)
+    text = report(summaries)
     print(text)  # first: a full disk must not cost the answer
     write_text(args.out / TABLE, text)
     return _say_errors(summaries[0])

@@ -1,16 +1,23 @@
-"""Intervals of numbers over images, by drawing the images anew. No torch."""
+"""A number over images with its draws of the images anew: intervals, and paired differences. No torch.
+
+Percentile intervals, and draws shared by what is compared: Efron and Tibshirani, An Introduction to the
+Bootstrap, chapters 13 and 8.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+LEVEL = 0.95
+
 
 @dataclass(frozen=True)
 class Interval:
-    """A value in AP points with its bootstrap interval.
+    """A value with its percentile bootstrap interval, not corrected for bias.
 
     Attributes:
         value: on the images as they are.
@@ -32,16 +39,109 @@ class Interval:
         return f"{self.value:.1f} [{self.low:.1f}, {self.high:.1f}]"
 
 
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A statistic of images, and the same on each draw of them.
+
+    Of two with equal keys, draw i held the same images: their difference is paired, draw by draw.
+
+    Attributes:
+        value: on the images as they are.
+        draws: float64 (draws,), on each draw.
+        key: names the images and the draws.
+    """
+
+    value: float
+    draws: np.ndarray
+    key: str
+
+    def interval(self, level: float = LEVEL) -> Interval:
+        """The percentile interval."""
+        low, high = np.percentile(self.draws, [50 * (1 - level), 50 * (1 + level)])
+        return Interval(self.value, float(low), float(high), len(self.draws))
+
+    @property
+    def above(self) -> float:
+        """Share of the draws above zero, equal ones by half. Of a difference own - other: how often own wins
+        on images drawn anew, P(own > other)."""
+        return float(np.mean(self.draws > 0) + np.mean(self.draws == 0) / 2)
+
+    def __sub__(self, other: Drawn) -> Drawn:
+        return combined((self, other), (1.0, -1.0))
+
+
+def combined(parts: Sequence[Drawn], weights: Sequence[float]) -> Drawn:
+    """The weighted sum on the images and on each draw: differences, means over trainings, points of a curve.
+
+    Raises:
+        ValueError: they are of other images or other draws, so nothing would be paired.
+    """
+    keys = {part.key for part in parts}
+    if len(keys) != 1:
+        raise ValueError(
+            "expected numbers of the same images and draws, which alone are paired; found "
+            f"{' and '.join(sorted(keys)) or 'none'}"
+        )
+    value = sum(weight * part.value for weight, part in zip(weights, parts, strict=True))
+    draws = sum(weight * part.draws for weight, part in zip(weights, parts, strict=True))
+    return Drawn(float(value), draws, parts[0].key)
+
+
+def at_share(shares: Sequence[float], curve: Sequence[Drawn], share: float) -> Drawn:
+    """A model's number where it would keep a given share of its tokens: on the straight line between its
+    two measured neighbours.
+
+    Args:
+        shares: what the model kept at each point of the curve.
+
+    Raises:
+        ValueError: no two points, or the share lies outside of the curve: nothing is extrapolated.
+    """
+    order = np.argsort(shares, kind="stable")
+    known = np.asarray(shares, float)[order]
+    if len(known) < 2 or not known[0] <= share <= known[-1]:
+        raise ValueError(f"expected a share within the measured ones, {known}, found {share}")
+    after = int(np.clip(np.searchsorted(known, share), 1, len(known) - 1))
+    low, high = known[after - 1 : after + 1]
+    part = (share - low) / (high - low) if high > low else 0.0
+    return combined([curve[place] for place in order[after - 1 : after + 1]], (1 - part, part))
+
+
+def resampled(
+    statistic: Callable[[np.ndarray], float],
+    images: int,
+    draws: int = 1000,
+    seed: int = 0,
+    name: str = "",
+) -> Drawn:
+    """A statistic of image weights on the images, and on draws of as many with replacement.
+
+    Args:
+        name: of the images, where more than their number tells them from others.
+    """
+    random = np.random.default_rng(seed)
+    counts = random.multinomial(images, np.full(images, 1 / images), size=draws)
+    values = np.array([statistic(weights) for weights in counts], float)
+    key = f"{images} images{f' {name}' if name else ''}, {draws} draws of seed {seed}"
+    return Drawn(float(statistic(np.ones(images, np.int64))), values, key)
+
+
 def bootstrap(
     statistic: Callable[[np.ndarray], float],
     images: int,
     draws: int = 1000,
     seed: int = 0,
-    level: float = 0.95,
+    level: float = LEVEL,
 ) -> Interval:
     """Percentile interval of a statistic of image weights under drawing images with replacement."""
-    random = np.random.default_rng(seed)
-    counts = random.multinomial(images, np.full(images, 1 / images), size=draws)
-    values = [statistic(weights) for weights in counts]
-    low, high = np.percentile(values, [50 * (1 - level), 50 * (1 + level)])
-    return Interval(statistic(np.ones(images, np.int64)), float(low), float(high), draws)
+    return resampled(statistic, images, draws, seed).interval(level)
+
+
+def probability(share: float, draws: int) -> str:
+    """A share of draws in words that claim no more than so many draws can tell: "0.97", ">0.999"."""
+    least, digits = 1 / draws, max(2, math.ceil(math.log10(draws)))
+    if share > 1 - least:
+        return f">{1 - least:.{digits}f}"
+    if share < least:
+        return f"<{least:.{digits}f}"
+    return f"{share:.{2 if 0.01 <= share <= 0.99 else digits}f}"

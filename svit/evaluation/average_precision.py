@@ -1,4 +1,4 @@
-"""Box and mask AP of COCO result lists, and bootstrap intervals over images. No torch.
+"""Box and mask AP of COCO result lists, and the matches that AP follows from. No torch.
 
 pycocotools is the reference; faster-coco-eval gives the same numbers sooner. Numbers
 are in percent, and -1 where COCO defines none because there is no ground truth.
@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from svit.core.matches import IOUS, Matches, Ranking
 from svit.core.rle import CodedMasks
 from svit.core.types import Detections, ImageId, to_xywh
 from svit.data.segments import box_polygon
@@ -155,90 +155,31 @@ def _silence() -> Iterator[None]:
         yield
 
 
-class Resampler:
-    """Box or mask AP of one result list under any multiplicities of the images, without re-matching.
-
-    COCO matches detections to objects image by image; only the ranking by score joins images. So
-    matches are computed once. A draw that holds image i w_i times is the same ranking in which every
-    detection and object of image i counts w_i times: true and false positives are cumulative sums of
-    w. Copies of a detection would stand next to each other. After the last copy of a true positive
-    precision is higher than between them, and COCO's envelope takes the highest value to the right,
-    so the weighted curve gives exactly the AP of the images written out w_i times (but for equal
-    scores within an image, whose copies would interleave).
-
-    Args:
-        rows: COCO result objects.
-        kind: "box" or "mask".
-
-    Attributes:
-        image_ids: sorted; the order of the weights.
-    """
-
-    def __init__(self, truth: COCO, rows: Sequence[Row], kind: str) -> None:
-        with _silence():
-            evaluation = _reference(truth, rows, kind)
-            evaluation.params.areaRng = evaluation.params.areaRng[:1]  # all sizes
-            evaluation.params.maxDets = evaluation.params.maxDets[-1:]
-            evaluation.evaluate()
-        self.image_ids: list[ImageId] = list(evaluation.params.imgIds)
-        self._recalls = evaluation.params.recThrs
-        found, size = evaluation.evalImgs, len(self.image_ids)
-        groups = [found[start : start + size] for start in range(0, len(found), size)]
-        self._classes = [_ranked(group) for group in groups if any(group)]
-
-    def ap(self, weights: np.ndarray | None = None) -> float:
-        """AP in percent when image i counts `weights[i]` times (int64); -1 if no object is left."""
-        if weights is None:
-            weights = np.ones(len(self.image_ids), np.int64)
-        curves = [ranking.precisions(weights, self._recalls) for ranking in self._classes]
-        counted = [curve for curve in curves if curve is not None]
-        return 100 * float(np.mean(counted)) if counted else -1.0
+def matches_of(truth: COCO, rows: Sequence[Row], kind: str) -> Matches:
+    """The matches of "box" or "mask" result objects, of objects of all sizes and 100 detections an image."""
+    with _silence():
+        evaluation = _reference(truth, rows, kind)
+        evaluation.params.areaRng = evaluation.params.areaRng[:1]  # all sizes
+        evaluation.params.maxDets = evaluation.params.maxDets[-1:]
+        evaluation.evaluate()
+    ids, found = np.array(evaluation.params.imgIds).tolist(), evaluation.evalImgs
+    groups = [found[start : start + len(ids)] for start in range(0, len(found), len(ids))]
+    pairs = zip(evaluation.params.catIds, groups, strict=True)
+    return Matches(tuple(ids), tuple(_ranking(*pair) for pair in pairs if any(pair[1])))
 
 
-@dataclass(frozen=True)
-class _Ranked:
-    """All detections of a class, by falling score.
-
-    Attributes:
-        image: int64 (n,) position of the image of each detection.
-        hits: for each IoU threshold the ranks of the true positives, ascending.
-        ignored: likewise of the detections that count neither way; all others are false positives.
-        objects: int64 (images,) objects to find.
-    """
-
-    image: np.ndarray
-    hits: list[np.ndarray]
-    ignored: list[np.ndarray]
-    objects: np.ndarray
-
-    def precisions(self, weights: np.ndarray, recalls: np.ndarray) -> np.ndarray | None:
-        """Interpolated precision (IoU thresholds, recalls) as COCO's `accumulate`; None without objects."""
-        objects = int(self.objects @ weights)
-        if objects == 0:
-            return None
-        share = weights[self.image]
-        total = np.cumsum(share)
-        curves = np.zeros((len(self.hits), len(recalls)))
-        for curve, hits, ignored in zip(curves, self.hits, self.ignored, strict=True):
-            found = np.cumsum(share[hits])
-            skipped = np.append(0, np.cumsum(share[ignored]))[np.searchsorted(ignored, hits)]
-            precision = found / (total[hits] - skipped + np.spacing(1))
-            envelope = np.maximum.accumulate(precision[::-1])[::-1]
-            place = np.searchsorted(found / objects, recalls, side="left")
-            curve[:] = np.append(envelope, 0.0)[place]  # recalls never reached score 0
-        return curves
-
-
-def _ranked(group: Sequence[dict[str, Any] | None]) -> _Ranked:
+def _ranking(category: int, group: Sequence[dict[str, Any] | None]) -> Ranking:
     """Joins the matches of a class over images; ties keep the order of images, as COCO's merge sort."""
     found = [(image, match) for image, match in enumerate(group) if match is not None]
     scores = np.concatenate([np.asarray(match["dtScores"], float) for _, match in found])
     order = np.argsort(-scores, kind="mergesort")
-    image = np.concatenate([np.full(len(match["dtScores"]), i) for i, match in found])
-    matched = np.concatenate([match["dtMatches"] for _, match in found], axis=1)[:, order] > 0
-    ignored = np.concatenate([match["dtIgnore"] for _, match in found], axis=1)[:, order] > 0
-    objects = np.zeros(len(group), np.int64)
+    image = np.concatenate([np.full(len(match["dtScores"]), i, np.int32) for i, match in found])
+    bits = 1 << np.arange(len(IOUS), dtype=np.uint16)
+    hits, ignored = (
+        bits @ (np.concatenate([match[name] for _, match in found], axis=1)[:, order] > 0)
+        for name in ("dtMatches", "dtIgnore")
+    )
+    objects = np.zeros(len(group), np.int32)
     for i, match in found:
         objects[i] = np.count_nonzero(match["gtIgnore"] == 0)
-    hits = [np.flatnonzero(row) for row in matched & ~ignored]
-    return _Ranked(image[order], hits, [np.flatnonzero(row) for row in ignored], objects)
+    return Ranking(int(category), image[order], hits, ignored, objects)

@@ -22,6 +22,9 @@ from svit.probing.equal_counts import DRAWN
 from svit.probing.interventions import INTERVENTIONS
 from svit.system import text
 
+_BRACKETS = (
+    "In brackets: 95 % percentile intervals over images ({draws} draws), not corrected for bias."
+)
 FIXED_MODES = ("threshold", "calibrated", "topk")  # inference modes that draw none
 
 
@@ -80,12 +83,10 @@ def pairs_with_learned(summaries: Sequence[Summary]) -> list[tuple[Summary, Summ
     return [(a, b) for a, b in zip(partners, others, strict=True) if a is not None]
 
 
-def _by_slice(
-    summaries: Sequence[Summary], pairs: Sequence[tuple[Summary, Summary]], draws: int
-) -> list[str]:
-    parts = [f"By {', '.join(summaries[0].slices)}:", slice_table(summaries, draws)]
+def _by_slice(summaries: Sequence[Summary], pairs: Sequence[tuple[Summary, Summary]]) -> list[str]:
+    parts = [f"By {', '.join(summaries[0].slices)}:", slice_table(summaries)]
     if pairs:
-        parts += ["Differences there:", slice_difference_table(pairs, draws)]
+        parts += ["Differences there:", slice_difference_table(pairs)]
     return parts
 
 
@@ -103,17 +104,21 @@ def _groups(summaries: Sequence[Summary]) -> dict[tuple[str, str], list[Summary]
     return groups
 
 
-def report(summaries: Sequence[Summary], draws: int) -> str:
+def report(summaries: Sequence[Summary]) -> str:
     """The tables of several evaluations as Markdown."""
-    parts = [result_table(summaries), *notes(summaries[0])]
+    draws = len(summaries[0].drawn["box"].draws)
+    parts = [result_table(summaries), _BRACKETS.format(draws=draws), *notes(summaries[0])]
     if len(_groups(summaries)) < len(summaries):
         parts += ["Means over seeds, ± their standard deviation:", seed_table(summaries)]
     pairs = pairs_with_learned(summaries)
     if pairs:
-        parts.append(f"Differences in AP points, {draws} paired draws of the images:")
-        parts.append(difference_table(pairs, draws))
+        parts.append(
+            f"Differences in AP points over the same {draws} draws of the images. P is the share of draws on "
+            "which the learned masks are better:"
+        )
+        parts.append(difference_table(pairs))
     if summaries[0].slices:
-        parts += _by_slice(summaries, pairs, draws)
+        parts += _by_slice(summaries, pairs)
     if len({mode for mode, name in _groups(summaries) if name == "learned"}) > 1:
         parts += ["Keep ratios of the inference modes, valid tokens:", mode_table(summaries)]
     for summary in _learned(summaries):

@@ -5,17 +5,17 @@ AP of a slice is COCO's AP of its images alone: all others count no time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from svit.core.statistics import Interval, bootstrap
+from svit.core.statistics import Drawn
 from svit.evaluation.average_precision import KINDS
-from svit.evaluation.summary import Summary, labels, mean_and_spread
+from svit.evaluation.summary import DIFFERENCES, Summary, difference_cells, labels, mean_and_spread
 from svit.system import text
 
 HEAD = ("inference", "masks", "seed", "slice", "images", "objects", "box AP", "mask AP", "keep")
-DIFFERENCE = ("inference", "learned minus", "seed", "slice", "box AP", "mask AP")
+DIFFERENCE = ("inference", "learned minus", "seed", "slice", *DIFFERENCES)
 
 
 def slices_in(summary: Summary) -> list[tuple[str, str]]:
@@ -27,89 +27,68 @@ def slices_in(summary: Summary) -> list[tuple[str, str]]:
     ]
 
 
-def slice_ap(summary: Summary, field: str, name: str, kind: str, draws: int) -> Interval | None:
-    """AP of the images of a slice with its 95 % bootstrap interval over them; None without an object.
+def slice_ap(summary: Summary, field: str, name: str, kind: str) -> Drawn | None:
+    """AP of the images of a slice, and on draws of them; None without an object. Those of two evaluations
+    are paired.
 
     Args:
         kind: "box" or "mask".
     """
     members = _members(summary, field, name, kind)
-    found = _resampled(summary.resamplers[kind].ap, members, draws)
+    found = summary.matches[kind].drawn(len(summary.drawn[kind].draws), members=members)
     return None if found.value < 0 else found
 
 
-def slice_difference(
-    a: Summary, b: Summary, field: str, name: str, kind: str, draws: int
-) -> Interval | None:
-    """AP of a minus AP of b on the images of a slice, paired; None without an object.
-
-    Raises:
-        ValueError: the images differ.
-    """
-    first, second = a.resamplers[kind], b.resamplers[kind]
-    if first.image_ids != second.image_ids:
-        raise ValueError("a paired difference needs the same images in both evaluations")
-    members = _members(a, field, name, kind)
-    if first.ap(members.astype(np.int64)) < 0:
-        return None
-    return _resampled(lambda weights: first.ap(weights) - second.ap(weights), members, draws)
-
-
 def _members(summary: Summary, field: str, name: str, kind: str) -> np.ndarray:
-    """bool (images,) in the order of the resampler's weights."""
+    """bool (images,) in the order of the matches' weights."""
     texts = summary.slices[field]
-    return np.array([texts[image_id] == name for image_id in summary.resamplers[kind].image_ids])
+    return np.array([texts[image_id] == name for image_id in summary.matches[kind].image_ids])
 
 
-def _resampled(
-    statistic: Callable[[np.ndarray], float], members: np.ndarray, draws: int
-) -> Interval:
-    """The interval of a statistic of image weights when only the members are drawn."""
-
-    def of_members(weights: np.ndarray) -> float:
-        whole = np.zeros(len(members), np.int64)
-        whole[members] = weights
-        return statistic(whole)
-
-    return bootstrap(of_members, int(members.sum()), draws)
-
-
-def slice_table(summaries: Sequence[Summary], draws: int) -> str:
+def slice_table(summaries: Sequence[Summary]) -> str:
     """Markdown: a line an evaluation and slice. Keep is the mean over gated layers and valid tokens of
     the images that could be read; objects are theirs, too."""
     rows = [
-        [*labels(summary), name, *_cells(summary, field, name, draws)]
+        [*labels(summary), name, *_cells(summary, field, name)]
         for summary in summaries
         for field, name in slices_in(summary)
     ]
     return text.table(HEAD, rows)
 
 
-def _cells(summary: Summary, field: str, name: str, draws: int) -> list[str]:
+def _cells(summary: Summary, field: str, name: str) -> list[str]:
     texts = summary.slices[field]
     seen = summary.images[summary.images["image_id"].map(texts) == name]
     keep = mean_and_spread(seen["keep_ratio"])["mean"]
     return [
         str(_members(summary, field, name, "box").sum()),
         str(seen["objects"].sum()),
-        *(_shown(slice_ap(summary, field, name, kind, draws)) for kind in KINDS),
+        *(_shown(slice_ap(summary, field, name, kind)) for kind in KINDS),
         "–" if keep is None else f"{keep:.3f}",
     ]
 
 
-def slice_difference_table(pairs: Sequence[tuple[Summary, Summary]], draws: int) -> str:
-    """Markdown: first minus second of each pair in every slice, in AP points."""
+def slice_difference_table(pairs: Sequence[tuple[Summary, Summary]]) -> str:
+    """Markdown: first minus second of each pair in every slice, as `summary.difference_table`.
+
+    Raises:
+        ValueError: the images differ.
+    """
     rows = [
-        [
-            *labels(other),
-            name,
-            *(_shown(slice_difference(learned, other, field, name, kind, draws)) for kind in KINDS),
-        ]
+        [*labels(other), name, *_differences(learned, other, field, name)]
         for learned, other in pairs
         for field, name in slices_in(learned)
     ]
     return text.table(DIFFERENCE, rows)
 
 
-def _shown(interval: Interval | None) -> str:
-    return "–" if interval is None else str(interval)
+def _differences(a: Summary, b: Summary, field: str, name: str) -> list[str]:
+    cells = []
+    for kind in KINDS:
+        first, second = (slice_ap(one, field, name, kind) for one in (a, b))
+        cells += difference_cells(None if first is None else first - second)
+    return cells
+
+
+def _shown(drawn: Drawn | None) -> str:
+    return "–" if drawn is None else str(drawn.interval())

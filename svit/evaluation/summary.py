@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +16,22 @@ import pandas as pd
 from svit.core import macs
 from svit.core.catalogue import METHODS
 from svit.core.config import Config
-from svit.core.statistics import Interval, bootstrap
+from svit.core.matches import MATCHES, Matches, packed
+from svit.core.statistics import Drawn, Interval, probability
 from svit.core.types import Detections, ImageId, TokenTrace
 from svit.evaluation.average_precision import (
     KINDS,
-    Resampler,
     Row,
     average_precision,
     load_truth,
+    matches_of,
     result_rows,
     truth_of,
     unmasked,
 )
 from svit.system import text
 from svit.system.claims import refuse_others
-from svit.system.files import explained, plain_json, read_json, write_json, write_text
+from svit.system.files import explained, plain_json, read_json, write_json, write_text, write_whole
 
 RESULTS, SUMMARY, PER_IMAGE = "coco_instances_results.json", "summary.json", "images.csv"
 # what a summary says of itself beside what its numbers follow from; the same may be measured anew
@@ -100,7 +103,6 @@ class Summary:
 
     Attributes:
         scores: "box" and "mask" -> the 12 COCO numbers in percent, by their names.
-        intervals: "box" and "mask" -> AP with its 95 % bootstrap interval over images.
         layers: one row a layer: target, gated; keep and keep_valid, the mean over images of the share
             of all and of valid tokens used; their standard deviations over images as *_spread.
         images: one row an image: objects, area (share of the image that objects cover, summed),
@@ -109,23 +111,34 @@ class Summary:
             fewer than three images were seen.
         rows: all COCO result objects.
         errors: image id -> why it could not be read; such an image counts as one without detections.
-        resamplers: "box" and "mask" -> AP under other multiplicities of the images.
+        matches: "box" and "mask" -> which detections are right, of each image.
+        drawn: likewise AP on the images and on bootstrap draws of them.
         provenance: as in a recorded run, with the command.
         unmasked: objects annotated by a box alone; mask AP leaves them out, as it does crowd regions.
         slices: field -> image id -> its text there, of all images (`svit.core.slices`).
     """
 
     scores: dict[str, dict[str, float]]
-    intervals: dict[str, Interval]
     layers: pd.DataFrame
     images: pd.DataFrame
     correlation: dict[str, float | None]
     rows: list[Row]
     errors: dict[ImageId, str]
-    resamplers: dict[str, Resampler]
+    matches: dict[str, Matches]
+    drawn: dict[str, Drawn]
     provenance: dict[str, Any]
     unmasked: int = 0
     slices: Mapping[str, Mapping[ImageId, str]] = field(default_factory=dict)
+
+    @cached_property
+    def intervals(self) -> dict[str, Interval]:
+        """ "box" and "mask" -> AP with its 95 % percentile interval over images."""
+        return {kind: one.interval() for kind, one in self.drawn.items()}
+
+    @cached_property
+    def packed(self) -> bytes:
+        """The content of `matches.npz`, from which anyone can draw the images anew."""
+        return packed(self.matches, self.drawn)
 
     def numbers(self) -> dict[str, float]:
         """The few that a training curve or a table shows."""
@@ -147,11 +160,13 @@ class Summary:
             "images": len(self.images) + len(self.errors),
             "errors": {str(image_id): message for image_id, message in self.errors.items()},
             **({"objects_without_mask": self.unmasked} if self.unmasked else {}),
+            "matches_sha256": hashlib.sha256(self.packed).hexdigest(),
             "provenance": self.provenance,
         }
 
     def write(self, output: Path) -> None:
-        """Writes results, summary and the table of images; each file appears whole or not at all.
+        """Writes results, matches, the table of images and the summary; each file appears whole or not at
+        all, the summary last.
 
         Raises:
             FileError: the folder cannot be written.
@@ -159,10 +174,12 @@ class Summary:
         with explained(output, otherwise=_AGAIN):
             output.mkdir(parents=True, exist_ok=True)
             write_text(output / RESULTS, json.dumps(self.rows))
+            write_whole(output / MATCHES, lambda file: file.write(self.packed))
             write_text(output / PER_IMAGE, self.images.to_csv(index=False))
             write_json(output / SUMMARY, plain_json(self.to_json()), indent=1, sealed=True)
 
 
+DIFFERENCES = ("box AP", "P box", "mask AP", "P mask")  # columns of a table of differences
 _HEADLINE = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _MEANS = ("keep_ratio", "macs_backbone", "macs")
 
@@ -214,19 +231,19 @@ def summarise(
     rows = [row for outcome in outcomes for row in outcome.rows]
     seen = [outcome for outcome in outcomes if not outcome.error]
     indices = {kind: load_truth(truth_of(truth, kind)) for kind in KINDS}
-    resamplers = {kind: Resampler(indices[kind], rows, kind) for kind in KINDS}
+    matches = {kind: matches_of(indices[kind], rows, kind) for kind in KINDS}
     images = _per_image(model, truth, seen)
     for name, texts in slices.items():
         images[f"{name}_slice" if name in images else name] = images["image_id"].map(texts)
     return Summary(
         scores={kind: average_precision(indices[kind], rows, kind, evaluator) for kind in KINDS},
-        intervals={kind: bootstrap(r.ap, len(place), draws) for kind, r in resamplers.items()},
         layers=_per_layer(model, seen),
         images=images,
         correlation={name: _correlation(images, name) for name in ("objects", "area")},
         rows=rows,
         errors={outcome.image_id: outcome.error for outcome in outcomes if outcome.error},
-        resamplers=resamplers,
+        matches=matches,
+        drawn={kind: one.drawn(draws) for kind, one in matches.items()},
         provenance=provenance,
         unmasked=unmasked(truth),
         slices=slices,
@@ -306,19 +323,6 @@ def mean_and_spread(values: pd.Series) -> dict[str, float | None]:
     return {"mean": float(known.mean()), "spread": float(known.std())}
 
 
-def difference(a: Summary, b: Summary, kind: str, draws: int) -> Interval:
-    """AP of a minus AP of b on the same images, with its paired 95 % bootstrap interval.
-
-    Raises:
-        ValueError: the images differ.
-    """
-    first, second = a.resamplers[kind], b.resamplers[kind]
-    if first.image_ids != second.image_ids:
-        raise ValueError("a paired difference needs the same images in both evaluations")
-    images = len(first.image_ids)
-    return bootstrap(lambda weights: first.ap(weights) - second.ap(weights), images, draws)
-
-
 def result_table(summaries: Sequence[Summary]) -> str:
     """Markdown: a line an evaluation. Keep is the mean over gated layers and valid tokens."""
     head = ["inference", "masks", "seed", "box AP", "box AP50", "mask AP", "mask AP50"]
@@ -335,17 +339,29 @@ def result_table(summaries: Sequence[Summary]) -> str:
     return text.table([*head, "keep", "± images", "GMACs backbone", "GMACs all"], rows)
 
 
-def difference_table(pairs: Sequence[tuple[Summary, Summary]], draws: int) -> str:
-    """Markdown: first minus second of each pair, in AP points."""
+def difference_table(pairs: Sequence[tuple[Summary, Summary]]) -> str:
+    """Markdown: first minus second of each pair in AP points with its paired percentile interval, and how
+    often the first is better on images drawn anew.
+
+    Raises:
+        ValueError: the two are of other images or other draws.
+    """
     rows = [
-        [*labels(other), *(_difference(learned, other, kind, draws) for kind in KINDS)]
+        [*labels(other), *(cell for kind in KINDS for cell in _difference(learned, other, kind))]
         for learned, other in pairs
     ]
-    return text.table(["inference", "learned minus", "seed", "box AP", "mask AP"], rows)
+    return text.table(["inference", "learned minus", "seed", *DIFFERENCES], rows)
 
 
-def _difference(a: Summary, b: Summary, kind: str, draws: int) -> str:
-    return _undefined(a, kind) or str(difference(a, b, kind, draws))
+def _difference(a: Summary, b: Summary, kind: str) -> list[str]:
+    return difference_cells(None if _undefined(a, kind) else a.drawn[kind] - b.drawn[kind])
+
+
+def difference_cells(apart: Drawn | None) -> list[str]:
+    """A difference with its interval, and how often it is above zero."""
+    if apart is None:
+        return ["–", "–"]
+    return [str(apart.interval()), probability(apart.above, len(apart.draws))]
 
 
 def _undefined(summary: Summary, kind: str) -> str:

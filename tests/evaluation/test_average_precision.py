@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from pycocotools.cocoeval import COCOeval
 
-from svit.core.statistics import Interval, bootstrap
+from svit.core.matches import IOUS, RECALLS
+from svit.core.statistics import Interval
 from svit.core.types import Detections
 from svit.evaluation.average_precision import (
     METRICS,
-    Resampler,
     average_precision,
     load_truth,
+    matches_of,
     result_rows,
     truth_of,
     unmasked,
@@ -151,7 +152,7 @@ def test_weighted_ap_equals_evaluating_the_copied_images(
     weights: list[int], kind: str, seed: int
 ) -> None:
     truth, results = scene(seed)
-    found = Resampler(load_truth(truth), results, kind).ap(np.array(weights))
+    found = matches_of(load_truth(truth), results, kind).ap(np.array(weights))
     big, rows = written_out(truth, results, np.array(weights))
     assert found == pytest.approx(average_precision(load_truth(big), rows, kind)["AP"], abs=1e-9)
 
@@ -159,15 +160,20 @@ def test_weighted_ap_equals_evaluating_the_copied_images(
 def test_weights_of_zero_and_one_equal_coco_on_that_subset() -> None:
     truth, results = scene()
     weights = np.array([1, 0, 1, 1, 0, 0, 1])
-    found = Resampler(load_truth(truth), results, "box").ap(weights)
+    found = matches_of(load_truth(truth), results, "box").ap(weights)
     subset = [image for image, weight in enumerate(weights, 1) if weight]
     assert found == pytest.approx(reference(truth, results, "bbox", subset)[0], abs=1e-9)
 
 
+def test_thresholds_and_recalls_are_those_of_coco() -> None:
+    params = COCOeval(iouType="bbox").params
+    assert (params.iouThrs == IOUS).all() and (params.recThrs == RECALLS).all()
+
+
 def difference(first, second, truth, kind: str = "box", draws: int = 20, seed: int = 0) -> Interval:
     """AP of the first minus the second: both are evaluated on the same drawn images."""
-    a, b = (Resampler(truth, results, kind) for results in (first, second))
-    return bootstrap(lambda w: a.ap(w) - b.ap(w), len(a.image_ids), draws, seed)
+    a, b = (matches_of(truth, results, kind).drawn(draws, seed) for results in (first, second))
+    return (a - b).interval()
 
 
 def test_identical_results_differ_by_zero_with_no_width() -> None:
@@ -183,15 +189,6 @@ def test_a_better_result_has_an_interval_above_zero_and_a_seed_repeats_it() -> N
     assert 0 < first.low < first.value < first.high < 100
     assert first == difference(perfect, results, load_truth(truth), kind="mask", draws=50)
     assert first != difference(perfect, results, load_truth(truth), kind="mask", draws=50, seed=1)
-
-
-def test_a_bootstrap_of_a_mean_has_the_textbook_width() -> None:
-    values = np.random.default_rng(0).normal(size=400)
-    interval = bootstrap(lambda w: float(w @ values / w.sum()), 400, draws=2000)
-    assert interval.value == pytest.approx(values.mean())
-    # 2 * 1.96 standard errors; 2,000 draws leave about 4 % of noise
-    expected = 2 * 1.96 * values.std() / 20
-    assert interval.high - interval.low == pytest.approx(expected, rel=0.1)
 
 
 def test_rows_carry_xywh_boxes_category_ids_and_decodable_masks() -> None:

@@ -16,6 +16,7 @@ from support.scenes import IMAGES, detector, nano, shapes
 from svit.core.config import PRESETS
 from svit.core.coverage import token_cover
 from svit.core.macs import block_macs
+from svit.core.matches import MATCHES, MatchesError, MatchesFile
 from svit.data.coco import CocoDataset
 from svit.detectors import build_detector
 from svit.detectors.base import Detector
@@ -23,7 +24,7 @@ from svit.evaluation.average_precision import METRICS, average_precision, load_t
 from svit.evaluation.evaluate import Scoring, evaluate
 from svit.evaluation.evaluation_table import Choice, choices, pairs_with_learned, report
 from svit.evaluation.passes import PassOptions
-from svit.evaluation.summary import Model, Outcome, Summary, difference, summarise
+from svit.evaluation.summary import Model, Outcome, Summary, summarise
 from svit.runs.run import open_run
 
 DRAWS = 5
@@ -196,11 +197,34 @@ def test_differences_pair_equal_seeds_and_need_equal_images(
     a = quiet(model, dataset, tmp_path / "a")
     b = quiet(model, dataset, tmp_path / "b", intervention="shuffle", seed=1)
     assert pairs_with_learned([a, b]) == [(a, b)]
-    assert difference(a, a, "box", 3).high == 0
-    assert "Differences in AP points, 3 paired draws" in report([a, b], 3)
+    assert (a.drawn["box"] - a.drawn["box"]).interval().high == 0
+    text = report([a, b])
+    assert f"Differences in AP points over the same {DRAWS} draws" in text
+    assert f"95 % percentile intervals over images ({DRAWS} draws)" in text
     fewer = quiet(model, dataset, tmp_path / "c", limit=2)
     with pytest.raises(ValueError, match="the same images"):
-        difference(a, fewer, "mask", 3)
+        a.drawn["mask"] - fewer.drawn["mask"]
+
+
+def test_the_file_of_matches_holds_all_that_intervals_follow_from(
+    dataset: CocoDataset, tmp_path: Path
+) -> None:
+    a = quiet(detector(seed=1), dataset, tmp_path / "a")
+    b = quiet(detector(seed=2), dataset, tmp_path / "b")
+    files = []
+    for folder, summary in ((tmp_path / "a", a), (tmp_path / "b", b)):
+        written = json.loads((folder / "summary.json").read_text())
+        files.append(MatchesFile(folder / MATCHES, written["matches_sha256"]))
+        again = files[-1].matches("mask")
+        assert list(again.image_ids) == dataset.image_ids
+        assert again.ap() == summary.scores["mask"]["AP"]
+        assert again.drawn(DRAWS).interval() == summary.intervals["mask"]
+    apart = files[0].drawn("box") - files[1].drawn("box")
+    assert apart.value == a.scores["box"]["AP"] - b.scores["box"]["AP"]
+    expected = a.drawn["box"].draws - b.drawn["box"].draws
+    assert apart.draws == pytest.approx(expected, abs=1e-4)
+    with pytest.raises(MatchesError, match="not the one its summary names"):
+        MatchesFile(tmp_path / "b" / MATCHES, files[0].sha256).drawn("box")
 
 
 def test_masks_of_another_model_can_be_put_on_a_dense_one(

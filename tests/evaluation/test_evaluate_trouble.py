@@ -92,7 +92,7 @@ def test_images_that_could_not_be_read_stand_in_the_table(
         shutil.copy(dataset.image_root / dataset.file_name(index), tmp_path)
     (tmp_path / dataset.file_name(1)).write_text("no picture")
     torn = CocoDataset(dataset.coco(), tmp_path, nano().data)
-    text = report([quiet(detector(), torn, tmp_path / "out")], 2)
+    text = report([quiet(detector(), torn, tmp_path / "out")])
     assert caplog.messages == [
         f"{tmp_path / dataset.file_name(1)}: text, not a picture; replace the file or leave it out"
     ]
@@ -107,7 +107,7 @@ def test_boxes_alone_are_measured_as_boxes(dataset: CocoDataset, tmp_path: Path)
     for one in truth["annotations"]:
         one["segmentation"] = []
     summary = quiet(detector(), CocoDataset(truth, dataset.image_root, nano().data), tmp_path)
-    objects, text = len(truth["annotations"]), report([summary], 2)
+    objects, text = len(truth["annotations"]), report([summary])
     assert f"{objects} objects have no mask: box AP counts them, mask AP leaves them out." in text
     row = [cell.strip() for cell in text.splitlines()[2].split("|")]
     assert row[4] != "–" and row[6:8] == ["–", "–"]

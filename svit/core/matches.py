@@ -1,0 +1,198 @@
+"""Which detections are right, image by image: what AP and its intervals over images follow from. No torch.
+
+COCO matches detections to objects image by image; only the ranking by score joins images. So matches are
+computed once (`svit.evaluation.average_precision`) and AP follows for any multiplicities of the images. A
+file of a few bytes a detection holds them beside every `summary.json`; docs/evaluation.md specifies it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from svit.core.statistics import Drawn, resampled
+from svit.core.types import ImageId
+
+MATCHES = "matches.npz"
+IOUS = np.linspace(0.5, 0.95, 10)  # COCO's thresholds; bit t of `hits` and `ignored` is the t-th
+RECALLS = np.linspace(0, 1, 101)
+_BITS = 1 << np.arange(len(IOUS), dtype=np.uint16)
+
+
+class MatchesError(ValueError):
+    """A file of matches is missing or damaged; the message names it and the fix."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """All detections of one class, by falling score; equal ones in the order of images. Scores themselves do
+    not matter any more.
+
+    Attributes:
+        category: COCO's id of the class.
+        image: int32 (n,) position of the image of each detection.
+        hits: uint16 (n,), a bit an IoU threshold of `IOUS`: whether it found an object.
+        ignored: uint16 (n,), likewise: whether it counts neither way (crowds); others are false positives.
+        objects: int32 (images,) objects to find.
+    """
+
+    category: int
+    image: np.ndarray
+    hits: np.ndarray
+    ignored: np.ndarray
+    objects: np.ndarray
+
+    def precisions(self, weights: np.ndarray) -> np.ndarray | None:
+        """Interpolated precision (IoU thresholds, recalls) as COCO's `accumulate`, when image i counts
+        `weights[i]` times; None without objects."""
+        objects = int(self.objects @ weights)
+        if objects == 0:
+            return None
+        share = weights[self.image]
+        total = np.cumsum(share)
+        curves = np.zeros((len(IOUS), len(RECALLS)))
+        for curve, hits, ignored in zip(curves, *self._places, strict=True):
+            found = np.cumsum(share[hits])
+            skipped = np.append(0, np.cumsum(share[ignored]))[np.searchsorted(ignored, hits)]
+            precision = found / (total[hits] - skipped + np.spacing(1))
+            envelope = np.maximum.accumulate(precision[::-1])[::-1]
+            place = np.searchsorted(found / objects, RECALLS, side="left")
+            curve[:] = np.append(envelope, 0.0)[place]  # recalls never reached score 0
+        return curves
+
+    @cached_property
+    def _places(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """For each threshold the ranks of hits, and of what is ignored, ascending."""
+        bits = (self.hits & ~self.ignored, self.ignored)
+        return tuple([np.flatnonzero(one & bit) for bit in _BITS] for one in bits)
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """Box or mask AP of one result list under any multiplicities of the images, without re-matching.
+
+    A draw that holds image i w_i times is the same ranking in which every detection and object of image i
+    counts w_i times: true and false positives are cumulative sums of w. Copies of a detection would stand
+    next to each other. After the last copy of a true positive precision is higher than between them, and
+    COCO's envelope takes the highest value to the right, so the weighted curve gives exactly the AP of the
+    images written out w_i times (but for equal scores within an image, whose copies would interleave).
+
+    Attributes:
+        image_ids: sorted; the order of the weights.
+        classes: those with detections or objects.
+    """
+
+    image_ids: tuple[ImageId, ...]
+    classes: tuple[Ranking, ...]
+
+    def ap(self, weights: np.ndarray | None = None) -> float:
+        """AP in percent when image i counts `weights[i]` times (int64); -1 if no object is left."""
+        if weights is None:
+            weights = np.ones(len(self.image_ids), np.int64)
+        curves = [ranking.precisions(weights) for ranking in self.classes]
+        counted = [curve for curve in curves if curve is not None]
+        return 100 * float(np.mean(counted)) if counted else -1.0
+
+    def drawn(self, draws: int, seed: int = 0, members: np.ndarray | None = None) -> Drawn:
+        """AP on the images and on draws of them; those of other matches of the same images are paired.
+
+        Args:
+            members: bool (images,), the images that are meant and drawn from; None for all.
+        """
+        chosen = np.ones(len(self.image_ids), bool) if members is None else members
+        ids = [image_id for image_id, one in zip(self.image_ids, chosen, strict=True) if one]
+
+        def ap(weights: np.ndarray) -> float:
+            whole = np.zeros(len(chosen), np.int64)
+            whole[chosen] = weights
+            return self.ap(whole)
+
+        name = hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:8]
+        return resampled(ap, len(ids), draws, seed, name)
+
+
+def packed(matches: Mapping[str, Matches], drawn: Mapping[str, Drawn]) -> bytes:
+    """A file of the matches of "box" and "mask" and their AP on draws; equal content gives equal bytes."""
+    first = next(iter(matches.values()))
+    arrays = {"images": np.array(json.dumps(first.image_ids))}
+    for kind, one in matches.items():
+        arrays |= {f"{kind}_{name}": array for name, array in _arrays(one).items()}
+        arrays[f"{kind}_ap"] = np.array(drawn[kind].value)
+        arrays[f"{kind}_draws"] = drawn[kind].draws.astype(np.float32)
+        arrays[f"{kind}_key"] = np.array(drawn[kind].key)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:  # numpy's own would write down the time
+        for name, array in arrays.items():
+            entry = zipfile.ZipInfo(f"{name}.npy")
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            with file.open(entry, "w") as part:
+                np.lib.format.write_array(part, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+_COLUMNS = {"image": np.int32, "hits": np.uint16, "ignored": np.uint16}
+
+
+def _arrays(matches: Matches) -> dict[str, np.ndarray]:
+    classes, size = matches.classes, (len(matches.classes), len(matches.image_ids))
+    joined = {
+        name: np.concatenate([np.zeros(0, kind), *(getattr(one, name) for one in classes)])
+        for name, kind in _COLUMNS.items()
+    }
+    return {
+        **joined,
+        "categories": np.array([one.category for one in classes], np.int64),
+        "ends": np.cumsum([len(one.image) for one in classes], dtype=np.int64),
+        "objects": np.array([one.objects for one in classes], np.int32).reshape(size),
+    }
+
+
+@dataclass(frozen=True)
+class MatchesFile:
+    """The matches beside a summary; each part is read when it is asked for.
+
+    Args:
+        path: `matches.npz` in the folder of an evaluation.
+        sha256: what it must hash to, as the summary says; "" takes any.
+
+    Raises:
+        MatchesError: by its methods: there is none, or it is damaged or of another evaluation.
+    """
+
+    path: Path
+    sha256: str = ""
+
+    def drawn(self, kind: str) -> Drawn:
+        """AP of "box" or "mask" on the images and on the draws of the evaluation."""
+        parts = self._read(kind, ("ap", "draws", "key"))
+        return Drawn(float(parts["ap"]), parts["draws"].astype(float), str(parts["key"]))
+
+    def matches(self, kind: str) -> Matches:
+        """The matches of "box" or "mask", for draws of one's own."""
+        parts = self._read(kind, (*_COLUMNS, "categories", "ends", "objects"), "images")
+        cut = [np.split(parts[name], parts["ends"][:-1]) for name in _COLUMNS]
+        rankings = zip(parts["categories"].tolist(), *cut, parts["objects"])
+        return Matches(
+            tuple(json.loads(str(parts["images"]))), tuple(Ranking(*one) for one in rankings)
+        )
+
+    def _read(self, kind: str, names: Sequence[str], *shared: str) -> dict[str, np.ndarray]:
+        try:
+            content = self.path.read_bytes()
+            if self.sha256 not in ("", hashlib.sha256(content).hexdigest()):
+                raise ValueError("not the one its summary names")
+            with np.load(io.BytesIO(content), allow_pickle=False) as file:
+                found = {name: file[f"{kind}_{name}"] for name in names}
+                return found | {name: file[name] for name in shared}
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+            raise MatchesError(
+                f"{self.path}: no matches of {kind} to read ({error}); evaluate again into another folder"
+            ) from error

@@ -1,0 +1,111 @@
+"""A file of matches comes back as it was written, equal content gives equal bytes, and damage is told."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from svit.core.matches import MATCHES, Matches, MatchesError, MatchesFile, Ranking, packed
+
+DRAWS = 4
+
+
+def some(seed: int, classes: int = 2, images: int = 5, most: int = 30, strings: bool = False):
+    """Matches of made-up detections."""
+    random = np.random.default_rng(seed)
+    rankings = []
+    for number in range(classes):
+        size = int(random.integers(0, most))
+        image = random.integers(0, images, size).astype(np.int32)
+        hits, ignored = random.integers(0, 1 << 10, (2, size)).astype(np.uint16)
+        objects = random.integers(0, 4, images).astype(np.int32)
+        rankings.append(Ranking(7 * number + 1, image, hits, ignored, objects))
+    ids = [f"bild {place}" if strings else 10 * place for place in range(images)]
+    return Matches(tuple(ids), tuple(rankings))
+
+
+def written(matches: dict[str, Matches], folder: Path) -> MatchesFile:
+    drawn = {kind: one.drawn(DRAWS) for kind, one in matches.items()}
+    (folder / MATCHES).write_bytes(packed(matches, drawn))
+    return MatchesFile(folder / MATCHES)
+
+
+@given(
+    seed=st.integers(0, 999),
+    classes=st.integers(0, 3),
+    most=st.integers(1, 9),
+    strings=st.booleans(),
+)
+def test_matches_come_back_as_they_were_written(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, classes: int, most: int, strings: bool
+) -> None:
+    both = {"box": some(seed, classes, 3, most, strings), "mask": some(seed + 1, 1, 3, 5, strings)}
+    file = written(both, tmp_path_factory.mktemp("m"))
+    for kind, expected in both.items():
+        found = file.matches(kind)
+        assert found.image_ids == expected.image_ids and found.ap() == expected.ap()
+        for one, other in zip(found.classes, expected.classes, strict=True):
+            assert one.category == other.category
+            for name in ("image", "hits", "ignored", "objects"):
+                assert np.array_equal(getattr(one, name), getattr(other, name))
+                assert getattr(one, name).dtype == getattr(other, name).dtype
+        assert file.drawn(kind).draws == pytest.approx(expected.drawn(DRAWS).draws, abs=1e-4)
+        assert file.drawn(kind).key == expected.drawn(DRAWS).key
+
+
+def test_equal_content_gives_equal_bytes() -> None:
+    first, again = (packed({"box": one}, {"box": one.drawn(DRAWS)}) for one in (some(3), some(3)))
+    assert first == again
+
+
+def test_draws_of_other_images_are_not_paired() -> None:
+    first, other = some(0), some(0, strings=True)
+    with pytest.raises(ValueError, match="the same images"):
+        first.drawn(DRAWS) - other.drawn(DRAWS)
+
+
+def test_what_counts_neither_way_is_no_false_positive() -> None:
+    """Two objects, found behind two other detections: false ones halve precision, ignored ones do not."""
+    image = np.zeros(4, np.int32)
+    hits, all_bits = np.uint16([0, 0, 1023, 1023]), np.uint16([1023, 1023, 0, 0])
+    aps = [
+        Matches((1,), (Ranking(1, image, hits, ignored, np.int32([2])),)).ap()
+        for ignored in (0 * all_bits, all_bits)
+    ]
+    assert aps == pytest.approx([50, 100])
+
+
+def test_a_missing_or_damaged_file_is_told(tmp_path: Path) -> None:
+    file = written({"box": some(1)}, tmp_path)
+    with pytest.raises(MatchesError, match="no matches of mask to read"):
+        file.matches("mask")
+    whole = file.path.read_bytes()
+    for content in (b"", whole[: len(whole) // 2], b"not a zip"):
+        file.path.write_bytes(content)
+        with pytest.raises(MatchesError, match="evaluate again"):
+            file.drawn("box")
+    file.path.unlink()
+    with pytest.raises(MatchesError, match="evaluate again"):
+        file.drawn("box")
+
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "evaluation.md").read_text("utf-8")
+
+
+def test_the_page_about_the_file_names_its_arrays_and_its_code_reads_them(tmp_path: Path) -> None:
+    both = {"box": some(1, most=60), "mask": some(2)}
+    file = np.load(written(both, tmp_path).path)
+    told = set(re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE))
+    assert told == {name.replace("box_", "KIND_").replace("mask_", "KIND_") for name in file}
+    space: dict = {}
+    exec(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[0], space)
+    draws = np.random.default_rng(0).multinomial(5, np.full(5, 0.2), size=DRAWS)
+    for kind, one in both.items():
+        for weights, expected in zip(draws, one.drawn(DRAWS).draws, strict=True):
+            assert space["ap"](file, kind, weights) == pytest.approx(expected, abs=1e-9)
+    assert space["paired"](file, file)[:3] == (0, 0, 0)
