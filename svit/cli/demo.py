@@ -1,7 +1,8 @@
 """`svit demo`: the whole way from data to pictures with the models that ship in `demo/`.
 
-Draws a small set of scenes, evaluates and records the dense and the sparse nano model on it, and renders the
-first figures. Everything it makes goes below one folder and is gone on with after an interruption.
+Evaluates and records a dense and a sparse model of each world, and renders the first figures: shapes on
+fresh scenes, nuclei on the photograph of `demo/pictures`. All it makes goes below one folder and is gone
+on with after an interruption.
 """
 
 from __future__ import annotations
@@ -10,18 +11,19 @@ import argparse
 import logging
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from svit.cli.options import kinds
-from svit.data.coco import CocoDataset
+from svit.data.coco import CocoDataset, CocoFiles
 from svit.data.shapes import write_dataset
 from svit.evaluation.evaluate import Scoring, evaluate
-from svit.evaluation.summary import result_table
+from svit.evaluation.summary import Summary, result_table
 from svit.system.files import write_text
 from svit.system.home import home
 from svit.weights.loading import load_detector
 
-MODELS = ("vit-plain-nano", "svit-plain-nano")
 HELD_OUT = 5_000_000  # scenes from this seed on were never trained on (demo/README.md)
 FIGURES = ("heatmap", "layers", "reactivation")
 
@@ -32,13 +34,55 @@ class DemoError(RuntimeError):
     """The shipped models are not where they belong."""
 
 
+@dataclass(frozen=True)
+class World:
+    """A kind of pictures, and the models that ship for it.
+
+    Attributes:
+        models: names of checkpoints in `demo/`, the dense one first.
+        table: file of the results.
+        data: makes or finds the pictures: from the demo's folder and the number of scenes.
+        remark: what the table does not say of itself.
+    """
+
+    models: tuple[str, str]
+    table: str
+    data: Callable[[Path, int], CocoFiles]
+    remark: str = ""
+
+    def missing(self) -> list[str]:
+        """The models that are not there."""
+        return [name for name in self.models if not weights_of(name).is_file()]
+
+
+def _scenes(out: Path, images: int) -> CocoFiles:
+    data = out / "shapes"
+    write_dataset(data, train=0, val=images, seed=HELD_OUT)
+    return CocoFiles(data / "annotations" / "instances_val2017.json", data / "val2017")
+
+
+def _photograph(out: Path, images: int) -> CocoFiles:
+    pictures = home() / "demo" / "pictures"
+    return CocoFiles(pictures / "nuclei.json", pictures)
+
+
+SHAPES = World(("vit-plain-nano", "svit-plain-nano"), "table.md", _scenes)
+NUCLEI = World(
+    ("vit-plain-nuclei", "svit-plain-nuclei"),
+    "nuclei.md",
+    _photograph,
+    "One photograph of 125 nuclei that no model was trained on (demo/pictures/README.md): an example, no "
+    "measurement. Intervals over one picture have no width.",
+)
+
+
 def demo(out: Path, images: int, pictures: int, framework: str = "auto") -> list[Path]:
-    """Evaluates, records and renders the shipped models on fresh scenes.
+    """Evaluates, records and renders the shipped models, each on its world.
 
     Args:
         out: folder for data, results, runs and pictures.
-        images: scenes to evaluate on.
-        pictures: scenes that are drawn, the first ones.
+        images: scenes of shapes to evaluate on.
+        pictures: pictures that are drawn, the first ones.
         framework: auto, torchvision or detectron2.
 
     Returns: the picture and table files written.
@@ -46,22 +90,28 @@ def demo(out: Path, images: int, pictures: int, framework: str = "auto") -> list
     Raises:
         DemoError: a shipped model is missing.
     """
-    missing = [name for name in MODELS if not weights_of(name).is_file()]
+    worlds = [SHAPES]
+    if len(NUCLEI.missing()) < len(
+        NUCLEI.models
+    ):  # a checkout from before they were trained has none
+        worlds.append(NUCLEI)
+    missing = [name for world in worlds for name in world.missing()]
     if missing:
         raise DemoError(f"{home() / 'demo'} lacks {', '.join(missing)}")
-    data = out / "shapes"
-    write_dataset(data, train=0, val=images, seed=HELD_OUT)
+    return [path for world in worlds for path in show(world, out, images, pictures, framework)]
+
+
+def show(world: World, out: Path, images: int, pictures: int, framework: str) -> list[Path]:
+    """One world; see `demo`."""
+    files = world.data(out, images)
     summaries, written = [], []
-    for name in MODELS:
+    for name in world.models:
         detector = load_detector(weights_of(name), framework).eval()
         dataset = CocoDataset(
-            data / "annotations" / "instances_val2017.json",
-            data / "val2017",
-            detector.config.data,
-            class_names=detector.class_names,
+            files.json, files.image_root, detector.config.data, class_names=detector.class_names
         )
         record = out / "runs" / name
-        log.info("%s on %s: %d scenes", name, detector.framework, images)
+        log.info("%s on %s: %d pictures", name, detector.framework, len(dataset))
         summary = evaluate(
             detector,
             dataset,
@@ -72,14 +122,18 @@ def demo(out: Path, images: int, pictures: int, framework: str = "auto") -> list
         summaries.append(summary)
         if detector.backbone.method.target_ratios() != [1.0] * detector.backbone.config.depth:
             written += _pictures(record, dataset.image_ids[:pictures], out / "figures" / name)
-    table = result_table(summaries)
-    write_text(out / "results" / "table.md", table + "\n")
-    print(table)
-    return [out / "results" / "table.md", *written]
+    return [_table(world, summaries, out / "results" / world.table), *written]
+
+
+def _table(world: World, summaries: list[Summary], path: Path) -> Path:
+    text = "\n\n".join(filter(None, [result_table(summaries), world.remark]))
+    write_text(path, text + "\n")
+    print(text)
+    return path
 
 
 def weights_of(name: str) -> Path:
-    """The shipped checkpoint of a model in `MODELS`."""
+    """The shipped checkpoint of a model."""
     return home() / "demo" / f"{name}.safetensors"
 
 
