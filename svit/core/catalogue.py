@@ -42,7 +42,8 @@ class Traits:
     """The four dimensions by which the paper compares methods (3.1, Table 1).
 
     Attributes:
-        selection: what scores tokens: "none", "gate", "attention", "likeness" or "control".
+        selection: what scores tokens: "none", "gate", "attention", "likeness", "halting" (a channel of
+            theirs) or "control".
         dynamic_rate: whether complex images keep more tokens than simple ones.
         preserves: whether pruned tokens stay in the map.
         reactivates: whether a pruned token may come back in a later block.
@@ -317,6 +318,14 @@ METHODS: dict[str, MethodEntry] = {
             Traits("gate", dynamic_rate=False, preserves=True, reactivates=False),
             Cost(packaged_blocks, scoring_all(packaging, STAGE_RATIOS)),
             rows=(Row("spvit", "spvit", _STAGES, "neighbour", 4),),
+        ),
+        MethodEntry(
+            "avit",
+            "svit.pruning.methods.avit:AViT",
+            "A-ViT, Yin et al., CVPR 2022",
+            Traits("halting", dynamic_rate=True, preserves=True, reactivates=False),
+            Cost(plain_blocks, no_selection),
+            rows=(Row("avit", "avit", _ALL, "neighbour", 4),),
         ),
     )
 }

@@ -317,10 +317,11 @@ def test_shared_and_separate_projections_give_the_same_map(name: str, blocks) ->
     assert torch.equal(shared, separate)
 
 
-BY_RATIO = [name for name in PRUNED if BY_NAME[name].method not in ("ats", "tome", "mergecontrol")]
+OF_THEIR_OWN_COUNT = ("ats", "avit", "tome", "mergecontrol")  # pairs can merge by half at most
+BY_RATIO = [name for name in PRUNED if BY_NAME[name].method not in OF_THEIR_OWN_COUNT]
 
 
-@pytest.mark.parametrize("name", BY_RATIO)  # pairs can merge by half at most
+@pytest.mark.parametrize("name", BY_RATIO)
 @torch.no_grad()
 def test_a_fixed_count_is_never_less_than_one_token(name: str, blocks) -> None:
     row = BY_NAME[name]

@@ -11,6 +11,7 @@ from torch import Tensor
 from svit.core.config import BackboneConfig
 from svit.models.vit import Block
 from svit.pruning import build_method
+from svit.pruning.methods.avit import Halting
 from svit.pruning.methods.idlevit import IdleViT
 from svit.pruning.sampling import floor_share
 
@@ -173,6 +174,69 @@ def test_a_classifier_learns_through_the_package_what_it_dropped(blocks) -> None
     keep = state.previous
     (found,) = torch.autograd.grad(x[keep].square().sum(), seen["score"])
     assert found[~keep].abs().min() > 0
+
+
+def scores_of(x: Tensor) -> Tensor:
+    return (10 * x[..., 0] - 30).sigmoid()
+
+
+@torch.no_grad()
+def test_a_token_halts_once_its_scores_pass_one_less_epsilon(blocks) -> None:
+    pruner, x = method("avit"), 2 * tokens(2)
+    state, spent = pruner.begin(x, CLASS_POSITION), torch.zeros(2, N)
+    halted = torch.zeros(2, N, dtype=torch.bool)
+    for layer, block in enumerate(blocks):
+        if layer >= 3:  # before the first deciding block no token halts
+            halted |= spent > 0.99
+        after = pruner(layer, block, x, state)
+        assert torch.equal(state.previous, ~halted)
+        assert torch.equal(after[halted], x[halted])
+        spent += scores_of(after) * ~halted
+        x = after
+    assert 0 < halted.sum() < halted.numel()
+
+
+def test_halting_shares_add_up_to_one_for_every_token(blocks) -> None:
+    pruner, x, masks = method("avit").train(), 2 * tokens(3), []
+    for probe in pruner.probes:
+        probe.register_forward_hook(lambda p, i, out: masks.append(out))
+    _, state = through(pruner, x, blocks, {})
+    shares = torch.stack(state.extra["halting"].shares)
+    assert shares.min() >= 0
+    torch.testing.assert_close(shares.sum(dim=0), torch.ones(3, N))
+    left = state.extra["halting"].ponder - torch.stack(masks).sum(dim=0)
+    assert left.min() >= 0 and left.max() <= 1
+
+
+def test_a_score_learns_whether_its_token_had_better_stopped(blocks) -> None:
+    """The loss wants a token's value of block 6 back: only its score there can bring it."""
+    pruner, x = method("avit", gate_centre=0.0, gate_scale=0.1).train(), tokens()
+    state, maps = pruner.begin(x, CLASS_POSITION), []
+    for layer, block in enumerate(blocks):
+        x = pruner(layer, block, x, state)
+        maps.append(x)
+    shares = state.extra["halting"].shares
+    wanted = maps[5].detach()
+    (found,) = torch.autograd.grad((x * wanted).sum(), shares[5], retain_graph=True)
+    torch.testing.assert_close(
+        found, ((wanted - x.detach()) * wanted).sum(-1), atol=1e-4, rtol=1e-3
+    )
+
+
+def test_the_prior_is_met_where_shares_of_tokens_halt_as_the_keep_ratios_say() -> None:
+    pruner = method("avit", ponder_weight=0.0).train()
+    ratios = torch.tensor([*pruner.target_ratios(), 0.0])
+    halting = Halting(torch.zeros(1, 1000), torch.zeros(1, 1000))
+    ends = torch.arange(1000) / 1000
+    halting.shares = [
+        ((ends < start) & (ends >= end)).float().unsqueeze(0)
+        for start, end in zip(ratios[:-1], ratios[1:])
+    ]
+    state = pruner.begin(tokens(), CLASS_POSITION)
+    state.extra["halting"] = halting
+    assert abs(float(pruner.losses(state)["halting_loss"])) < 1e-4
+    halting.shares.reverse()
+    assert float(pruner.losses(state)["halting_loss"]) > 0.1
 
 
 @given(st.integers(1, 1000), st.integers(1, 5000))
