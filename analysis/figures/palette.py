@@ -1,7 +1,8 @@
 """The palette, for paper and screen: a colour is named by what it means, here and nowhere else.
 
-Modules keep what only they draw; a colour that two of them share is here. `workbench.mplstyle` has the rest
-of the look.
+Colours that stand for things to be told apart in one chart (`APART`) differ by 11 CIEDE2000 or more, also for
+readers without red or green cones; `SOFT` and `INK` are read as text. `workbench.mplstyle` has the rest of
+the look.
 """
 
 from __future__ import annotations
@@ -13,36 +14,67 @@ import numpy as np
 STYLE = Path(__file__).with_name("workbench.mplstyle")
 LUMA = np.array([0.299, 0.587, 0.114])  # brightness of red, green, blue: ITU-R BT.601
 
-INK, SOFT, RULE = "#1f2733", "#8a94a3", "#e3e7ed"  # text; what reads on both grounds; grids
-DARK, SLATE = "#10151c", "#56657a"
-
-_TEAL, _CYAN, PINK, AMBER = "#00778e", "#00c8e0", "#dc267f", "#ffb000"
-ORANGE, BLUE, VIOLET, GOLD = "#fe6100", "#648fff", "#9d7bff", "#d99a00"
-
+INK, SOFT, RULE = "#1f2733", "#6b7686", "#e3e7ed"  # text; text on both grounds; grids
+SLATE, DARK = "#56657a", "#10151c"  # lines on light grounds; under light words
+LIGHT, PALE, DARK_RULE = "#ffffff", "#9aa5b4", "#2b333e"  # on dark grounds: text; soft text; grids
 FIELD, FRAME = "#eef1f5", "#c3cad4"  # where there is no picture
 
-# what becomes of a token
-USED = NEXT = _TEAL
-LATER = _CYAN  # the cyan of paper Fig. 5b
-PRUNED, NEVER, AWAY = "#ffffff", "#d5dae1", "#aab3c0"
-DROPPED = AMBER
+# what becomes of a token in a block
+USED = "#4a6fd0"
+LATER, NEXT = (
+    "#00c8e0",
+    "#007f7a",
+)  # pruned, called back: the cyan of paper Fig. 5b; by the very next
+NEVER = "#b3aca2"  # pruned, never used again, in charts
+PRUNED = "#ffffff"  # the same over a picture, as in paper Fig. 5b
+CARRIED = "#d9b310"  # merged: carried by another token
+ABOVE, BELOW = USED, "#c8553d"  # scores on the side of keeping, of pruning
 
 # where it lies
-CONTOUR, INSIDE, BACKGROUND = PINK, AMBER, SOFT
+INSIDE, CONTOUR, BACKGROUND = "#5a9e2f", "#8a2f8f", "#98a1ae"
 
-# what becomes of an object; what one run has alone
-FOUND, LOST, GAINED, MISSED = _TEAL, PINK, "#00a08a", AMBER
-ONLY_FIRST, ONLY_SECOND = PINK, AMBER
+# what becomes of an object
+FOUND, MISSED = "#4ba3d6", "#b86a14"
+EXTRA = "#efe36a"  # detected where nothing is annotated
+GAINED, LOST = "#2bbd96", "#ab2472"  # tokens and objects that a change brings or takes
 
-# limits and aims
-TARGET = BELOW = PINK
-ABOVE = _TEAL
+# runs beside each other; the first two as the ends of the map of differences
+RUNS = ("#d6404f", "#3d85c8", "#e0a800", "#6a6f7a")
+ONLY_FIRST, ONLY_SECOND = RUNS[:2]
+DIVERGING = "RdBu_r"  # colour map of differences, white where equal: red, the first has more
+
+# limits and aims: dashes or ticks
+TARGET = SOFT
 
 # what a hand points at
-HERE, HOVER = AMBER, "#ff5cae"
+HERE, HOVER = "#ffb000", "#ff5cae"
 
-# models and modules
+# models
+LINES = ("#0077bb", "#ee7733", "#00806f", "#cc3311", "#33bbee", "#ee3377")  # several, in this order
 DENSE, PRINTED = INK, SOFT
-BLOCKS, CHOOSING = "#00a5bd", AMBER
-LINES = (_TEAL, ORANGE, BLUE, PINK, VIOLET, GOLD)  # several, in this order
-DIVERGING = "RdBu_r"  # colour map of differences, white where equal
+OWN = LINES[0]  # a model's own masks
+CONTROLS = {  # masks of the same number that know less or more
+    "on": INK,
+    "oracle": LINES[1],
+    "shuffle": LINES[3],
+    "random": LINES[4],
+    "centre": LINES[2],
+    "centre-square": LINES[2],
+    "invert": LINES[5],
+    "off": NEVER,
+}
+AGREES, DISAGREES = "#1b8a5a", "#b23a5e"  # verdicts on claims
+BLOCKS, CHOOSING = "#3f8fb5", "#d98b00"  # modules that pruning works on, and that do the choosing
+
+APART = (
+    (USED, LATER, NEXT, NEVER, CARRIED),
+    (LATER, NEXT, PRUNED, CARRIED),
+    (USED, LOST, LATER, NEVER),
+    (INSIDE, CONTOUR, BACKGROUND),
+    (FOUND, MISSED, GAINED, LOST, EXTRA),
+    RUNS,
+    (ABOVE, BELOW),
+    LINES,
+    (BLOCKS, CHOOSING, NEVER),
+    (OWN, *CONTROLS.values()),
+)

@@ -21,7 +21,7 @@ from svit.system.text import escaped
 
 WIDTH = 3.8  # inches: the picture with its boxes
 TALLEST = 0.9  # of the width; taller pictures are shown smaller
-OTHER, SPREAD = "#a9bbc8", palette.SLATE
+OTHER, SPREAD = palette.PALE, palette.SLATE
 SHOWN = {  # choice -> what is drawn
     "Detections": ("found",),
     "Annotations": ("target",),
@@ -72,7 +72,7 @@ def keep_chart() -> dict:
         .encode(
             x=x,
             y=y,
-            color=alt.condition("datum.shown", alt.value(palette.NEXT), alt.value(OTHER)),
+            color=alt.condition("datum.shown", alt.value(palette.USED), alt.value(OTHER)),
             tooltip=["block:O", *_shares("ratio", "target")],
         )
     )
@@ -164,7 +164,7 @@ def show_kept(view: View, layer: int) -> None:
     tables = {"image": ratios.assign(shown=ratios["layer"] == layer)}
     tables["run"] = run_ratios(view.run, run_key(view.run))
     shell.chart(keep_chart(), tables, key="keep ratios")
-    st.caption("Bars: this image. Lines: 90 % of the run's images. Red: the target.")
+    st.caption("Bars: this image. Lines: 90 % of the run's images. Steps: the target.")
     shell.downloads(f"kept-{view.image_id}", ratios)
 
 

@@ -209,7 +209,7 @@ def test_modules_stand_largest_first(ax):
     costs.module_bars(table, ax, reachable=0.2, of_backbone=0.5)
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["fpn", "blocks"]
     assert [bar.get_width() for bar in ax.patches] == [3, 1]
-    assert to_rgb(ax.patches[1].get_facecolor()[:3]) == to_rgb(palette.LATER)
+    assert to_rgb(ax.patches[1].get_facecolor()[:3]) == to_rgb(palette.BLOCKS)
     assert "20.0% of the network, 50.0% of the backbone" in ax.get_title(loc="left")
 
 

@@ -126,7 +126,7 @@ def crop(
             later layer uses cyan, as in `pictures.layer_tokens`.
         side: of the result in pixels.
 
-    Returns: uint8 (side, side, 3), pink at the box's outline, grey beyond the image.
+    Returns: uint8 (side, side, 3), a line at the box's outline, grey beyond the image.
     """
     box = np.asarray(box_xyxy, float)
     low, high = box[:2], box[2:]

@@ -16,7 +16,7 @@ from analysis.figures.canvas.axes import legend_above, percent_axis, spread
 from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError, detected
 from analysis.figures.pairs.pairs import explained, two
-from analysis.figures.palette import FOUND, INK, LATER, LOST, NEXT, SOFT
+from analysis.figures.palette import FOUND, INK, LATER, MISSED, NEVER, SOFT, USED
 from analysis.numbers import agreement, matching, per_image
 from analysis.sources import labels
 from analysis.sources.collection import PAIR_OR_RUN
@@ -29,7 +29,7 @@ FATE_NAMES = {
     "rescued": "under half, back later",
     "lost": "under half to the end",
 }
-FATE_COLOURS = {"kept": NEXT, "rescued": LATER, "lost": LOST}
+FATE_COLOURS = {"kept": USED, "rescued": LATER, "lost": NEVER}
 
 
 def misses(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
@@ -67,7 +67,7 @@ def misses(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
 def missed_lines(frame: pd.DataFrame, ax: Axes, *, size: str) -> Axes:
     """Mean share of an object's tokens used per block, found and missed objects of a size
     (`matching.share_frame`); bands are two standard errors."""
-    for found, colour in ((True, FOUND), (False, LOST)):
+    for found, colour in ((True, FOUND), (False, MISSED)):
         rows = frame[(frame["size"] == size) & (frame["found"] == found)]
         if not len(rows):
             continue

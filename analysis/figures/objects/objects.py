@@ -20,11 +20,10 @@ from analysis.figures.palette import (
     CONTOUR,
     INK,
     INSIDE,
+    LINES,
     NEVER,
-    NEXT,
-    ORANGE,
     SOFT,
-    VIOLET,
+    USED,
 )
 from analysis.numbers import regions as objects
 from analysis.sources import labels
@@ -33,7 +32,7 @@ from svit.core.coverage import SIZES
 from svit.runs.run import Run
 
 REGION_COLOURS = {"contour": CONTOUR, "inside": INSIDE, "background": BACKGROUND}
-MAP_COLOURS = {"usage": NEXT, "centre": "#8c8c8c", "contrast": ORANGE, "colour": VIOLET}
+MAP_COLOURS = {"usage": USED, "centre": SOFT, "contrast": LINES[1], "colour": LINES[3]}
 MAP_NAMES = {
     "usage": "usage (layers)",
     "centre": "nearness to the middle",
@@ -92,7 +91,7 @@ def group_points(frame: pd.DataFrame, ax: Axes, *, by: str, mean: float, limit: 
         rows = rows.sort_values("size", key=lambda names: names.map(list(SIZES).index))
     places = np.arange(len(rows))
     ax.hlines(places, rows["low"], rows["high"], color=NEVER, lw=3)
-    ax.plot(rows["mean"], places, "o", color=NEXT, markersize=3.5)
+    ax.plot(rows["mean"], places, "o", color=USED, markersize=3.5)
     ax.axvline(mean, color=INK, lw=0.7, ls="--")
     labels = [f"{name} ({count})" for name, count in zip(rows[by], rows["objects"])]
     ax.set_yticks(places, labels)

@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from analysis.figures.canvas.pictures import beside, picture, tokens
 from analysis.figures.canvas.sizes import SCALE_HEIGHT, WIDTH, figsize
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError, chosen, token_table
-from analysis.figures.palette import DIVERGING, INK, LATER, NEVER, NEXT
+from analysis.figures.palette import DIVERGING, INK, NEVER, USED
 from analysis.numbers import agreement
 from analysis.sources import labels
 from analysis.sources.collection import PAIR
@@ -57,8 +57,8 @@ def overlap(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
 def agreement_lines(frame: pd.DataFrame, ax: Axes) -> Axes:
     """Overlap of the active sets of two runs per block (`agreement.agreement_frame`), above what
     random masks of the same counts give."""
-    ax.fill_between(frame["block"], frame["chance"], frame["iou"], color=LATER, alpha=0.2, lw=0)
-    ax.plot(frame["block"], frame["iou"], "o-", color=NEXT, markersize=2.5, label="both runs")
+    ax.fill_between(frame["block"], frame["chance"], frame["iou"], color=USED, alpha=0.2, lw=0)
+    ax.plot(frame["block"], frame["iou"], "o-", color=USED, markersize=2.5, label="both runs")
     label = "random masks, same counts"
     ax.plot(frame["block"], frame["chance"], color=INK, lw=0.7, ls="--", label=label)
     ax.set(xlabel="block", ylabel="IoU of the used tokens", ylim=(0, 1.03), xticks=frame["block"])
@@ -159,11 +159,11 @@ def deltas(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
 def delta_histogram(values: pd.Series, interval: Interval, ax: Axes, *, label: str) -> Axes:
     """Differences of single images, their mean and its interval (`agreement.paired_interval`)."""
     known = values.dropna()
-    ax.axvspan(interval.low, interval.high, color=LATER, alpha=0.45, lw=0, zorder=0)
+    ax.axvspan(interval.low, interval.high, color=USED, alpha=0.45, lw=0, zorder=0)
     style = {"color": NEVER, "edgecolor": "white", "lw": 0.4, "alpha": 0.85}
     ax.hist(known, bins=_centred_bins(known), **style)
     ax.axvline(0, color=INK, lw=0.7, ls="--")
-    ax.axvline(interval.value, color=NEXT, lw=1.4)
+    ax.axvline(interval.value, color=USED, lw=1.4)
     ax.set(xlabel=label, ylabel="images")
     ax.set_title(f"{interval.value:+.3f}  [{interval.low:+.3f}, {interval.high:+.3f}]")
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))

@@ -19,14 +19,18 @@ from analysis.sources.collection import RESULTS, Collection
 
 ROW, AROUND, FOOT = 0.2, 0.45, 0.3  # inches: a model; axis and title; the legend
 LOOKS = {  # a control -> how its point is drawn
-    "on": {"marker": "|", "color": palette.DENSE},
-    "oracle": {"marker": "D", "color": palette.ORANGE, "markerfacecolor": "white"},
-    "centre": {"marker": ">", "color": palette.PINK, "markerfacecolor": "white"},
-    "centre-square": {"marker": "<", "color": palette.PINK, "markerfacecolor": "white"},
-    "shuffle": {"marker": "v", "color": palette.VIOLET, "markerfacecolor": "white"},
-    "random": {"marker": "^", "color": palette.BLUE, "markerfacecolor": "white"},
-    "invert": {"marker": "s", "color": palette.GOLD, "markerfacecolor": "white"},
-    "off": {"marker": "x", "color": "#98a1ae"},
+    "on": {"marker": "|", "color": palette.CONTROLS["on"]},
+    "oracle": {"marker": "D", "color": palette.CONTROLS["oracle"], "markerfacecolor": "white"},
+    "centre": {"marker": ">", "color": palette.CONTROLS["centre"], "markerfacecolor": "white"},
+    "centre-square": {
+        "marker": "<",
+        "color": palette.CONTROLS["centre-square"],
+        "markerfacecolor": "white",
+    },
+    "shuffle": {"marker": "v", "color": palette.CONTROLS["shuffle"], "markerfacecolor": "white"},
+    "random": {"marker": "^", "color": palette.CONTROLS["random"], "markerfacecolor": "white"},
+    "invert": {"marker": "s", "color": palette.CONTROLS["invert"], "markerfacecolor": "white"},
+    "off": {"marker": "x", "color": palette.CONTROLS["off"]},
 }
 
 
@@ -82,11 +86,11 @@ def _row(row: pd.Series, ax: Axes, kind: str, y: float) -> None:
     own = row[f"{kind}_ap"]
     points = {name: row[f"{kind}_{name}"] for name in LOOKS if pd.notna(row[f"{kind}_{name}"])}
     ends = [own, *points.values()]
-    ax.plot([min(ends), max(ends)], [y, y], color="#dfe3e9", lw=2, zorder=1)
+    ax.plot([min(ends), max(ends)], [y, y], color=palette.RULE, lw=2, zorder=1)
     for name, value in points.items():
         words = control_gain.CONTROLS[name]
         ax.plot([value], [y], ls="", markersize=4, mew=0.9, label=words, **LOOKS[name])
-    bar = {"fmt": "o", "color": palette.USED, "markersize": 4, "elinewidth": 0.8, "zorder": 4}
+    bar = {"fmt": "o", "color": palette.OWN, "markersize": 4, "elinewidth": 0.8, "zorder": 4}
     ax.errorbar([own], [y], xerr=[row[f"{kind}_half"]], label="its own masks", **bar)
 
 

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from analysis.figures.canvas.axes import legend_above
 from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError
-from analysis.figures.palette import CHOOSING, INK, LATER, NEVER, NEXT
+from analysis.figures.palette import BLOCKS, CHOOSING, INK, NEVER, USED
 from analysis.numbers import budget, comparison
 from analysis.sources.collection import RUN
 from svit.core.statistics import Interval
@@ -53,7 +53,7 @@ def complexity_scatter(frame: pd.DataFrame, ax: Axes, *, name: str, interval: In
     }
     rows = frame.dropna(subset=[name])
     size = float(np.clip(600 / max(len(rows), 1), 1, 9))
-    ax.scatter(rows[name], rows["keep_ratio"], s=size, color=NEXT, alpha=0.6, lw=0)
+    ax.scatter(rows[name], rows["keep_ratio"], s=size, color=USED, alpha=0.6, lw=0)
     ax.set(xlabel=labels[name])
     known = f"ρ = {interval.value:+.2f}  [{interval.low:+.2f}, {interval.high:+.2f}]"
     ax.set_title("ρ undefined: nothing varies" if np.isnan(interval.value) else known)
@@ -94,7 +94,7 @@ def module_bars(table: pd.DataFrame, ax: Axes, *, reachable: float, of_backbone:
     """
     rows = table.sort_values("mean", ascending=False)
     places, unit = np.arange(len(rows)), 1e9
-    colours = [{"blocks": LATER, "selection": CHOOSING}.get(n, NEVER) for n in rows["module"]]
+    colours = [{"blocks": BLOCKS, "selection": CHOOSING}.get(n, NEVER) for n in rows["module"]]
     ax.barh(places, rows["mean"] / unit, color=colours, height=0.7)
     ax.hlines(places, rows["low"] / unit, rows["high"] / unit, color=INK, lw=0.8)
     reach = rows[["mean", "high"]].max(axis=1) / unit
@@ -114,7 +114,7 @@ def saving_histogram(ledgers: pd.DataFrame, ax: Axes) -> Axes:
     with the mean and the mean limit."""
     saved, reachable = ledgers["saved"], ledgers["reachable"].mean()
     ax.hist(saved, bins=min(30, max(5, len(saved) // 4)), color=NEVER, edgecolor="white", lw=0.4)
-    ax.axvline(saved.mean(), color=NEXT, lw=1.4, label=f"mean {saved.mean():.1%}")
+    ax.axvline(saved.mean(), color=USED, lw=1.4, label=f"mean {saved.mean():.1%}")
     label = f"limit {reachable:.1%}"
     ax.axvline(reachable, color=INK, lw=0.7, ls="--", label=label)
     ax.set(xlabel="saved share of the dense cost", ylabel="images")

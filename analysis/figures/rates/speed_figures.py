@@ -28,13 +28,13 @@ from analysis.sources.collection import SPEEDS
 
 STAGES = {  # in the order of the network: the adapter warm, blocks and choosing blue, heads grey
     "embedding": "#b5c7d9",
-    "spatial prior": palette.GOLD,
-    "injectors": palette.AMBER,
-    "blocks": palette.NEXT,
-    "gates": palette.LATER,
+    "spatial prior": "#d99a00",
+    "injectors": "#ffb000",
+    "blocks": palette.BLOCKS,
+    "gates": "#00c8e0",
     "selection": "#3f7fd0",
     "gather and scatter": "#54d6ff",
-    "extractors": palette.ORANGE,
+    "extractors": "#fe6100",
     "fusion": "#ff8f5a",
     "fpn": "#b7bdc7",
     "rpn": "#98a1ae",

@@ -17,13 +17,13 @@ from matplotlib.figure import Figure
 from analysis.figures.canvas.axes import legend_above, percent_axis, spread
 from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError
-from analysis.figures.palette import AWAY, DROPPED, INK, LATER, NEVER, NEXT, RULE
+from analysis.figures.palette import INK, LATER, LOST, NEVER, RULE, USED
 from analysis.numbers import lifetimes, usage
 from analysis.sources import labels
 from analysis.sources.collection import RUN, RUNS
 from svit.runs.run import Run
 
-STEP_COLOURS = {"stay": RULE, "drop": DROPPED, "return": LATER, "away": AWAY}
+STEP_COLOURS = {"stay": RULE, "drop": LOST, "return": LATER, "away": NEVER}
 STEP_NAMES = {
     "stay": "used in both",
     "drop": "dropped",
@@ -55,9 +55,9 @@ def keep(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
 def keep_bands(frame: pd.DataFrame, ax: Axes) -> Axes:
     """Keep ratio of every block against its target (`metrics.keep_frame`): dots for all tokens pooled,
     bars for 5 % to 95 % of the single images with a tick at their mean."""
-    ax.vlines(frame["block"], frame["low"], frame["high"], color=LATER, alpha=0.45, lw=5)
-    ax.plot(frame["block"], frame["mean"], "_", color=NEXT, markersize=7, label="mean of images")
-    ax.plot(frame["block"], frame["pooled"], "o", color=NEXT, markersize=3, label="all tokens")
+    ax.vlines(frame["block"], frame["low"], frame["high"], color=USED, alpha=0.35, lw=5)
+    ax.plot(frame["block"], frame["mean"], "_", color=USED, markersize=7, label="mean of images")
+    ax.plot(frame["block"], frame["pooled"], "o", color=USED, markersize=3, label="all tokens")
     if frame["target"].notna().any():
         style = {"color": INK, "lw": 0.7, "ls": "--", "drawstyle": "steps-mid", "zorder": 1}
         ax.plot(frame["block"], frame["target"], label="target", **style)
@@ -105,9 +105,9 @@ def rate_lines(frame: pd.DataFrame, ax: Axes) -> Axes:
     places = frame["block"] + 1
     style = {"marker": "o", "markersize": 2.5}
     label = "a used token is dropped"
-    ax.plot(places, frame["drop_of_used"], color=DROPPED, label=label, **style)
+    ax.plot(places, frame["drop_of_used"], color=LOST, label=label, **style)
     label = "a pruned token returns"
-    ax.plot(places, frame["return_of_pruned"], color=NEXT, label=label, **style)
+    ax.plot(places, frame["return_of_pruned"], color=LATER, label=label, **style)
     ax.set(xlabel="from the block before to block", ylabel="rate", ylim=(0, 1.03))
     ax.set_xticks(places)
     percent_axis(ax)
@@ -135,9 +135,9 @@ def lives(run: Run, options: DrawOptions) -> Iterator[Product]:
 def spell_bars(frame: pd.DataFrame, ax: Axes) -> Axes:
     """How long unbroken spells last (`lifetimes.life_frame`); each kind adds up to one."""
     kinds = {
-        "used": (NEXT, "used"),
+        "used": (USED, "used"),
         "pruned_ended": (LATER, "pruned, then returned"),
-        "pruned_last": (AWAY, "pruned to the end"),
+        "pruned_last": (NEVER, "pruned to the end"),
     }
     for shift, (name, (colour, label)) in zip(spread(3, 0.84), kinds.items(), strict=True):
         style = {"width": 0.27, "color": colour, "label": label}
@@ -155,7 +155,7 @@ def return_bars(frame: pd.DataFrame, ax: Axes) -> Axes:
     total = max(frame["tokens"].sum(), 1)
     pruned = frame["pruned"] / total
     ax.bar(frame["returns"], pruned, color=LATER, width=0.8, label="pruned in some layer")
-    never = {"bottom": pruned, "color": NEVER, "width": 0.8, "label": "never pruned"}
+    never = {"bottom": pruned, "color": RULE, "width": 0.8, "label": "never pruned"}
     ax.bar(frame["returns"], frame["share"] - pruned, **never)
     ax.set(xlabel="returns of a token", ylabel="share of all tokens", xticks=frame["returns"])
     ax.set_ylim(0, 1.08 * max(frame["share"].max(), 1e-3))

@@ -16,7 +16,7 @@ from svit.core.types import Detections, Target
 
 HELP = (
     "Annotated objects against the first run, matched as COCO does at IoU 0.5. new: found here, missed "
-    "by the first run; lost: the other way round. Dashed boxes are missed objects; blue ones are "
+    "by the first run; lost: the other way round. Dashed boxes are missed objects; yellow ones are "
     "detections that find no object. The cursor marks an object in every panel."
 )
 

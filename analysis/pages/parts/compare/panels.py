@@ -21,10 +21,10 @@ from svit.core.types import TokenGrid
 
 WORDS = ("used", *STATE_NAMES.values())  # of `comparison.STATES`
 CHANGE_COLOURS = {
-    "both": "#2fd08c",
-    "new": palette.ONLY_SECOND,
+    "both": palette.FOUND,
+    "new": palette.GAINED,
     "lost": palette.LOST,
-    "neither": "#c9d1db",
+    "neither": palette.MISSED,
 }
 CHANGE_NAMES = {
     "both": "found by both",
@@ -33,7 +33,7 @@ CHANGE_NAMES = {
     "neither": "missed by both",
     "extra": "no object",
 }
-EXTRA = palette.BLUE
+EXTRA = palette.EXTRA
 GAP = 0.03  # of a panel's width: between panels
 TITLE, LEGEND = 44, 36  # screen pixels: above each panel, above all
 WIDEST, NARROW = 1064, 560  # screen pixels: all panels in a wide window, in the narrowest one
@@ -260,7 +260,7 @@ def _framed(layout: Layout, dark: bool, *parts: alt.Chart) -> dict:
 
 def _titles(layout: Layout, dark: bool) -> list[alt.Chart]:
     """Both lines above each panel, in a size that goes with the panel's."""
-    ink, soft = ("#e6eaf0", "#9aa5b4") if dark else (palette.INK, "#6b7686")
+    ink, soft = (palette.LIGHT, palette.PALE) if dark else (palette.INK, palette.SOFT)
     room = f"({layout.image_hw[1]} * pixel)"
     size = f"clamp({room} * 0.044, 9, 14)"
     style = {"align": "left", "baseline": "bottom", "limit": alt.ExprRef(room)}

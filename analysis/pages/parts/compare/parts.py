@@ -14,7 +14,7 @@ from svit.core.types import ImageId, TokenTrace
 from svit.runs import shards
 from svit.runs.run import Run
 
-RUN_COLOURS = ("#0093ad", palette.PINK, "#e08a00", "#7d5fff")
+RUN_COLOURS = palette.RUNS
 BETWEEN = "|"  # parts the runs in a link
 SIDE = 640  # pixels: a picture's longer side at most
 

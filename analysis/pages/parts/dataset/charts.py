@@ -28,7 +28,7 @@ def keep_band(spread: pd.DataFrame, targets: Sequence[float]) -> alt.LayerChart:
     """Kept share per block (`per_image.spread_frame`): all tokens, 90 % of the images, the target."""
     frame = spread.assign(target=[*targets, *[float("nan")] * len(spread)][: len(spread)])
     pick, base = picked("block"), alt.Chart(frame).encode(x=blocks())
-    band = base.mark_bar(color=palette.NEXT, opacity=0.22, width=alt.RelativeBandSize(0.6)).encode(
+    band = base.mark_bar(color=palette.USED, opacity=0.22, width=alt.RelativeBandSize(0.6)).encode(
         y=alt.Y(
             "used_share_low:Q", title="kept tokens", axis=SHARES, scale=alt.Scale(domain=[0, 1])
         ),
@@ -47,7 +47,7 @@ def keep_band(spread: pd.DataFrame, targets: Sequence[float]) -> alt.LayerChart:
         ),
     ]
     points = (
-        base.mark_point(filled=True, size=110, color=palette.NEXT, opacity=1, cursor="pointer")
+        base.mark_point(filled=True, size=110, color=palette.USED, opacity=1, cursor="pointer")
         .encode(
             y="used_share:Q",
             tooltip=tips,
@@ -95,7 +95,7 @@ def group_bars(groups: pd.DataFrame, by: str, layers: int) -> alt.LayerChart:
     ends = [alt.Tooltip(name, format=".2f") for name in ("mean", "low", "high", "excess")]
     bars = (
         alt.Chart(groups)
-        .mark_bar(color=palette.NEXT, height=alt.RelativeBandSize(0.7), cursor="pointer")
+        .mark_bar(color=palette.USED, height=alt.RelativeBandSize(0.7), cursor="pointer")
         .encode(
             y=y,
             x=alt.X(
@@ -134,7 +134,7 @@ def budget_points(frame: pd.DataFrame, measure: str) -> alt.Chart:
     ]
     return (
         alt.Chart(rows)
-        .mark_circle(size=70, color=palette.NEXT, opacity=0.65, cursor="pointer")
+        .mark_circle(size=70, color=palette.USED, opacity=0.65, cursor="pointer")
         .encode(
             x=alt.X(
                 f"{measure}:Q",
@@ -190,7 +190,7 @@ def fate_bars(fates: pd.DataFrame, other: str) -> alt.LayerChart:
 
 def share_lines(shares: pd.DataFrame) -> alt.LayerChart:
     """Mean share of an object's tokens used per block, found and missed (`per_image.share_bands`)."""
-    scale = alt.Scale(domain=["found", "missed"], range=[palette.NEXT, palette.TARGET])
+    scale = alt.Scale(domain=["found", "missed"], range=[palette.FOUND, palette.MISSED])
     base = alt.Chart(shares).encode(
         x=blocks(),
         color=alt.Color(

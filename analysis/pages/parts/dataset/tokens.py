@@ -26,7 +26,7 @@ HELP = {
     "map": "Blocks that use a token at each place, averaged over images: every map is cut to the tokens "
     "that show the image and resampled to 50 × 80, aspect ratios are not kept.",
     "keep": "Kept tokens / tokens that show image pixels, at each block. Points: all images pooled. Bars: "
-    "90 % of the images. Red: what training aimed at, on the mean over a batch.",
+    "90 % of the images. Ticks: what training aimed at, on the mean over a batch.",
     "reactivation": "Pruned tokens / tokens that show image pixels, by what becomes of them. Lines: 90 % "
     "of the images' pruned share. The share that comes back in the next block is part of all that come "
     "back.",
@@ -80,7 +80,7 @@ def show(survey: Survey) -> None:
             on_select=choose_kept,
             selection_mode=["picked"],
         )
-        st.caption("Points: all images pooled. Bars: 90 % of the images. Red: the target.")
+        st.caption("Points: all images pooled. Bars: 90 % of the images. Ticks: the target.")
         shell.downloads("dataset-kept", spread)
     st.markdown("##### What becomes of pruned tokens", help=HELP["reactivation"])
     if not spread["pruned"].any():

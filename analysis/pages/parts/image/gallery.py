@@ -145,7 +145,7 @@ def _grid(run: Run, part: pd.DataFrame, image_id: ImageId, key: str) -> None:
 
 @st.cache_data(max_entries=16, show_spinner=False)
 def _chart(dark: bool, rows: int) -> dict:
-    ink = "#9aa5b4" if dark else palette.SLATE
+    ink = palette.PALE if dark else palette.SLATE
     pick = alt.selection_point(name="image", fields=["tile"], toggle=False)
     x = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[0, COLUMNS], nice=False))
     y = alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[rows, 0], nice=False))

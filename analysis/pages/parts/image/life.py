@@ -15,7 +15,7 @@ from analysis.pages.parts.image.view import TOKEN, View, token_chart
 from svit.system.text import escaped
 
 STATES = {  # `comparison.STATES` in words, and the colour of each in the strip
-    "used": ("used", palette.SLATE),
+    "used": ("used", palette.USED),
     "never": ("pruned for good", palette.PRUNED),
     "later": ("back later", palette.LATER),
     "next": ("back next", palette.NEXT),
@@ -173,7 +173,7 @@ def life_chart() -> dict:
 def margin_chart(layers: int, dark: bool) -> dict:
     """A bar up for a kept token, down for a pruned one; paler blocks have no limit of their own."""
     axis = alt.Axis(labelAngle=0, domain=False, ticks=False, labelColor=palette.SOFT)
-    grid = "#2b333e" if dark else palette.RULE
+    grid = palette.DARK_RULE if dark else palette.RULE
     numbers = alt.Axis(
         tickCount=4, labelColor=palette.SOFT, domain=False, gridColor=grid, ticks=False
     )
@@ -185,7 +185,7 @@ def margin_chart(layers: int, dark: bool) -> dict:
     bars = base.mark_bar(cornerRadius=2, width=alt.RelativeBandSize(0.62)).encode(
         y=alt.Y("value:Q", title=None, axis=numbers),
         color=alt.condition(
-            "datum.word == 'used'", alt.value(palette.BLOCKS), alt.value(palette.BELOW)
+            "datum.word == 'used'", alt.value(palette.ABOVE), alt.value(palette.BELOW)
         ),
         opacity=alt.condition("datum.measure == 'margin'", alt.value(1), alt.value(0.5)),
     )

@@ -31,7 +31,7 @@ MODES = {
     "Back later": "Pruned here and used in at least one later block.",
     "Back next": "Pruned here and used in the very next block; part of those that come back later.",
     "Score": "Log-odds of keeping as the block's gate saw them, less the score that parts used from "
-    "pruned tokens where there is one. Cyan is kept, red is pruned; white is a close call.",
+    "pruned tokens where there is one. Blue is kept, red is pruned; white is a close call.",
     "Usage": "How many blocks use each token. Blocks without a gate use all.",
 }
 OF_STATES = {"Used": "used", "Pruned": "pruned", "Back later": "later", "Back next": "next"}
@@ -178,7 +178,7 @@ def _chart(grid: TokenGrid, pictured: bool, words: Sequence[str], colours: Seque
         layer("boxes")
         .transform_filter(f"datum.kind {sign} 'detected'")
         .mark_rect(fillOpacity=0, strokeWidth=2, stroke=colour, strokeDash=dash)
-        for sign, colour, dash in (("==", palette.HERE, [1, 0]), ("!=", "#ffffff", [5, 3]))
+        for sign, colour, dash in (("==", palette.HERE, [1, 0]), ("!=", palette.LIGHT, [5, 3]))
     ]
     hovered = on_grid(layer("tokens").transform_filter(over), grid)
     chosen = on_grid(layer("chosen"), grid).mark_rect(fillOpacity=0, strokeWidth=4.5)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -24,12 +25,12 @@ SIDE = 640  # pixels of the picture behind the token grid
 GRID = 342  # pixels of the token grid's height for a square picture, and of the margin below
 TALLEST = 1.1  # height / width of the tallest picture shown
 STATES = {
-    "used": "rgba(0, 0, 0, 0)",
-    "pruned": "rgba(255, 255, 255, 0.82)",
-    "turned on": "rgba(0, 190, 160, 0.6)",
-    "turned off": "rgba(220, 38, 127, 0.68)",
+    "used": "#00000000",
+    "pruned": to_hex((palette.PRUNED, 0.82), keep_alpha=True),
+    "turned on": to_hex((palette.GAINED, 0.6), keep_alpha=True),
+    "turned off": to_hex((palette.LOST, 0.68), keep_alpha=True),
 }
-SIDES = {"before": "#9aa8b8", "after": "#00a0b8"}
+SIDES = {"before": palette.PALE, "after": palette.USED}
 STATE_NAMES = {
     "kept": "found both times",
     "lost": "lost",
@@ -63,7 +64,7 @@ def frames_said(changed: pd.DataFrame) -> str:
     """What the frames in the pictures mean, if there are any."""
     counts = changed["state"].value_counts()
     lost, gained, missed = (int(counts.get(state, 0)) for state in ("lost", "gained", "missed"))
-    words = [f"red frame: {lost} lost by the edits"] * bool(lost)
+    words = [f"purple frame: {lost} lost by the edits"] * bool(lost)
     words += [f"green frame: {gained} gained"] * bool(gained)
     words += [f"dotted: {missed} missed both times"] * bool(missed)
     return f"{', '.join(words)}.".capitalize() if words else ""
@@ -145,7 +146,7 @@ def _grid_chart(grid: TokenGrid) -> dict:
         name="token", fields=["row", "column"], toggle="event.shiftKey", empty=False
     )
     field = alt.selection_interval(
-        name="field", mark=alt.BrushConfig(fill=palette.USED, fillOpacity=0.15, stroke="#00b4cc")
+        name="field", mark=alt.BrushConfig(fill=palette.USED, fillOpacity=0.15, stroke=palette.USED)
     )
     colours = alt.Scale(domain=list(STATES), range=list(STATES.values()))
     line = {"stroke": palette.SOFT, "strokeWidth": 0.35}
@@ -161,7 +162,7 @@ def _grid_chart(grid: TokenGrid) -> dict:
         layer("missed").mark_rect(
             filled=False, stroke=palette.MISSED, strokeDash=[2, 3], strokeWidth=1.5
         ),
-        chosen.mark_rect(filled=False, stroke="#ff3d9a", strokeWidth=2.5),
+        chosen.mark_rect(filled=False, stroke=palette.HOVER, strokeWidth=2.5),
     ]
     return alt.layer(*parts).configure_view(strokeWidth=0).to_dict()
 

@@ -23,7 +23,7 @@ HELP = {
     "Edits go through the probes of the blocks; nothing of them stays in the model. A link restores all but "
     "brushed tokens and uploads; to keep those, keep the result as a run.",
     "grid": "Kept tokens of this block / tokens that show image pixels, after the edits. White: pruned. "
-    "Green and red: turned on and off by the edits, directly or because later gates decide otherwise.",
+    "Green and purple: turned on and off by the edits, directly or because later gates decide otherwise.",
     "found": "Annotated objects found by a detection of their class with at least the score and a box IoU "
     "of 0.5. Without annotations, the detections before stand for the objects.",
     "tokens": "Kept tokens / tokens that show image pixels, mean over the gated blocks.",
@@ -91,7 +91,7 @@ def show_pictures(view: View, first: int) -> None:
         with place:
             show_side(view, side)
     frames = parts.frames_said(view.changed)
-    said = "Tokens: white is pruned; green and red turned on and off by the edits."
+    said = "Tokens: white is pruned; green and purple turned on and off by the edits."
     st.caption(f"{said} {frames}", help=HELP["grid"])
 
 

@@ -10,12 +10,11 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from analysis.figures import palette
 from analysis.paper import claims
 from analysis.sources import control_gain
 
 HEIGHT = 420
-INK = "#7b8794"  # readable on light and dark
-COLOURS = ["#00a0b8", "#d1417f", "#e08a00", "#5b7fdb", "#3f9b57", "#9a68c9"]
 
 
 @dataclass(frozen=True)
@@ -40,15 +39,15 @@ COSTS = {
     "speed": Cost("speed", "images_per_second", "images a second, median over rounds"),
 }
 MASKS = {  # whose masks -> colour and shape
-    "its own": (COLOURS[0], "circle"),
-    control_gain.CONTROLS["on"]: (COLOURS[4], "stroke"),
-    control_gain.CONTROLS["oracle"]: (COLOURS[2], "diamond"),
-    control_gain.CONTROLS["centre"]: (COLOURS[1], "triangle-right"),
-    control_gain.CONTROLS["centre-square"]: (COLOURS[1], "triangle-left"),
-    control_gain.CONTROLS["shuffle"]: (COLOURS[5], "triangle-down"),
-    control_gain.CONTROLS["random"]: (COLOURS[3], "triangle-up"),
-    control_gain.CONTROLS["invert"]: (COLOURS[1], "square"),
-    control_gain.CONTROLS["off"]: (INK, "cross"),
+    "its own": (palette.OWN, "circle"),
+    control_gain.CONTROLS["on"]: (palette.CONTROLS["on"], "stroke"),
+    control_gain.CONTROLS["oracle"]: (palette.CONTROLS["oracle"], "diamond"),
+    control_gain.CONTROLS["centre"]: (palette.CONTROLS["centre"], "triangle-right"),
+    control_gain.CONTROLS["centre-square"]: (palette.CONTROLS["centre-square"], "triangle-left"),
+    control_gain.CONTROLS["shuffle"]: (palette.CONTROLS["shuffle"], "triangle-down"),
+    control_gain.CONTROLS["random"]: (palette.CONTROLS["random"], "triangle-up"),
+    control_gain.CONTROLS["invert"]: (palette.CONTROLS["invert"], "square"),
+    control_gain.CONTROLS["off"]: (palette.CONTROLS["off"], "cross"),
 }
 PRINTED = {"base": "base_ratio", "speed": "fps"}  # costs that the paper prints
 COLUMNS = {
@@ -74,9 +73,9 @@ FORMATS = {
     },
 }
 VERDICTS = {  # verdict -> ink
-    claims.CONFIRMED: "#2f9e6a",
-    claims.CONTRADICTED: "#d1417f",
-    claims.NOT_TESTED: INK,
+    claims.CONFIRMED: palette.AGREES,
+    claims.CONTRADICTED: palette.DISAGREES,
+    claims.NOT_TESTED: palette.SOFT,
 }
 
 
@@ -88,7 +87,9 @@ def measured(frame: pd.DataFrame, kind: str, cost: str) -> alt.LayerChart:
     names = sorted(rows["series"].unique())
     colour = alt.Color(
         "series:N",
-        scale=alt.Scale(domain=names, range=[COLOURS[i % len(COLOURS)] for i in range(len(names))]),
+        scale=alt.Scale(
+            domain=names, range=[palette.LINES[i % len(palette.LINES)] for i in range(len(names))]
+        ),
         legend=alt.Legend(
             title=None, orient="bottom", columns=1, labelLimit=560, symbolType="circle"
         ),
@@ -139,7 +140,7 @@ def controls(models: pd.DataFrame, kind: str) -> alt.LayerChart:
     looks = [MASKS[name] for name in names]
     legend = alt.Legend(title=None, orient="bottom", labelLimit=260)
     base = alt.Chart(rows).encode(y=y)
-    reach = base.mark_rule(strokeWidth=3, opacity=0.25, color=INK).encode(
+    reach = base.mark_rule(strokeWidth=3, opacity=0.25, color=palette.SOFT).encode(
         x=alt.X("min(ap):Q"), x2="max(ap):Q"
     )
     own = base.transform_filter("datum.masks == 'its own'")
@@ -230,7 +231,7 @@ def printed(frame: pd.DataFrame, kind: str, cost: str) -> alt.LayerChart:
             "ap:Q", title=f"{kind} AP on COCO (paper)", scale=alt.Scale(zero=False, padding=18)
         ),
     )
-    marks = chart.mark_point(filled=False, size=85, strokeWidth=1.8, color=INK).encode(
+    marks = chart.mark_point(filled=False, size=85, strokeWidth=1.8, color=palette.SOFT).encode(
         shape=alt.Shape(
             "size:N",
             scale=alt.Scale(domain=["tiny", "small"], range=["circle", "square"]),
@@ -246,7 +247,9 @@ def printed(frame: pd.DataFrame, kind: str, cost: str) -> alt.LayerChart:
     named = rows["model"].isin(
         ["dense", "svit"]
     )  # the others crowd; their names are in the tooltip
-    words = chart.mark_text(align="left", dx=8, color=INK, fontSize=11).encode(text="name:N")
+    words = chart.mark_text(align="left", dx=8, color=palette.SOFT, fontSize=11).encode(
+        text="name:N"
+    )
     return (
         marks
         + words.transform_filter(alt.FieldOneOfPredicate("name", rows["name"][named].tolist()))
@@ -255,7 +258,9 @@ def printed(frame: pd.DataFrame, kind: str, cost: str) -> alt.LayerChart:
 
 def coloured(ledger: pd.DataFrame):
     """The shown ledger with its verdicts in colour."""
-    return ledger.style.map(lambda verdict: f"color: {VERDICTS.get(verdict, INK)}", ["verdict"])
+    return ledger.style.map(
+        lambda verdict: f"color: {VERDICTS.get(verdict, palette.SOFT)}", ["verdict"]
+    )
 
 
 def paired(table: pd.DataFrame):
