@@ -8,7 +8,8 @@ Models:
 Pictures:
     read_image, prepare: one photograph to a detector's input; ImageFiles, CocoDataset: many.
 One forward:
-    record, edit: token masks read from it, written into it; intervene: the same by name, as "shuffle".
+    record, edit: token masks read from it, written into it; intervene: the same by name, as "shuffle";
+    attach: what the blocks of any other torch module do to its tokens.
 A data set:
     record_run, evaluate, with PassOptions and Scoring; train.
 Recorded runs:
@@ -32,6 +33,7 @@ _HOMES = {
     "Target": "svit.core.types",
     "TokenGrid": "svit.core.types",
     "TokenTrace": "svit.core.types",
+    "attach": "svit.probing.attach",
     "build_detector": "svit.detectors",
     "edit": "svit.probing.recorder",
     "evaluate": "svit.evaluation.evaluate",

@@ -7,11 +7,13 @@
     with edit(detector, masks=lambda layer, keep: keep | rescued):
         what_if = detector.predict(samples)
 
-The only module that touches probes; it knows no pruning method, so those you write record like ours.
+The only module that touches probes; it knows no pruning method, so those you write record like ours. Models
+that are not ours: `svit.probing.attach`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -45,6 +47,9 @@ class Tape:
         masks: block -> bool (B, N), on the model's device.
         scores: block -> float (B, N) keep log-odds, gated blocks only.
         groups: block -> int64 (B, N), the carrier of each token, of methods that merge.
+        measures: name -> block -> float (B, N): what `svit.probing.attach` measures, such as "update".
+        tensors: name -> block -> float (B, N, C): tokens, where they were asked for.
+        calls: how often pictures entered during one forward of the model that was attached.
     """
 
     patch: int
@@ -53,12 +58,42 @@ class Tape:
     masks: dict[int, Tensor] = field(default_factory=dict)
     scores: dict[int, Tensor] = field(default_factory=dict)
     groups: dict[int, Tensor] = field(default_factory=dict)
+    measures: dict[str, dict[int, Tensor]] = field(default_factory=dict)
+    tensors: dict[str, dict[int, Tensor]] = field(default_factory=dict)
+    calls: int = 0
 
     def begin(self, grid_hw: tuple[int, int]) -> None:
         """Forgets the forward before."""
         self.grid_hw = grid_hw
-        for shelf in (self.masks, self.scores, self.groups):
+        for shelf in (self.masks, self.scores, self.groups, self.measures, self.tensors):
             shelf.clear()
+
+    def __getitem__(self, name: str) -> Tensor:
+        """One of `names`, as "blocks.3.update" (blocks from 0): what its hooks showed in the last forward.
+
+        Raises:
+            KeyError: no such name, or it was not recorded.
+        """
+        found = re.fullmatch(r"blocks\.(\d+)\.(\w+)", name)
+        shelf = self._shelves().get(found[2], {}) if found else {}
+        if not found or int(found[1]) not in shelf:
+            raise KeyError(
+                f"{name!r} was not recorded; there are {', '.join(self.names()) or 'none'}"
+            )
+        return shelf[int(found[1])]
+
+    def names(self) -> list[str]:
+        """Names of all that was recorded in the last forward (docs/any-model.md)."""
+        shelves = self._shelves().items()
+        return [f"blocks.{layer}.{name}" for name, shelf in shelves for layer in sorted(shelf)]
+
+    def _shelves(self) -> dict[str, dict[int, Tensor]]:
+        decisions = {
+            "token_keep": self.masks,
+            "token_score": self.scores,
+            "token_group": self.groups,
+        }
+        return {**decisions, **self.measures, **self.tensors}
 
     def keep(self) -> np.ndarray:
         """Masks of the last forward on the host: bool (B, layers, rows, columns), in one transfer.
@@ -93,17 +128,33 @@ class Tape:
             return None
         own = torch.arange(self.masks[0].shape[1], device=self.masks[0].device)
         layers = range(self.layers)
-        held = [torch.where(self.masks[one], own, self.groups[one]) for one in layers]
+        held = [torch.where(self.masks[one], own, self.groups.get(one, own)) for one in layers]
         host = torch.stack(held, dim=1).int().cpu().numpy()
         return host.reshape(len(host), self.layers, *self.grid_hw)
+
+    def measured(self) -> dict[str, np.ndarray]:
+        """Measures of the last forward on the host, by name: float32 (B, layers, rows, columns)."""
+        found = {}
+        for name, shelf in self.measures.items():
+            stacked = torch.stack([shelf[layer] for layer in range(self.layers)], dim=1)
+            host = stacked.float().cpu().numpy()
+            found[name] = host.reshape(len(host), self.layers, *self.grid_hw)
+        return found
 
     def traces(self, samples: Sequence[Sample]) -> list[TokenTrace]:
         """One validated trace a sample of the last forward, in their order.
 
         Raises:
-            RecordingError: a probe did not fire, or the batch had another number of samples.
+            RecordingError: a probe did not fire, the batch had another number of samples, or pictures entered
+                the model several times in one forward.
         """
+        if self.calls > 1:
+            raise RecordingError(
+                f"pictures entered the model {self.calls} times in one forward, and the tape holds the last: "
+                "attach to the part that runs once a picture"
+            )
         keep, scores, groups = self.keep(), self.log_odds(), self.carriers()
+        measures = self.measured()
         if len(keep) != len(samples):
             raise RecordingError(
                 f"expected {len(keep)} samples (the recorded batch), found {len(samples)}"
@@ -115,6 +166,7 @@ class Tape:
                 sample.grid(padded, self.patch),
                 keep[index],
                 None if scores is None else scores[index],
+                {name: values[index] for name, values in measures.items()},
                 group=None if groups is None else groups[index],
             )
             for index, sample in enumerate(samples)
@@ -129,8 +181,56 @@ def find_backbone(model: nn.Module) -> Backbone:
     """
     found = [module for module in model.modules() if isinstance(module, Backbone)]
     if len(found) != 1:
-        raise RecordingError(f"expected one svit backbone inside the model, found {len(found)}")
+        raise RecordingError(
+            f"expected one svit backbone inside the model, found {len(found)}; svit.attach records others"
+        )
     return found[0]
+
+
+@dataclass(frozen=True)
+class Seam:
+    """What recording asks of a model: probes and a geometry, never a class.
+
+    Attributes:
+        start: the module whose call begins a forward; it is given pictures.
+        grid_hw: those pictures, (B, channels, height, width) -> token rows and columns.
+        patch: side of a token in their pixels.
+        layers: number of blocks.
+        probes: `TokenProbe`s, `MergeProbe`s and `ScoreProbe`s, in any number.
+    """
+
+    start: nn.Module
+    grid_hw: Callable[[Tensor], tuple[int, int]]
+    patch: int
+    layers: int
+    probes: tuple[TokenProbe, ...]
+
+
+@contextmanager
+def listening(seam: Seam, tape: Tape, scores: bool = True) -> Iterator[Tape]:
+    """Writes every forward of a seam onto a tape inside the `with`; hooks end with it. Inside it raises as
+    `record`."""
+    shelves = {TokenProbe: tape.masks, MergeProbe: tape.groups}
+    shelves |= {ScoreProbe: tape.scores} if scores else {}
+    with ExitStack() as hooks:
+        begin = seam.start.register_forward_pre_hook(
+            lambda module, args, kwargs: tape.begin(
+                seam.grid_hw(next(iter([*args, *kwargs.values()])))
+            ),
+            with_kwargs=True,
+        )
+        hooks.callback(begin.remove)
+        for probe in seam.probes:
+            if type(probe) in shelves:
+                read = probe.register_forward_hook(_reader(shelves[type(probe)]))
+                hooks.callback(read.remove)
+        yield tape
+
+
+def probes_of(model: nn.Module) -> list[TokenProbe]:
+    """The probes in a model, ours or another, by block."""
+    kinds = (TokenProbe, MergeProbe, ScoreProbe)
+    return [probe for kind in kinds for probe in _probes(model, kind)]
 
 
 @contextmanager
@@ -148,19 +248,10 @@ def record(model: nn.Module, scores: bool = True) -> Iterator[Tape]:
             forward.
     """
     backbone = find_backbone(model)
-    probes = _probes(backbone, TokenProbe)
-    tape = Tape(backbone.config.patch, len(probes))
-    with ExitStack() as hooks:
-        handle = backbone.register_forward_pre_hook(
-            lambda module, inputs: tape.begin(module.grid_hw(inputs[0]))
-        )
-        hooks.callback(handle.remove)
-        for probe in probes:
-            hooks.callback(probe.register_forward_hook(_reader(tape.masks)).remove)
-        for probe in _probes(backbone, MergeProbe):
-            hooks.callback(probe.register_forward_hook(_reader(tape.groups)).remove)
-        for probe in _probes(backbone, ScoreProbe) if scores else ():
-            hooks.callback(probe.register_forward_hook(_reader(tape.scores)).remove)
+    patch, probes = backbone.config.patch, probes_of(backbone)
+    layers = sum(type(probe) is TokenProbe for probe in probes)
+    seam = Seam(backbone, backbone.grid_hw, patch, layers, tuple(probes))
+    with listening(seam, Tape(patch, layers), scores) as tape:
         yield tape
 
 
@@ -197,8 +288,8 @@ def edit(
         yield
 
 
-def _probes(backbone: Backbone, kind: type[TokenProbe]) -> list[TokenProbe]:
-    probes = [module for module in backbone.modules() if type(module) is kind]
+def _probes(model: nn.Module, kind: type[TokenProbe]) -> list[TokenProbe]:
+    probes = [module for module in model.modules() if type(module) is kind]
     return sorted(probes, key=lambda probe: probe.layer)
 
 

@@ -1,0 +1,341 @@
+"""Recording any torch module with transformer blocks: what each block does to each token.
+
+    with attach(model) as tape:
+        model(pictures)
+    tape["blocks.3.update"]      # (B, N)
+    tape.traces(samples)         # as of `record`, with measures
+
+Hooks stand on the patch embedding and on the blocks; outputs stay bit for bit, and no hook outlives the
+`with`. Which blocks, how many class and register tokens, which windows: `svit.probing.adapters` knows it of
+some libraries; of others it is found by planting a patch (`svit.probing.planting`), in the first forward.
+What cannot be told is an error. docs/any-model.md has the names of what a tape holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from svit.probing import rows as rowmaps
+from svit.probing.adapters import tome
+from svit.probing.adapters.find import Blocks, host_of, patch_embedding
+from svit.probing.adapters.host import Host, HostError
+from svit.probing.attention import AttentionReader
+from svit.probing.planting import (
+    Grid,
+    find_prefix,
+    first_tensor,
+    one_a_picture,
+    picture_of,
+)
+from svit.probing.received import Received
+from svit.probing.recorder import Seam, Tape, listening, probes_of
+from svit.probing.rows import Rows
+
+KEPT_TENSORS = ("hook_in", "hook_out")
+LARGEST = 65504.0  # of a float16: a row that was all zeros has no relative update
+Tokens = Callable[[Tensor, Grid], Tensor]
+
+
+@contextmanager
+def attach(
+    model: nn.Module,
+    blocks: Blocks = "auto",
+    grid: str | Grid | Callable[[Tensor], Grid] = "auto",
+    prefix: str | int = "auto",
+    *,
+    tokens: str | Tokens = "auto",
+    kept: Callable[[int], Tensor | None] | None = None,
+    attention: bool = True,
+    class_attention: bool = False,
+    tensors: Sequence[str] = (),
+) -> Iterator[Tape]:
+    """Records every forward inside the `with`; the tape holds the last one.
+
+    Args:
+        model: any module; the blocks may lie deep in it.
+        blocks: "auto", a pattern of dotted names (`backbone.blocks.*`), or names or modules in the order in
+            which they run. A module that stands several times runs so many times.
+        grid: "auto": what the patch embedding makes; or (rows, columns), or a function of the pictures
+            (B, channels, height, width).
+        prefix: tokens of a block before those of the picture; "auto" asks the adapter or plants a patch.
+        tokens: input of a block (B, ..., C) and grid -> (B, N, C) in raster order, for models that reorder
+            tokens; "raster" vouches that they do not, where none can be planted (in training).
+        kept: zero-based block -> which tokens its rows are, where the model drops or merges some: a mask bool
+            (B, N), raster indices int (B, rows) or a matrix (B, rows, N) that is positive where a row carries
+            a token. `TokenProbe`s in the model and ToMe's sources are found.
+        attention: whether attention received is recorded.
+        class_attention: whether that of the class token is too.
+        tensors: of `KEPT_TENSORS`: tokens (B, N, C) before and behind each block, on the model's device.
+
+    Raises:
+        HostError: no blocks or several lists, no grid, a model that is traced or compiled; inside, tokens or
+            attention that cannot be told.
+    """
+    unknown = set(tensors) - set(KEPT_TENSORS)
+    if unknown:
+        raise HostError(f"tensors: expected some of {KEPT_TENSORS}, found {sorted(unknown)}")
+    host = host_of(model, blocks)
+    if prefix != "auto":
+        host = replace(host, prefix=int(prefix))
+    start, grid_hw, patch = _geometry(model, host, grid)
+    probes = probes_of(model)
+    tape = Tape(patch, len(host.blocks))
+    watch = _Watch(tape, model, host, tokens, attention, class_attention, tuple(tensors))
+    watch.told = kept or tome.kept(model) or (tape.masks.get if probes else None)
+    seam = Seam(start, grid_hw, patch, len(host.blocks), tuple(probes))
+    with ExitStack() as hooks:
+        watch.install(hooks, seam)
+        yield tape
+
+
+def _geometry(
+    model: nn.Module, host: Host, grid: str | Grid | Callable[[Tensor], Grid]
+) -> tuple[nn.Module, Callable[[Tensor], Grid], int]:
+    """The module that is given pictures, their grid, and pixels of a token's side (0: not known yet)."""
+    if grid == "auto":
+        cuts = patch_embedding(model, host)
+        return cuts, lambda pictures: _cut(cuts, pictures), int(cuts.stride[0])
+    if callable(grid):
+        return model, grid, 0
+    rows, columns = (int(side) for side in grid)
+    return model, lambda pictures: (rows, columns), 0
+
+
+def _cut(cuts: nn.Conv2d, pictures: Tensor) -> Grid:
+    padding = cuts.padding if isinstance(cuts.padding, tuple) else (0, 0)
+    rows, columns = (
+        (side + 2 * pad - size) // step + 1
+        for side, pad, size, step in zip(
+            pictures.shape[-2:], padding, cuts.kernel_size, cuts.stride
+        )
+    )
+    return rows, columns
+
+
+class _Watch:
+    """The hooks of one `attach`: measures blocks as they run and writes the tape."""
+
+    def __init__(
+        self,
+        tape: Tape,
+        model: nn.Module,
+        host: Host,
+        tokens: str | Tokens,
+        attention: bool,
+        class_attention: bool,
+        tensors: tuple[str, ...],
+    ) -> None:
+        self.tape, self.model, self.host = tape, model, host
+        self.tokens, self.tensors = tokens, tensors
+        self.reader = AttentionReader() if attention or class_attention else None
+        self.wanted = [
+            name
+            for name, asked in (("attention", attention), ("class_attention", class_attention))
+            if asked
+        ]
+        self.told: Callable[[int], Tensor | None] | None = None
+        self.places: dict[nn.Module, list[int]] = {}
+        for layer, name in enumerate(host.blocks):
+            self.places.setdefault(model.get_submodule(name), []).append(layer)
+        self.inside = self.planting = False
+        self.batch = 0
+        self.runs: dict[nn.Module, int] = {}
+        self.before: tuple[int, Tensor, Rows] | None = None
+        if class_attention and host.class_token is None:
+            raise HostError(
+                f"the model ({host.kind}) tells of no class token: record without class_attention"
+            )
+
+    def install(self, hooks: ExitStack, seam: Seam) -> None:
+        """Hooks that end with the stack; those on blocks once it is known how tokens lie."""
+        if self.tokens == "auto" and self.host.prefix is None:
+            first = self.model.register_forward_pre_hook(
+                lambda module, args, kwargs: self._plant(hooks, seam, args, kwargs),
+                with_kwargs=True,
+            )
+            hooks.callback(first.remove)
+        else:
+            self._listen(hooks, seam)
+
+    def _plant(self, hooks: ExitStack, seam: Seam, args: tuple, kwargs: dict[str, Any]) -> None:
+        """Before the first forward of a model that no adapter knows."""
+        if self.planting or self.host.prefix is not None:
+            return
+        if self.model.training:
+            raise HostError(
+                "no adapter knows how tokens lie in this model, and in training it cannot be tried: call "
+                'model.eval(), or vouch for raster order with tokens="raster" and a prefix'
+            )
+        self.planting = True
+        try:
+            found = find_prefix(
+                lambda: self.model(*args, **kwargs),
+                seam.start,
+                self.model.get_submodule(self.host.blocks[0]),
+                seam.grid_hw,
+                self._rows_in_order,
+            )
+        finally:
+            self.planting = False
+        self.host = replace(self.host, prefix=found)
+        self._listen(hooks, seam)
+        self._begin_call()  # the forward that goes on now
+
+    def _listen(self, hooks: ExitStack, seam: Seam) -> None:
+        hooks.enter_context(listening(seam, self.tape))
+        begin = seam.start.register_forward_pre_hook(self._begin, with_kwargs=True)
+        hooks.callback(begin.remove)
+        if self.model is not seam.start:
+            outer = self.model.register_forward_pre_hook(
+                lambda *_: self._begin_call(), prepend=True
+            )
+            hooks.callback(outer.remove)
+        hooks.callback(self.model.register_forward_hook(lambda *_: self._end_call()).remove)
+        for block in self.places:
+            before = block.register_forward_pre_hook(self._before, with_kwargs=True)
+            after = block.register_forward_hook(self._after)
+            hooks.callback(before.remove)
+            hooks.callback(after.remove)
+        if self.reader is not None:
+            hooks.enter_context(self.reader)
+
+    def _begin_call(self) -> None:
+        self.inside, self.tape.calls = True, 0
+
+    def _end_call(self) -> None:
+        self.inside = False
+
+    def _begin(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        """A new batch of pictures enters the model."""
+        pictures = picture_of(args, kwargs)
+        tape = self.tape
+        tape.calls = tape.calls + 1 if self.inside else 1
+        self.batch, self.runs, self.before = len(pictures), {}, None
+        if self.reader is not None:
+            self.reader.read = None
+        if not isinstance(module, nn.Conv2d):
+            sides = {one // cells for one, cells in zip(pictures.shape[-2:], tape.grid_hw)}
+            if len(sides) > 1:
+                raise HostError(
+                    f"a grid of {tape.grid_hw[0]}x{tape.grid_hw[1]} does not cut pictures of "
+                    f"{pictures.shape[-2]}x{pictures.shape[-1]} into squares: give another grid"
+                )
+            (tape.patch,) = sides
+
+    def _before(self, block: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        if not self.batch:
+            raise HostError("a block ran before its patch embedding: give grid=(rows, columns)")
+        count = self.runs.get(block, 0)
+        places = self.places[block]
+        if count == len(places):
+            raise HostError(
+                f"block {places[-1] + 1} ran {count + 1} times in one forward: list it in `blocks` as often"
+            )
+        layer, self.runs[block] = places[count], count + 1
+        tokens = first_tensor((*args, *kwargs.values()))
+        held = self._patches(tokens, layer)
+        rows = self._rows(layer, layer, held.shape[1])
+        self.tape.masks.setdefault(layer, rows.keep)
+        if rows.group is not None:
+            self.tape.groups.setdefault(layer, rows.group)
+        self.before = layer, held.detach().clone(), rows  # a block may write over its input
+        if self.reader is not None:
+            self.reader.hidden = ""
+            self.reader.read = Received(
+                layer,
+                rows,
+                len(tokens),
+                self.host,
+                self.tape.grid_hw,
+                self.wanted,
+                self.tokens if callable(self.tokens) else None,
+            )
+
+    def _after(self, block: nn.Module, args: tuple, output: Any) -> None:
+        layer, old, rows = self.before
+        if self.reader is not None:
+            self._keep_attention(layer, rows)
+        new = self._patches(first_tensor(output), layer).detach()
+        then = rows if new.shape == old.shape else self._rows(layer, layer + 1, new.shape[1])
+        if then is not rows:
+            old, new, rows = rows.spread(old), then.spread(new), None
+        old, new = old.float(), new.float()
+        size = old.norm(dim=-1)
+        values = {
+            "update": ((new - old).norm(dim=-1) / size)
+            .nan_to_num(LARGEST, LARGEST)
+            .clamp(max=LARGEST)
+        }
+        values["norm"] = new.norm(dim=-1)
+        if rows is not None:
+            values = {name: rows.spread(one) for name, one in values.items()}
+        else:
+            gone = size.isnan()
+            values = {name: one.masked_fill(gone, float("nan")) for name, one in values.items()}
+        for name, one in values.items():
+            self.tape.measures.setdefault(name, {})[layer] = one
+        for name, one in (("hook_in", old), ("hook_out", new)):
+            if name in self.tensors:
+                kept = one if rows is None else rows.spread(one)
+                self.tape.tensors.setdefault(name, {})[layer] = kept
+        self.before = None
+
+    def _keep_attention(self, layer: int, rows: Rows) -> None:
+        found, self.reader.read = self.reader.read.found, None
+        if not found:
+            why = f" ({self.reader.hidden} shows no q and k)" if self.reader.hidden else ""
+            raise HostError(
+                f"the attention of block {layer + 1} cannot be read{why}: it ran neither softmax over its "
+                "tokens nor scaled_dot_product_attention; choose another implementation (as "
+                'attn_implementation="sdpa"), or attach with attention=False'
+            )
+        for name, one in found.items():
+            self.tape.measures.setdefault(name, {})[layer] = rows.spread(one)
+
+    def _rows_in_order(self, tokens: Tensor, grid: Grid) -> Tensor:
+        """What a block is given as (B, rows, C): sequences as they are, maps in raster order."""
+        if callable(self.tokens):
+            return self.tokens(tokens, grid)
+        if tokens.ndim == 3:
+            return tokens
+        last, first = tokens.shape[1:3] == grid, tokens.shape[2:4] == grid
+        if last == first:
+            raise HostError(
+                f"expected tokens (B, rows, C) or maps of {grid[0]}x{grid[1]} tokens in a block, found "
+                f"{tuple(tokens.shape)}: name blocks of one grid, or say how tokens lie, as "
+                "tokens=lambda x, grid: (batch, rows * columns, channels)"
+            )
+        return tokens.flatten(1, 2) if last else tokens.flatten(2).transpose(1, 2)
+
+    def _patches(self, tokens: Tensor | None, layer: int) -> Tensor:
+        """The rows of a block that carry tokens of the picture: (B, rows, C)."""
+        if tokens is None:
+            raise HostError(f"block {layer + 1} takes or gives no tokens (B, rows, C)")
+        ordered = self._rows_in_order(tokens, self.tape.grid_hw)
+        one_a_picture(ordered, self.batch, f"block {layer + 1}")
+        plain = tokens.ndim == 3 and not callable(self.tokens)
+        return ordered[:, self.host.prefix or 0 :] if plain else ordered
+
+    def _rows(self, layer: int, now: int, count: int) -> Rows:
+        """Which tokens the rows are: all of them, or what the model says."""
+        total = self.tape.grid_hw[0] * self.tape.grid_hw[1]
+        told = None if self.told is None else self.told(now)
+        if told is None and count == total:
+            device = next(self.model.parameters()).device
+            return rowmaps.everything(self.batch, total, device)
+        given = (count, total, self.host.prefix or 0, self.tape.groups.get(now))
+        found = None if told is None else rowmaps.of_told(told, *given)
+        if found is None:
+            rows, columns = self.tape.grid_hw
+            says = "does not say which" if told is None else f"says {tuple(told.shape)}"
+            raise HostError(
+                f"block {layer + 1} has {count} tokens behind a prefix of {self.host.prefix or 0}, the grid "
+                f"{rows}x{columns}, and the model {says}: give prefix or grid, or kept=lambda block: a mask "
+                "(B, N), indices (B, rows) or a matrix (B, rows, N) of the tokens that are there"
+            )
+        return found

@@ -1,0 +1,140 @@
+"""Where the tokens of an unknown model lie: a patch is planted in empty pictures and looked for in blocks.
+
+The model is run up to its first block only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from svit.probing.adapters.host import HostError
+
+Grid = tuple[int, int]
+
+
+class _Enough(Exception):
+    """The first block was reached; a forward ends here."""
+
+
+def picture_of(args: tuple, kwargs: dict[str, Any]) -> Tensor | None:
+    """The first tensor (B, channels, height, width) that a module is called with."""
+    given = [*args, *kwargs.values()]
+    return next((one for one in given if isinstance(one, Tensor) and one.ndim == 4), None)
+
+
+def find_prefix(
+    run: Callable[[], Any],
+    start: nn.Module,
+    block: nn.Module,
+    grid_hw: Callable[[Tensor], Grid],
+    rows_of: Callable[[Tensor, Grid], Tensor],
+) -> int:
+    """How many rows stand before the tokens of the picture in the first block.
+
+    Args:
+        run: a forward of the model; its pictures are replaced.
+        start: the module that is given pictures.
+        block: the first one.
+        rows_of: input of a block and grid -> (B, rows, C).
+
+    Raises:
+        HostError: planted patches do not come out in raster order behind a prefix.
+    """
+    seen: dict[str, Any] = {}
+    with torch.no_grad(), torch.random.fork_rng(), ExitStack() as hooks:
+        plant = start.register_forward_pre_hook(
+            lambda module, args, kwargs: _planted(args, kwargs, seen, grid_hw),
+            with_kwargs=True,
+            prepend=True,
+        )
+        hooks.callback(plant.remove)
+        stop = block.register_forward_pre_hook(
+            lambda module, args, kwargs: _stop(args, kwargs, seen), with_kwargs=True
+        )
+        hooks.callback(stop.remove)
+        empty = _rows(run, seen, rows_of, None)
+        rows, columns = seen["grid"]
+        places = sorted({(0, 0), (0, columns - 1), (rows - 1, 0), (min(1, rows - 1), 0)})
+        found = [(_rows(run, seen, rows_of, place) - empty).norm(dim=-1) for place in places]
+    prefixes = set()
+    for (row, column), change in zip(places, found):
+        there = set(change.argmax(dim=1).tolist()) if change.max() > 0 else {-1}
+        prefixes |= {one - row * columns - column for one in there}
+    (prefix, *others) = sorted(prefixes)
+    if others or prefix < 0:
+        raise HostError(
+            f"a patch planted at {places[0]} of a grid of {rows}x{columns} tokens, and at {places[1:]}, does "
+            "not enter the blocks in raster order: the model reorders its tokens in a way unknown here; say "
+            "how, as tokens=lambda x, grid: (batch, rows * columns, channels) in raster order"
+        )
+    return prefix
+
+
+def _planted(
+    args: tuple, kwargs: dict[str, Any], seen: dict[str, Any], grid_hw: Callable[[Tensor], Grid]
+) -> tuple[tuple, dict]:
+    """The arguments with empty pictures, a bright patch in each at `seen["place"]`."""
+    picture = picture_of(args, kwargs)
+    seen["batch"], seen["grid"] = len(picture), grid_hw(picture)
+    rows, columns = seen["grid"]
+    new = torch.zeros_like(picture)
+    if seen["place"] is not None:
+        (row, column), (tall, wide) = seen["place"], picture.shape[-2:]
+        tall, wide = tall // rows, wide // columns
+        new[..., row * tall : (row + 1) * tall, column * wide : (column + 1) * wide] = 1
+    swap = {id(picture): new}
+    return (
+        tuple(swap.get(id(one), one) for one in args),
+        {name: swap.get(id(one), one) for name, one in kwargs.items()},
+    )
+
+
+def _stop(args: tuple, kwargs: dict[str, Any], seen: dict[str, Any]) -> None:
+    seen["block"] = (args, kwargs)
+    raise _Enough
+
+
+def _rows(
+    run: Callable[[], Any],
+    seen: dict[str, Any],
+    rows_of: Callable[[Tensor, Grid], Tensor],
+    place: tuple[int, int] | None,
+) -> Tensor:
+    """What the first block is given where a patch lies at the place."""
+    seen["place"] = place
+    try:
+        run()
+    except _Enough:
+        args, kwargs = seen["block"]
+        rows = rows_of(first_tensor((*args, *kwargs.values())), seen["grid"])
+        return one_a_picture(rows, seen["batch"], "the first block").float()
+    raise HostError(
+        "a forward ended before its first block: attach to the model that runs its blocks"
+    )
+
+
+def one_a_picture(rows: Tensor, batch: int, where: str) -> Tensor:
+    """The rows of a block (B, rows, C), where they are of one picture an item.
+
+    Raises:
+        HostError: they are of parts of pictures.
+    """
+    if len(rows) != batch:
+        raise HostError(
+            f"{where} works on {len(rows)} groups of {rows.shape[1]} tokens of {batch} pictures: the model "
+            "reorders its tokens into windows; say how they lie, as "
+            "tokens=lambda x, grid: (batch, rows * columns, channels) in raster order"
+        )
+    return rows
+
+
+def first_tensor(given: Any) -> Tensor | None:
+    """The first floating tensor of at least three dimensions among arguments or outputs."""
+    items = given if isinstance(given, (tuple, list)) else [given]
+    fitting = (one for one in items if isinstance(one, Tensor) and one.is_floating_point())
+    return next((one for one in fitting if one.ndim >= 3), None)
