@@ -26,6 +26,7 @@ from svit.core.costs import (
     matching,
     merging_blocks,
     no_selection,
+    one_query,
     packaged_blocks,
     packaging,
     plain_blocks,
@@ -43,7 +44,7 @@ class Traits:
 
     Attributes:
         selection: what scores tokens: "none", "gate", "attention", "likeness", "halting" (a channel of
-            theirs) or "control".
+            theirs), "query" (one vector) or "control".
         dynamic_rate: whether complex images keep more tokens than simple ones.
         preserves: whether pruned tokens stay in the map.
         reactivates: whether a pruned token may come back in a later block.
@@ -326,6 +327,18 @@ METHODS: dict[str, MethodEntry] = {
             Traits("halting", dynamic_rate=True, preserves=True, reactivates=False),
             Cost(plain_blocks, no_selection),
             rows=(Row("avit", "avit", _ALL, "neighbour", 4),),
+        ),
+        MethodEntry(
+            "cropr",
+            "svit.pruning.methods.cropr:Cropr",
+            "Cropr, Bergner et al., CVPR 2025",
+            Traits("query", dynamic_rate=False, preserves=True, reactivates=True),
+            Cost(plain_blocks, one_query),
+            (Change("fuse", False, "no fusion", {"reactivates": False}),),
+            (
+                Row("cropr", "cropr", _STAGES, "neighbour", 4),
+                Row("cropr-nofusion", "cropr", {**_STAGES, "fuse": False}, "neighbour", 4),
+            ),
         ),
     )
 }

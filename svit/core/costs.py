@@ -136,8 +136,18 @@ def packaging(body: Body, options: Options) -> float:
 
 def predictors(leaving: np.ndarray, tokens: int, body: Body, options: Options) -> float:
     """A predictor before the first block of each later group scores the tokens still there."""
+    return _still_there(leaving, body) * _local_global(body.embed_dim)
+
+
+def one_query(leaving: np.ndarray, tokens: int, body: Body, options: Options) -> float:
+    """A product with one vector for each of the tokens that `predictors` would score."""
+    return _still_there(leaving, body) * body.embed_dim
+
+
+def _still_there(leaving: np.ndarray, body: Body) -> float:
+    """Tokens that enter the first blocks of the later groups."""
     size = body.depth // GROUPS
-    return float(leaving[size - 1 : -1 : size].sum()) * _local_global(body.embed_dim)
+    return float(leaving[size - 1 : -1 : size].sum())
 
 
 def _local_global(dim: int) -> float:

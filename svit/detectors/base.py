@@ -12,13 +12,15 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from svit.core.config import Config
+from svit.core.coverage import token_cover
 from svit.core.types import Detections, ImageId, Target
-from svit.data.samples import Sample, pad_batch
+from svit.data.samples import Sample, pad_batch, padded_hw
 from svit.models.backbone import Backbone
 
 Maps = dict[str, Tensor]
@@ -70,6 +72,10 @@ class Detector(nn.Module):
         """
         self._expect_mode(training=True)
         targets = [training_target(sample) for sample in samples]
+        if self.backbone.method.taught:
+            padded = padded_hw(samples, self.config.data.pad_multiple)
+            cover = object_cover(samples, targets, padded, self.config.backbone.patch)
+            self.backbone.show_objects(cover.to(samples[0].image.device))
         images, maps = self._maps(samples)
         with torch.autocast(images.device.type, enabled=False):
             losses = self._losses(images, maps, samples, targets)
@@ -197,6 +203,20 @@ def training_target(sample: Sample) -> Target:
     sides = target.boxes_xyxy[:, 2:] - target.boxes_xyxy[:, :2]
     keep = ~target.crowd & (sides > 0).all(axis=1)
     return target if keep.all() else target[keep]
+
+
+def object_cover(
+    samples: Sequence[Sample], targets: Sequence[Target], padded: tuple[int, int], patch: int
+) -> Float[Tensor, "batch tokens"]:
+    """Share of each token that objects cover in a batch of the padded size; 0 in the padding."""
+    maps = []
+    for sample, target in zip(samples, targets, strict=True):
+        grid = sample.grid(padded, patch)
+        cover = np.zeros(grid.grid_hw, np.float32)
+        rows, columns = grid.valid_hw
+        cover[:rows, :columns] = token_cover(target.masks.any(axis=0, keepdims=True), grid)[0]
+        maps.append(torch.from_numpy(cover.ravel()))
+    return torch.stack(maps)
 
 
 def image_seed(image_id: ImageId, seed: int) -> int:

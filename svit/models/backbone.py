@@ -29,11 +29,17 @@ class Backbone(nn.Module):
         self.channels = config.embed_dim
         self.divisor = 2 * config.patch
         self._seeds: list[int] | None = None
+        self._cover: Tensor | None = None
         self._losses: dict[str, Tensor] = {}
 
     def seed_images(self, seeds: list[int] | None) -> None:
         """Fixes the random masks of the next forward, one seed an image (inference mode `sample`)."""
         self._seeds = seeds
+
+    def show_objects(self, cover: Tensor) -> None:
+        """What objects cover of the tokens of the next forward, float32 (B, N) in [0, 1], for methods that
+        are `taught` by it."""
+        self._cover = cover
 
     def take_losses(self) -> dict[str, Tensor]:
         """The method's weighted losses of the last training forward; they are handed out once."""
@@ -61,6 +67,7 @@ class Backbone(nn.Module):
         seeds, self._seeds = self._seeds, None
         state = self.method.begin(tokens, class_position, seeds)
         state.grid_hw = grid_hw
+        state.cover, self._cover = self._cover, None
         return state
 
     def _finish(self, state: State) -> None:

@@ -82,6 +82,8 @@ class State:
         class_token: (B, 1, C) of methods that own an artificial class token.
         extra: what one method alone carries along, by name.
         grid_hw: token rows and columns; None where a method is run without a backbone.
+        cover: float32 (B, N), share of each token that objects cover; only in the training of methods that
+            are `taught` by it.
     """
 
     seeds: list[int] | None = None
@@ -90,6 +92,7 @@ class State:
     class_token: Tensor | None = None
     extra: dict[str, Tensor] = field(default_factory=dict)
     grid_hw: tuple[int, int] | None = None
+    cover: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,7 @@ class Method(nn.Module):
         modes: ways to decide outside of training that `set_inference` chooses from; empty for one way.
         inference: the mode it decides by; "" for a method with one way.
         fits: what calibration fits, or None.
+        taught: whether its losses need to know what objects cover (`State.cover`).
         noise_scale: factor of the noise in the decisions of a training, which a trainer may lower to 0;
             None for a method that draws none.
         traits: what it selects by and preserves with its options; `build_method` sets them.
@@ -136,6 +140,7 @@ class Method(nn.Module):
 
     modes: ClassVar[tuple[str, ...]] = ()
     fits: ClassVar[Fitted | None] = None
+    taught: ClassVar[bool] = False
     traits: Traits
 
     def __init__(self, dim: int, depth: int, heads: int) -> None:

@@ -13,10 +13,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from support.tiny_detectors import FRAMEWORKS, build, samples, varied
+from support.tiny_detectors import FRAMEWORKS, SETTINGS, build, samples, varied
 
 import svit.detectors
-from svit.core.config import PRESETS, ConfigError
+from svit.core.config import PRESETS, ConfigError, load_config
+from svit.core.coverage import token_cover
 from svit.core.types import Target
 from svit.data.samples import pad_batch, to_device
 from svit.detectors import build_detector, resolve_framework
@@ -231,6 +232,27 @@ def test_the_ratio_loss_of_gated_methods_comes_with_the_others(framework: str) -
     losses["ratio_loss"].backward()
     assert gated.backbone.method.gates[0].fc2.weight.grad.abs().sum() > 0
     assert set(dense.losses(samples((64, 64, 1)))) == LOSSES
+
+
+def test_methods_that_learn_from_objects_are_shown_their_cover(framework: str) -> None:
+    """Pictures of two sizes in one batch: nothing covers the padding."""
+    config = load_config("cropr-plain-nano", [*SETTINGS, f"framework={framework}"])
+    detector, seen = build_detector(config).train(), []
+    method = detector.backbone.method
+    begin = method.begin
+    method.begin = lambda *given: seen.append(begin(*given)) or seen[-1]
+    batch = samples((64, 96, 2), (48, 64, 1), (64, 64, 0))
+    losses = detector.losses(batch)
+    assert set(losses) == LOSSES | {"task_loss"}
+    cover = seen[0].cover.unflatten(1, (4, 6))
+    for one, sample in zip(cover, batch, strict=True):
+        grid = sample.grid((64, 96), 16)
+        rows, columns = grid.valid_hw
+        union = sample.target.masks.any(axis=0, keepdims=True)
+        assert np.allclose(one[:rows, :columns], token_cover(union, grid)[0])
+        assert not one[rows:].any() and not one[:, columns:].any()
+    losses["task_loss"].backward()
+    assert method.scorers[0].queries.grad.abs().sum() > 0
 
 
 # training

@@ -309,6 +309,8 @@ def test_training_reaches_every_parameter_of_the_method(name: str, blocks) -> No
     pruner = method(name).train()
     x = tokens(2).requires_grad_()
     state = pruner.begin(x, CLASS_POSITION)
+    if pruner.taught:
+        state.grid_hw, state.cover = (5, 8), torch.rand(2, N)
     out = x
     for layer, block in enumerate(blocks):
         out = pruner(layer, block, out, state)

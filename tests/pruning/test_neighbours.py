@@ -239,6 +239,72 @@ def test_the_prior_is_met_where_shares_of_tokens_halt_as_the_keep_ratios_say() -
     assert float(pruner.losses(state)["halting_loss"]) > 0.1
 
 
+@torch.no_grad()
+def test_cropr_s_score_is_the_sum_of_raw_products_with_all_queries() -> None:
+    scorer, x = method("cropr").scorers[0], tokens(2)
+    products = scorer.queries.expand(2, -1, -1) @ x.transpose(1, 2)
+    torch.testing.assert_close(scorer.score(x), products.sum(dim=1), atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_all_tokens_meet_in_cropr_s_last_block(blocks) -> None:
+    pruner, x = method("cropr"), tokens(2)
+    state, masks, maps = pruner.begin(x, CLASS_POSITION), [], [x]
+    for layer, block in enumerate(blocks):
+        maps.append(pruner(layer, block, maps[-1], state))
+        masks.append(state.previous)
+    assert [int(mask[0].sum()) for mask in masks] == [N] * 3 + [28] * 3 + [20] * 3 + [14] * 2 + [N]
+    assert all((after <= before).all() for before, after in zip(masks[:-1], masks[1:-1]))
+    gone = ~masks[3]
+    assert torch.equal(maps[11][gone], maps[3][gone])  # stale until they join again
+    torch.testing.assert_close(maps[12], blocks[11](maps[11]), atol=1e-5, rtol=1e-4)
+    assert method("cropr").target_ratios()[-2:] == [0.343, 1.0]
+
+
+def taught(pruner, x: Tensor, blocks: list[Block]) -> tuple[Tensor, dict[str, Tensor]]:
+    """The map and the losses of a training forward that is told what objects cover."""
+    state = pruner.begin(x, CLASS_POSITION)
+    state.grid_hw, state.cover = (5, 8), (torch.arange(N) % 8 < 4).float().expand(len(x), -1)
+    for layer, block in enumerate(blocks):
+        x = pruner(layer, block, x, state)
+    return x, pruner.losses(state)
+
+
+def test_cropr_s_task_teaches_its_queries_and_leaves_the_tokens_alone(blocks) -> None:
+    pruner, x = method("cropr").train(), tokens(2).requires_grad_()
+    out, losses = taught(pruner, x, blocks)
+    (found,) = torch.autograd.grad(losses["task_loss"], x, retain_graph=True, allow_unused=True)
+    assert found is None
+    losses["task_loss"].backward()
+    assert all(scorer.queries.grad.abs().sum() > 0 for scorer in pruner.scorers)
+    queries = [scorer.queries.grad.clone() for scorer in pruner.scorers]
+    out.square().sum().backward()  # and the detector's losses leave the queries alone
+    assert all(torch.equal(a, b.queries.grad) for a, b in zip(queries, pruner.scorers))
+
+
+def test_cropr_s_task_can_be_learned(blocks) -> None:
+    pruner, x = method("cropr", side=8).train(), tokens(2)
+    x = x + 2 * torch.eye(DIM)[torch.arange(N) % 8]  # tokens know their column
+    optimiser = torch.optim.Adam(pruner.parameters(), 1e-2)
+    losses = []
+    for _ in range(40):
+        _, task = taught(pruner, x, blocks)
+        losses.append(float(task["task_loss"].detach()))
+        optimiser.zero_grad()
+        task["task_loss"].backward()
+        optimiser.step()
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_cropr_says_what_it_must_be_shown_and_where_it_cannot_decide(blocks) -> None:
+    pruner, x = method("cropr").train(), tokens()
+    with pytest.raises(ValueError, match="no targets were shown: train the detector"):
+        pruner.losses(through(pruner, x, blocks, {})[1])
+    with pytest.raises(ValueError, match="block 12 runs on all tokens with fuse=true"):
+        method("cropr", locations=[3, 6, 11])
+    method("cropr", locations=[3, 6, 11], fuse=False)
+
+
 @given(st.integers(1, 1000), st.integers(1, 5000))
 @settings(max_examples=60, deadline=None)
 def test_shares_are_rounded_down_in_whole_thousandths(thousandths: int, size: int) -> None:
