@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.numbers.comparison import STATES, lives
 from analysis.numbers.lifetimes import return_counts
-from analysis.numbers.usage import usage, valid_keep
+from analysis.numbers.usage import usage, valid_keep, valid_part
 from svit.core.coverage import token_weights
 from svit.core.types import Detections, Target, TokenGrid, TokenTrace
 
@@ -22,10 +22,12 @@ class Story:
     Attributes:
         used: blocks that use it.
         blocks: all blocks.
-        dropped: first block that does not use it, or None.
-        returns: blocks that use it right after one that did not.
+        dropped: first block that prunes it, or None.
+        returns: blocks that use it right after one that pruned it.
         back: first of these, or None.
         last: last block that uses it, or None.
+        carried: blocks in which another token carries it.
+        joined: first of these, or None.
     """
 
     used: int
@@ -34,16 +36,19 @@ class Story:
     returns: int
     back: int | None
     last: int | None
+    carried: int = 0
+    joined: int | None = None
 
 
 def story(trace: TokenTrace, row: int, column: int) -> Story:
     """The life of a valid token in numbers."""
-    keep = valid_keep(trace)[:, row, column]
-    back = 2 + np.flatnonzero(~keep[:-1] & keep[1:])
-    used, pruned = 1 + np.flatnonzero(keep), 1 + np.flatnonzero(~keep)
-    first = [int(blocks[0]) if len(blocks) else None for blocks in (pruned, back)]
+    keep, part = (kind(trace)[:, row, column] for kind in (valid_keep, valid_part))
+    back = 2 + np.flatnonzero(~part[:-1] & part[1:])
+    used, pruned, carried = (1 + np.flatnonzero(kind) for kind in (keep, ~part, part & ~keep))
+    first = [int(blocks[0]) if len(blocks) else None for blocks in (pruned, back, carried)]
     last = int(used[-1]) if len(used) else None
-    return Story(len(used), trace.layers, first[0], len(back), first[1], last)
+    life = (len(used), trace.layers, first[0], len(back), first[1], last)
+    return Story(*life, len(carried), first[2])
 
 
 def eventful(trace: TokenTrace) -> tuple[int, int]:

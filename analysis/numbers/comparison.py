@@ -22,7 +22,7 @@ from svit.core.coverage import Truth
 from svit.core.types import Detections, ImageId, TokenTrace
 from svit.runs.run import Run, RunError, open_run
 
-STATES = ("used", "never", "later", "next")  # the codes 0 to 3 of `lives`
+STATES = ("used", "never", "later", "next", "carried")  # the codes 0 to 4 of `lives`
 CHANGES = ("both", "new", "lost", "neither")
 # found by the reference, found by this run
 _CHANGE = dict(zip(((True, True), (False, True), (True, False), (False, False)), CHANGES))
@@ -71,9 +71,9 @@ def traces_of(runs: Sequence[Run], image_id: ImageId) -> list[TokenTrace]:
 
 def lives(trace: TokenTrace) -> np.ndarray:
     """What becomes of every valid token at every layer, as `STATES`: used, pruned and never used
-    again, pruned and used in a later layer but not the next, pruned and used in the next.
+    again, pruned and used in a later layer but not the next, pruned and used in the next, carried.
 
-    Returns: int8 (layers, valid rows, valid columns) in 0..3.
+    Returns: int8 (layers, valid rows, valid columns) in 0..4.
     """
     states = layer_states(trace)
     codes = np.zeros(states.used.shape, np.int8)

@@ -1,6 +1,7 @@
 """How tokens move between used and pruned from layer to layer, and how long they stay.
 
-Only valid tokens count. A method that prunes for good never returns a token; SViT may (paper 4.2).
+Only valid tokens count. A method that prunes for good never returns a token; SViT may (paper 4.2). A token
+that another one carries is not pruned: it counts as used here, since its content takes part.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from analysis.numbers.usage import valid_keep
+from analysis.numbers.usage import valid_part
 from svit.core.types import TokenTrace
 
 STEPS = ("stay", "drop", "return", "away")  # used-used, used-pruned, pruned-used, pruned-pruned
@@ -31,7 +32,7 @@ def transition_frame(traces: Iterable[TokenTrace]) -> pd.DataFrame:
     """
     totals: np.ndarray | None = None
     for trace in traces:
-        counts = _steps(valid_keep(trace))
+        counts = _steps(valid_part(trace))
         if totals is not None and totals.shape != counts.shape:
             raise ValueError(f"expected {totals.shape[1] + 1} layers, found {trace.layers}")
         totals = counts if totals is None else totals + counts
@@ -73,7 +74,7 @@ def life_frame(traces: Iterable[TokenTrace]) -> pd.DataFrame:
     names = ("used", "pruned_ended", "pruned_last")
     totals: np.ndarray | None = None
     for trace in traces:
-        counts = _spells(valid_keep(trace).reshape(trace.layers, -1))
+        counts = _spells(valid_part(trace).reshape(trace.layers, -1))
         if totals is not None and totals.shape != counts.shape:
             raise ValueError(f"expected {totals.shape[1]} layers, found {trace.layers}")
         totals = counts if totals is None else totals + counts
@@ -110,7 +111,7 @@ def return_counts(trace: TokenTrace) -> np.ndarray:
 
     Returns: int64 (valid rows, valid columns).
     """
-    keep = valid_keep(trace)
+    keep = valid_part(trace)
     return (~keep[:-1] & keep[1:]).sum(axis=0)
 
 
@@ -122,7 +123,7 @@ def return_frame(traces: Iterable[TokenTrace]) -> pd.DataFrame:
     """
     totals = np.zeros((2, 0), int)
     for trace in traces:
-        returns, touched = return_counts(trace).ravel(), ~valid_keep(trace).all(axis=0).ravel()
+        returns, touched = return_counts(trace).ravel(), ~valid_part(trace).all(axis=0).ravel()
         size = max(totals.shape[1], int(returns.max()) + 1)
         counts = np.stack(
             [np.bincount(part, minlength=size) for part in (returns, returns[touched])]

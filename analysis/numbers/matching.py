@@ -16,7 +16,7 @@ import pandas as pd
 from pycocotools import mask as coco_mask
 
 from analysis.numbers.regions import object_rows
-from analysis.numbers.usage import valid_keep
+from analysis.numbers.usage import valid_part
 from svit.core.coverage import Truth, coded_masks, token_cover
 from svit.core.rle import CodedMasks
 from svit.core.types import Detections, TokenTrace, to_xywh
@@ -113,12 +113,13 @@ def _greedy(overlaps: np.ndarray, crowd: np.ndarray, least: float) -> np.ndarray
 
 
 def object_shares(trace: TokenTrace, target: Truth) -> np.ndarray:
-    """Share of each object's tokens used at every layer: sum over tokens of cover · used / sum of
-    cover, where cover is the share of a valid token that the object's mask covers.
+    """Share of each object's tokens used at every layer, by themselves or carried by another: sum over
+    tokens of cover · used / sum of cover, where cover is the share of a valid token that the object's mask
+    covers.
 
     Returns: float64 (objects, layers) in [0, 1]; NaN for an object with an empty mask.
     """
-    keep = valid_keep(trace).reshape(trace.layers, -1).astype(np.float32)
+    keep = valid_part(trace).reshape(trace.layers, -1).astype(np.float32)
     cover = token_cover(coded_masks(target), trace.grid).reshape(len(target), keep.shape[1])
     used = cover @ keep.T
     total = cover.sum(axis=1, keepdims=True)

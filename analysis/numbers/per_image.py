@@ -13,7 +13,7 @@ import pandas as pd
 
 from analysis.numbers.regions import region_frame
 from analysis.numbers.run_counts import COUNTS
-from analysis.numbers.usage import layer_states, valid_keep, with_shares
+from analysis.numbers.usage import layer_states, used_share, valid_part, with_shares
 from svit.core.coverage import Truth
 from svit.core.types import ImageId, TokenTrace
 from svit.runs.run import Run
@@ -25,9 +25,9 @@ def spread_frame(states: pd.DataFrame) -> pd.DataFrame:
     """From `Census.by_image`: one row a layer, the pooled counts and shares of `Census.reactivation`
     and `used_share`, `wait_share` = (later - next) / tokens; of each share but the last also the 5 % and
     95 % quantile over images, as *_low and *_high."""
-    names = list(COUNTS)
+    names = [name for name in COUNTS if name in states]
     frame = with_shares(states.groupby("layer")[names].sum().reset_index(drop=True))
-    frame["used_share"] = 1 - frame["pruned_share"]
+    frame["used_share"] = used_share(frame)
     groups = states.groupby("layer")
     for name in [column for column in frame.columns if column.endswith(("_share", "_of_pruned"))]:
         frame[f"{name}_low"] = groups[name].quantile(LOW).to_numpy()
@@ -116,8 +116,8 @@ def pruned_misses(errors: pd.DataFrame) -> pd.DataFrame:
 
 
 def states_at(trace: TokenTrace, block: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which valid tokens a block uses, and which pruned ones a later layer uses: two bool maps."""
-    return valid_keep(trace)[block - 1], layer_states(trace).later[block - 1]
+    """Which valid tokens take part in a block, and which pruned ones a later layer uses: two bool maps."""
+    return valid_part(trace)[block - 1], layer_states(trace).later[block - 1]
 
 
 def objects_of(frame: pd.DataFrame, by: str, group: str) -> pd.DataFrame:

@@ -16,9 +16,10 @@ import pyarrow as pa
 
 from analysis.numbers import usage as metrics
 from svit.core.types import ImageId
+from svit.runs import shards
 from svit.runs.run import Run
 
-COUNTS = ("tokens", "pruned", "later", "next", "never")
+COUNTS = ("tokens", "pruned", "later", "next", "never", "carried")
 _ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.uint8)
 
 Side = tuple[int, int]
@@ -68,18 +69,23 @@ class Census:
     def reactivation(self) -> pd.DataFrame:
         """Pruning and reactivation per layer, pooled over all valid tokens (paper Fig. 5a).
 
-        Columns: layer, block; `COUNTS`; and their shares (`metrics.with_shares`). A run without images
-        gives an empty frame.
+        Columns: layer, block; `COUNTS`, `carried` where tokens merge; and their shares
+        (`metrics.with_shares`). A run without images gives an empty frame.
         """
-        return metrics.with_shares(pd.DataFrame(self.counts.sum(axis=0), columns=list(COUNTS)))
+        return metrics.with_shares(self._counted(self.counts.sum(axis=0)))
+
+    def _counted(self, counts: np.ndarray) -> pd.DataFrame:
+        """The columns that a run has something to count for, from rows of `COUNTS`."""
+        frame = pd.DataFrame(counts, columns=list(COUNTS))
+        return frame if self.counts[..., -1].any() else frame.drop(columns="carried")
 
     def by_image(self) -> pd.DataFrame:
         """One row an image and layer: image_id, layer, block, `COUNTS`, shares of `metrics.with_shares`,
         and `used_share` = used / tokens."""
         images, layers, kinds = self.counts.shape
-        rows = pd.DataFrame(self.counts.reshape(-1, kinds), columns=list(COUNTS))
+        rows = self._counted(self.counts.reshape(-1, kinds))
         frame = metrics.with_shares(rows).drop(columns=["layer", "block"])
-        frame["used_share"] = 1 - frame["pruned_share"]
+        frame["used_share"] = metrics.used_share(frame)
         frame.insert(0, "image_id", [one for one in self.image_ids for _ in range(layers)])
         frame.insert(1, "layer", np.tile(np.arange(layers), images))
         frame.insert(2, "block", frame["layer"] + 1)
@@ -129,7 +135,8 @@ def count_shard(run: Run, number: int) -> Census:
     for members, grid_hw, valid_hw, bits in _grids(table, run.layers):
         mask = np.zeros(grid_hw, bool)
         mask[: valid_hw[0], : valid_hw[1]] = True
-        counts[members] = _counts(bits, np.packbits(mask))
+        carried = _carried(table, run.layers, members, bits)
+        counts[members] = _counts(bits, carried, np.packbits(mask))
         total = _usage(bits, grid_hw)[: valid_hw[0], : valid_hw[1]]
         _add(usage, valid_hw, Usage(total, len(bits)))
     image_ids = tuple(table["image_id"].to_pylist()[:: run.layers])
@@ -181,14 +188,30 @@ def _grids(table: pa.Table, layers: int) -> Iterator[tuple[np.ndarray, Side, Sid
         yield places, tuple(shape[:2].tolist()), tuple(shape[2:].tolist()), bits
 
 
-def _counts(bits: np.ndarray, valid: np.ndarray) -> np.ndarray:
+def _carried(table: pa.Table, layers: int, places: np.ndarray, bits: np.ndarray) -> np.ndarray:
+    """Bits of the tokens that others carry, as those of the used ones; nothing where none merge."""
+    found = np.zeros_like(bits)
+    if "group" not in table.column_names:
+        return found
+    stored = list(shards.binary(table["group"]))
+    tokens = table["grid_h"].to_numpy() * table["grid_w"].to_numpy()
+    for image, place in enumerate(places * layers):
+        count = int(tokens[place])
+        group = shards.groups_from(stored[place : place + layers], count)
+        if group is not None:
+            keep = np.unpackbits(bits[image], axis=1, count=count).astype(bool)
+            found[image] = np.packbits(np.take_along_axis(keep, group, axis=1) & ~keep, axis=1)
+    return found
+
+
+def _counts(bits: np.ndarray, carried: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """int64 (images, layers, `COUNTS`) of images with one geometry; `valid` masks the bytes of a layer."""
-    pruned = ~bits & valid
+    pruned = ~(bits | carried) & valid
     after, following = np.zeros_like(bits), np.zeros_like(bits)
     after[:, :-1] = np.bitwise_or.accumulate(bits[:, ::-1], axis=1)[:, ::-1][:, 1:]
     following[:, :-1] = bits[:, 1:]
     tokens = np.full(bits.shape[:2], int(_ONES[valid].sum()))
-    states = (pruned, pruned & after, pruned & following, pruned & ~after)
+    states = (pruned, pruned & after, pruned & following, pruned & ~after, carried & valid)
     sums = (_ONES[state].sum(axis=2, dtype=np.int64) for state in states)
     return np.stack([tokens, *sums], axis=-1)
 

@@ -21,18 +21,20 @@ from svit.core.types import TokenTrace
 class LayerStates:
     """What becomes of every valid token of an image at every layer; bool (layers, rows, columns).
 
-    used + pruned = all, never + later = pruned, next is part of later. At the last layer later is
-    empty.
+    used + carried + pruned = all, never + later = pruned, next is part of later. At the last layer later
+    is empty.
 
     Attributes:
-        used: took part in the block.
-        pruned: did not.
+        used: took part in the block by itself.
+        carried: was merged into another token, which took part.
+        pruned: did neither.
         later: pruned here and used in at least one later layer (cyan in paper Fig. 5b).
         next: pruned here and used in the very next layer.
         never: pruned here and in all later layers.
     """
 
     used: np.ndarray
+    carried: np.ndarray
     pruned: np.ndarray
     later: np.ndarray
     next: np.ndarray
@@ -45,8 +47,18 @@ def valid_keep(trace: TokenTrace) -> np.ndarray:
     return trace.keep[:, :rows, :columns]
 
 
+def valid_part(trace: TokenTrace) -> np.ndarray:
+    """Tokens that are not pruned, without padding: those that took part by themselves or carried.
+
+    Returns: bool (layers, valid rows, valid columns).
+    """
+    rows, columns = trace.grid.valid_hw
+    return (trace.keep | trace.carried)[:, :rows, :columns]
+
+
 def usage(trace: TokenTrace) -> np.ndarray:
-    """Number of layers that used each valid token: sum over layers of M (paper Figs. 1 and 4).
+    """Number of layers that used each valid token: sum over layers of M (paper Figs. 1 and 4). Layers in which
+    another one carried it do not count.
 
     Returns: int64 (valid rows, valid columns) in 0..layers.
     """
@@ -71,14 +83,15 @@ def gated_layers(layers: int, targets: Sequence[float] = ()) -> list[int]:
 
 def layer_states(trace: TokenTrace) -> LayerStates:
     """The state of every valid token at every layer."""
-    used = valid_keep(trace)
-    pruned = ~used
+    used, part = valid_keep(trace), valid_part(trace)
+    pruned = ~part
     # used in some layer after l: running "or" from the back, shifted by one layer
     after = np.zeros_like(used)
     after[:-1] = np.logical_or.accumulate(used[::-1])[::-1][1:]
     following = np.zeros_like(used)
     following[:-1] = used[1:]
-    return LayerStates(used, pruned, pruned & after, pruned & following, pruned & ~after)
+    states = (pruned & after, pruned & following, pruned & ~after)
+    return LayerStates(used, part & ~used, pruned, *states)
 
 
 def keep_ratios(trace: TokenTrace) -> np.ndarray:
@@ -123,19 +136,25 @@ def _target(targets: Sequence[float], layer: int) -> float:
 def with_shares(counts: pd.DataFrame) -> pd.DataFrame:
     """Adds layer, block and shares to counts per layer of `tokens`, `pruned`, `later`, `next`, `never`.
 
-    Of all valid tokens: `pruned_share`, `later_share`, `next_share`, `never_share` = count / tokens.
+    Of all valid tokens: `pruned_share`, `later_share`, `next_share`, `never_share` (and `carried_share` where
+    `carried` is counted) = count / tokens.
     Of the pruned: `later_of_pruned`, `next_of_pruned`, `never_of_pruned` = count / pruned, NaN where
     nothing is pruned; later + never = 1. Of the reactivated: `next_of_later` = next / later, the
     immediate share, NaN where nothing is reactivated.
     """
     frame = counts.rename_axis("layer").reset_index()
     frame.insert(1, "block", frame["layer"] + 1)
-    for name in ("pruned", "later", "next", "never"):
+    for name in ("pruned", "later", "next", "never", *(["carried"] if "carried" in frame else [])):
         frame[f"{name}_share"] = frame[name] / frame["tokens"]
     for name in ("later", "next", "never"):
         frame[f"{name}_of_pruned"] = _ratio(frame[name], frame["pruned"])
     frame["next_of_later"] = _ratio(frame["next"], frame["later"])
     return frame
+
+
+def used_share(frame: pd.DataFrame) -> pd.Series:
+    """Used / tokens, from the other shares of `with_shares`: what is neither pruned nor carried."""
+    return 1 - frame["pruned_share"] - (frame["carried_share"] if "carried_share" in frame else 0)
 
 
 def _ratio(part: pd.Series, whole: pd.Series) -> pd.Series:

@@ -172,7 +172,7 @@ def show_downloads(view: View, layer: int) -> None:
     """The token maps as a table and as a figure for a paper."""
     st.caption(
         "Token maps of this image; in the table, block_1 … hold 0 used, 1 pruned for good, 2 back "
-        "later, 3 back in the next block."
+        "later, 3 back in the next block, 4 carried by another token."
     )
     shell.downloads(
         f"tokens-{view.image_id}", token_maps(view, view.key), lambda: figure(view, layer)

@@ -175,7 +175,7 @@ def census_of(*traces: TokenTrace) -> Census:
     with tempfile.TemporaryDirectory() as folder:
         with RunWriter(folder, PROVENANCE) as writer:
             for place, trace in enumerate(traces):
-                writer.add(TokenTrace(place, trace.grid, trace.keep))
+                writer.add(TokenTrace(place, trace.grid, trace.keep, group=trace.group))
         return census(open_run(folder))
 
 
@@ -185,4 +185,5 @@ def reactivation_of(traces: Iterable[TokenTrace]) -> pd.DataFrame:
     counts = {"tokens": sum(one.used.shape[1] * one.used.shape[2] for one in states)}
     for name in COUNTS[1:]:
         counts[name] = sum(getattr(one, name).sum(axis=(1, 2)) for one in states)
-    return usage.with_shares(pd.DataFrame(counts))
+    frame = pd.DataFrame(counts)
+    return usage.with_shares(frame if frame["carried"].any() else frame.drop(columns="carried"))

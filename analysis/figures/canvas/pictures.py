@@ -17,13 +17,14 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
 
 from analysis.figures.canvas.sizes import drawn_ratio
-from analysis.figures.palette import FIELD, FRAME, LATER, LUMA, PRUNED
+from analysis.figures.palette import CARRIED, FIELD, FRAME, LATER, LUMA, PRUNED
 from svit.core.types import TokenGrid
 
 
 class States(Protocol):
     """What is drawn of `metrics.layer_states`: bool (layers, valid rows, valid columns)."""
 
+    carried: np.ndarray
     pruned: np.ndarray
     later: np.ndarray
 
@@ -128,7 +129,8 @@ def layer_tokens(
 ) -> Axes:
     """One layer in the colours of paper Fig. 5b.
 
-    Used tokens show the picture, pruned ones are white, those that a later layer uses again cyan.
+    Used tokens show the picture, pruned ones are white, those that a later layer uses again cyan; tokens
+    that another one carries are yellow.
 
     Args:
         layer: zero-based; the title names the paper's block, layer + 1.
@@ -139,6 +141,7 @@ def layer_tokens(
     cover = np.zeros((*states.pruned[layer].shape, 4))
     cover[states.pruned[layer]] = to_rgba(PRUNED, alpha)
     cover[states.later[layer]] = to_rgba(LATER, alpha)
+    cover[states.carried[layer]] = to_rgba(CARRIED, alpha)
     tokens(cover, grid, ax)
     kept = "" if ratio is None else f"  {ratio:.0%} kept"
     ax.set_title(f"block {layer + 1}{kept}")
@@ -161,14 +164,16 @@ def layer_strip(
     ]
 
 
-def state_legend(ax: Axes) -> Axes:
-    """Fills an Axes with what the colours of `layer_tokens` mean."""
+def state_legend(ax: Axes, merges: bool = False) -> Axes:
+    """Fills an Axes with what the colours of `layer_tokens` mean, carried tokens where they `merge`."""
     edge = {"edgecolor": mpl.rcParams["axes.edgecolor"], "linewidth": 0.5}
     handles = [
         Patch(facecolor="none", label="used: the picture shows", hatch="//////", **edge),
         Patch(facecolor=PRUNED, label="pruned, not used again", **edge),
         Patch(facecolor=LATER, label="pruned, reactivated in a later layer", **edge),
     ]
-    ax.legend(handles=handles, loc="center", ncols=3)
+    if merges:
+        handles.insert(1, Patch(facecolor=CARRIED, label="carried by another token", **edge))
+    ax.legend(handles=handles, loc="center", ncols=2 if merges else 3)
     ax.set_axis_off()
     return ax

@@ -14,7 +14,12 @@ from analysis.figures import palette
 from svit.core.types import TokenGrid
 
 VEIL = "#1c232d"  # over what a mode leaves out
-STATE_COLOURS = {"never": palette.PRUNED, "later": palette.LATER, "next": palette.NEXT}
+STATE_COLOURS = {
+    "never": palette.PRUNED,
+    "later": palette.LATER,
+    "next": palette.NEXT,
+    "carried": palette.CARRIED,
+}
 SCORE_COLOURS = (palette.BELOW, "#f4f4f4", palette.ABOVE)  # below, on and above the limit
 SCORES = LinearSegmentedColormap.from_list("score", SCORE_COLOURS)
 BEYOND = "#808080"  # beside the image in a crop
@@ -24,7 +29,7 @@ CONTEXT = 3  # tokens shown on each side of the one cut out
 
 
 def states(codes: np.ndarray, opacity: float) -> np.ndarray:
-    """Pruned tokens in the colour of what becomes of them, used ones clear.
+    """Pruned tokens in the colour of what becomes of them, carried ones in theirs, used ones clear.
 
     Args:
         codes: `comparison.lives` of one layer.

@@ -61,13 +61,14 @@ def layers(run: Run, options: DrawOptions) -> Iterator[Product]:
     """Used, pruned and later reactivated tokens of every gated layer (paper Fig. 5b, all layers).
 
     Used tokens show the picture. Of the pruned ones those are cyan that a later layer uses again, the
-    others white. The percentage is kept valid tokens / valid tokens of this image.
+    others white; tokens that another one carries are yellow. The percentage is kept valid tokens / valid
+    tokens of this image.
     """
     shown = metrics.gated_layers(run.layers, run.targets)
     for image_id in chosen(run, options):
         trace, image = run.trace(image_id), run.picture(image_id)
         states, ratios = metrics.layer_states(trace), metrics.keep_ratios(trace)
-        figure, cells = _strip(trace.grid, 1 + len(shown))
+        figure, cells = _strip(trace, 1 + len(shown))
         wanted = {"threshold": options.score, "tags": False}
         _detections(run, image_id, trace.grid, image, cells[0], **wanted)
         cells[0].set_title("detections")
@@ -88,12 +89,13 @@ def overlay(run: Run, options: DrawOptions) -> Iterator[Product]:
     for image_id in chosen(run, options):
         trace, image = run.trace(image_id), run.picture(image_id)
         states, ratios = metrics.layer_states(trace), metrics.keep_ratios(trace)
-        figure, cells = _strip(trace.grid, 2)
+        figure, cells = _strip(trace, 2)
         _detections(run, image_id, trace.grid, image, cells[0], threshold=options.score)
         cells[0].set_title("detections")
         style = {"image": image, "ratio": ratios[layer]}
         pictures.layer_tokens(states, layer, trace.grid, cells[1], **style)
-        maps = {name: getattr(states, name)[layer] for name in ("used", "later", "next", "never")}
+        names = ["used", "later", "next", "never", *(["carried"] if trace.group is not None else [])]
+        maps = {name: getattr(states, name)[layer] for name in names}
         table = token_table(trace.grid, maps)
         yield Product(f"overlay-block{layer + 1}-{labels.file_name(image_id)}", figure, table)
 
@@ -250,11 +252,11 @@ def _detections(
         boxes.detections(found, ax, class_names=run.class_names, **style)
 
 
-def _strip(grid: TokenGrid, cells: int) -> tuple[Figure, list[Axes]]:
+def _strip(trace: TokenTrace, cells: int) -> tuple[Figure, list[Axes]]:
     """A figure of so many titled pictures, in two rows from five on, over the legend of states."""
     rows = 1 if cells < 5 else 2
     columns = math.ceil(cells / rows)
-    size = figsize(grid.image_hw, columns, rows, above=TITLE, below=LEGEND)
+    size = figsize(trace.grid.image_hw, columns, rows, above=TITLE, below=LEGEND)
     figure = Figure(figsize=size)
     body, foot = figure.subfigures(2, 1, height_ratios=[size[1] - LEGEND, LEGEND])
     axes = list(body.subplots(rows, columns, squeeze=False).flat)
@@ -262,14 +264,15 @@ def _strip(grid: TokenGrid, cells: int) -> tuple[Figure, list[Axes]]:
         empty.set_axis_off()
     for picture in axes:
         picture.set_anchor("W")  # below the start of its title
-    pictures.state_legend(foot.subplots())
+    pictures.state_legend(foot.subplots(), merges=trace.group is not None)
     return figure, axes[:cells]
 
 
 def _state_table(grid: TokenGrid, states: metrics.LayerStates) -> pd.DataFrame:
     """One row a valid token: row, column, box, and its state in every block."""
     names = np.full(states.used.shape, "used", dtype=object)
-    names[states.never], names[states.later], names[states.next] = "never", "later", "next"
+    for name in ("never", "later", "next", "carried"):
+        names[getattr(states, name)] = name
     return token_table(grid, {f"block_{layer + 1}": plane for layer, plane in enumerate(names)})
 
 

@@ -19,12 +19,14 @@ STATES = {  # `comparison.STATES` in words, and the colour of each in the strip
     "never": ("pruned for good", palette.PRUNED),
     "later": ("back later", palette.LATER),
     "next": ("back next", palette.NEXT),
+    "carried": ("carried", palette.CARRIED),
 }
 INDENT = 28  # pixels left of both charts, so that their blocks stand below each other
 MOST = 4  # lines on what lies over the token
 HELP = {
     "life": "Each square is a block. A pruned token skips the block and stays in the feature map; it "
-    "is reactivated when a later block uses it again.",
+    "is reactivated when a later block uses it again. A carried token takes part in the block as a part of "
+    "another one.",
     "margin": "Score: log-odds of keeping as the block's gate saw them. Margin: score less the limit, "
     "the middle between the lowest score of a used token and the highest of a pruned one in this "
     "image. Without a limit (sampled masks) the score itself is drawn.",
@@ -123,9 +125,12 @@ def told(life: Story) -> str:
     """The story in a sentence or two."""
     if life.used == life.blocks:
         return f"Used in all {life.blocks} blocks."
-    words = [
-        f"Used in **{life.used} of {life.blocks}** blocks; first pruned at block {life.dropped}."
-    ]
+    parts = [f"Used in **{life.used} of {life.blocks}** blocks"]
+    if life.carried:
+        parts.append(f"carried by another in {life.carried}, first in block {life.joined}")
+    if life.dropped is None:
+        return "; ".join(parts) + "."
+    words = ["; ".join([*parts, f"first pruned at block {life.dropped}"]) + "."]
     if life.returns:
         times = {1: "once", 2: "twice"}.get(life.returns, f"{life.returns} times")
         words.append(f"Came back {times}, first at block {life.back}.")

@@ -25,9 +25,10 @@ from svit.runs import shards
 
 MODES = {
     "States": "Used tokens show the picture; white: pruned for good; cyan: pruned, back in a later "
-    "block; dark cyan: back in the very next block.",
+    "block; dark cyan: back in the very next block; yellow: merged, another token carries it.",
     "Used": "The tokens that take part in the block show the picture, the others are veiled.",
-    "Pruned": "The tokens that do not take part in the block. They stay in the feature map.",
+    "Pruned": "The tokens that do not take part in the block, by themselves or carried. They stay in the "
+    "feature map.",
     "Back later": "Pruned here and used in at least one later block.",
     "Back next": "Pruned here and used in the very next block; part of those that come back later.",
     "Score": "Log-odds of keeping as the block's gate saw them, less the score that parts used from "
@@ -35,7 +36,12 @@ MODES = {
     "Usage": "How many blocks use each token. Blocks without a gate use all.",
 }
 OF_STATES = {"Used": "used", "Pruned": "pruned", "Back later": "later", "Back next": "next"}
-STATE_NAMES = {"never": "pruned for good", "later": "back later", "next": "back in the next block"}
+STATE_NAMES = {
+    "never": "pruned for good",
+    "later": "back later",
+    "next": "back in the next block",
+    "carried": "carried by another",
+}
 WIDEST, TALLEST, LOWEST = 640, 560, 240  # screen pixels: the room a picture is laid out for
 LEGEND = 34
 STAGE = "stage"  # key of the chart's container
@@ -96,7 +102,9 @@ def height(grid: TokenGrid) -> int:
 def legend_of(view: View, mode: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Words and colours below the chart."""
     if mode == "States":
-        return tuple(STATE_NAMES.values()), tuple(token_maps.STATE_COLOURS.values())
+        shown = [one for one in STATE_NAMES if one != "carried" or view.sample.trace.group is not None]
+        colours = (token_maps.STATE_COLOURS[one] for one in shown)
+        return tuple(STATE_NAMES[one] for one in shown), tuple(colours)
     if mode == "Usage":
         low, high = usage.usage_limits(view.run.layers, view.run.targets)
         steps = mpl.colormaps["inferno"].resampled(high - low + 1)
