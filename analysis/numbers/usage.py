@@ -57,8 +57,8 @@ def valid_part(trace: TokenTrace) -> np.ndarray:
 
 
 def usage(trace: TokenTrace) -> np.ndarray:
-    """Number of layers that used each valid token: sum over layers of M (paper Figs. 1 and 4). Layers in which
-    another one carried it do not count.
+    """Number of layers that used each valid token: sum over layers of M (paper Figs. 1 and 4). Layers
+    in which another one carried it do not count.
 
     Returns: int64 (valid rows, valid columns) in 0..layers.
     """
@@ -154,7 +154,7 @@ def with_shares(counts: pd.DataFrame) -> pd.DataFrame:
 
 def used_share(frame: pd.DataFrame) -> pd.Series:
     """Used / tokens, from the other shares of `with_shares`: what is neither pruned nor carried."""
-    return 1 - frame["pruned_share"] - (frame["carried_share"] if "carried_share" in frame else 0)
+    return 1 - frame["pruned_share"] - frame.get("carried_share", 0)
 
 
 def _ratio(part: pd.Series, whole: pd.Series) -> pd.Series:

@@ -32,7 +32,7 @@ from analysis.numbers.run_counts import Census, census
 from analysis.paper import claims
 from analysis.sources import benchmarks, evaluations, labels
 from analysis.sources.collection import RESULTS, RUN, RUNS, Collection
-from svit.core.types import ImageId, TokenGrid
+from svit.core.types import ImageId, TokenGrid, TokenTrace
 from svit.runs.run import Run
 
 LEGEND_COLUMNS = 3
@@ -94,7 +94,13 @@ def overlay(run: Run, options: DrawOptions) -> Iterator[Product]:
         cells[0].set_title("detections")
         style = {"image": image, "ratio": ratios[layer]}
         pictures.layer_tokens(states, layer, trace.grid, cells[1], **style)
-        names = ["used", "later", "next", "never", *(["carried"] if trace.group is not None else [])]
+        names = [
+            "used",
+            "later",
+            "next",
+            "never",
+            *(["carried"] if trace.group is not None else []),
+        ]
         maps = {name: getattr(states, name)[layer] for name in names}
         table = token_table(trace.grid, maps)
         yield Product(f"overlay-block{layer + 1}-{labels.file_name(image_id)}", figure, table)
