@@ -33,10 +33,11 @@ import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from svit.comparison.plan import CHANGED, CompareError, Job
-from svit.comparison.row import FAILED, ROW, Setting, run_row
+from svit.comparison.row import FAILED, ROW, Setting, drawn, run_row
 from svit.core.catalogue import ROWS
 from svit.core.config import load_config
 from svit.detectors import build_detector
+from svit.evaluation.average_precision import KINDS
 from svit.system.files import read_json, write_text
 from svit.system.processes import LaunchError, Layout, joined, launch
 from svit.system.signals import INTERRUPTED, handling, interrupting
@@ -48,7 +49,7 @@ START, TABLE = "start.safetensors", "table.md"
 HEADINGS = (
     *("row", "seed", "box AP", "mask AP", "box − dense", "mask − dense"),
     *(f"learned − {name}" for name in CHANGED),
-    *("keep, gated layers", "GMACs backbone"),
+    *("keep, gated layers", "GMACs backbone", "box AP at equal tokens", "keep there"),
 )
 TRAINED = 3  # forwards that a training view costs: its own, and the gradient's of about two
 log = logging.getLogger("svit.training")
@@ -204,20 +205,36 @@ def prepare_start(
 
 
 def overview(planned: Sequence[Job], out: Path) -> str:
-    """Finished rows as Markdown: AP, AP minus that of the dense control of the same seed, and what the
-    learned masks are worth over other masks of the same trained row (box AP points)."""
+    """Finished rows as Markdown: AP; in AP points how far it is from that of the dense control of the same
+    seed and of other masks of the same trained row, with paired 95 % percentile intervals over images; AP at
+    equal tokens."""
     found = finished(planned, out)
-    rows = [_cells(row, found.get(f"dense-seed{row['seed']}")) for row in found.values()]
+    rows = [_cells(job, found, out) for job in planned if job.name in found]
     return markdown_table(HEADINGS, rows) + "\n"
 
 
-def _cells(row: dict[str, Any], dense: dict[str, Any] | None) -> list[str]:
-    learned, others = row["lines"]["learned"], row["lines"]
-    box, mask = learned["box_AP"], learned["mask_AP"]
-    control = None if dense is None else dense["lines"]["learned"]
-    gaps = ["–", "–"]
-    if control is not None:
-        gaps = [f"{box - control['box_AP']:+.1f}", f"{mask - control['mask_AP']:+.1f}"]
-    worth = [f"{box - others[name]['box_AP']:+.1f}" if name in others else "–" for name in CHANGED]
-    compute = [f"{learned['keep_ratio']:.3f}", f"{learned['macs_backbone'] / 1e9:.3f}"]
-    return [row["row"], str(row["seed"]), f"{box:.1f}", f"{mask:.1f}", *gaps, *worth, *compute]
+def _cells(job: Job, found: dict[str, dict[str, Any]], out: Path) -> list[str]:
+    dense, lines = f"dense-seed{job.seed}", found[job.name]["lines"]
+    learned, equal = lines["learned"], lines.get(job.equal.name)
+
+    def apart(kind: str, row: str, line: str) -> str:
+        other = found.get(row, {"lines": {}})["lines"].get(line)
+        if other is None:
+            return "–"
+        pair = [drawn(out / name, at, kind) for name, at in ((job.name, "learned"), (row, line))]
+        if None in pair:  # measured before matches were kept
+            return f"{learned[f'{kind}_AP'] - other[f'{kind}_AP']:+.1f}"
+        return (pair[0] - pair[1]).signed
+
+    return [
+        *(job.row.name, str(job.seed)),
+        *(f"{learned[f'{kind}_AP']:.1f}" for kind in KINDS),
+        *(apart(kind, dense, "learned") for kind in KINDS),
+        *(apart("box", job.name, name) for name in CHANGED),
+        *(f"{learned['keep_ratio']:.3f}", f"{learned['macs_backbone'] / 1e9:.3f}"),
+        *(
+            ("–", "–")
+            if equal is None
+            else (f"{equal['box_AP']:.1f}", f"{equal['keep_ratio']:.3f}")
+        ),
+    ]

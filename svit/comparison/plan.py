@@ -13,6 +13,7 @@ from functools import cached_property
 
 from svit.core.catalogue import ROWS, SWEEP, Row, near, sweep
 from svit.core.config import Config, load_config
+from svit.pruning import method_class
 from svit.training.optimise import total_steps
 
 ALL_ROWS = (*ROWS, *sweep())
@@ -65,10 +66,24 @@ class Job:
         """Learned masks first. A dense model has no masks to move; the dial of rates is SViT's."""
         if self.row.traits.selection == "none":
             return (Line(), Line("off"))
-        lines = (Line(), *(Line(name) for name in CHANGED))
-        if self.row.name != "svit":
-            return lines
-        return (*lines, *(Line(base=base) for base in sorted((*SWEEP, 0.7))))
+        own = () if self.own_base is None else (self.own_base,)
+        bases = {*own, *SWEEP} if self.row.name == "svit" else own
+        return (*map(Line, ("learned", *CHANGED)), *(Line(base=base) for base in sorted(bases)))
+
+    @property
+    def own_base(self) -> float | None:
+        """The first keep ratio below 1 of a row whose gates can be calibrated to it; None of others."""
+        fits = method_class(self.row.method).fits
+        if fits is None or not fits.mode:
+            return None
+        ratios = self.config.pruning.options["keep_ratios"]
+        return next((float(ratio) for ratio in ratios if ratio < 1), None)
+
+    @property
+    def equal(self) -> Line:
+        """The line that compares rows at equal tokens: with gates calibrated to their own ratios. A method
+        with a count, and ATS with its fitted levels, meets them as it is."""
+        return Line(base=self.own_base)
 
     def steps(self, images: int) -> int:
         """Optimiser steps on a data set of so many training images."""

@@ -16,8 +16,10 @@ from typing import Any
 import torch
 
 from svit.comparison.plan import CompareError, Job, Line
-from svit.core.catalogue import stages
+from svit.core.catalogue import rescaled
 from svit.core.config import Config, to_dict
+from svit.core.matches import MATCHES, MatchesFile
+from svit.core.statistics import Drawn
 from svit.data.coco import CocoDataset, CocoFiles, find_coco
 from svit.data.samples import fingerprint
 from svit.detectors import build_detector
@@ -262,7 +264,8 @@ class RowMaker:
         if self.ranks.is_first:
             log.info("%s: %s", self.job.name, line.name)
         if line.base is not None:  # one training, many rates
-            detector.backbone.method.set_keep_ratios(stages(line.base))
+            ratios = self.job.config.pruning.options["keep_ratios"]
+            detector.backbone.method.set_keep_ratios(rescaled(ratios, line.base))
             calibrate(detector, self.train_set, self.setting.calibration)
         evaluate(
             detector,
@@ -305,6 +308,17 @@ def _numbers(path: Path) -> dict[str, float | None]:
     summary = read_json(path, "delete it and repeat the command")
     means = {name: summary[name]["mean"] for name in ("keep_ratio", "macs_backbone", "macs")}
     return {"box_AP": summary["box"]["AP"], "mask_AP": summary["mask"]["AP"], **means}
+
+
+def drawn(folder: Path, line: str, kind: str) -> Drawn | None:
+    """Box or mask AP of a line of a row with its draws; None where it was measured before these were kept.
+
+    Raises:
+        FileError, MatchesError: the line's summary or matches are damaged.
+    """
+    summary = read_json(folder / line / SUMMARY, "delete it and repeat the command")
+    seal = summary.get("matches_sha256")
+    return None if seal is None else MatchesFile(folder / line / MATCHES, seal).drawn(kind)
 
 
 def weights_of(job: Job, out: Path) -> Path:

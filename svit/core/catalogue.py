@@ -11,7 +11,8 @@ Sources: paper 3.1 and Tables 1-5; arguments and defaults: methods.md 17.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -351,6 +352,14 @@ ROWS: tuple[Row, ...] = tuple(
 def stages(base: float) -> list[float]:
     """Keep ratios of nine gated blocks for a base keep ratio r: r, r², r³, three blocks each (Fig. 7)."""
     return [round(base ** (1 + block // 3), 6) for block in range(9)]
+
+
+def rescaled(ratios: Sequence[float], base: float) -> list[float]:
+    """Keep ratios of a schedule for another base: each to the power that turns its first one below 1 into the
+    base, so r, r², r³ stay such powers."""
+    first = next(ratio for ratio in ratios if ratio < 1)
+    power = math.log(base) / math.log(first)
+    return [round(ratio**power, 6) for ratio in ratios]
 
 
 def sweep() -> tuple[Row, ...]:

@@ -66,6 +66,12 @@ class Drawn:
         on images drawn anew, P(own > other)."""
         return float(np.mean(self.draws > 0) + np.mean(self.draws == 0) / 2)
 
+    @property
+    def signed(self) -> str:
+        """A difference with its interval, as "+1.3 [+0.4, +2.1]"."""
+        interval = self.interval()
+        return f"{self.value:+.1f} [{interval.low:+.1f}, {interval.high:+.1f}]"
+
     def __sub__(self, other: Drawn) -> Drawn:
         return combined((self, other), (1.0, -1.0))
 

@@ -142,6 +142,46 @@ def test_learned_masks_are_measured_beside_others_and_only_svit_has_the_dial() -
     assert dial == [f"calibrated-{base}" for base in (0.5, 0.6, 0.7, 0.8, 0.9)]
 
 
+@pytest.mark.parametrize(
+    ("row", "line"),
+    [
+        *[(name, "calibrated-0.7") for name in ("svit", "svit-fixed", "svit-inherit")],
+        ("svit-0.5", "calibrated-0.5"),
+        *[(name, "learned") for name in ("evit-preserve", "ats-remove", "random", "dense")],
+    ],
+)
+def test_rows_with_thresholds_are_also_measured_at_equal_tokens(row: str, line: str) -> None:
+    one = job(row)
+    assert one.equal.name == line and one.equal in one.lines
+    assert line == "learned" or len([at for at in one.lines if at.base]) == (
+        5 if row == "svit" else 1
+    )
+
+
+def test_a_dense_start_with_an_idle_token_hands_its_token_on(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """EViT goes on with the token; SViT, which owns none, says that it leaves it. Both lines at equal
+    tokens and paired intervals come into the table."""
+    torch.manual_seed(1)
+    token = build_detector(load_config("vit-token-plain-nano", SMALL))
+    checkpoint.save(tmp_path / "token.safetensors", token)
+    out, rows = tmp_path / "out", "evit-preserve,svit-fixed-inherit"
+    assert main.main(words(data, out, tmp_path / "token.safetensors", rows)) == 0
+    evit, svit = (
+        json.loads((out / f"{name}-seed0" / "row.json").read_text()) for name in rows.split(",")
+    )
+    owns = [any("class_token" in name for name in row["initialised"]) for row in (evit, svit)]
+    assert owns == [False, False]
+    assert caplog.text.count("class token: the method owns none") == 1
+    assert evit["lines"]["random"]["keep_ratio"] == evit["lines"]["learned"]["keep_ratio"]
+    nested = json.loads((out / "evit-preserve-seed0" / "random" / "summary.json").read_text())
+    assert nested["provenance"]["nested"] is True
+    ratio = svit["lines"]["calibrated-0.7"]["keep_ratio"]
+    cells = [line.split(" | ") for line in (out / "table.md").read_text().splitlines()[2:]]
+    assert cells[1][-1].rstrip(" |") == f"{ratio:.3f}" and "[" in cells[0][6] and "–" in cells[0][4]
+
+
 def test_the_plan_counts_views() -> None:
     text = plan_text([job("dense"), job("evovit")], ["to do", "finished"], 4, 10)
     assert "dense" in text.splitlines()[1] and text.splitlines()[1].split()[2:5] == ["2", "4", "20"]
