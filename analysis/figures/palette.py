@@ -63,6 +63,11 @@ CONTROLS = {  # masks of the same number that know less or more
     "invert": LINES[5],
     "off": NEVER,
 }
+FAMILIES = {  # of methods, whose names always stand beside; grey ones choose without looking
+    **dict(zip(("svit", "evit", "dynamicvit", "ats", "evovit"), LINES)),
+    **{"random": SOFT, "magnitude": SLATE, "dense": INK},
+}
+OTHER = LINES[5]  # any other method
 AGREES, DISAGREES = "#1b8a5a", "#b23a5e"  # verdicts on claims
 BLOCKS, CHOOSING = "#3f8fb5", "#d98b00"  # modules that pruning works on, and that do the choosing
 

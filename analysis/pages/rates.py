@@ -9,9 +9,7 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from analysis.figures.output import DrawOptions
-from analysis.figures.rates import controls as control_figures
-from analysis.figures.tokens import paper
+from analysis.figures.rates import controls, tradeoff, tradeoff_speed
 from analysis.pages.parts import shell
 from analysis.pages.parts.rates import charts, speed
 from analysis.paper import claims, tables
@@ -22,14 +20,8 @@ from svit.system.text import escaped
 VIEWS = ("Trade-off", "Controls", "Speed", "Claims", "Tables")
 TABLES = ("Table 2", "Table 3", "Table 4", "Table 5")
 HELP = {
-    "measured": "AP of COCO's evaluation over the complete list of images shown; vertical lines are 95 % "
-    "bootstrap intervals over images. A line joins one kind of model at several keep ratios. Only "
-    "evaluations of the same images share a chart.",
-    "speed": "Images a second of `svit benchmark`, median over rounds; horizontal lines are quartiles. A "
-    "speed is of an evaluation if both are of the same preset with the same keep ratios. Only what one "
-    "benchmark timed in turn, on one machine at one size, shares an axis.",
-    "printed": "What Table 5 of the paper prints, for COCO and one A100. Another data set, other models "
-    "and another machine: the two charts share no axis on purpose.",
+    "printed": "What Table 5 of the paper prints, for COCO and one A100. Only results of the same models on "
+    "COCO val2017 have it in their own chart, as open marks; speeds of another machine share no axis.",
     "ledger": "A measurement confirms or contradicts a claim only if it is of the same kind: model, size, "
     "neck, keep ratios, COCO val2017 complete. Otherwise the claim is not tested; the column “direction "
     "elsewhere” says what other models and data hint at.",
@@ -127,24 +119,19 @@ def show_tradeoff(found: Collection) -> None:
             timed = benchmarks.speed_frames(results, found.speeds)
         if cost == "speed" and timed:
             condition = choose_one("Measured as", "timing", list(timed))
-    left, right = st.columns([3, 2], gap="medium", border=True)
-    with left:
-        help_text = HELP["measured"] + (f" {HELP['speed']}" if cost == "speed" else "")
-        st.markdown("##### Measured here", help=shell.definition(help_text))
+    with st.container(border=True):
+        about = tradeoff_speed if cost == "speed" else tradeoff
+        st.markdown("##### Measured here", help=shell.definition(about.__doc__))
         if not results:
             show_nothing()
         elif cost != "speed":
             show_measured(evaluations.rate_frame(results), group, kind, cost)
-        elif timed:
-            show_measured(timed[condition], f"{group}. Timed in {condition}", kind, cost)
+            figure = partial(tradeoff.compose, evaluations.rate_frame(results), kind)
+            shell.downloads(f"tradeoff-{kind}", evaluations.rate_frame(results), figure)
         else:
-            message = "No benchmark here timed a model that was evaluated. This measures one:"
-            shell.empty(message, "svit benchmark --models PRESET --keep paper --out results/NAME")
-        if results and (timed or cost != "speed"):
-            figure = partial(tradeoff_figure, found, results, kind, cost)
-            frame = timed[condition] if cost == "speed" else evaluations.rate_frame(results)
-            shell.downloads(f"tradeoff-{kind}", frame, figure)
-    with right:
+            note = tradeoff_speed.refused(found.of_results(results))
+            show_timed(timed, condition if timed else "", f"{group}. Timed in", kind, note)
+    with st.container(border=True):
         show_printed(kind, cost)
     if results:
         show_rows(evaluations.rate_frame(results))
@@ -158,13 +145,34 @@ def show_nothing() -> None:
 
 
 def show_measured(frame: pd.DataFrame, about: str, kind: str, cost: str) -> None:
-    """The chart of one group of evaluations."""
-    known = frame.dropna(subset=[charts.COSTS[cost].column])
-    if not len(known):
-        st.info(f"No evaluation here knows its {charts.COSTS[cost].label}.")
+    """AP over a cost of one group of evaluations, and beside it all kinds at the ratio they share."""
+    chosen = charts.COSTS[cost]
+    points = tradeoff.Points(frame, kind, chosen.column)
+    if not len(points.rows):
+        st.info(f"No evaluation here knows its {chosen.label}.")
         return
-    st.altair_chart(charts.measured(known, kind, cost), width="stretch")
+    left, right = (st.container(), None)
+    if points.shared is not None:
+        left, right = st.columns([3, 2], gap="medium")
+    left.altair_chart(tradeoff.screen(points, chosen.title), width="stretch")
+    if right is not None:
+        right.altair_chart(tradeoff.screen_ranked(points), width="stretch")
     st.caption(escaped(f"{about}."))
+
+
+def show_timed(
+    timed: dict[str, pd.DataFrame], condition: str, about: str, kind: str, note: str
+) -> None:
+    """AP over the speeds of one condition, and what was timed at other ratios."""
+    if not timed:
+        message = "No benchmark here timed a model that was evaluated. This measures one:"
+        shell.empty(message, "svit benchmark --models PRESET --keep paper --out results/NAME")
+    else:
+        show_measured(timed[condition], f"{about} {condition}", kind, "speed")
+        figure = partial(tradeoff_speed.compose, timed, kind, note)
+        shell.downloads(f"tradeoff-speed-{kind}", timed[condition], figure)
+    if note:
+        st.caption(escaped(note))
 
 
 def show_printed(kind: str, cost: str) -> None:
@@ -189,8 +197,7 @@ def show_rows(evaluated: pd.DataFrame) -> None:
 def show_controls(found: Collection, key: tuple) -> None:
     """What the masks of every model are worth."""
     full = worths(found, key)
-    about = control_figures.controls.__doc__
-    st.markdown("##### What masks are worth", help=shell.definition(about))
+    st.markdown("##### What masks are worth", help=shell.definition(controls.__doc__))
     if not full:
         message = "No model here was evaluated with its own masks and with others. This does it:"
         masks = "--intervene learned,oracle,centre,shuffle,random,off"
@@ -202,7 +209,10 @@ def show_controls(found: Collection, key: tuple) -> None:
         )
         group = choose_one("Images", "data", list(full))
     with st.container(border=True):
-        st.altair_chart(charts.controls(full[group], kind), width="stretch")
+        for number, part in enumerate(controls.blocks(full[group], kind)):
+            if number:
+                st.caption("Far below these, on an axis of their own:")
+            st.altair_chart(controls.screen(part, kind), width="stretch")
         st.caption(
             escaped(
                 f"{group}. Masks of controls keep as many tokens as the model's own, but for none and all."
@@ -210,21 +220,8 @@ def show_controls(found: Collection, key: tuple) -> None:
         )
     with st.expander(f"All {len(full[group])} models behind the chart"):
         st.dataframe(full[group].drop(columns=["weights", "data_sha256"]).round(3), hide_index=True)
-    groups = evaluations.data_groups
-    shell.downloads("controls", full[group], lambda: controls_figure(groups(found.results)[group]))
-
-
-def controls_figure(results: Sequence[evaluations.Evaluation]):
-    """The same as a figure for a paper."""
-    (product,) = control_figures.controls(Collection(results=results), DrawOptions())
-    return product.figure
-
-
-def tradeoff_figure(found: Collection, results: list, kind: str, cost: str):
-    """The paper's figure of these results."""
-    products = paper.tradeoff(found.of_results(results), DrawOptions())
-    name = f"tradeoff-speed-{kind}" if cost == "speed" else f"tradeoff-{kind}"
-    return next(one.figure for one in products if one.name == name)
+    figure = partial(controls.compose, full[group], kind)
+    shell.downloads(f"controls-{kind}", full[group], figure)
 
 
 def show_claims(found: Collection, key: tuple) -> None:

@@ -208,21 +208,6 @@ def _derived(claim: Claim, values: dict[str, float]) -> tuple[float, bool]:
     return expected, abs(expected - claim.number) <= ROUNDED[claim.unit]
 
 
-def printed_tradeoff(kind: str) -> pd.DataFrame:
-    """Speed and AP of DeiT and SViT as printed in Table 5: name, fps, ap."""
-    values = {claim.id: claim.number for claim in load_claims()}
-    rows = [
-        {
-            "name": f"{name}-{size[0].upper()}",
-            "fps": values[f"t5.{model}.{size}.fps-whole"],
-            "ap": values[f"t5.{model}.{size}.{kind}"],
-        }
-        for model, name in (("dense", "DeiT"), ("svit", "SViT"))
-        for size in ("tiny", "small")
-    ]
-    return pd.DataFrame(rows)
-
-
 def printed_frame() -> pd.DataFrame:
     """The paper's Table 5: model, name, size, base_ratio (1 for DeiT, else 0.7, a keep ratio), box_ap,
     mask_ap, fps (whole network) and fps_backbone, images a second at batch 1 on an A100; NaN where

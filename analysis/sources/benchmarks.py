@@ -22,6 +22,7 @@ from svit.core.config import PAPER_KEEP_RATIOS, PRESETS, to_dict
 
 BENCHMARK = "benchmark.json"
 CASE = ["part", "size", "variant"]  # what names a row of a benchmark
+TOLERANCE = 0.005  # of all tokens, by which "as many" may differ
 RECORDED = " recorded"  # ends the name of a variant that ran with the recorder: `svit.speed.report`
 
 
@@ -57,6 +58,7 @@ class Speed:
         seconds: a call in every round, in order.
         gmacs: billion multiply-accumulates a call.
         tokens: of a picture.
+        kept: share of them that a layer kept, mean over all layers; NaN where the benchmark does not tell.
         stages: of one profiled call; empty in benchmarks without a profile.
     """
 
@@ -73,6 +75,7 @@ class Speed:
     seconds: tuple[float, ...]
     gmacs: float
     tokens: int
+    kept: float = float("nan")
     stages: tuple[Stage, ...] = ()
 
     @property
@@ -170,6 +173,7 @@ def _speed(path: Path, result: dict[str, Any], row: dict[str, Any], seconds: pd.
         seconds=tuple(seconds),
         gmacs=float(row["gmacs"]),
         tokens=int(row["tokens"]),
+        kept=float(row.get("kept_share") or "nan"),
         stages=tuple(
             Stage(stage["stage"], stage["share"], stage["of_ceiling"])
             for stage in result.get("stages", ())
@@ -254,17 +258,52 @@ def of_results(
 ) -> dict[str, list[tuple[Evaluation, Speed]]]:
     """Evaluations beside the speed of their model, by what one axis may hold.
 
-    A speed is of an evaluation if both are of the same preset with the same keep ratios. Evaluations
-    with other masks than the model's own have none; neither do those whose model was timed at ratios that it
-    chose on noise (`learned`) only. Returns: benchmark and condition in words -> pairs.
+    A speed is of an evaluation if both are of the same preset with the same base keep ratio and kept alike
+    (`alike`). Evaluations with other masks than the model's own have none; neither do those whose model was
+    timed at ratios that it chose on noise (`learned`) only.
+
+    Returns: benchmark and condition in words -> pairs.
     """
     results = own_masks(results)
     found = {}
     for (path, condition), group in conditions(speeds).items():
         pairs = [(one, speed) for speed in group for one in results if _same_model(one, speed)]
+        pairs = [(one, speed) for one, speed in pairs if alike(one, speed)]
         if pairs:
             found[f"{Path(path).name}: {condition}"] = pairs
     return found
+
+
+def unlike(results: Iterable[Evaluation], speeds: Sequence[Speed]) -> pd.DataFrame:
+    """What `of_results` does not pair because the model kept another share of tokens when it was timed: a
+    row a kind of model, with model, inference, base_ratio and, over all layers, kept and timed."""
+    rows = [
+        {
+            "model": one.facts.model,
+            "inference": one.facts.source[1],
+            "base_ratio": one.facts.base_ratio,
+            "kept": kept(one),
+            "timed": speed.kept,
+        }
+        for one in own_masks(results)
+        for speed in speeds
+        if _same_model(one, speed) and not alike(one, speed)
+    ]
+    keys = ["model", "inference", "base_ratio"]
+    return pd.DataFrame(rows, columns=[*keys, "kept", "timed"]).groupby(keys, as_index=False).mean()
+
+
+def kept(one: Evaluation) -> float:
+    """Share of tokens that a layer kept, mean over all layers and images."""
+    targets = one.facts.targets
+    gated = sum(target < 1 for target in targets) / max(len(targets), 1)
+    return 1 - gated * (1 - one.mean("keep_ratio")) if gated else 1.0
+
+
+def alike(one: Evaluation, speed: Speed) -> bool:
+    """Whether a model kept as many tokens when it was timed as when its AP was measured: to within
+    `TOLERANCE` of all tokens, mean over all layers."""
+    return speed.dense or abs(kept(one) - speed.kept) <= TOLERANCE
 
 
 def _same_model(one: Evaluation, speed: Speed) -> bool:
@@ -276,7 +315,8 @@ def _same_model(one: Evaluation, speed: Speed) -> bool:
 def speed_frames(results: Sequence[Evaluation], timed: Sequence[Speed]) -> dict[str, pd.DataFrame]:
     """Benchmark and condition -> `evaluations.rate_frame` of the results whose model was timed there.
 
-    More columns: variant, as the benchmark calls it; images_per_second = batch / median seconds of a
+    More columns: variant, as the benchmark calls it; kept and timed, mean shares of tokens over all layers;
+    images_per_second = batch / median seconds of a
     call, with the quartiles slow and fast over rounds. Frames share no axis (`of_results`).
     """
     frames = {}
@@ -284,6 +324,8 @@ def speed_frames(results: Sequence[Evaluation], timed: Sequence[Speed]) -> dict[
         of = [speed for _, speed in pairs]
         frames[condition] = rate_frame([one for one, _ in pairs]).assign(
             variant=[speed.variant for speed in of],
+            kept=[kept(one) for one, _ in pairs],
+            timed=[speed.kept for speed in of],
             images_per_second=[speed.images_per_second for speed in of],
             slow=[speed.quartiles[0] for speed in of],
             fast=[speed.quartiles[1] for speed in of],

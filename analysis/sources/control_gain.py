@@ -60,7 +60,9 @@ def _line(one: Evaluation) -> dict[str, object]:
         "gmacs_backbone": one.mean("macs_backbone") / 1e9,
     }
     for kind in KINDS:
+        low, high = one.interval(kind)
         values |= {f"{kind}_ap": one.ap(kind), f"{kind}_half": one.half_width(kind)}
+        values |= {f"{kind}_low": low, f"{kind}_high": high}
     return values
 
 
@@ -69,10 +71,10 @@ def frame(results: Sequence[Evaluation]) -> pd.DataFrame:
 
     Columns: what the model is (`name` for people, `seed` of its training, `dial`: whether the gates of a
     model that decides otherwise were calibrated to another keep ratio); keep_ratio over gated layers,
-    gmacs_backbone; for box and mask `*_ap` with its own masks, `*_half` of the 95 % bootstrap interval,
-    `*_CONTROL` with each of `CONTROLS` (NaN where not measured; a mean over their seeds), and `*_gap` =
-    `*_ap` minus that of the dense model that `ALIKE` allows, with its own masks; `lender` names the model
-    whose masks it had.
+    gmacs_backbone; for box and mask `*_ap` with its own masks, its 95 % bootstrap interval `*_low` to
+    `*_high` with half its width as `*_half`, `*_CONTROL` with each of `CONTROLS` (NaN where not measured; a
+    mean over their seeds), and `*_gap` = `*_ap` minus that of the dense model that `ALIKE` allows, with its
+    own masks; `lender` names the model whose masks it had.
     """
     table = lines(results)
     if not len(table):

@@ -205,9 +205,14 @@ class Evaluation:
         """COCO AP in percent of "box" or "mask"."""
         return float(self.summary[kind]["AP"])
 
-    def half_width(self, kind: str) -> float:
-        """Half of the 95 % bootstrap interval of an AP, in points."""
+    def interval(self, kind: str) -> tuple[float, float]:
+        """The 95 % bootstrap interval of an AP over images, in percent."""
         low, high = self.summary[kind]["AP_interval"]
+        return float(low), float(high)
+
+    def half_width(self, kind: str) -> float:
+        """Half the width of `interval`, in points."""
+        low, high = self.interval(kind)
         return (high - low) / 2
 
     def mean(self, name: str) -> float:
@@ -244,7 +249,7 @@ def read_evaluation(path: Path) -> Evaluation:
 
 
 def frame(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
-    """One row an evaluation: what it is of, base_ratio, APs with half-widths, keep, MACs, path."""
+    """One row an evaluation: what it is of, base_ratio, APs with their intervals, keep, MACs, path."""
     rows = [
         {
             "preset": one.facts.preset,
@@ -259,7 +264,7 @@ def frame(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
             "images": one.images,
             "base_ratio": one.facts.base_ratio,
             **{f"{kind}_ap": one.ap(kind) for kind in ("box", "mask")},
-            **{f"{kind}_half": one.half_width(kind) for kind in ("box", "mask")},
+            **_ends(one),
             "keep_ratio": one.mean("keep_ratio"),
             "gmacs_backbone": one.mean("macs_backbone") / 1e9,
             "gmacs": one.mean("macs") / 1e9,
@@ -268,6 +273,13 @@ def frame(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
         for one in evaluations
     ]
     return pd.DataFrame(rows)
+
+
+def _ends(one: Evaluation) -> dict[str, float]:
+    """Both ends of the intervals of AP, as columns."""
+    intervals = {kind: one.interval(kind) for kind in ("box", "mask")}
+    ends = [dict(zip((f"{kind}_low", f"{kind}_high"), pair)) for kind, pair in intervals.items()]
+    return ends[0] | ends[1]
 
 
 def rate_frame(results: Sequence[Evaluation]) -> pd.DataFrame:

@@ -129,7 +129,7 @@ def test_a_colour_has_one_meaning():
 ALLOWED = {  # file -> why it holds colours of its own
     "figures/palette.py": "the palette",
     "figures/canvas/token_maps.py": "veil and ground, no meaning",
-    "figures/rates/speed_figures.py": "fourteen stages of the network",
+    "figures/rates/stages.py": "fourteen stages of the network",
     "pages/parts/compare/charts.py": "twelve modules of the network",
     "pages/parts/shell.py": "inks of the dark theme",
 }

@@ -175,13 +175,30 @@ def test_a_speed_belongs_to_results_of_its_model_and_ratio(tmp_path, monkeypatch
 
 def test_the_tradeoff_shows_measured_speed_in_a_figure_of_its_own(tmp_path, monkeypatch):
     timed_results(tmp_path / "in")
-    assert render.main(["tradeoff", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 0
+    for name in ("tradeoff", "tradeoff-speed"):
+        assert render.main([name, str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 0
     table = pd.read_csv(tmp_path / "out" / "tradeoff-speed-mask.csv")
     assert table.set_index("variant")["images_per_second"].to_dict() == {
         "svit-nano 0.5 fused": 2.0,
         "dense-nano fused": 0.5,  # the paper's ratios of an unknown preset are not known
     }
     assert "images_per_second" not in pd.read_csv(tmp_path / "out" / "tradeoff-mask.csv")
+
+
+def test_a_speed_at_another_share_of_tokens_is_refused_and_told(tmp_path, capsys):
+    """A benchmark forces its ratios; gates kept half a percent of all tokens more, or less, than that."""
+    nano_results(tmp_path)
+    for name, kept in (("alike", 0.628), ("unlike", 0.6)):
+        times = {"svit-nano 0.5 fused": [0.5]}
+        write_benchmark(tmp_path / name, times, ["svit-nano"], keep=("0.5",), kept=kept)
+    found = collect([tmp_path])
+    (condition,) = benchmarks.of_results(found.results, found.speeds)
+    assert condition.startswith("alike")
+    (row,) = benchmarks.unlike(found.results, found.speeds).to_dict(orient="records")
+    assert (row["kept"], row["timed"]) == (0.625, 0.6)
+    only = [str(tmp_path / name) for name in ("half", "unlike")]
+    assert render.main(["tradeoff-speed", *only]) == 2
+    assert "keeps 62.5% of the tokens and was timed at 60.0%" in capsys.readouterr().err
 
 
 def test_measured_speed_stands_in_the_tables_page_only_apart(tmp_path):

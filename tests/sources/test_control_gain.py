@@ -160,21 +160,39 @@ def test_the_papers_own_models_are_not_among_the_others(tmp_path: Path) -> None:
     assert tables.arranged(find_evaluations(tmp_path)) == {}
 
 
-def test_the_figure_has_a_row_a_model_and_its_own_masks_last(results: list[Evaluation]) -> None:
-    found = control_gain.with_controls(control_gain.frame(results))
-    ax = control_figures.control_points(found, Figure().subplots(), "box")
+def test_the_figure_has_a_row_a_model_and_axes_apart_for_those_far_below(
+    results: list[Evaluation],
+) -> None:
+    table = control_figures.frame(results)
+    (part,) = control_figures.blocks(table, "box")  # three models: too few to call one far below
+    ax = control_figures.print(part, Figure().subplots(), "box", dense=60.5)
     assert [label.get_text() for label in ax.get_yticklabels()] == ["dense", "svit", "evit-remove"]
-    own = [bars.lines[0].get_xydata().tolist() for bars in ax.containers]
-    assert sorted(x for ((x, _),) in own) == [55, 58, 60, 60, 61]
-    places = sorted(y for ((x, y),) in own if x in (58, 60) and y > 0.5)
-    assert places == pytest.approx([0.85, 1.15])  # seeds beside each other in SViT's row
+    own = next(line for line in ax.lines if line.get_label() == "its own masks")
+    assert sorted(own.get_xdata()) == [55, 58, 60, 60, 61]
+    assert len(set(own.get_ydata())) == 5  # seeds beside each other in their row
+    ends = np.array([one.get_segments() for one in ax.collections][0])[:, :, 0]
+    assert np.allclose(
+        sorted(ends[:, 1] - ends[:, 0]), 0.8
+    )  # the stated interval, not twice its half
+
+
+def test_models_far_below_the_others_do_not_stretch_their_axis(tmp_path: Path) -> None:
+    for number, method in enumerate(("svit", "evit", "ats", "random", "dynamicvit")):
+        write_model(
+            tmp_path / method, method, learned=30 if method == "ats" else 60 - number, random=50
+        )
+    table = control_figures.frame(find_evaluations(tmp_path))
+    upper, lower = control_figures.blocks(table, "box")
+    assert lower["family"].tolist() == ["ats"] and len(upper) == 4
+    worth = control_figures.print_differences(lower, Figure().subplots(), "box").lines[0]
+    assert worth.get_xdata().tolist() == [-20]  # its own minus random
 
 
 def test_the_command_draws_it_and_says_what_it_needs(
     results: list[Evaluation], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert render.main(["controls", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
-    written = pd.read_csv(tmp_path / "out" / "controls.csv")
+    written = pd.read_csv(tmp_path / "out" / "controls-box.csv")
     assert written["name"].tolist().count("svit") == 2
     write_model(tmp_path / "other", "svit", learned=58)
     assert render.main(["controls", str(tmp_path / "other")]) == 2

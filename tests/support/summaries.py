@@ -79,8 +79,10 @@ def write_benchmark(
     batch: int = 1,
     tokens: int = 3400,
     gmacs: dict[str, float] | None = None,
+    kept: float = 0.625,
 ) -> Path:
-    """A folder with `benchmark.json` as `svit benchmark` writes it: variant -> seconds a round."""
+    """A folder with `benchmark.json` as `svit benchmark` writes it: variant -> seconds a round.
+    `kept`: share of tokens, as the evaluations of `write_result` at a base keep ratio of 0.7 have it."""
     same = {"part": part, "size": size, "batch": batch}
     times = [
         {**same, "variant": variant, "round": turn, "wall_s": value, "cpu_s": value}
@@ -98,6 +100,7 @@ def write_benchmark(
                 "variant": variant,
                 "gmacs": (gmacs or {}).get(variant, 10.0),
                 "tokens": tokens,
+                "kept_share": kept,
             }
             for variant in seconds
         ],

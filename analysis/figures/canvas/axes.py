@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
+
+from analysis.figures.canvas.placing import apart
+
+LETTER, LINE = 0.047, 0.115  # inches: a letter and a line of small words
+
+
+class Named(NamedTuple):
+    """A point and the words that stand right of all points at its height."""
+
+    x: float
+    y: float
+    name: str
+    colour: str
 
 
 def spread(count: int, width: float = 0.6) -> np.ndarray:
@@ -25,3 +41,29 @@ def legend_above(ax: Axes, columns: int = 3) -> None:
     over = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "borderpad": 0}
     small = mpl.rcParams["font.size"] * 0.9
     ax.legend(**over, ncols=columns, columnspacing=1.2, fontsize=small)
+
+
+def names_beside(points: Sequence[Named], ax: Axes, width: float, height: float) -> None:
+    """Names right of the points, in room that the x axis gets for them, each as near to the height of its
+    point as the others allow. Call it last: it fixes the limits and ticks of both axes.
+
+    Args:
+        width, height: of the Axes, about, in inches.
+    """
+    if not points:
+        return
+    (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
+    share = min(LETTER * max(len(one.name) for one in points) / width, 0.6)
+    scale = ax.xaxis.get_transform()
+    start, end = scale.transform([left, right])
+    room = (end - start) * share / (1 - share)
+    ticks = [tick for tick in ax.get_xticks() if left <= tick <= right]
+    places = apart([one.y for one in points], (high - low) * LINE / height)
+    ax.set(xlim=(left, float(scale.inverted().transform(end + room))), ylim=(low, high))
+    ax.set_xticks(ticks)
+    for one, place in zip(points, places, strict=True):
+        line = {"arrowstyle": "-", "color": one.colour, "lw": 0.7, "ls": ":", "alpha": 0.7}
+        line |= {"shrinkA": 1, "shrinkB": 3}
+        words = {"color": one.colour, "fontsize": "small", "va": "center", "arrowprops": line}
+        # the room is in the axis: the layout must not make it again
+        ax.annotate(one.name, (one.x, one.y), (right, place), **words).set_in_layout(False)

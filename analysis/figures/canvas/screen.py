@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import altair as alt
+import numpy as np
+import pandas as pd
 
 PADDING = {"left": 0, "right": 4, "top": 4, "bottom": 6}
 SHARES = alt.Axis(format="%", tickCount=5)
@@ -44,3 +46,32 @@ def legend_above(offset: int = 2, **more: object) -> alt.Legend:
 def percents(**titles: str) -> list[alt.Tooltip]:
     """Tooltips of shares: field -> title."""
     return [alt.Tooltip(name, title=title, format=".1%") for name, title in titles.items()]
+
+
+def numbers(
+    field: str, values: pd.Series, title: str, *, shares: bool = False, room: float = 0.05
+) -> alt.X:
+    """A quantity as x axis, from its least value to its largest.
+
+    Args:
+        shares: of 0 to 1, as percents.
+        room: share of the range that is left free on the right, for words.
+    """
+    axis = alt.Axis(tickCount=6)
+    if shares:  # none above 100 %
+        axis = alt.Axis(format="%", values=[tenth / 10 for tenth in range(11)])
+    scale = spanned(values, nice=False, padding=24)
+    if values.nunique() > 1:
+        span = values.max() - values.min()
+        scale.domain = [values.min() - 0.05 * span, values.max() + room * span]
+        scale.padding = 0
+    return alt.X(f"{field}:Q", title=title, axis=axis, scale=scale)
+
+
+def spanned(values: pd.DataFrame | pd.Series, **choices: object) -> alt.Scale:
+    """From the least value to the largest; a single one gets room, or its axis prints eight digits."""
+    known = np.unique(values.to_numpy(float)[values.notna()])
+    if len(known) == 1:
+        room = abs(known[0]) / 20 or 1.0
+        choices["domain"] = [known[0] - room, known[0] + room]
+    return alt.Scale(zero=False, **choices)

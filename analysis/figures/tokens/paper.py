@@ -6,9 +6,7 @@ A function's docstring is the definition that the sheet prints beside the figure
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures.canvas import boxes, pictures
-from analysis.figures.canvas.sizes import LEGEND, SCALE, TITLE, WIDTH, figsize
+from analysis.figures.canvas.sizes import LEGEND, SCALE, TITLE, figsize
 from analysis.figures.output import (
     DrawOptions,
     Entry,
@@ -29,9 +27,8 @@ from analysis.figures.output import (
 from analysis.figures.rates import averages
 from analysis.numbers import usage as metrics
 from analysis.numbers.run_counts import Census, census
-from analysis.paper import claims
-from analysis.sources import benchmarks, evaluations, labels
-from analysis.sources.collection import RESULTS, RUN, RUNS, Collection
+from analysis.sources import labels
+from analysis.sources.collection import RUN, RUNS
 from svit.core.types import ImageId, TokenGrid, TokenTrace
 from svit.runs.run import Run
 
@@ -149,82 +146,6 @@ def _cells(values: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame({"row": rows, "column": columns, "usage": values.ravel()})
 
 
-def tradeoff(found: Collection, options: DrawOptions) -> Iterator[Product]:
-    """AP against base keep ratio, compute and measured speed, from evaluations (paper Fig. 7).
-
-    Base keep ratio: target share of kept tokens in the first stage that prunes (the paper calls it
-    pruning rate; the later stages are its square and cube). Compute: backbone MACs by the ledger, mean
-    over images. Error bars: 95 % bootstrap interval over images. The star is the dense model. All
-    results are of the same images and of models with their own masks; `controls` has the others.
-    Beside results on COCO the speeds and APs that the paper prints for DeiT and SViT (Table 5) have a
-    panel of their own; it prints no numbers for the other ratios. Speed has a figure of its own where
-    `svit benchmark` timed presets that were evaluated: images a second, median and quartiles over
-    rounds, a panel for each benchmark, part, size and machine.
-    """
-    results = evaluations.own_masks(found.results)
-    if not results:
-        raise RenderError(
-            "no result is of a model with its own masks; evaluate without --intervene"
-        )
-    evaluations.same_data(results)
-    frame = evaluations.rate_frame(results)
-    published = all(one.facts.data.startswith("COCO") for one in results)
-    costs = {"base_ratio": "base keep ratio", "gmacs_backbone": "GMACs of the backbone"}
-    timed = benchmarks.speed_frames(results, found.speeds)
-    for kind in ("box", "mask"):
-        figure, axes = _tradeoff_axes(3 if published else 2, lines=frame["series"].nunique())
-        for ax, (x, label) in zip(axes, costs.items(), strict=False):
-            _tradeoff(frame, ax, kind, x, label)
-        if published:
-            points = claims.printed_tradeoff(kind)
-            averages.reference_points(points, axes[2], x="fps", y="ap")
-            axes[2].set(xlabel="images a second, A100 (paper)", ylabel=f"{kind} AP (paper)")
-        _legend_below(figure, axes)
-        yield Product(f"tradeoff-{kind}", figure, frame)
-        if timed:
-            yield _timed(timed, kind)
-
-
-def _tradeoff_axes(columns: int, rows: int = 1, lines: int = 1) -> tuple[Figure, list[Axes]]:
-    """Panels over room for one legend of so many lines."""
-    foot = 0.2 + 0.15 * math.ceil(lines / LEGEND_COLUMNS)
-    figure = Figure(figsize=(WIDTH, 2.2 * rows + foot))
-    body, _ = figure.subfigures(2, 1, height_ratios=[2.2 * rows, foot])
-    return figure, list(body.subplots(rows, columns, squeeze=False).flat)
-
-
-def _legend_below(figure: Figure, axes: Sequence[Axes]) -> None:
-    entries: dict[str, Any] = {}
-    for ax in axes:
-        handles, labels = ax.get_legend_handles_labels()
-        entries |= dict(zip(labels, handles, strict=True))
-    figure.subfigs[1].legend(entries.values(), entries.keys(), loc="center", ncols=LEGEND_COLUMNS)
-
-
-def _tradeoff(frame: pd.DataFrame, ax: Axes, kind: str, x: str, label: str, **style) -> None:
-    names = (label, f"{kind} AP")
-    averages.tradeoff(frame, ax, x=x, y=f"{kind}_ap", labels=names, half=f"{kind}_half", **style)
-
-
-def _timed(timed: dict[str, pd.DataFrame], kind: str) -> Product:
-    """AP against measured speed, a panel a condition; dense models keep their star."""
-    ends = {"slow": "low", "fast": "high"}
-    parts = [
-        frame.rename(columns=ends).assign(condition=condition) for condition, frame in timed.items()
-    ]
-    columns = min(len(parts), 2)
-    lines = len({name for part in parts for name in part["series"]})
-    figure, axes = _tradeoff_axes(columns, math.ceil(len(parts) / columns), lines)
-    for ax, part in zip(axes, parts, strict=False):
-        label = "images a second, measured"
-        _tradeoff(part, ax, kind, "images_per_second", label, ends=("low", "high"))
-        ax.set_title(textwrap.fill(part["condition"].iloc[0], 120 // columns))
-    for empty in axes[len(parts) :]:
-        empty.set_axis_off()
-    _legend_below(figure, axes)
-    return Product(f"tradeoff-speed-{kind}", figure, pd.concat(parts, ignore_index=True))
-
-
 def colour_limits(run: Run, options: DrawOptions) -> tuple[int, int]:
     """Ends of the colour scale of usage: `--crop`, or what is possible.
 
@@ -287,5 +208,4 @@ FIGURES: dict[str, Entry] = {
     "layers": Entry("used, pruned and later reactivated tokens of every gated layer", layers, RUN),
     "overlay": Entry("reactivated tokens of one middle layer, large", overlay, RUN),
     "usage-map": Entry("token usage averaged over all images", usage_map, RUNS),
-    "tradeoff": Entry("AP against keep ratio, compute and speed", tradeoff, RESULTS),
 }

@@ -10,7 +10,7 @@ import streamlit as st
 from matplotlib.axes import Axes
 
 from analysis.figures.output import DrawOptions
-from analysis.figures.rates import speed_figures
+from analysis.figures.rates import speed, stages
 from analysis.pages.parts import shell
 from analysis.paper import tables
 from analysis.sources import benchmarks
@@ -31,7 +31,7 @@ def show(timed: Sequence[Speed], key: tuple) -> None:
     with st.container(border=True):
         show_gain(benchmarks.speedups(timed), timed, key)
     with st.container(border=True):
-        show_stages([one for one in timed if one.stages and not one.recorded], key)
+        show_stages(stages.profiled(timed), key)
     table = benchmarks.frame(timed)
     st.markdown(f"##### All {len(table)} measured speeds")
     st.dataframe(table.round(3), hide_index=True)
@@ -41,7 +41,7 @@ def show(timed: Sequence[Speed], key: tuple) -> None:
 
 def show_gain(table: pd.DataFrame, timed: Sequence[Speed], key: tuple) -> None:
     """Speed-up against tokens, under its limit."""
-    about = speed_figures.speed.__doc__
+    about = speed.__doc__
     st.markdown("##### What pruning gains", help=shell.definition(about))
     if not len(table):
         shell.empty("No benchmark here timed a model both with all tokens and pruned:", COMMAND)
@@ -50,25 +50,32 @@ def show_gain(table: pd.DataFrame, timed: Sequence[Speed], key: tuple) -> None:
         "Timed as", "speed_of", table["condition"].value_counts().index.tolist()
     )
     rows = table[table["condition"] == chosen]
-    draw = partial(speed_figures.speedup_lines, rows)
+    draw = partial(gain, rows)
     st.image(picture(draw, 0.52, (key, "speed", chosen), shell.dark()), width="stretch")
-    shell.downloads("speed-up", table, lambda: drawn(speed_figures.speed, timed))
+    shell.downloads("speed-up", table, lambda: drawn(speed.draw, timed))
+
+
+def gain(rows: pd.DataFrame, ax: Axes) -> None:
+    """The speed-up of one condition over what its colours mean."""
+    inks = speed.colours(rows)
+    speed.print(rows, ax, inks=inks, width=WIDTH)
+    ax.legend(handles=speed.keys(inks), loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2)
 
 
 def show_stages(timed: Sequence[Speed], key: tuple) -> None:
     """Stages of the variants of one benchmark at one size."""
-    about = speed_figures.stages.__doc__
+    about = stages.__doc__
     st.markdown("##### Where the time goes", help=shell.definition(about))
     if not timed:
         st.info("No benchmark here holds a profile.", icon=":material/info:")
         return
-    groups = speed_figures.panels(timed)
+    groups = stages.panels(timed)
     chosen = shell.choose_name("Benchmark", "stages_of", list(groups))
-    draw = partial(speed_figures.stage_bars, groups[chosen], keys=True)
+    draw = partial(stages.print, groups[chosen], keys=True)
     ratio = 0.2 + 0.055 * len(groups[chosen])
     st.image(picture(draw, ratio, (key, "stages", chosen), shell.dark()), width="stretch")
-    table = speed_figures.stage_frame(groups[chosen])
-    shell.downloads("stages", table, lambda: drawn(speed_figures.stages, groups[chosen]))
+    table = stages.frame(groups[chosen])
+    shell.downloads("stages", table, lambda: stages.compose(groups[chosen]))
 
 
 @st.cache_data(max_entries=24, show_spinner=False)

@@ -1,0 +1,491 @@
+"""AP against base keep ratio and compute, from evaluations (paper Fig. 7).
+
+Base keep ratio: target share of kept tokens in the first stage that prunes (the paper calls it
+pruning rate; the later stages are its square and cube). Compute: backbone MACs by the ledger, mean
+over images. Colours are families of methods. A line joins the means of one kind of model over its
+training seeds; every result is a light dot with its 95 % bootstrap interval over images, as stated in
+its summary. The dense model is the horizontal line, its interval the band. The last panel has every
+kind that was measured at the base keep ratio most of them share. Kinds far below all others do not
+stretch the axis: a mark at its foot tells their AP. Open marks are what the paper prints, for results on
+COCO val2017 only. All results are of the same images and of models with their own masks;
+`controls` has the others, `tradeoff-speed` sets AP against measured speed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import altair as alt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.figures.canvas import screen as shared
+from analysis.figures.canvas.axes import Named, names_beside
+from analysis.figures.canvas.placing import apart, floor, short_names
+from analysis.figures.canvas.sizes import WIDTH
+from analysis.figures.output import DrawOptions, Entry, Product, RenderError
+from analysis.figures.palette import DENSE, FAMILIES, OTHER, SOFT
+from analysis.paper import claims
+from analysis.sources import evaluations
+from analysis.sources.collection import RESULTS, Collection
+from analysis.sources.evaluations import Evaluation
+
+PIXELS = 420  # height on screen
+HEIGHT, FOOT = 2.7, 0.22  # inches: the panels; what the marks mean
+DASHES = ((), (4, 2), (1, 1.5), (5, 1.5, 1, 1.5))
+COSTS = {"base_ratio": "base keep ratio", "gmacs_backbone": "GMACs of the backbone"}  # on paper
+SHARES = ("base_ratio", "keep_ratio")
+PANEL = 1.9  # inches: width of a panel
+ROW, AROUND = 0.135, 0.45  # inches: a kind in the last panel; its axis
+HOLLOW = {"ls": "", "marker": "o", "markersize": 5, "markerfacecolor": "white", "zorder": 5}
+
+
+def frame(results: Sequence[Evaluation]) -> pd.DataFrame:
+    """A row a result of models with their own masks (`evaluations.rate_frame`).
+
+    Raises:
+        RenderError: there is none.
+        EvaluationError: they are of different images.
+    """
+    own = evaluations.own_masks(results)
+    if not own:
+        raise RenderError(
+            "no result is of a model with its own masks; evaluate without --intervene"
+        )
+    evaluations.same_data(own)
+    return evaluations.rate_frame(own)
+
+
+@dataclass(frozen=True)
+class Points:
+    """What both drawings take from a frame: of box or mask AP, against one cost.
+
+    Attributes:
+        table: of `frame`; rows that know the cost.
+        kind: "box" or "mask".
+        cost: column of the x axis.
+    """
+
+    table: pd.DataFrame
+    kind: str
+    cost: str = "base_ratio"
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """A row a result: series, short name, family, dense, base_ratio, cost, ap, low, high, place
+        (seeds beside each other, around zero), several (whether there are)."""
+        known = self.table.dropna(subset=[self.cost]).reset_index(drop=True)
+        names = short_names(sorted(_plain(known)), 26)
+        same = known.groupby(["series", "base_ratio"])["series"]
+        return known.assign(
+            name=[names[one] for one in _plain(known)],
+            family=known["model"].str.split().str[0],
+            cost=known[self.cost],
+            ap=known[f"{self.kind}_ap"],
+            low=known[f"{self.kind}_low"],
+            high=known[f"{self.kind}_high"],
+            place=same.cumcount() - (same.transform("size") - 1) / 2,
+            several=same.transform("size") > 1,
+        )
+
+    @cached_property
+    def pruned(self) -> pd.DataFrame:
+        """The rows of models that prune."""
+        return self.rows[~self.rows["dense"]]
+
+    @cached_property
+    def dense(self) -> list[tuple[str, pd.DataFrame]]:
+        """Names of dense models and their rows."""
+        return [(str(name), rows) for name, rows in self.rows[self.rows["dense"]].groupby("name")]
+
+    @cached_property
+    def means(self) -> pd.DataFrame:
+        """A row a kind and base keep ratio: means over results, in the order of the cost."""
+        keys = ["series", "name", "family", "base_ratio"]
+        return self.pruned.groupby(keys, as_index=False)[["cost", "ap"]].mean().sort_values("cost")
+
+    @cached_property
+    def curves(self) -> list[str]:
+        """The series measured at several ratios."""
+        counts = self.means.groupby("series")["base_ratio"].nunique()
+        return counts[counts > 1].index.tolist()
+
+    @cached_property
+    def shared(self) -> float | None:
+        """The base keep ratio at which most kinds were measured; None without two of them."""
+        counts = self.means["base_ratio"].value_counts()
+        most = counts[counts == counts.max()].index
+        return float(max(most)) if len(counts) and counts.max() > 1 else None
+
+    @cached_property
+    def ranked(self) -> pd.DataFrame:
+        """Means at the shared ratio, families and kinds in them from the best on; `place` leaves a gap
+        between families."""
+        found = self.means[self.means["base_ratio"] == self.shared]
+        best = found.groupby("family")["ap"].transform("max")
+        found = found.assign(best=best).sort_values(
+            ["best", "family", "ap"], ascending=[False, True, False], ignore_index=True
+        )
+        jumps = (found["family"] != found["family"].shift()).cumsum() - 1
+        return found.assign(place=found.index + 0.4 * jumps)
+
+    @cached_property
+    def printed(self) -> pd.DataFrame:
+        """What the paper prints for the kinds drawn here; empty for other data than COCO val2017."""
+        ours = self.pruned[
+            (self.pruned["data"] == "COCO val2017") & (self.pruned["neck"] == "adapter")
+        ]
+        ours = ours[["model", "size", "base_ratio", "series", "family", "cost"]]
+        ours = ours.groupby(["model", "size", "base_ratio"], as_index=False).first()
+        paper = claims.printed_frame()
+        paper = paper.assign(paper=paper[f"{self.kind}_ap"]).dropna(subset=["paper"])
+        return ours.merge(paper[["model", "size", "base_ratio", "paper"]])
+
+    @cached_property
+    def reach(self) -> tuple[float, float]:
+        """Ends of the AP axis: all intervals, without kinds far below the others."""
+        shown = self.rows
+        least = floor(shown["ap"].tolist())
+        shown = shown[shown["ap"] >= least]
+        low, high = shown["low"].min(), shown["high"].max()
+        if len(self.printed):
+            low, high = (
+                min(low, self.printed["paper"].min()),
+                max(high, self.printed["paper"].max()),
+            )
+        room = 0.06 * (high - low) or 1.0
+        return float(low - room), float(high + room)
+
+    def within(self, rows: pd.DataFrame) -> pd.Series:
+        """Which rows the axis reaches."""
+        return rows["ap"] >= self.reach[0]
+
+
+def _plain(table: pd.DataFrame) -> pd.Series:
+    """Names of series; that a gate decides by its threshold is told where it also decides otherwise."""
+    ways = table.groupby("model")["inference"].transform("nunique")
+    words = [
+        name if several > 1 or way != "threshold" else name.replace(f", {way}", "", 1)
+        for name, way, several in zip(table["series"], table["inference"], ways, strict=True)
+    ]
+    return pd.Series(words, table.index)
+
+
+def colour(family: str) -> str:
+    """Of a family of methods."""
+    return FAMILIES.get(family, OTHER)
+
+
+def draw(found: Collection, options: DrawOptions) -> Iterator[Product]:
+    """Box and mask AP, each over both costs and at the shared ratio."""
+    table = frame(found.results)
+    for kind in ("box", "mask"):
+        yield Product(f"tradeoff-{kind}", compose(table, kind), table)
+
+
+def compose(table: pd.DataFrame, kind: str) -> Figure:
+    """The panels of one kind of AP: those that there is something for."""
+    points = {cost: Points(table, kind, cost) for cost in COSTS if table[cost].notna().any()}
+    first = points["base_ratio"]
+    shown = [cost for cost in points if cost != "base_ratio" or first.curves]
+    ranked = first.shared is not None
+    height = max(HEIGHT, ROW * len(first.ranked) + AROUND) if ranked else HEIGHT
+    figure = Figure(figsize=(WIDTH, height + FOOT))
+    body, foot = figure.subfigures(2, 1, height_ratios=[height, FOOT])
+    axes = body.subplots(1, len(shown) + ranked, squeeze=False)[0]
+    for ax, cost in zip(axes, shown, strict=False):
+        named = _named(points[cost], cost, shown, ranked)
+        print(points[cost], ax, named=named, light=ranked)
+        ax.set_xlabel(COSTS[cost])
+        ax.set_ylabel("" if ax is not axes[0] else f"{kind} AP")
+    if ranked:
+        print_ranked(first, axes[-1])
+    foot.legend(handles=_marks(first), loc="center", ncols=5)
+    return figure
+
+
+def _named(points: Points, cost: str, shown: Sequence[str], ranked: bool) -> list[str]:
+    """Series named at the right of a panel: curves at the first that has them, and where no panel names
+    the kinds of one ratio, all at the last."""
+    if cost == shown[0] and points.curves and (ranked or len(shown) > 1):
+        return points.curves
+    alone = not ranked and cost == shown[-1]
+    return [one for one in points.means["series"].unique() if alone]
+
+
+def print(
+    points: Points,
+    ax: Axes,
+    *,
+    named: Sequence[str] = (),
+    light: bool = False,
+    width: float = PANEL,
+) -> Axes:
+    """AP over one cost on paper.
+
+    Args:
+        named: series whose names stand right of the points, in their colour.
+        light: kinds of one ratio are small, without intervals, since `print_ranked` stands beside.
+        width: of the panel, in inches.
+    """
+    _level(points, ax)
+    dashes = _dashes(points)
+    span = np.ptp(points.rows["cost"]) or 1.0
+    for series, rows in points.means.groupby("series", sort=False):
+        own = points.pruned[points.pruned["series"] == series]
+        ink, drawn = colour(rows["family"].iloc[0]), rows[points.within(rows)]
+        inside = own[points.within(own)]
+        full = not light or series in points.curves
+        if full:
+            ax.plot(drawn["cost"], drawn["ap"], color=ink, dashes=dashes[series], lw=1.3, zorder=3)
+            places = inside["cost"] + 0.012 * span * inside["place"]
+            ax.vlines(places, inside["low"], inside["high"], color=ink, lw=0.7, alpha=0.55)
+            several = inside["several"]
+            _dots(places[several], inside.loc[several, "ap"], ink, ax)
+            if "slow" in inside:  # a speed has quartiles
+                ax.hlines(
+                    inside["ap"], inside["slow"], inside["fast"], color=ink, lw=0.7, alpha=0.55
+                )
+        size = {"markersize": 4 if full else 3, "mew": 0, "ls": "", "zorder": 4 if full else 2}
+        ax.plot(drawn["cost"], drawn["ap"], marker="o", color=ink, alpha=1 if full else 0.7, **size)
+        below = rows[~points.within(rows)]
+        for cost in below["cost"]:
+            ax.plot([cost], [points.reach[0]], marker="v", color=ink, **size, clip_on=False)
+    for row in points.printed.itertuples():
+        ax.plot([row.cost], [row.paper], color=colour(row.family), **HOLLOW)
+    ax.set_ylim(points.reach)
+    ax.grid(True)
+    ax.margins(x=0.06)
+    names_beside(_names(points, named), ax, width, HEIGHT - 0.5)
+    return ax
+
+
+def _dots(x: pd.Series, y: pd.Series, ink: str, ax: Axes) -> None:
+    """Light dots of seeds."""
+    style = {"marker": "o", "markersize": 2.6, "mew": 0, "alpha": 0.45, "ls": "", "zorder": 3}
+    ax.plot(x, y, color=ink, **style)
+
+
+def _level(points: Points, ax: Axes) -> None:
+    """Dense models: a line at the mean of a kind, its intervals as a band, its cost as a dot."""
+    for name, rows in points.dense:
+        for row in rows.itertuples():
+            ax.axhspan(row.low, row.high, color=DENSE, alpha=0.05, lw=0, zorder=0)
+        level = rows["ap"].mean()
+        ax.axhline(level, color=DENSE, lw=0.8, zorder=1)
+        if points.cost != "base_ratio":
+            ax.plot([rows["cost"].mean()], [level], marker="o", color=DENSE, markersize=4)
+            if "slow" in rows:
+                ax.hlines(rows["ap"], rows["slow"], rows["fast"], color=DENSE, lw=0.7, alpha=0.55)
+        place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+        ax.annotate(f"{name} {level:.1f}", (0.02, level), (0, 2), **place, fontsize="small")
+
+
+def _dashes(points: Points) -> dict[str, tuple[float, ...]]:
+    """Curves of one family differ by their dashes."""
+    found: dict[str, tuple[float, ...]] = {}
+    families = points.means.drop_duplicates("series")
+    turns = families[families["series"].isin(points.curves)].groupby("family").cumcount()
+    for at, turn in turns.items():
+        found[families.loc[at, "series"]] = DASHES[turn % len(DASHES)]
+    return {name: found.get(name, ()) for name in families["series"]}
+
+
+def _names(points: Points, named: Sequence[str]) -> list[Named]:
+    """Series by their last points on the axis."""
+    last = points.means[points.within(points.means)].drop_duplicates("series", keep="last")
+    last = last[last["series"].isin(named)]
+    return [Named(row.cost, row.ap, row.name, colour(row.family)) for row in last.itertuples()]
+
+
+def print_ranked(points: Points, ax: Axes) -> Axes:
+    """Every kind at the shared ratio on paper, a row each, with the intervals of its results."""
+    ranked, (least, most) = points.ranked, points.reach
+    for _, rows in points.dense:
+        for row in rows.itertuples():
+            ax.axvspan(row.low, row.high, color=DENSE, alpha=0.05, lw=0, zorder=0)
+        ax.axvline(rows["ap"].mean(), color=DENSE, lw=0.8, zorder=1)
+    for row in ranked.itertuples():
+        ink = colour(row.family)
+        own = points.pruned
+        own = own[(own["series"] == row.series) & (own["base_ratio"] == points.shared)]
+        if row.ap < least:
+            ax.plot([least], [row.place], "<", color=ink, markersize=4, mew=0, clip_on=False)
+            place = {"textcoords": "offset points", "va": "center", "color": ink}
+            ax.annotate(f"{row.ap:.1f}", (least, row.place), (5, 0), fontsize="small", **place)
+            continue
+        places = row.place + 0.3 * own["place"]
+        ax.hlines(places, own["low"], own["high"], color=ink, lw=0.8, alpha=0.6)
+        _dots(own.loc[own["several"], "ap"], places[own["several"]], ink, ax)
+        ax.plot([row.ap], [row.place], "o", color=ink, markersize=4, mew=0, zorder=4)
+    for row in points.printed.merge(ranked[["series", "place"]]).itertuples():
+        ax.plot([row.paper], [row.place], color=colour(row.family), **HOLLOW)
+    ax.set_yticks(ranked["place"], ranked["name"])
+    for tick, family in zip(ax.get_yticklabels(), ranked["family"], strict=True):
+        tick.set_color(colour(family))
+    ax.set(xlabel=f"{points.kind} AP at base keep ratio {points.shared:g}")
+    ax.set(xlim=(least, most), ylim=(ranked["place"].max() + 0.7, -0.7))
+    ax.grid(axis="x")
+    return ax
+
+
+def _marks(points: Points) -> list[Line2D]:
+    """What the marks mean, for the legend."""
+    grey = {"color": SOFT, "ls": "", "mew": 0}
+    marks = [Line2D([], [], marker="o", markersize=4, **grey, label="mean over training seeds")]
+    marks += [Line2D([], [], color=SOFT, lw=0.8, label="95 % interval over images")]
+    if points.pruned["several"].any():
+        marks += [Line2D([], [], marker="o", markersize=2.6, **grey, alpha=0.5, label="one seed")]
+    if not points.within(points.pruned).all():
+        marks += [Line2D([], [], marker="v", markersize=4, **grey, label="below the axis")]
+    if len(points.printed):
+        marks += [Line2D([], [], color=SOFT, **HOLLOW, label="printed in the paper")]
+    return marks
+
+
+def screen(points: Points, title: str) -> alt.LayerChart:
+    """AP over one cost; curves are named beside their last point, everything by a tooltip.
+
+    Args:
+        title: of the x axis.
+    """
+    named = points.curves if points.shared is not None else points.means["series"].unique()
+    full = points.pruned["series"].isin(named)
+    inside, below = points.within(points.pruned), points.pruned[~points.within(points.pruned)]
+    x = shared.numbers(
+        "cost", _reached_costs(points), title, shares=points.cost in SHARES, room=0.3
+    )
+    y = alt.Y("ap:Q", title=f"{points.kind} AP", scale=_reached(points))
+    ink = shared.colours(
+        {name: colour(name) for name in points.pruned["family"].unique()}, "family"
+    )
+    ink.legend = None
+    tips = _tips(points.cost, title)
+    chart = _dense(points)
+    lines = alt.Chart(
+        points.means[points.means["series"].isin(named) & points.within(points.means)]
+    )
+    dashes = {name: list(dash) or [1, 0] for name, dash in _dashes(points).items()}
+    dash = alt.StrokeDash(
+        "series:N", scale=alt.Scale(domain=list(dashes), range=list(dashes.values())), legend=None
+    )
+    encoded = lines.encode(x=x, y=y, color=ink, detail="series:N")
+    results = alt.Chart(points.pruned[inside & full]).encode(x=x, color=ink, tooltip=tips)
+    chart += results.mark_rule(opacity=0.5).encode(y="low:Q", y2="high:Q")
+    if "slow" in points.rows:
+        chart += results.mark_rule(opacity=0.5).encode(x="slow:Q", x2="fast:Q", y="ap:Q")
+    chart += encoded.mark_line(strokeWidth=2).encode(strokeDash=dash)
+    dots = alt.Chart(points.pruned[inside]).encode(x=x, y=y, color=ink, tooltip=tips)
+    chart += dots.mark_circle(size=36, opacity=0.5)
+    chart += encoded.mark_circle(size=80, opacity=1)
+    feet = alt.Chart(below.assign(foot=points.reach[0])).encode(x=x, color=ink, tooltip=tips)
+    chart += feet.mark_point(shape="triangle-down", filled=True, size=60).encode(y="foot:Q")
+    chart += _printed(points).encode(x=x)
+    chart += _screen_names(points, named).encode(x=x, color=ink)
+    return chart.properties(height=PIXELS, padding=shared.PADDING)
+
+
+def _reached_costs(points: Points) -> pd.Series:
+    """Of the x axis on screen: a dense model has no base keep ratio."""
+    return (points.pruned if points.cost == "base_ratio" and len(points.pruned) else points.rows)[
+        "cost"
+    ]
+
+
+def _dense(points: Points) -> alt.LayerChart:
+    """The dense models' lines, bands and, but for the keep ratio, the dots of their cost."""
+    rows = points.rows[points.rows["dense"]]
+    means = {name: rows["ap"].mean() for name, rows in points.dense}
+    words = [f"{name} {ap:.1f}" for name, ap in means.items()]
+    levels = pd.DataFrame({"ap": means.values(), "words": words})
+    band = alt.Chart(rows).mark_rect(color=SOFT, opacity=0.12).encode(y="low:Q", y2="high:Q")
+    line = alt.Chart(levels).mark_rule(color=SOFT, strokeWidth=1.5).encode(y="ap:Q")
+    names = alt.Chart(levels).mark_text(align="left", dx=6, dy=-8, color=SOFT, fontSize=12)
+    chart = band + line + names.encode(x=alt.value(0), y="ap:Q", text="words:N")
+    if points.cost == "base_ratio":
+        return chart
+    dots = alt.Chart(rows).mark_circle(color=SOFT, size=80, opacity=1)
+    return chart + dots.encode(x="cost:Q", y="ap:Q", tooltip=_tips(points.cost, "cost"))
+
+
+def _printed(points: Points) -> alt.Chart:
+    marks = alt.Chart(points.printed).mark_point(filled=False, size=90, strokeWidth=2, color=SOFT)
+    tips = ["model:N", alt.Tooltip("paper:Q", title="AP printed in the paper")]
+    return marks.encode(y="paper:Q", tooltip=tips)
+
+
+def _screen_names(points: Points, named: Sequence[str]) -> alt.Chart:
+    """Names beside the last points, apart from each other."""
+    last = points.means[points.within(points.means)].drop_duplicates("series", keep="last")
+    last = last[last["series"].isin(named)]
+    low, high = points.reach
+    last = last.assign(place=apart(last["ap"].tolist(), (high - low) * 14 / PIXELS))
+    return (
+        alt.Chart(last)
+        .mark_text(align="left", dx=9, fontSize=12)
+        .encode(y="place:Q", text="name:N")
+    )
+
+
+def _reached(points: Points) -> alt.Scale:
+    return alt.Scale(domain=list(points.reach), zero=False, nice=False)
+
+
+def _tips(cost: str, title: str) -> list[alt.Tooltip]:
+    shown = ".1%" if cost in SHARES else ".3g"
+    numbers = {"ap": "AP", "low": "from (95 %)", "high": "to (95 %)"}
+    return [
+        alt.Tooltip("series:N", title="kind"),
+        alt.Tooltip("cost:Q", title=title, format=shown),
+        *(alt.Tooltip(f"{name}:Q", title=words, format=".1f") for name, words in numbers.items()),
+        alt.Tooltip("preset:N", title="model"),
+        alt.Tooltip("images:Q"),
+        alt.Tooltip("path:N", title="folder"),
+    ]
+
+
+def screen_ranked(points: Points) -> alt.LayerChart:
+    """Every kind at the shared ratio, a row each."""
+    ranked = points.ranked
+    own = points.pruned[points.pruned["base_ratio"] == points.shared]
+    own = own.merge(ranked[["series", "ap"]].rename(columns={"ap": "mean"}), on="series")
+    inside, below = points.within(own.assign(ap=own["mean"])), ranked[~points.within(ranked)]
+    axis = alt.Axis(labelLimit=220, labelOverlap=False, ticks=False, domain=False)
+    y = alt.Y("name:N", sort=ranked["name"].tolist(), title=None, axis=axis)
+    title = f"{points.kind} AP at base keep ratio {points.shared:g}"
+    x = alt.X("ap:Q", title=title, scale=_reached(points))
+    ink = shared.colours({name: colour(name) for name in ranked["family"].unique()}, "family")
+    ink.legend = None
+    tips = _tips(points.cost, "cost")[:1] + _tips(points.cost, "cost")[2:]
+    results = alt.Chart(own[inside]).encode(y=y, color=ink, tooltip=tips)
+    level = alt.Chart(points.rows[points.rows["dense"]]).mark_rule(color=SOFT)
+    chart = level.encode(x="mean(ap):Q")
+    chart += results.mark_rule(opacity=0.5, strokeWidth=2).encode(x="low:Q", x2="high:Q")
+    chart += results.mark_circle(size=30, opacity=0.5).encode(x=x)
+    means = alt.Chart(ranked[points.within(ranked)]).encode(y=y, x=x, color=ink)
+    chart += means.mark_circle(size=80, opacity=1)
+    far = alt.Chart(below).encode(y=y, color=ink)
+    chart += far.mark_point(shape="triangle-left", filled=True, size=60).encode(x=alt.value(0))
+    words = far.mark_text(align="left", dx=8).encode(
+        x=alt.value(0), text=alt.Text("ap:Q", format=".1f")
+    )
+    hollow = points.printed.merge(ranked[["series", "name"]])
+    marks = alt.Chart(hollow).mark_point(filled=False, size=90, strokeWidth=2, color=SOFT)
+    chart += words + marks.encode(y=y, x="paper:Q")
+    return chart.properties(
+        height=alt.Step(PIXELS / max(len(ranked) + 2, 12)), padding=shared.PADDING
+    )
+
+
+ENTRY = Entry(
+    "AP against keep ratio and compute",
+    draw,
+    RESULTS,
+    __doc__,
+    screen=lambda found: screen(Points(frame(found.results), "box"), COSTS["base_ratio"]),
+)

@@ -1,0 +1,98 @@
+"""AP against measured speed, where `svit benchmark` timed what was evaluated (paper Fig. 7 and Table 5).
+
+Images a second: median over rounds, lines its quartiles; AP with its 95 % bootstrap interval over images,
+as stated. A speed stands beside an AP only where the model kept as many tokens in both: the same preset and
+base keep ratio, and mean shares of tokens kept over all layers that differ by at most half a percent
+of all tokens. A benchmark forces its ratios, a gate's own threshold keeps what it finds: kinds that keep
+another share than was timed are named below and not drawn. A panel for each benchmark, part, size and
+machine; speeds of different panels share no axis.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterator
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.figures.canvas.sizes import WIDTH
+from analysis.figures.output import DrawOptions, Entry, Product, RenderError
+from analysis.figures.rates import tradeoff
+from analysis.figures.rates.tradeoff import Points
+from analysis.sources import benchmarks, evaluations
+from analysis.sources.collection import RESULTS, Collection
+
+HEIGHT, LINE = 2.4, 0.14  # inches: a panel; a line of words below all
+LETTERS = 116, 150  # of titles and of small words in the text width
+TITLE = "images a second, measured"
+
+
+def frame(found: Collection) -> dict[str, pd.DataFrame]:
+    """Benchmark and condition -> a row a result that was timed there (`benchmarks.speed_frames`)."""
+    results = evaluations.own_masks(found.results)
+    evaluations.same_data(results)
+    return benchmarks.speed_frames(results, found.speeds)
+
+
+def refused(found: Collection) -> str:
+    """The kinds that were timed at another share of tokens than they keep, in words, or ""."""
+    rows = benchmarks.unlike(evaluations.own_masks(found.results), found.speeds)
+    told = [
+        f"{row.model}{f', {row.inference}' if row.inference else ''} keeps {row.kept:.1%} of the tokens"
+        f" and was timed at {row.timed:.1%}"
+        for row in rows.itertuples()
+    ]
+    return f"Not drawn: {'; '.join(told)}." if told else ""
+
+
+def draw(found: Collection, options: DrawOptions) -> Iterator[Product]:
+    """Box and mask AP, a panel a condition."""
+    timed, note = frame(found), refused(found)
+    if not timed:
+        raise RenderError(
+            note or "no benchmark timed a model that was evaluated at the same ratios"
+        )
+    table = pd.concat(
+        [one.assign(condition=condition) for condition, one in timed.items()], ignore_index=True
+    ).rename(columns={"slow": "low", "fast": "high"})
+    for kind in ("box", "mask"):
+        yield Product(f"tradeoff-speed-{kind}", compose(timed, kind, note), table)
+
+
+def compose(timed: dict[str, pd.DataFrame], kind: str, note: str = "") -> Figure:
+    """A panel a condition, and what is left out below."""
+    columns = min(len(timed), 2)
+    rows = math.ceil(len(timed) / columns)
+    words = textwrap.wrap(note, LETTERS[1])
+    foot = LINE * (1 + len(words))
+    figure = Figure(figsize=(WIDTH, HEIGHT * rows + foot))
+    body, below = figure.subfigures(2, 1, height_ratios=[HEIGHT * rows, foot])
+    axes = list(body.subplots(rows, columns, squeeze=False).flat)
+    for ax, (condition, table) in zip(axes, timed.items(), strict=False):
+        points = Points(table, kind, "images_per_second")
+        tradeoff.print(
+            points, ax, named=points.means["series"].tolist(), width=WIDTH / columns - 0.6
+        )
+        ax.set(xlabel=TITLE, ylabel=f"{kind} AP")
+        ax.set_title(textwrap.fill(condition, LETTERS[0] // columns))
+    for empty in axes[len(timed) :]:
+        empty.set_axis_off()
+    below.text(0.01, 0.5, "\n".join(words), va="center", fontsize="small")
+    return figure
+
+
+def print(points: Points, ax: Axes, *, width: float = WIDTH / 2) -> Axes:
+    """AP against images a second on paper, everything named.
+
+    Args:
+        width: of the Axes, about, in inches.
+    """
+    tradeoff.print(points, ax, named=points.means["series"].tolist(), width=width)
+    ax.set(xlabel=TITLE, ylabel=f"{points.kind} AP")
+    return ax
+
+
+ENTRY = Entry("AP against measured speed", draw, RESULTS, __doc__)
