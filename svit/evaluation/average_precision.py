@@ -1,6 +1,6 @@
 """Box and mask AP of COCO result lists, and the matches that AP follows from. No torch.
 
-pycocotools is the reference; faster-coco-eval gives the same numbers sooner. Numbers
+pycocotools is the reference; faster-coco-eval and hotcoco give the same numbers sooner. Numbers
 are in percent, and -1 where COCO defines none because there is no ground truth.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,9 @@ METRICS = (
     *("AR1", "AR10", "AR100", "ARs", "ARm", "ARl"),
 )
 KINDS = {"box": "bbox", "mask": "segm"}  # ours -> COCO's
-EVALUATORS = ("pycocotools", "faster-coco-eval")
+EVALUATORS = {
+    name: name.replace("-", "_") for name in ("pycocotools", "faster-coco-eval", "hotcoco")
+}
 
 Row = dict[str, Any]
 
@@ -104,19 +107,27 @@ def average_precision(
         evaluator: one of `EVALUATORS`.
 
     Raises:
-        ValueError: an unknown evaluator.
-        ModuleNotFoundError: faster-coco-eval is asked for and not installed.
+        ValueError: see `check_evaluator`.
     """
-    if evaluator not in EVALUATORS:
-        raise ValueError(f"evaluator: expected one of {', '.join(EVALUATORS)}, found {evaluator!r}")
-    build = _reference if evaluator == "pycocotools" else _faster
+    check_evaluator(evaluator)
     with _silence():
-        evaluation = build(truth, rows, kind)
+        evaluation = _BUILD[evaluator](truth, rows, kind)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
     values = [float(value) for value in evaluation.stats[: len(METRICS)]]
     return {name: 100 * v if v >= 0 else -1.0 for name, v in zip(METRICS, values, strict=True)}
+
+
+def check_evaluator(name: str) -> None:
+    """Raises ValueError for an evaluator that is unknown or not installed."""
+    if name not in EVALUATORS:
+        raise ValueError(f"evaluator: expected one of {', '.join(EVALUATORS)}, found {name!r}")
+    if find_spec(EVALUATORS[name]) is None:
+        raise ValueError(
+            f"evaluator: {name} is not installed; pip install {name}, or take pycocotools, which gives the "
+            "same numbers"
+        )
 
 
 def _reference(truth: COCO, rows: Sequence[Row], kind: str) -> COCOeval:
@@ -129,6 +140,24 @@ def _faster(truth: COCO, rows: Sequence[Row], kind: str) -> Any:
     other = faster_coco_eval.COCO(truth.dataset)
     found = other.loadRes(_rows_of_kind(rows, kind))
     return faster_coco_eval.COCOeval_faster(other, found, KINDS[kind])
+
+
+def _rust(truth: COCO, rows: Sequence[Row], kind: str) -> Any:
+    import hotcoco  # optional; its global patching of pycocotools stays off
+
+    # it takes natural numbers for images; the order, which settles ties, is COCO's
+    ids = np.unique([image["id"] for image in truth.dataset["images"]]).tolist()
+    place = {image_id: number for number, image_id in enumerate(ids)}
+    images = [{**image, "id": place[image["id"]]} for image in truth.dataset["images"]]
+    objects, found = (
+        [{**one, "image_id": place[one["image_id"]]} for one in part]
+        for part in (truth.dataset["annotations"], _rows_of_kind(rows, kind))
+    )
+    index = hotcoco.COCO({**truth.dataset, "images": images, "annotations": objects})
+    return hotcoco.COCOeval(index, index.load_res(found), KINDS[kind])
+
+
+_BUILD = {"pycocotools": _reference, "faster-coco-eval": _faster, "hotcoco": _rust}
 
 
 def _results(truth: COCO, rows: Sequence[Row], kind: str) -> COCO:
@@ -150,7 +179,7 @@ def _rows_of_kind(rows: Sequence[Row], kind: str) -> list[Row]:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Both evaluators print as they go."""
+    """Evaluators print as they go."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield
 

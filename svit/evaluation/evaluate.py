@@ -22,7 +22,7 @@ from svit.data.classes import ClassError, side_by_side
 from svit.data.coco import CocoDataset
 from svit.detectors.base import Detector
 from svit.evaluation import provenance
-from svit.evaluation.average_precision import EVALUATORS
+from svit.evaluation.average_precision import check_evaluator
 from svit.evaluation.passes import (
     ALONE,
     ImageResult,
@@ -139,8 +139,7 @@ def _check(detector: Detector, dataset: CocoDataset, evaluator: str, limit: int 
             f"the data set has {found} classes and the model {detector.config.name!r} {expected}; "
             "take the data it was trained for"
         )
-    if evaluator not in EVALUATORS:
-        raise ValueError(f"evaluator: expected one of {', '.join(EVALUATORS)}, found {evaluator!r}")
+    check_evaluator(evaluator)
     check_objects(dataset, limit)
 
 

@@ -18,8 +18,10 @@ from svit.core.matches import IOUS, RECALLS
 from svit.core.statistics import Interval
 from svit.core.types import Detections
 from svit.evaluation.average_precision import (
+    EVALUATORS,
     METRICS,
     average_precision,
+    check_evaluator,
     load_truth,
     matches_of,
     result_rows,
@@ -91,7 +93,7 @@ def reference(truth: dict[str, Any], results: list[dict[str, Any]], kind: str, i
 
 
 @pytest.mark.parametrize(("kind", "coco_kind"), [("box", "bbox"), ("mask", "segm")])
-@pytest.mark.parametrize("evaluator", ["pycocotools", "faster-coco-eval"])
+@pytest.mark.parametrize("evaluator", EVALUATORS)
 def test_the_12_numbers_equal_those_of_pycocotools(
     kind: str, coco_kind: str, evaluator: str
 ) -> None:
@@ -103,7 +105,7 @@ def test_the_12_numbers_equal_those_of_pycocotools(
     assert len(set(expected)) > 8 and min(expected) > 0  # none is trivial
 
 
-@pytest.mark.parametrize("evaluator", ["pycocotools", "faster-coco-eval"])
+@pytest.mark.parametrize("evaluator", EVALUATORS)
 def test_no_predictions_score_zero_and_no_objects_score_minus_one(evaluator: str) -> None:
     truth, results = scene()
     assert average_precision(load_truth(truth), [], "mask", evaluator)["AP"] == 0
@@ -112,9 +114,90 @@ def test_no_predictions_score_zero_and_no_objects_score_minus_one(evaluator: str
     assert average_precision(empty, [], "box", evaluator)["AP"] == -1
 
 
+def dirty(seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A small set with what real ones have: ids out of order, crowds, polygons beside codes, areas that are
+    not the mask's, boxes without a side, equal scores within an image, more than 100 detections of one."""
+    random = np.random.default_rng(seed)
+    classes = random.permutation(np.arange(1, 20))[: random.integers(1, 5)].tolist()
+    images = random.permutation(np.arange(1, 50))[: random.integers(1, 8)].tolist()
+    levels = int(random.integers(1, 20))
+    objects, results = [], []
+
+    def box() -> list[float]:
+        corner, sides = random.integers(0, 60, 2), random.integers(random.random() > 0.1, 40, 2)
+        return [float(side) for side in (*corner, *sides)]
+
+    def found(image: int, kind: int, where: list[float]) -> None:
+        score = float(random.integers(0, levels) / levels)
+        common = {"image_id": image, "category_id": kind, "bbox": where}
+        results.append({**common, "segmentation": rle(where), "score": score})
+
+    for image in images:
+        for _ in range(random.integers(0, 7) * int(random.random() > 0.2)):
+            left, top, width, height = where = box()
+            kind, crowd = int(random.choice(classes)), int(random.random() < 0.2)
+            right, low = left + width, top + height
+            outline = [[left, top, right, top, right, low, left, low]]
+            area = width * height * float(random.choice([1, 1, 1, 10, 100]))
+            common = {"image_id": image, "category_id": kind, "bbox": where, "area": area}
+            code = rle(where) if crowd or random.random() < 0.6 else outline
+            number = len(objects) + 1
+            objects.append({"id": number, "iscrowd": crowd, "segmentation": code, **common})
+            for _ in range(random.integers(0, 3)):
+                moved = [max(0.0, left + float(random.integers(-4, 5))), *where[1:]]
+                found(image, kind if random.random() < 0.9 else int(random.choice(classes)), moved)
+        for _ in range(120 if random.random() < 0.05 else random.integers(0, 6)):
+            found(image, int(random.choice(classes)), box())
+    return {
+        "images": [{"id": image, "height": SIDE, "width": SIDE} for image in images],
+        "categories": [{"id": kind, "name": str(kind)} for kind in classes],
+        "annotations": objects,
+    }, results
+
+
+def equal_on_dirty_sets(evaluator: str, seeds: range) -> None:
+    for seed in seeds:
+        truth, results = dirty(seed)
+        for kind in ("box", "mask"):
+            expected = average_precision(load_truth(copy.deepcopy(truth)), results, kind)
+            found = average_precision(load_truth(copy.deepcopy(truth)), results, kind, evaluator)
+            assert list(found.values()) == pytest.approx(list(expected.values()), abs=1e-9), seed
+
+
+@pytest.mark.parametrize("evaluator", ["faster-coco-eval", "hotcoco"])
+def test_on_dirty_sets_the_numbers_are_equal(evaluator: str) -> None:
+    equal_on_dirty_sets(evaluator, range(25))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("evaluator", ["faster-coco-eval", "hotcoco"])
+def test_on_fifteen_hundred_dirty_sets_the_numbers_are_equal(evaluator: str) -> None:
+    equal_on_dirty_sets(evaluator, range(1500))
+
+
+def test_an_evaluator_that_is_not_installed_is_refused_with_the_way_to_it(monkeypatch) -> None:
+    monkeypatch.setattr("svit.evaluation.average_precision.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="pip install hotcoco"):
+        check_evaluator("hotcoco")
+
+
+def test_texts_as_ids_of_images_are_scored_alike() -> None:
+    truth, results = scene()
+    named = copy.deepcopy(truth)
+    for part, key in ((named["images"], "id"), (named["annotations"], "image_id")):
+        for one in part:
+            one[key] = f"picture {one[key]}"
+    rows = [{**row, "image_id": f"picture {row['image_id']}"} for row in results]
+    expected = average_precision(load_truth(truth), results, "mask")
+    for evaluator in ("pycocotools", "hotcoco"):
+        assert average_precision(load_truth(named), rows, "mask", evaluator) == pytest.approx(
+            expected
+        )
+
+
 def test_an_unknown_evaluator_is_refused_with_the_choices() -> None:
     truth, results = scene()
-    with pytest.raises(ValueError, match="pycocotools, faster-coco-eval, found 'magic'"):
+    with pytest.raises(ValueError, match="faster-coco-eval, hotcoco, found 'magic'"):
         average_precision(load_truth(truth), results, "box", "magic")
 
 
@@ -210,10 +293,8 @@ def perfect(truth: dict[str, Any]) -> list[dict[str, Any]]:
     return [{**{key: one[key] for key in keys}, "score": 0.5} for one in truth["annotations"]]
 
 
-@pytest.mark.parametrize("evaluator", ["pycocotools", "faster-coco-eval"])
+@pytest.mark.parametrize("evaluator", EVALUATORS)
 def test_an_object_without_a_mask_counts_for_boxes_and_is_ignored_for_masks(evaluator: str) -> None:
-    if evaluator != "pycocotools":
-        pytest.importorskip("faster_coco_eval")
     truth, _ = scene()
     rows, missed = perfect(truth), copy.deepcopy(truth)
     place = [one["iscrowd"] for one in truth["annotations"]].index(0)
