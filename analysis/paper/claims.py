@@ -1,15 +1,31 @@
 """The claim ledger: what the paper says, what was measured, and whether the two can be compared.
 
-`claims.csv` has a row for every number of Tables 1-5 and every claim of the text. Paper values and
-measured ones stay in columns of their own. A measurement counts for a claim only if it is of the
-same kind (model, size, neck, keep ratios, COCO val2017 complete); then the verdict is `confirmed` or
-`contradicted`. Anything else (a nano model on drawn shapes) leaves the verdict `not tested`; where
-the claim is relative, it says whether the direction is the same.
+`claims.csv` has a row for every number of Tables 1-5 and every claim of the text; what the supplement is
+said to hold is marked so. Paper values, measured ones and those of other people (`foreign.csv`, with address
+and commit) stay in columns of their own, and a measured number belongs to one data set: worlds are never
+pooled.
+
+A measurement counts for a claim only if it is of the same kind (model, size, neck, keep ratios, COCO val2017
+complete); then the verdict is `confirmed` or `contradicted`. Anything else (a nano model on drawn shapes)
+leaves the verdict `not tested`; where the claim is relative, it says whether the direction is the same.
+
+Like is compared with like: two APs are subtracted only if both models decide their masks themselves, at the
+keep ratios that the claim is about and were trained for, on the same images, with the same body and
+framework, from the same start, equally long, seed by seed. What does not fit is left out, and the ledger
+says why.
+
+A direction needs more than the noise that its row prints: the paired 95 % interval over images where the
+matches of both evaluations are there, else the two intervals in quadrature, which is wide; quartiles over
+rounds for speeds; images drawn anew for recordings. It is `unclear` where the interval reaches the bound or
+zero, where trainings with other seeds have the other sign, on fewer than 30 images, and where an ablation
+keeps over 0.01 more of its tokens than what it is compared with. "No change" has the direction `same` only
+if the whole interval is within the tolerance. The noise of the training itself shows in the values seed by
+seed; with one seed it is unknown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,11 +33,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.paper.measurements import FEW_IMAGES, Measurement, measurements
+from analysis.paper.foreign import foreign
+from analysis.paper.measurement import FEW_IMAGES, LeftOut, Measurement
+from analysis.paper.measurements import measurements
 from analysis.sources.collection import Collection
 from analysis.sources.evaluations import PAPER_TARGETS, EvaluationError
 
 CLAIMS = Path(__file__).with_name("claims.csv")
+FEW_NAMES = 3  # of results, that a sentence can hold
+KEPT = 0.01  # two models keep equally many of their tokens up to this share
 CONFIRMED, CONTRADICTED, NOT_TESTED = "confirmed", "contradicted", "not tested"
 PRINTED = {  # quantity in Table 5 -> column
     "box AP": "box_ap",
@@ -43,6 +63,8 @@ class Claim:
         model: method and variant (`evaluations.Facts.model`) it is about; empty: several.
         against: the model it is compared with, or empty.
         size: tiny, small, or empty for either.
+        ratio: base keep ratio of the model; empty for any, or a dense one.
+        against_ratio: that of the other.
         quantity: what is measured.
         paper: the printed value: a number, yes, no, or a word.
         unit: of the value.
@@ -52,6 +74,7 @@ class Claim:
         measure: key of the computation, `measurements.MEASURES`; empty: nothing here measures it.
         derived: how the value follows from other rows: "= A", "= A - B", "> A - B", "% A / B"
             (100 A / B - 100), "cube R".
+        needs: what would measure it where no measure does.
     """
 
     id: str
@@ -60,6 +83,8 @@ class Claim:
     model: str
     against: str
     size: str
+    ratio: str
+    against_ratio: str
     quantity: str
     paper: str
     unit: str
@@ -67,6 +92,13 @@ class Claim:
     tolerance: str
     measure: str
     derived: str
+    needs: str
+
+    @property
+    def ratios(self) -> tuple[float | None, float | None]:
+        """Base keep ratios of the model and of the one it is compared with; None is any."""
+        first, second = (float(one) if one else None for one in (self.ratio, self.against_ratio))
+        return first, second
 
     @property
     def number(self) -> float:
@@ -93,54 +125,115 @@ def load_claims() -> list[Claim]:
 
 
 def ledger(found: Collection, claims: Iterable[Claim] | None = None) -> pd.DataFrame:
-    """One row a claim and measurement, or one without a measurement: never averaged over kinds.
+    """One row a claim and measurement, or one without a measurement: never averaged over kinds or worlds.
 
-    Columns: those of a `Claim`, then verdict, direction (of measurements of another kind: same,
-    opposite, unclear), measured, runs, images, spread, noise, of (model and data), source, reason.
+    Columns: those of a `Claim`; others, what other people measured of it; then verdict, direction (of
+    measurements of another kind: same, opposite, unclear), measured, low, high and noise (what these two are
+    of), seeds, by_seed, images, kept (share of tokens, of the model and the other), world, of (model and
+    data), source, reason, left_out.
     """
     claims = list(load_claims() if claims is None else claims)
     odd = inconsistencies().set_index("id")["expected"]
-    return pd.DataFrame([row for claim in claims for row in _rows(claim, found, odd)])
+    others = foreign().groupby("claim")["told"].agg("; ".join)
+    return pd.DataFrame([row for claim in claims for row in _rows(claim, found, odd, others)])
 
 
-def _rows(claim: Claim, found: Collection, odd: pd.Series) -> Iterator[dict[str, object]]:
+def _rows(
+    claim: Claim, found: Collection, odd: pd.Series, others: pd.Series
+) -> Iterator[dict[str, object]]:
     said = {item.name: getattr(claim, item.name) for item in fields(Claim)}
-    measured = list(measurements(claim, found))
+    said["others"] = others.get(claim.id, "")
+    measured, left_out = measurements(claim, found)
+    dropped = _told(left_out)
     if not any(measurement.exact for measurement in measured):
-        yield said | {"verdict": NOT_TESTED, "reason": _reason(claim)}
+        yield said | {"verdict": NOT_TESTED, "reason": _reason(claim), "left_out": dropped}
     for measurement in sorted(measured, key=lambda one: not one.exact):
         yield said | {
             "verdict": verdict(claim, measurement) if measurement.exact else NOT_TESTED,
             "direction": "" if measurement.exact else direction(claim, measurement),
-            "measured": measurement.value,
-            "runs": measurement.count,
-            "images": measurement.images,
-            "spread": measurement.spread,
-            "noise": measurement.noise,
-            "of": measurement.of,
-            "source": ", ".join(measurement.sources),
-            "reason": _comment(claim, measurement, odd),
+            **_numbers(measurement),
+            "reason": "; ".join(filter(None, _comments(claim, measurement, odd))),
+            "left_out": dropped,
         }
 
 
-def _comment(claim: Claim, measurement: Measurement, odd: pd.Series) -> str:
+def _numbers(measurement: Measurement) -> dict[str, object]:
+    seeds = measurement.by_seed.items()
+    return {
+        "measured": measurement.value,
+        "low": measurement.low,
+        "high": measurement.high,
+        "noise": measurement.noise,
+        "seeds": len(measurement.by_seed) or 1,
+        "by_seed": ", ".join(f"{seed}: {value:.2f}" for seed, value in seeds),
+        "images": measurement.images,
+        "kept": " and ".join(f"{share:.3f}" for share in measurement.kept),
+        "world": measurement.facts.world,
+        "of": measurement.of,
+        "source": ", ".join(measurement.sources),
+    }
+
+
+def _told(left_out: Sequence[LeftOut]) -> str:
+    """What was left out by its cause, few with their names."""
+    causes: dict[str, list[str]] = {}
+    for one in left_out:
+        names = causes.setdefault(one.cause, [])
+        names += [one.name] * (one.name not in names)
+    return "; ".join(
+        f"{', '.join(names) if len(names) <= FEW_NAMES else f'{len(names)} results'}: {cause}"
+        for cause, names in causes.items()
+    )
+
+
+def _comments(claim: Claim, measurement: Measurement, odd: pd.Series) -> Iterator[str]:
     if not measurement.exact:
-        place = measurement.place or measurement.facts.data
-        return f"measured on {place}, {measurement.facts.preset}"
-    if claim.id in odd.index:
-        return f"the paper disagrees with itself: elsewhere it has {odd[claim.id]:.1f}"
+        yield f"measured on {measurement.place or measurement.facts.data}, {measurement.facts.preset}"
+        yield _blurred(claim, measurement)
+    elif claim.id in odd.index:
+        yield f"the paper disagrees with itself: elsewhere it has {odd[claim.id]:.1f}"
+    yield from measurement.remarks
+
+
+def _blurred(claim: Claim, measurement: Measurement) -> str:
+    """Why a measurement has no direction whatever its noise; empty if it may have one."""
+    timed = claim.measure.split(":")[0] in ("speed", "tradeoff")
+    if not timed and measurement.images < FEW_IMAGES and not _is_trait(claim):
+        return f"fewer than {FEW_IMAGES} images"
+    at_zero = (claim.relation == "=") != (claim.number == 0)
+    if len(measurement.by_seed) > 1 and at_zero and not measurement.agree:
+        return "seeds disagree"
+    if _is_ablation(claim) and len(measurement.kept) > 1:
+        more = (measurement.kept[0] - measurement.kept[1]) * np.sign(measurement.value)
+        return "the better one keeps more tokens" if more > KEPT else ""
     return ""
+
+
+def _is_trait(claim: Claim) -> bool:
+    return claim.measure.startswith("trait")
+
+
+def _is_ablation(claim: Claim) -> bool:
+    """Whether one model is the other with a part changed, at the same keep ratios."""
+    methods = {name.split(" ")[0] for name in (claim.model, claim.against)}
+    return len(methods) == 1 and claim.ratio == claim.against_ratio
 
 
 def _reason(claim: Claim) -> str:
     if not claim.measure:
-        return "nothing that is read here measures it"
-    if claim.measure.split(":")[0] in ("ap", "difference"):
-        pair = f"{claim.model} and {claim.against}" if claim.against else claim.model
-        return f"needs evaluations of {pair} ({claim.size}, adapter) on COCO val2017"
-    if claim.measure.startswith("speed"):
-        pair = f"{claim.model} and {claim.against}" if claim.against else claim.model
+        return f"not measured here; it needs: {claim.needs}"
+    kind, pair = claim.measure.split(":")[0], claim.model
+    if claim.against:
+        pair += f" and {claim.against}"
+    at = f" at {'/'.join(filter(None, [claim.ratio, claim.against_ratio]))}" * bool(claim.ratio)
+    if kind in ("ap", "difference"):
+        return f"needs evaluations of {pair} ({claim.size}, adapter{at}) on COCO val2017"
+    if kind == "tradeoff":
+        return "needs dense models of two sizes and SViT, evaluated, and timed in one benchmark"
+    if kind == "speed":
         return f"needs `svit benchmark` of {pair} ({claim.size}, adapter), 800 pixels, on an A100"
+    if kind == "complexity":
+        return f"needs evaluations of {claim.model} (tiny or small, adapter) on COCO val2017"
     return f"needs a recording of {claim.model} ({claim.size or 'any size'}) on COCO val2017"
 
 
@@ -154,23 +247,27 @@ def verdict(claim: Claim, measurement: Measurement) -> str:
 def direction(claim: Claim, measurement: Measurement) -> str:
     """Of a measurement of another kind: "same", "opposite", "unclear", or "" for absolute claims.
 
-    A difference has the direction of its sign, a bound (> or <=) that of being kept; it is unclear
-    where the sign is within the noise, the paper says "no change", or images are few.
+    A difference has the direction of its sign, a bound (> or <=) that of being kept, "no change" that of
+    staying within the tolerance; it is unclear where the noise reaches across.
     """
-    kind = claim.measure.split(":")[0]
-    if kind in ("ap", "trait") or np.isnan(measurement.value):
+    if claim.measure.split(":")[0] == "ap" or np.isnan(measurement.value):
         return ""
-    if kind != "speed" and measurement.images < FEW_IMAGES:
+    if _blurred(claim, measurement):
         return "unclear"
-    if claim.relation != "=":
-        distance, same = measurement.value - claim.number, claim.holds(measurement.value)
-    else:
-        distance = measurement.value
-        same = measurement.value * claim.number > 0
-    unclear = abs(distance) <= np.nan_to_num(measurement.noise) or (
-        claim.relation == "=" and claim.number == 0
-    )
-    return "unclear" if unclear else "same" if same else "opposite"
+    if _is_trait(claim):
+        return "same" if measurement.value == (claim.paper == "yes") else "opposite"
+    if claim.measure.startswith("speed") and not claim.against:
+        return ""
+    ends = np.array([measurement.low, measurement.high])
+    if claim.relation == "=" and claim.number == 0:
+        slack = float(claim.tolerance or 0)
+        within, outside = np.abs(ends) <= slack, (ends[0] > slack) | (ends[1] < -slack)
+        return "same" if within.all() else "opposite" if outside else "unclear"
+    bound, upwards = (0.0, claim.number > 0) if claim.relation == "=" else (claim.number, None)
+    if not (ends > bound).all() and not (ends < bound).all():
+        return "unclear"
+    wanted = upwards if upwards is not None else claim.relation == ">"
+    return "same" if (ends > bound).all() == wanted else "opposite"
 
 
 def inconsistencies(claims: Iterable[Claim] | None = None) -> pd.DataFrame:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
 from analysis.paper import claims
+from analysis.paper.foreign import foreign
 from analysis.sources import control_gain, evaluations
 from analysis.sources.evaluations import Evaluation
 from svit.system.text import table as markdown_table
 
 CAPTIONS = {
-    "Table 1": "Four dimensions of token pruning. Measured: what recorded masks show of them.",
+    "Table 1": "Four dimensions of token pruning. Measured: what masks recorded on COCO show of them.",
     "Table 2": "Removing against preserving pruned tokens, tiny, COCO val2017.",
     "Table 3": "Dynamic pruning rate and reactivation, SViT-T, COCO val2017.",
     "Table 4": "2-layer MLP against a complex gating network, COCO val2017.",
@@ -21,9 +24,11 @@ CAPTIONS = {
 ELSEWHERE_CAPTION = (
     "Not comparable with the numbers above: models, data and training differ. Those printed are of the "
     "paper's tiny models on COCO and show the order only. ± is half the 95 % bootstrap interval over "
-    'images, or with several trainings their standard deviation. "own −" is what a model\'s masks are '
-    "worth in box AP over other masks of the same number (objects: from ground truth), or over no token "
-    "at all in the pruned blocks."
+    "images of one training's AP, on average over trainings; what trainings with other seeds reached has a "
+    "column of its own, in the order of the seeds: the two are never one number. Kept is the share of tokens "
+    'in the blocks that prune: rows that keep more are not better for that alone. "own −" is what a model\'s '
+    "masks are worth in box AP over other masks of the same number (objects: from ground truth), or over no "
+    "token at all in the pruned blocks."
 )
 # base keep ratios of Tables 2-5: pruned as in the paper, or not at all
 PRINTED_RATIOS = set(evaluations.PAPER_TARGETS[:6])
@@ -52,13 +57,32 @@ LEDGER_COLUMNS = {
     "where": "where",
     "statement": "claim",
     "size": "size",
+    "ratio": "ratio",
     "paper": "paper",
+    "others": "others",
     "measured": "measured",
+    "noise": "noise",
+    "by_seed": "by seed",
+    "seeds": "seeds",
+    "images": "images",
+    "kept": "kept",
     "verdict": "verdict",
     "direction": "direction elsewhere",
     "of": "measured on",
+    "reason": "remark",
+    "left_out": "left out",
     "source": "source",
 }
+SHORT = (
+    "where",
+    "claim",
+    "size",
+    "ratio",
+    "paper",
+    "others",
+)  # of `by_world`, and a column a world
+TIMED = "timed"  # what has no data set
+MANY = 2  # more measurements than this in one cell are counted, not written out
 
 
 def paper_tables(ledger: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -103,22 +127,18 @@ def _title(cells: pd.DataFrame) -> str:
     return str(cells["statement"].iloc[0]).split(":")[0].split(" minus ")[0]
 
 
-def measured(row: pd.Series) -> str:
-    """The measured value of a ledger row with its spread over runs, or noise over images."""
+def measured(row: Mapping[str, Any]) -> str:
+    """The measured value of a ledger row with what it could be by the noise of its row."""
     if pd.isna(row["measured"]):
         return "–"
     if row["paper"] in ("yes", "no"):
         return "yes" if row["measured"] else "no"
-    digits, sign = (3, "") if row["unit"] in ("share", "layers") else (1, "")
-    timed = row["measure"].startswith("speed")
-    if "difference" in row["quantity"] or timed and row["against"]:
-        sign = "+"
+    digits = 3 if row["unit"] in ("share", "layers", "") else 1
+    sign = "+" if "difference" in row["quantity"] or row["against"] else ""
     text = f"{row['measured']:{sign}.{digits}f}"
-    if pd.notna(row["spread"]):
-        return f"{text} ± {row['spread']:.{digits}f} ({row['runs']:.0f} runs)"
-    if pd.notna(row["noise"]):
-        return f"{text} ± {row['noise']:.{digits}f} ({'rounds' if timed else 'images'})"
-    return text
+    if pd.isna(row["low"]):
+        return text
+    return f"{text} [{row['low']:{sign}.{digits}f}, {row['high']:{sign}.{digits}f}]"
 
 
 def elsewhere(results: Sequence[Evaluation]) -> pd.DataFrame:
@@ -153,7 +173,7 @@ def arranged(results: Sequence[Evaluation]) -> dict[str, pd.DataFrame]:
 
 
 def _arranged(name: str, means: pd.DataFrame) -> pd.DataFrame:
-    """Models of one of the paper's tables that are in `worth.over_seeds`, in its order."""
+    """Models of one of the paper's tables that are in `control_gain.over_seeds`, in its order."""
     printed: dict[str, dict[str, str]] = {}
     for claim in claims.load_claims():
         if claim.where == name and claim.size == "tiny" and claim.measure.startswith("ap:"):
@@ -185,19 +205,16 @@ def _controls(means: pd.DataFrame) -> pd.DataFrame:
 
 
 def _measured_cells(row: pd.Series) -> dict[str, str]:
-    """A row of `worth.over_seeds` as text."""
+    """A row of `control_gain.over_seeds` as text."""
     cells = {}
     for kind in control_gain.KINDS:
-        one_seed = pd.isna(row[f"{kind}_spread"])
-        width, of = (
-            (row[f"{kind}_half"], "images") if one_seed else (row[f"{kind}_spread"], "seeds")
-        )
-        cells[f"{kind} AP"] = f"{row[f'{kind}_ap']:.1f} ± {width:.1f} ({of})"
+        cells[f"{kind} AP"] = f"{row[f'{kind}_ap']:.1f}"
+        cells[f"{kind} ± images"] = f"{row[f'{kind}_half']:.1f}"
+        cells[f"{kind} by seed"] = row[f"{kind}_by_seed"]
         gap = row[f"{kind}_gap"]
         cells[f"{kind} − dense"] = "–" if pd.isna(gap) else f"{gap:+.1f}"
     cells["kept"] = f"{row['keep_ratio']:.3f}"
     cells["GMACs backbone"] = f"{row['gmacs_backbone']:.3f}"
-    cells["seeds"] = str(row["seeds"])
     return cells
 
 
@@ -211,20 +228,83 @@ def _other_model(one: Evaluation) -> bool:
 
 def _complete(ledger: pd.DataFrame) -> pd.DataFrame:
     """The ledger with all columns, also where nothing was measured."""
-    names = ("direction", "measured", "runs", "images", "spread", "noise", "of", "source", "reason")
+    numbers = ("measured", "low", "high", "noise", "seeds", "by_seed", "images", "kept")
+    names = ("direction", *numbers, "world", "of", "source", "reason", "left_out")
     return ledger.reindex(columns=list(dict.fromkeys([*ledger.columns, *names])))
 
 
 def shown_ledger(ledger: pd.DataFrame) -> pd.DataFrame:
     """The columns of a ledger that fit a page, as text."""
     ledger = _complete(ledger)
-    text = ledger.assign(measured=[measured(row) for _, row in ledger.iterrows()])
-    text["paper"] = [_printed(row) for _, row in ledger.iterrows()]
+    rows = ledger.to_dict("records")
+    shown = {"measured": measured, "paper": _printed, "ratio": _ratios}
+    text = ledger.assign(**{name: [how(row) for row in rows] for name, how in shown.items()})
+    for name in ("seeds", "images"):
+        text[name] = [_whole(value) for value in ledger[name]]
     text = text[list(LEDGER_COLUMNS)].rename(columns=LEDGER_COLUMNS).astype(object)
     return text.where(text.notna(), "").astype(str)
 
 
-def _printed(row: pd.Series) -> str:
+def by_world(ledger: pd.DataFrame) -> pd.DataFrame:
+    """One row a claim, and a column a world: what was measured on its data, and how that compares.
+
+    Worlds are never pooled; speeds, which data do not change, have the column `TIMED`.
+    """
+    ledger = _complete(ledger)
+    timed = ledger["measure"].str.startswith("speed") & ledger["measured"].notna()
+    ledger = ledger.assign(world=ledger["world"].mask(timed, TIMED))
+    named = {LEDGER_COLUMNS[name]: name for name in LEDGER_COLUMNS}
+    columns = [
+        *evaluations.WORLDS,
+        *(one for one in ("other", TIMED) if one in set(ledger["world"])),
+    ]
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in ledger.to_dict("records"):
+        found.setdefault(row["id"], []).append(row)
+    table = []
+    for rows in found.values():
+        said = {name: _said(rows[0], named[name]) for name in SHORT}
+        cells = {name: _cell([row for row in rows if row["world"] == name]) for name in columns}
+        verdicts = ", ".join(dict.fromkeys(row["verdict"] for row in rows))
+        table.append(said | cells | {"verdict": verdicts})
+    return pd.DataFrame(table)
+
+
+def _said(row: Mapping[str, Any], name: str) -> str:
+    """What a row of the ledger says of the claim itself."""
+    special = {"paper": _printed, "ratio": _ratios}
+    return special[name](row) if name in special else row[name]
+
+
+def _cell(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The measurements of a claim on one world."""
+    words = [
+        row["direction"] if row["verdict"] == claims.NOT_TESTED else row["verdict"] for row in rows
+    ]
+    if len(rows) > MANY:
+        found = pd.Series(words).value_counts()
+        return f"{len(rows)} measured: {', '.join(f'{n} {word}' for word, n in found.items())}"
+    told = [
+        f"{measured(row)} {word} ({row['of'].rsplit(' on ', 1)[0]}{_images(row)})"
+        for row, word in zip(rows, words, strict=True)
+    ]
+    return "; ".join(told) or "–"
+
+
+def _images(row: Mapping[str, Any]) -> str:
+    seeds = f", {row['seeds']:.0f} seeds" if row["seeds"] > 1 else ""
+    return f", {row['images']:.0f} images{seeds}" if row["images"] else ""
+
+
+def _ratios(row: Mapping[str, Any]) -> str:
+    return " and ".join(dict.fromkeys(filter(None, [row["ratio"], row["against_ratio"]])))
+
+
+def _whole(value: float) -> str:
+    return "" if pd.isna(value) else f"{value:.0f}"
+
+
+def _printed(row: Mapping[str, Any]) -> str:
     relation = "" if row["relation"] == "=" else f"{row['relation']} "
     tolerance = f" (± {row['tolerance']})" if row["tolerance"] else ""
     return f"{relation}{row['paper']}{tolerance} {row['unit']}".strip()
@@ -263,12 +343,15 @@ def tables_markdown(
 
 
 def ledger_markdown(ledger: pd.DataFrame, odd: pd.DataFrame) -> str:
-    """The claim ledger as one page.
+    """The claim ledger as one page: a row a claim, then every measurement, then other people's numbers.
 
     Args:
         odd: `claims.inconsistencies`.
     """
-    parts = ["# Claims of the paper", counts(ledger), markdown(shown_ledger(ledger))]
+    every = shown_ledger(ledger[ledger["measured"].notna()] if "measured" in ledger else ledger[:0])
+    parts = ["# Claims of the paper", counts(ledger), markdown(by_world(ledger))]
+    parts += ["## Every measurement", inspect.getdoc(claims) or "", markdown(every)]
+    parts += ["## Numbers of other people", markdown(foreign().drop(columns=["claim", "told"]))]
     parts += ["## Where the paper disagrees with itself", markdown(odd)]
     return "\n\n".join([*parts, *_remarks()]) + "\n"
 

@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 
 import pandas as pd
 
+from analysis.numbers.object_counts import ObjectCounts, count_objects
 from analysis.numbers.run_counts import Census, census
 from analysis.sources import labels
 from analysis.sources.benchmarks import BENCHMARK, Speed, SpeedError, read_speeds
@@ -61,6 +62,11 @@ class Recording:
     def reactivation(self) -> pd.DataFrame:
         """`Census.reactivation`, counted when first asked for."""
         return self.counted.reactivation()
+
+    @cached_property
+    def on_objects(self) -> ObjectCounts:
+        """`object_counts.count_objects`, counted when first asked for."""
+        return count_objects(self.run)
 
 
 @dataclass(frozen=True)

@@ -117,13 +117,14 @@ def _with_gaps(found: pd.DataFrame) -> pd.DataFrame:
 
 def over_seeds(found: pd.DataFrame) -> pd.DataFrame:
     """One row a name, from `frame`: means over training seeds, their number as `seeds`, and for box and mask
-    `*_spread` = standard deviation over seeds (NaN for one); in the order of `found`."""
+    `*_by_seed` = the APs by ascending seed, as text; in the order of `found`."""
     numbers = [name for name in found.columns if pd.api.types.is_float_dtype(found[name])]
     groups = found.groupby("name", sort=False)
     table = groups[numbers].mean()
     table["seeds"] = groups["seed"].nunique()
     for kind in KINDS:
-        table[f"{kind}_spread"] = groups[f"{kind}_ap"].std()
+        single = found.sort_values("seed").groupby("name")[f"{kind}_ap"]
+        table[f"{kind}_by_seed"] = single.agg(lambda aps: ", ".join(f"{ap:.1f}" for ap in aps))
         worth = [groups[f"{kind}_ap"].mean() - groups[f"{kind}_{one}"].mean() for one in CONTROLS]
         table = table.assign(**{f"{kind}_over_{one}": w for one, w in zip(CONTROLS, worth)})
     first = groups[["model", "dial"]].first()

@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from support.runs import PROVENANCE, write_run
-from support.summaries import SHAPES, provenance, write_result
+from support.summaries import COCO, SHAPES, provenance, trained, write_result
 
 from analysis.paper import claims, tables
 from analysis.paper.claims import CONFIRMED, CONTRADICTED, NOT_TESTED
+from analysis.paper.measurements import MEASURES
+from analysis.sources import evaluations
 from analysis.sources.benchmarks import frame
 from analysis.sources.collection import Collection
 from analysis.sources.evaluations import EvaluationError, facts_of, find_evaluations
@@ -55,6 +57,23 @@ def test_the_paper_disagrees_with_itself_in_table_4_only():
     assert row.paper == "48.5" and row.expected == 40.7
 
 
+def test_every_claim_has_a_measure_that_exists_or_says_what_would_measure_it():
+    for claim in CLAIMS.values():
+        assert bool(claim.measure) != bool(claim.needs), claim.id
+        assert claim.measure.split(":")[0] in {"", *MEASURES}, claim.id
+        assert (claim.ratios[1] is None) or claim.against, claim.id
+
+
+def test_the_printed_speeds_of_sparse_models_are_alike_but_for_ats():
+    for size in ("tiny", "small"):
+        fps = {
+            name: CLAIMS[f"t5.{name}.{size}.fps-backbone"].number
+            for name in ("svit", "evit-remove", "evovit", "dynamicvit-preserve", "ats-remove")
+        }
+        slow = fps.pop("ats-remove")
+        assert max(fps.values()) / min(fps.values()) < 1.07 and slow < 0.7 * fps["svit"]
+
+
 def test_a_planted_inconsistency_is_found():
     changed = [
         type(claim)(**{**vars(claim), "paper": "-0.5"})
@@ -77,13 +96,14 @@ def test_without_measurements_nothing_is_tested():
 
 def test_the_right_model_on_coco_confirms_or_contradicts(tmp_path):
     for seed, box in enumerate((48.0, 48.4)):
-        write_result(tmp_path / str(seed), box, 41.0, size="small", seed=seed)
+        write_result(tmp_path / str(seed), box, 41.0, **trained("svit", "small", seed=seed))
     found = ledger(tmp_path, "t5.svit.small.box", "t5.svit.small.mask").set_index("id")
     box, mask = found.loc["t5.svit.small.box"], found.loc["t5.svit.small.mask"]
     assert box.verdict == CONFIRMED and mask.verdict == CONTRADICTED  # 42.5 +- 0.5
-    assert box.measured == pytest.approx(48.2) and box.runs == 2
-    assert box.spread == pytest.approx(np.std([48.0, 48.4], ddof=1))
-    assert str(tmp_path / "1") in box.source and box.paper == "48.2"
+    assert box.measured == pytest.approx(48.2) and box.seeds == 2
+    assert box.by_seed == "0: 48.00, 1: 48.40"
+    assert (box.low, box.high) == (pytest.approx(47.8), pytest.approx(48.6))
+    assert str(tmp_path / "1") in box.source and box.paper == "48.2" and box.world == "COCO"
 
 
 @pytest.mark.parametrize(
@@ -151,12 +171,14 @@ def test_a_cell_in_which_the_paper_errs_says_so(tmp_path):
 
 
 def hand_run(folder, images: int = 40, **facts):
-    """Four layers of 2 x 2 tokens: three reactivations, two of them at once."""
-    keep = np.ones((4, 2, 2), bool)
+    """Five layers of 2 x 2 tokens: three reactivations, two of them at once."""
+    keep = np.ones((5, 2, 2), bool)
     keep[1] = [[1, 0], [0, 0]]
     keep[2] = [[1, 1], [0, 0]]
     keep[3] = [[0, 0], [1, 0]]
-    source = {**PROVENANCE, "targets": [1.0, 0.5, 0.5, 0.25], "class_names": SHAPES, **facts}
+    keep[4] = False
+    targets = [1.0, 0.7, 0.7, 0.49, 0.343]
+    source = {**PROVENANCE, "targets": targets, "class_names": SHAPES, **facts}
     with RunWriter(folder, source) as writer:
         for number in range(images):
             writer.add(TokenTrace(number, TokenGrid((32, 32), (32, 32), (2, 2)), keep))
@@ -167,11 +189,12 @@ def test_shares_of_a_recording_are_those_of_the_hand_case(tmp_path):
     run = hand_run(tmp_path / "run")
     ids = ("s4.3.immediate", "s4.3.early", "s4.3.deeper")
     found = ledger(tmp_path, *ids, runs=[run]).dropna(subset="measured").set_index("id")
-    # pruned 3, 2, 3; later 2, 1, 0; next 1, 1, 0: layers 1 and 2 are the first stage
+    # pruned 3, 2, 3, 4; later 2, 1, 0, 0; next 1, 1, 0, 0: layers 1 and 2 are the first stage
     assert found.loc["s4.3.immediate"].measured == pytest.approx(2 / 3)
     assert found.loc["s4.3.early"].measured == pytest.approx(3 / 5)
     assert found.loc["s4.3.deeper"].measured == pytest.approx(0 - (2 + 1) / 8)
     assert set(found.direction) == {"same"} and set(found.verdict) == {NOT_TESTED}
+    assert (found.low <= found.measured).all() and set(found.noise) == {"95 % over images"}
 
 
 def test_few_images_show_no_direction(tmp_path):
@@ -179,15 +202,28 @@ def test_few_images_show_no_direction(tmp_path):
     assert found.iloc[1].direction == "unclear"
 
 
-def test_traits_of_table_1_are_seen_in_masks_of_any_data(tmp_path):
+IDS = ("t1.svit.dynamic", "t1.svit.reactivates", "t1.svit.selection")
+TINY = {"config": {"name": "t", "backbone": {"neck": "adapter", "embed_dim": 192, "heads": 3}}}
+TINY["config"]["backbone"]["depth"] = 12
+
+
+def test_traits_of_table_1_have_a_direction_in_masks_of_any_data_and_no_verdict(tmp_path):
     dynamic, fixed = write_run(tmp_path / "a"), hand_run(tmp_path / "b")
-    ids = ("t1.svit.dynamic", "t1.svit.reactivates", "t1.svit.selection")
-    found = ledger(tmp_path, *ids, runs=[dynamic]).set_index("id")
-    assert found.loc["t1.svit.reactivates"].verdict == CONFIRMED
-    assert found.loc["t1.svit.selection"].verdict == NOT_TESTED
-    found = ledger(tmp_path, *ids, runs=[fixed]).set_index("id")
-    assert found.loc["t1.svit.dynamic"].verdict == CONTRADICTED  # the same counts in every image
-    table = tables.paper_tables(ledger(tmp_path, *ids, runs=[fixed]))["Table 1"]
+    found = ledger(tmp_path, *IDS, runs=[dynamic, fixed]).dropna(subset="measured")
+    assert set(found["verdict"]) == {NOT_TESTED}  # not the paper's kind, whatever they show
+    assert found.groupby("id")["direction"].agg(list).to_dict() == {
+        "t1.svit.dynamic": ["opposite"],  # of the second: the same counts in every image
+        "t1.svit.reactivates": ["same", "same"],
+    }
+    assert "a: 3 images cannot show that it is absent" in found["left_out"].tolist()
+
+
+def test_traits_of_the_papers_kind_get_a_verdict(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluations, "COCO_VAL_IMAGES", 40)
+    run = hand_run(tmp_path / "b", **TINY, class_names=COCO)
+    found = ledger(tmp_path, *IDS, runs=[run]).set_index("id")["verdict"]
+    assert found.to_dict() == dict(zip(IDS, (CONTRADICTED, CONFIRMED, NOT_TESTED)))
+    table = tables.paper_tables(ledger(tmp_path, *IDS, runs=[run]))["Table 1"]
     assert table["dynamic pruning rate, measured"].tolist() == ["no"]
 
 
@@ -195,6 +231,7 @@ def test_few_images_or_forced_counts_show_no_absence_of_a_trait(tmp_path):
     for name, facts in (("few", {"images": 5}), ("forced", {"inference": "topk"})):
         found = ledger(tmp_path, "t1.svit.dynamic", runs=[hand_run(tmp_path / name, **facts)])
         assert found["verdict"].tolist() == [NOT_TESTED] and "measured" not in found
+        assert found["left_out"][0].startswith(f"{name}: ")
 
 
 def test_usage_is_higher_in_the_centre_when_it_is(tmp_path):
@@ -233,7 +270,8 @@ def test_the_pages_hold_all_claims_and_the_contradiction(tmp_path):
     found = claims.ledger(Collection(results=find_evaluations(tmp_path)))
     page = tables.ledger_markdown(found, claims.inconsistencies())
     assert page.count("\n| ") > len(CLAIMS) and "Table 4 contradicts Table 5" in page
-    assert "| 48.2 (± 0.5) points | 48.2 ± 0.4 (images) | confirmed |" in page
+    assert "| 48.2 (± 0.5) points |  | 48.2 [47.8, 48.6] confirmed (svit-small" in page
+    assert "45.51 (yammy0623/svit)" in page and "Like is compared with like" in page
     page = tables.tables_markdown(tables.paper_tables(found), tables.arranged([]), frame([]))
     assert all(f"## {name}" in page for name in tables.CAPTIONS)
 

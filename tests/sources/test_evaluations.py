@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
-from support.summaries import COCO, SHAPES, provenance, write_benchmark, write_result
+from support.summaries import COCO, SHAPES, provenance, write_benchmark, write_plan, write_result
 
 from analysis.sources import benchmarks, evaluations, labels
 from analysis.sources.evaluations import EvaluationError, Origin, facts_of, find_evaluations
-
-
-def write_plan(folder: Path, start: str = "s" * 64, views: int = 3200) -> None:
-    """As `svit compare` writes it beside the lines of a row."""
-    told = {"init_sha256": start, "views": views, "train_sha256": "t" * 16}
-    (folder / "plan.json").write_text(json.dumps(told))
 
 
 def test_a_model_that_ran_the_masks_of_another_does_not_decide(tmp_path: Path) -> None:

@@ -42,6 +42,20 @@ def provenance(
     }
 
 
+def trained(
+    method: str = "svit", size: str = "tiny", *, seed: int = 0, facts: dict | None = None, **choices
+) -> dict:
+    """Choices of `write_result` for a model whose training had a seed."""
+    config = provenance(method, size, **choices)["config"] | {"train": {"seed": seed, "batch": 8}}
+    return {"method": method, "size": size, "facts": {"config": config, **(facts or {})}, **choices}
+
+
+def write_plan(folder: Path, start: str = "s" * 64, views: int = 3200) -> None:
+    """As `svit compare` writes it beside the lines of a row."""
+    told = {"init_sha256": start, "views": views, "train_sha256": "t" * 16}
+    (folder / "plan.json").write_text(json.dumps(told))
+
+
 def write_result(
     folder: Path,
     box: float = 40.0,
@@ -50,6 +64,8 @@ def write_result(
     images: int = 5000,
     half: float = 0.4,
     macs: float = 95e9,
+    keep: float = 0.5,
+    correlation: dict | None = None,
     facts: dict | None = None,
     **choices,
 ) -> Path:
@@ -59,10 +75,11 @@ def write_result(
         for kind, ap in (("box", box), ("mask", mask))
     }
     means = {name: {"mean": macs, "spread": macs / 10} for name in ("macs_backbone", "macs")}
-    keep = {"keep_ratio": {"mean": 0.5, "spread": 0.05}}
+    means["keep_ratio"] = {"mean": keep, "spread": keep / 10}
     source = provenance(**choices) | (facts or {})
     folder.mkdir(parents=True)
-    summary = {**scores, **means, **keep, "images": images, "errors": {}, "provenance": source}
+    about = {"images": images, "errors": {}, "provenance": source}
+    summary = {**scores, **means, "correlation_with_keep_ratio": correlation or {}, **about}
     (folder / "summary.json").write_text(json.dumps(summary))
     return folder
 
