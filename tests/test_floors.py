@@ -31,6 +31,7 @@ HEAVY = frozenset({"torch", "torchvision", "timm", "safetensors", "jaxtyping", "
 TORCH_FREE = (  # with all they import
     *("svit", "svit.core.*", "svit.runs.*", "analysis", "analysis.*", "app"),
     *("svit.cli.presets", "svit.cli.app", "svit.cli.doctor", "svit.cli.dataset", "svit.cli.main"),
+    *("svit.exchange", "svit.exchange.*", "svit.cli.import_lists"),
 )
 # importer -> the one module of the torch side it may open, when its page is opened
 DOORS = {"analysis.pages.live": "svit.live.workplace"}

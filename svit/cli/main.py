@@ -55,6 +55,7 @@ VERBS: dict[str, Verb] = {
     "convert": Verb(
         "svit.cli.convert", "turn released weights into a checkpoint of this workbench"
     ),
+    "import": Verb("svit.cli.import_lists", "make a run of kept or merged tokens that others list"),
     "check": Verb("svit.cli.check", "read recorded runs whole and name what is damaged"),
     "dataset": Verb("svit.cli.dataset", "write the synthetic shapes, or check a COCO json"),
 }

@@ -1,0 +1,45 @@
+"""`svit import`: kept or merged tokens that any other program lists become a run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from svit.cli.options import kinds
+from svit.exchange.importing import Truth, import_lists
+from svit.exchange.lists import read_lists
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `svit import`."""
+    parser.add_argument(
+        "lists", type=Path, help="json or npz of kept indices or groups a layer (docs/exchange.md)"
+    )
+    parser.add_argument(
+        "--image-root", type=Path, required=True, metavar="DIR", help="folder of the pictures"
+    )
+    parser.add_argument("--coco", type=Path, metavar="JSON", help="annotations of the pictures")
+    parser.add_argument(
+        "--out", type=kinds.place, required=True, help="run folder to make or to go on with"
+    )
+    parser.add_argument(
+        "--thumbnail",
+        type=kinds.count_or_none,
+        default=640,
+        metavar="SIDE",
+        help="stored pictures; 0 for none",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """`svit import`. Returns: the exit code, 1 where pictures could not be read."""
+    lists = read_lists(args.lists)
+    truth = None if args.coco is None else Truth(args.coco)
+    if truth is not None and truth.report.says:
+        print("\n".join(truth.report.lines()), file=sys.stderr)
+    failed = import_lists(lists, args.image_root, args.out, truth, args.thumbnail)
+    print(f"imported: {args.out} ({len(lists.images) - failed} images)")
+    if failed:
+        print(f"{failed} images could not be read; {args.out} lists them", file=sys.stderr)
+    return 1 if failed else 0

@@ -1,0 +1,124 @@
+"""A run folder of lists that others wrote (`svit.exchange.lists`): figures and the app read it as any other.
+
+What the lists do not tell is not made up: without a method it is "unknown", without targets every layer
+counts as one that may prune, and there are no operations to count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from svit.core.slices import marked, slices_of
+from svit.core.types import ImageId, Target, to_xyxy
+from svit.data.reading import ImageError, read_image
+from svit.data.segments import box_polygon, decode_masks
+from svit.data.validate import checked
+from svit.exchange.lists import Lists, ListsError, numbered
+from svit.runs.run import RunWriter
+
+
+class Truth:
+    """Ground truth of pictures by the names of their files.
+
+    Args:
+        json: COCO instances.
+
+    Attributes:
+        class_names: of the labels.
+
+    Raises:
+        CocoError: the json is unreadable or wrong.
+    """
+
+    def __init__(self, json: Path) -> None:
+        data, self.report = checked(json)
+        ordered = sorted(data["categories"], key=lambda one: one["id"])
+        self.class_names = [str(one["name"]) for one in ordered]
+        self._labels = {one["id"]: label for label, one in enumerate(ordered)}
+        self._images = {image["file_name"]: image for image in data["images"]}
+        fields = slices_of(data["images"])
+        texts = zip(*fields.values(), strict=True) if fields else ((),) * len(data["images"])
+        self._slices = {
+            image["file_name"]: dict(zip(fields, row)) for image, row in zip(data["images"], texts)
+        }
+        self._objects: dict[ImageId, list[Mapping[str, Any]]] = {}
+        for one in data["annotations"]:
+            self._objects.setdefault(one["image_id"], []).append(one)
+
+    def of(self, file_name: str) -> Target | None:
+        """The objects of a picture in source pixels; None where it is not listed."""
+        image = self._images.get(file_name)
+        if image is None:
+            return None
+        objects = self._objects.get(image["id"], [])
+        shapes = [one["segmentation"] or box_polygon(one["bbox"]) for one in objects]
+        boxes = np.array([one["bbox"] for one in objects], np.float32).reshape(-1, 4)
+        return Target(
+            to_xyxy(boxes),
+            np.array([self._labels[one["category_id"]] for one in objects], np.int64),
+            decode_masks(shapes, (int(image["height"]), int(image["width"]))),
+            crowd=np.array([one["iscrowd"] for one in objects], bool),
+            areas=np.array([one["area"] for one in objects], np.float32),
+        )
+
+    def slices(self, file_name: str) -> dict[str, str]:
+        """Field -> text of the groups that a picture is in (`svit.core.slices`)."""
+        return self._slices.get(file_name, {})
+
+
+def import_lists(
+    lists: Lists,
+    image_root: Path,
+    out: Path,
+    truth: Truth | None = None,
+    picture_side: int = 640,
+) -> int:
+    """Writes a run, or goes on with it. Returns: how many pictures could not be read; the run's error table
+    names them.
+
+    Args:
+        image_root: folder of the pictures.
+        picture_side: longer side of the stored pictures in pixels; 0 stores none.
+
+    Raises:
+        ListsError: lists that do not fit their grid, or layers of which images have different numbers.
+        RunError: the folder holds another run or cannot be written.
+    """
+    from tqdm import tqdm  # only writing shows a bar
+
+    failed, named = 0, list(numbered(lists))
+    with RunWriter(out, provenance(lists, truth), picture_side=picture_side) as writer:
+        for number, image_id in tqdm(named, unit="image", disable=None):
+            if image_id in writer.done:
+                continue
+            name = lists.file_name(number)
+            try:
+                image = read_image(image_root / name)
+            except ImageError as error:
+                writer.add_error(image_id, str(error), name)
+                failed += 1
+                continue
+            trace = lists.trace(number, image_id, image.shape[:2])
+            target = None if truth is None else truth.of(name)
+            extra = {} if truth is None else marked(truth.slices(name))
+            try:
+                writer.add(trace, None, target, image, name, extra)
+            except ValueError as error:
+                raise ListsError(f"{lists.place(number)}: {error}") from error
+    return failed
+
+
+def provenance(lists: Lists, truth: Truth | None) -> dict[str, Any]:
+    """What a run says of itself that was imported: no configuration, no weights."""
+    targets: Sequence[float] = lists.facts.get("targets") or ()
+    return {
+        "method": str(lists.facts.get("method") or "unknown"),
+        "targets": [float(target) for target in targets],
+        "class_names": [] if truth is None else truth.class_names,
+        "imported_from": lists.source.name,
+        "lists_sha256": lists.sha256,
+    }

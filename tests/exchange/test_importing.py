@@ -1,0 +1,127 @@
+"""Imported runs: figures and the app read them as any other, nothing is made up; truth goes by file."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.driven import open_page, texts
+
+from analysis import render
+from svit.cli.main import main
+from svit.exchange.lists import ListsError
+from svit.runs.run import open_run
+
+ROOT = Path(__file__).resolve().parents[2]
+SIDES = {"cat.jpg": (90, 90), "dog.jpg": (56, 90)}
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, (name, hw) in enumerate(SIDES.items()):
+        pixels = np.random.default_rng(number).integers(0, 255, (*hw, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    return folder
+
+
+def documented(folder: Path) -> Path:
+    """The json of the page, as it stands there."""
+    page = (ROOT / "docs" / "exchange.md").read_text(encoding="utf-8")
+    path = folder / "kept.json"
+    path.write_text(re.search(r"```json\n(.*?)```", page, re.DOTALL)[1])
+    return path
+
+
+def imported(lists: Path, photos: Path, out: Path, *more: str, code: int = 0):
+    words = ["import", str(lists), "--image-root", str(photos), "--out", str(out), *more]
+    assert main(words) == code
+    return open_run(out)
+
+
+def test_the_documented_lists_become_a_run(photos: Path, tmp_path: Path) -> None:
+    run = imported(documented(tmp_path), photos, tmp_path / "run")
+    assert run.image_ids == ("cat.jpg", "dog.jpg") and run.layers == 3 and run.finished
+    assert np.flatnonzero(run.trace("cat.jpg").keep[2]).tolist() == [0, 1, 377]
+    dog = run.trace("dog.jpg")
+    assert np.flatnonzero(dog.keep[1]).tolist() == [5, 6] and dog.grid.valid_hw == (12, 20)
+    assert run.picture("cat.jpg").shape == (90, 90, 3)
+    assert run.provenance["method"] == "FastV" and run.targets == [] and run.class_names == []
+    assert "config" not in run.provenance and "weights" not in run.provenance
+
+
+def test_every_entry_that_is_read_is_documented() -> None:
+    from svit.exchange import lists
+
+    page = (ROOT / "docs" / "exchange.md").read_text(encoding="utf-8")
+    assert [name for name in (*lists.KNOWN, *lists.FACTS) if f"`{name}`" not in page] == []
+
+
+def test_figures_and_pages_show_it(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = tmp_path / "runs"
+    imported(documented(tmp_path), photos, runs / "fastv")
+    for figure in ("heatmap", "layers", "reactivation"):
+        assert render.main([figure, str(runs / "fastv"), "--out", str(tmp_path / "figures")]) == 0
+    assert len(list((tmp_path / "figures").glob("*.png"))) >= 5
+    for page in ("image", "dataset"):
+        shown = open_page(monkeypatch, page, runs)
+        assert not shown.exception, (page, shown.exception)
+        assert "FastV" in texts(shown)
+
+
+def test_ground_truth_comes_by_the_name_of_the_file(photos: Path, tmp_path: Path) -> None:
+    annotation = {"id": 1, "image_id": 5, "category_id": 9, "iscrowd": 0, "bbox": [4, 6, 20, 10]}
+    box = [[4, 6, 24, 6, 24, 16, 4, 16]]
+    truth = {
+        "images": [{"id": 5, "file_name": "dog.jpg", "height": 56, "width": 90}],
+        "annotations": [{**annotation, "area": 200, "segmentation": box}],
+        "categories": [{"id": 9, "name": "dog"}],
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    words = ("--coco", str(tmp_path / "truth.json"))
+    run = imported(documented(tmp_path), photos, tmp_path / "run", *words)
+    assert run.target("cat.jpg") is None and run.class_names == ["dog"]
+    found = run.target("dog.jpg")
+    assert found.boxes_xyxy.tolist() == [[4, 6, 24, 16]] and found.masks.sum() == 200
+
+
+def test_a_missing_picture_is_told_and_an_import_goes_on(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cat = (photos / "cat.jpg").read_bytes()
+    (photos / "cat.jpg").unlink()
+    run = imported(documented(tmp_path), photos, tmp_path / "run", code=1)
+    assert "1 images could not be read" in capsys.readouterr().err
+    assert run.errors["image_id"].tolist() == ["cat.jpg"]
+    (photos / "cat.jpg").write_bytes(cat)
+    run = imported(documented(tmp_path), photos, tmp_path / "run")
+    assert len(run) == 2 and run.errors.empty
+
+
+def test_other_lists_do_not_go_into_the_same_run(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lists = documented(tmp_path)
+    imported(lists, photos, tmp_path / "run")
+    lists.write_text(lists.read_text().replace("412", "411"))
+    words = ["import", str(lists), "--image-root", str(photos), "--out", str(tmp_path / "run")]
+    assert main(words) == 2 and "lists_sha256" in capsys.readouterr().err
+
+
+def test_images_with_other_numbers_of_layers_are_named(photos: Path, tmp_path: Path) -> None:
+    lists = documented(tmp_path)
+    lists.write_text(lists.read_text().replace("[null, null, [35, 36, 412]]", "[null]"))
+    from svit.exchange.importing import import_lists
+    from svit.exchange.lists import read_lists
+
+    with pytest.raises(
+        ListsError, match="image 2 .'dog.jpg'.: expected 1 layers as before, found 3"
+    ):
+        import_lists(read_lists(lists), photos, tmp_path / "run")
