@@ -56,6 +56,7 @@ VERBS: dict[str, Verb] = {
         "svit.cli.convert", "turn released weights into a checkpoint of this workbench"
     ),
     "import": Verb("svit.cli.import_lists", "make a run of kept or merged tokens that others list"),
+    "export": Verb("svit.cli.export", "write a run for FiftyOne, COCO's tools or Rerun"),
     "check": Verb("svit.cli.check", "read recorded runs whole and name what is damaged"),
     "dataset": Verb("svit.cli.dataset", "write the synthetic shapes, or check a COCO json"),
 }

@@ -16,9 +16,8 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from svit.core.coco_rows import Row
 from svit.core.matches import IOUS, Matches, Ranking
-from svit.core.rle import CodedMasks
-from svit.core.types import Detections, ImageId, to_xywh
 from svit.data.segments import box_polygon
 
 METRICS = (
@@ -29,36 +28,6 @@ KINDS = {"box": "bbox", "mask": "segm"}  # ours -> COCO's
 EVALUATORS = {
     name: name.replace("-", "_") for name in ("pycocotools", "faster-coco-eval", "hotcoco")
 }
-
-Row = dict[str, Any]
-
-
-def result_rows(
-    image_id: ImageId, detections: Detections, category_ids: Sequence[int | None]
-) -> list[Row]:
-    """The detections of an image as COCO result objects: xywh boxes, compressed masks as text.
-
-    Args:
-        category_ids: COCO category of each contiguous class index; detections of a class that has none (the
-            data do not know it) are left out.
-    """
-    known = np.array([category_ids[label] is not None for label in detections.labels], bool)
-    if not known.all():
-        detections = detections[known]
-    boxes = to_xywh(detections.boxes_xyxy)
-    rows = [
-        {
-            "image_id": image_id,
-            "category_id": int(category_ids[label]),
-            "bbox": box.tolist(),
-            "score": float(score),
-        }
-        for box, score, label in zip(boxes, detections.scores, detections.labels, strict=True)
-    ]
-    if detections.masks is not None:
-        for row, mask in zip(rows, CodedMasks.of(detections.masks).json(), strict=True):
-            row["segmentation"] = mask
-    return rows
 
 
 def unmasked(annotations: dict[str, Any]) -> int:

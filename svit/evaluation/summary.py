@@ -15,17 +15,16 @@ import pandas as pd
 
 from svit.core import macs
 from svit.core.catalogue import METHODS
+from svit.core.coco_rows import Row, result_rows
 from svit.core.config import Config
 from svit.core.matches import MATCHES, Matches, packed
 from svit.core.statistics import Drawn, Interval, probability
 from svit.core.types import Detections, ImageId, TokenTrace
 from svit.evaluation.average_precision import (
     KINDS,
-    Row,
     average_precision,
     load_truth,
     matches_of,
-    result_rows,
     truth_of,
     unmasked,
 )

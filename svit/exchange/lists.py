@@ -17,9 +17,20 @@ import numpy as np
 
 from svit.core.types import ImageId, TokenGrid, TokenTrace
 
-KNOWN = ("file", "id", "grid", "patch", "resized", "first", "relative", "keep", "group", "scores")
+KNOWN = (
+    "file_name",
+    "id",
+    "grid",
+    "patch",
+    "resized",
+    "first",
+    "relative",
+    "keep",
+    "group",
+    "scores",
+)
 FACTS = ("method", "targets")
-_EACH = ("file", "id", "keep", "group", "scores")  # arrays of an npz with a row an image
+_EACH = ("file_name", "id", "keep", "group", "scores")  # arrays of an npz with a row an image
 
 
 class ListsError(ValueError):
@@ -44,7 +55,7 @@ class Lists:
 
     def place(self, number: int) -> str:
         """How a message names an image."""
-        return f"{self.source}, image {number + 1} ({self.images[number].get('file')!r})"
+        return f"{self.source}, image {number + 1} ({self.images[number].get('file_name')!r})"
 
     def file_name(self, number: int) -> str:
         """Of an image's picture, below the image root.
@@ -52,9 +63,9 @@ class Lists:
         Raises:
             ListsError: there is none.
         """
-        name = self.images[number].get("file")
+        name = self.images[number].get("file_name")
         if not isinstance(name, str) or not name:
-            raise ListsError(f"{self.place(number)}: expected `file`, the name of the picture")
+            raise ListsError(f"{self.place(number)}: expected `file_name`, the name of the picture")
         return name
 
     def trace(self, number: int, image_id: ImageId, image_hw: tuple[int, int]) -> TokenTrace:
@@ -89,7 +100,8 @@ def read_lists(source: Path) -> Lists:
         raise ListsError(f"{source}: expected an object with a list `images`; see docs/exchange.md")
     common = {name: value for name, value in whole.items() if name not in ("images", *FACTS)}
     images = [
-        {**common, **one} if isinstance(one, dict) else {"file": one} for one in whole["images"]
+        {**common, **one} if isinstance(one, dict) else {"file_name": one}
+        for one in whole["images"]
     ]
     unknown = {name for one in images for name in one} - {*KNOWN}
     if unknown:
@@ -105,10 +117,12 @@ def _of_arrays(source: Path) -> dict[str, Any]:
     """The arrays of an npz as the entries of a json: `_EACH` a row an image, the others for all."""
     with np.load(source, allow_pickle=False) as arrays:
         found = {name: arrays[name] for name in arrays.files}
-    count = len(found.get("file", ()))
+    count = len(found.get("file_name", ()))
     wrong = [name for name in _EACH if name in found and len(found[name]) != count]
     if not count or wrong:
-        raise ValueError(f"expected an array `file` and as many rows in {', '.join(wrong) or 'it'}")
+        raise ValueError(
+            f"expected an array `file_name` and as many rows in {', '.join(wrong) or 'it'}"
+        )
     rows = {
         name: list(found.pop(name))
         if name in ("keep", "group", "scores")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from pycocotools.cocoeval import COCOeval
 
+from svit.core.coco_rows import result_rows
 from svit.core.matches import IOUS, RECALLS
 from svit.core.statistics import Interval
 from svit.core.types import Detections
@@ -24,7 +25,6 @@ from svit.evaluation.average_precision import (
     check_evaluator,
     load_truth,
     matches_of,
-    result_rows,
     truth_of,
     unmasked,
 )

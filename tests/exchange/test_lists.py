@@ -14,7 +14,7 @@ from svit.core.types import TokenTrace
 from svit.exchange.lists import ListsError, numbered, read_lists
 
 HW = (40, 60)  # of the picture
-GRID = {"grid": [2, 3], "file": "a.jpg"}
+GRID = {"grid": [2, 3], "file_name": "a.jpg"}
 
 
 def trace(tmp_path: Path, **entry: object) -> TokenTrace:
@@ -91,14 +91,17 @@ def test_entries_nobody_knows_and_files_that_are_none_are_named(tmp_path: Path) 
     for text, words in (
         ("[1]", "a list `images`"),
         ("{", "neither json nor npz"),
-        ('{"images": [{"file": "a", "kept": []}]}', "does not know 'kept'; entries are method"),
+        (
+            '{"images": [{"file_name": "a", "kept": []}]}',
+            "does not know 'kept'; entries are method",
+        ),
     ):
         path.write_text(text)
         with pytest.raises(ListsError, match=words):
             read_lists(path)
     with pytest.raises(ListsError, match="nowhere.json: No such file"):
         read_lists(tmp_path / "nowhere.json")
-    path.write_text('{"images": [{"file": "a"}, {"file": "a"}]}')
+    path.write_text('{"images": [{"file_name": "a"}, {"file_name": "a"}]}')
     with pytest.raises(ListsError, match="image 2 .'a'.: expected an id of its own"):
         list(numbered(read_lists(path)))
 
@@ -109,7 +112,7 @@ def test_lists_of_indices_and_arrays_of_masks_are_the_same(
 ) -> None:
     folder = tmp_path_factory.mktemp("lists")
     whole = np.array(masks)
-    np.savez(folder / "a.npz", file=["a.jpg"], grid=[2, 3], keep=whole[None])
+    np.savez(folder / "a.npz", file_name=["a.jpg"], grid=[2, 3], keep=whole[None])
     indices = [np.flatnonzero(mask).tolist() for mask in whole]
     (folder / "a.json").write_text(json.dumps({**GRID, "images": [{"keep": indices}]}))
     found = [read_lists(folder / f"a.{kind}").trace(0, 1, HW) for kind in ("npz", "json")]
@@ -122,13 +125,19 @@ def test_arrays_of_groups_and_scores_are_read(tmp_path: Path) -> None:
     scores = np.arange(12.0).reshape(2, 1, 6)
     path = tmp_path / "b.npz"
     np.savez(
-        path, file=["a.jpg", "b.jpg"], id=[7, 8], group=group, scores=scores, grid=[2, 3], patch=8
+        path,
+        file_name=["a.jpg", "b.jpg"],
+        id=[7, 8],
+        group=group,
+        scores=scores,
+        grid=[2, 3],
+        patch=8,
     )
     lists = read_lists(path)
     assert list(numbered(lists)) == [(0, 7), (1, 8)]
     second = lists.trace(1, 8, HW)
     assert kept(second) == [[0, 1, 2, 3, 4]] and second.grid.patch == 8
     assert second.scores[0].ravel().tolist() == list(range(6, 12))
-    np.savez(path, file=["a.jpg", "b.jpg"], keep=group[:1] > 0, grid=[2, 3])
+    np.savez(path, file_name=["a.jpg", "b.jpg"], keep=group[:1] > 0, grid=[2, 3])
     with pytest.raises(ListsError, match="as many rows in keep"):
         read_lists(path)

@@ -14,8 +14,9 @@ from pycocotools.cocoeval import COCOeval
 from support.runs import parts
 
 from analysis.numbers import matching
+from svit.core.coco_rows import result_rows
 from svit.core.types import Detections, Target, TokenGrid, TokenTrace
-from svit.evaluation.average_precision import load_truth, result_rows
+from svit.evaluation.average_precision import load_truth
 
 SIDE = 24
 

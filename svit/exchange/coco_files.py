@@ -1,0 +1,106 @@
+"""A run's detections as COCO results, and its annotations as COCO instances that these belong to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from svit.core.coco_rows import Row, result_rows
+from svit.core.rle import CodedTarget
+from svit.core.types import to_xywh
+from svit.data.coco_names import COCO_CLASSES
+from svit.exchange.exports import ExportError
+from svit.runs.run import Run
+from svit.system.files import write_text
+
+RESULTS, INSTANCES = "results.json", "instances.json"
+_NO_COCO_ID = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}  # of 1 to 90
+
+
+def category_ids(class_names: Sequence[str]) -> list[int]:
+    """COCO's own ids for its 80 classes, so that its servers take the results; else 1, 2, ..."""
+    if tuple(class_names) == COCO_CLASSES:
+        return [number for number in range(1, 91) if number not in _NO_COCO_ID]
+    return list(range(1, len(class_names) + 1))
+
+
+def write_coco(run: Run, out: Path) -> list[Path]:
+    """Writes `results.json` where the run has detections, `instances.json` where it has annotations.
+
+    Returns: what was written.
+
+    Raises:
+        ExportError: it has neither, or labels without a name.
+    """
+    ids = category_ids(run.class_names)
+    try:
+        results, images, objects = _collected(run, ids)
+    except IndexError as error:
+        raise ExportError(
+            f"{run.path}: has labels beyond its {len(ids)} class names, so their category is unknown"
+        ) from error
+    written = []
+    if results is not None:
+        written.append(_written(out / RESULTS, results))
+    if images:
+        named = zip(ids, run.class_names, strict=True)
+        truth = {
+            "info": {"description": f"annotations of the run {run.path.name}"},
+            "images": images,
+            "annotations": [{"id": number, **one} for number, one in enumerate(objects, 1)],
+            "categories": [{"id": number, "name": name} for number, name in named],
+        }
+        written.append(_written(out / INSTANCES, truth))
+    if not written:
+        raise ExportError(f"{run.path}: has neither detections nor annotations to export")
+    return written
+
+
+def _collected(run: Run, ids: list[int]) -> tuple[list[Row] | None, list[dict], list[dict]]:
+    results: list[Row] | None = None
+    images, objects = [], []
+    known = run.images.to_dict("records")
+    parts = run.samples("detections", "target", masks=True)
+    for row, (found, target) in zip(known, parts, strict=True):
+        if found is not None:
+            results = [*(results or ()), *result_rows(row["image_id"], found, ids)]
+        if target is not None:
+            images.append(
+                {
+                    "id": row["image_id"],
+                    "file_name": row["file_name"],
+                    "height": row["image_h"],
+                    "width": row["image_w"],
+                    **{field: row[field] for field in run.slices},
+                }
+            )
+            objects += [{"image_id": row["image_id"], **one} for one in _objects(target, ids)]
+    return results, images, objects
+
+
+def _objects(target: CodedTarget, ids: list[int]) -> list[dict[str, Any]]:
+    boxes = to_xywh(target.boxes_xyxy).tolist()
+    return [
+        {
+            "category_id": ids[label],
+            "bbox": box,
+            "area": area,
+            "iscrowd": int(crowd),
+            "segmentation": mask,
+        }
+        for label, box, area, crowd, mask in zip(
+            target.labels.tolist(),
+            boxes,
+            target.areas.tolist(),
+            target.crowd.tolist(),
+            target.masks.json(),
+            strict=True,
+        )
+    ]
+
+
+def _written(path: Path, content: Any) -> Path:
+    write_text(path, json.dumps(content))
+    return path
