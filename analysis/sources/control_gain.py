@@ -28,15 +28,16 @@ KINDS = ("box", "mask")
 # rows that agree in these saw the same images and grew from the same weights and seed, equally long: their
 # APs may be subtracted
 ALIKE = ["data_sha256", "images", "size", "neck", "framework", "seed", "start", "views"]
-_MODEL = [*ALIKE, "data", "weights", "model", "inference", "base_ratio", "masks_from", "row"]
+MODEL = [*ALIKE, "data", "weights", "model", "inference", "base_ratio", "masks_from", "row"]
 
 
 def lines(results: Sequence[Evaluation]) -> pd.DataFrame:
     """One row an evaluation: which model it is of, the masks it had, its APs, keep ratio and GMACs."""
-    return pd.DataFrame([_line(one) for one in results])
+    return pd.DataFrame([line(one) for one in results])
 
 
-def _line(one: Evaluation) -> dict[str, object]:
+def line(one: Evaluation) -> dict[str, object]:
+    """The row of `lines` of one evaluation."""
     facts, provenance = one.facts, one.summary["provenance"]
     framework, inference, intervention = facts.source
     values: dict[str, object] = {
@@ -79,12 +80,12 @@ def frame(results: Sequence[Evaluation]) -> pd.DataFrame:
     table = lines(results)
     if not len(table):
         return table
-    means = table.groupby([*_MODEL, "masks"], dropna=False).mean().reset_index()
+    means = table.groupby([*MODEL, "masks"], dropna=False).mean().reset_index()
     found = means[means["masks"] == "learned"].drop(columns="masks")
     for control in CONTROLS:
         names = {f"{kind}_ap": f"{kind}_{control}" for kind in KINDS}
         mine = means[means["masks"] == control].rename(columns=names)
-        found = found.merge(mine[[*_MODEL, *names.values()]], on=_MODEL, how="left")
+        found = found.merge(mine[[*MODEL, *names.values()]], on=MODEL, how="left")
     # calibration changes the weights' hash: what is equal is the row and the training
     deciders = found.groupby([*ALIKE, "row", "model"])["inference"].transform("nunique")
     found["dial"] = (deciders > 1) & (found["inference"] == "calibrated")

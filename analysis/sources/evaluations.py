@@ -15,6 +15,8 @@ from typing import Any
 import pandas as pd
 
 from svit.core.catalogue import METHODS
+from svit.core.matches import MATCHES, MatchesError, MatchesFile
+from svit.core.statistics import Drawn
 from svit.system import text
 from svit.system.files import FileError, read_json
 
@@ -205,8 +207,23 @@ class Evaluation:
         """COCO AP in percent of "box" or "mask"."""
         return float(self.summary[kind]["AP"])
 
+    def drawn(self, kind: str) -> Drawn | None:
+        """AP with its draws of the images, to be paired with those of others (`svit.core.statistics`); None
+        where no matches lie beside the summary.
+
+        Raises:
+            EvaluationError: they are damaged, or of another evaluation.
+        """
+        path, seal = self.path / MATCHES, self.summary.get("matches_sha256")
+        if not seal or not path.is_file():
+            return None
+        try:
+            return MatchesFile(path, seal).drawn(kind)
+        except MatchesError as error:
+            raise EvaluationError(str(error)) from error
+
     def interval(self, kind: str) -> tuple[float, float]:
-        """The 95 % bootstrap interval of an AP over images, in percent."""
+        """The 95 % percentile bootstrap interval of an AP over images, in percent."""
         low, high = self.summary[kind]["AP_interval"]
         return float(low), float(high)
 
