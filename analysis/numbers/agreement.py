@@ -100,7 +100,7 @@ def _grid(trace: TokenTrace) -> str:
     return f"{rows}x{columns} tokens of {trace.grid.patch} pixels on {height}x{width}"
 
 
-def agreement_frame(traces: Iterable[Pair]) -> pd.DataFrame:
+def agreement_frame(traces: Iterable[Pair], spread: bool = False) -> pd.DataFrame:
     """Overlap of the active sets of two runs per layer, over the valid tokens of all images.
 
     Columns: layer, block; tokens; first, second = tokens each uses; both = used by both; `iou` =
@@ -109,10 +109,14 @@ def agreement_frame(traces: Iterable[Pair]) -> pd.DataFrame:
     (first · second / tokens, summed over images); `excess` = (iou - chance) / (1 - chance): 0 is
     chance, 1 the same tokens, NaN where chance is 1. No pairs give an empty frame.
 
+    Args:
+        spread: adds `iou_low` and `iou_high`, the 5 % and 95 % quantile of single images' IoU.
+
     Raises:
         ValueError: pairs differ in their number of layers.
     """
     totals: np.ndarray | None = None
+    single: list[np.ndarray] = []
     for one, other in traces:
         a, b = valid_keep(one), valid_keep(other)
         first, second, both = (part.sum(axis=(1, 2)) for part in (a, b, a & b))
@@ -121,6 +125,7 @@ def agreement_frame(traces: Iterable[Pair]) -> pd.DataFrame:
         if totals is not None and totals.shape != counts.shape:
             raise ValueError(f"expected {totals.shape[1]} layers, found {one.layers}")
         totals = counts if totals is None else totals + counts
+        single.append(_iou(both, first + second))
     totals = np.zeros((5, 0)) if totals is None else totals
     names = ("tokens", "first", "second", "both")
     frame = pd.DataFrame({name: row.astype(int) for name, row in zip(names, totals)})
@@ -130,6 +135,8 @@ def agreement_frame(traces: Iterable[Pair]) -> pd.DataFrame:
     frame["iou"], frame["chance"] = (_iou(shared, used) for shared in totals[3:])
     room = (1 - frame["chance"]).where(frame["chance"] < 1 - 1e-12)
     frame["excess"] = (frame["iou"] - frame["chance"]) / room
+    if spread and single:
+        frame["iou_low"], frame["iou_high"] = np.quantile(np.stack(single), (0.05, 0.95), axis=0)
     return frame
 
 

@@ -17,7 +17,7 @@ from svit.core.types import TokenTrace
 STEPS = ("stay", "drop", "return", "away")  # used-used, used-pruned, pruned-used, pruned-pruned
 
 
-def transition_frame(traces: Iterable[TokenTrace]) -> pd.DataFrame:
+def transition_frame(traces: Iterable[TokenTrace], spread: bool = False) -> pd.DataFrame:
     """What tokens do between a layer and the next, pooled over images.
 
     Columns: layer, block (the earlier of the two), counts `stay` (used in both), `drop` (used, then
@@ -27,17 +27,28 @@ def transition_frame(traces: Iterable[TokenTrace]) -> pd.DataFrame:
     + away), away_of_pruned = 1 - that: NaN where no token is in that state. One row fewer than
     layers; no traces give an empty frame.
 
+    Args:
+        spread: adds `*_low` and `*_high` of drop_of_used and return_of_pruned, the 5 % and 95 %
+            quantile of single images' rates; NaN where no image has one.
+
     Raises:
         ValueError: traces differ in their number of layers.
     """
-    totals: np.ndarray | None = None
+    single: list[np.ndarray] = []
     for trace in traces:
-        counts = _steps(valid_part(trace))
-        if totals is not None and totals.shape != counts.shape:
-            raise ValueError(f"expected {totals.shape[1] + 1} layers, found {trace.layers}")
-        totals = counts if totals is None else totals + counts
-    totals = np.zeros((4, 0), int) if totals is None else totals
-    return with_rates(pd.DataFrame(dict(zip(STEPS, totals, strict=True))))
+        single.append(_steps(valid_part(trace)))
+        if single[0].shape != single[-1].shape:
+            raise ValueError(f"expected {single[0].shape[1] + 1} layers, found {trace.layers}")
+    counts = np.stack(single) if single else np.zeros((0, 4, 0), int)
+    frame = with_rates(pd.DataFrame(dict(zip(STEPS, counts.sum(axis=0), strict=True))))
+    if spread:
+        stay, drop, back, away = counts.transpose(1, 0, 2).astype(float)
+        for name, part, rest in (("drop_of_used", drop, stay), ("return_of_pruned", back, away)):
+            whole = pd.DataFrame(part + rest)
+            rates = pd.DataFrame(part) / whole.where(whole > 0)
+            for end, quantile in (("low", 0.05), ("high", 0.95)):
+                frame[f"{name}_{end}"] = rates.quantile(quantile).to_numpy()
+    return frame
 
 
 def _steps(keep: np.ndarray) -> np.ndarray:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import altair as alt
 import pandas as pd
 import streamlit as st
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures import output, palette
+from analysis.figures import output
 from analysis.figures.canvas import boxes, pictures, sizes
+from analysis.figures.tokens import keep
 from analysis.numbers import biography
 from analysis.numbers import usage as metrics
 from analysis.pages.parts import shell
@@ -21,7 +21,6 @@ from svit.system.text import escaped
 
 WIDTH = 3.8  # inches: the picture with its boxes
 TALLEST = 0.9  # of the width; taller pictures are shown smaller
-OTHER, SPREAD = palette.PALE, palette.SLATE
 SHOWN = {  # choice -> what is drawn
     "Detections": ("found",),
     "Annotations": ("target",),
@@ -57,41 +56,10 @@ def found_png(_view: View, key: tuple, score: float, shown: str, dark: bool) -> 
 @st.cache_data(max_entries=4, show_spinner="Counting tokens")
 def run_ratios(_run: Run, key: tuple) -> pd.DataFrame:
     """Keep ratios of the whole run."""
-    return metrics.keep_frame(_run.keep_counts(), _run.targets)
+    return keep.frame(_run)
 
 
-@st.cache_data(show_spinner=False)
-def keep_chart() -> dict:
-    """Keep ratio of every block: this image as bars, the run as a band, the target as steps."""
-    shares = alt.Axis(format="%", tickCount=5)
-    x = alt.X("block:O", title="block", axis=alt.Axis(labelAngle=0))
-    y = alt.Y("ratio:Q", title="kept tokens", axis=shares, scale=alt.Scale(domain=play.SHARE))
-    bars = (
-        alt.Chart(alt.NamedData("image"))
-        .mark_bar(width=alt.RelativeBandSize(0.72))
-        .encode(
-            x=x,
-            y=y,
-            color=alt.condition("datum.shown", alt.value(palette.USED), alt.value(OTHER)),
-            tooltip=["block:O", *_shares("ratio", "target")],
-        )
-    )
-    band = (
-        alt.Chart(alt.NamedData("run"))
-        .mark_rule(color=SPREAD, strokeWidth=1.5)
-        .encode(x=x, y="low:Q", y2="high:Q", tooltip=_shares("mean", "low", "high"))
-    )
-    target = (
-        alt.Chart(alt.NamedData("image"))
-        .transform_filter("isValid(datum.target)")
-        .mark_line(color=palette.TARGET, interpolate="step", strokeWidth=2)
-        .encode(x=x, y="target:Q")
-    )
-    return (bars + band + target).properties(height=240).to_dict()
-
-
-def _shares(*names: str) -> list[alt.Tooltip]:
-    return [alt.Tooltip(f"{name}:Q", format=".1%") for name in names]
+keep_chart = st.cache_data(keep.one_image, show_spinner=False)
 
 
 def choose_mode() -> str:
@@ -190,7 +158,7 @@ def token_maps(_view: View, key: tuple) -> pd.DataFrame:
 def figure(view: View, layer: int) -> Figure:
     """Usage and the states of one block, as in the paper."""
     run, sample = view.run, view.sample
-    size = output.figsize(view.grid.image_hw, 2, extra=output.SCALE, above=output.TITLE)
+    size = sizes.figsize(view.grid.image_hw, 2, extra=sizes.SCALE, above=sizes.TITLE)
     page = Figure(figsize=size)
     axes = page.subplots(1, 2)
     limits = metrics.usage_limits(run.layers, run.targets)

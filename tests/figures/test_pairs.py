@@ -8,15 +8,13 @@ import pytest
 from matplotlib.style import context
 from support.runs import PROVENANCE, TARGETS, grid_for, parts, trace_of, write_one_found, write_run
 
-from analysis.figures import palette
-from analysis.figures.objects import misses
+from analysis.figures import palette, registry
 from analysis.figures.output import DrawOptions, RenderError
-from analysis.figures.pairs import pairs
 from svit.core.types import TokenTrace
 from svit.runs.run import RunWriter, open_run
 
 OPTIONS = DrawOptions(limit=2)
-FIGURES = pairs.FIGURES | misses.FIGURES
+FIGURES = registry.entries()
 COMPARISONS = ["overlap", "difference", "deltas"]
 
 
@@ -64,8 +62,8 @@ def test_the_dense_run_is_the_reference_whatever_the_order(run, other):
 
 def test_a_comparison_names_what_differs(run, other):
     title = products("overlap", run, other)[0].figure.get_suptitle()
-    assert title == "one − dense (svit − dense)"
-    assert products("overlap", run, run)[0].figure.get_suptitle() == "one − one"
+    assert title == "one − dense (svit − dense), 3 images"
+    assert products("overlap", run, run)[0].figure.get_suptitle() == "one − one, 3 images"
 
 
 def test_a_mode_that_a_dense_run_has_not_is_no_difference(run, folder):
@@ -73,7 +71,7 @@ def test_a_mode_that_a_dense_run_has_not_is_no_difference(run, folder):
         folder / "plain", provenance={**PROVENANCE, "method": "dense", "inference": ""}
     )
     title = products("overlap", run, dense)[0].figure.get_suptitle()
-    assert title == "one − plain (svit − dense)"
+    assert title == "one − plain (svit − dense), 3 images"
 
 
 @pytest.mark.parametrize("name", COMPARISONS)

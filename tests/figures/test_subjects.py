@@ -10,15 +10,14 @@ import pytest
 from matplotlib import pyplot, style
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from support.runs import PROVENANCE, TARGETS, parts, trace_of, write_one_found, write_run
+from support.runs import PROVENANCE, TARGETS, parts, write_one_found, write_run
 
 from analysis.figures import palette, registry
 from analysis.figures.objects import misses, objects
 from analysis.figures.output import DrawOptions, RenderError
-from analysis.figures.pairs import pairs
+from analysis.figures.pairs import deltas
 from analysis.figures.rates import costs
-from analysis.figures.tokens import over_layers
-from analysis.numbers import agreement, budget, comparison, lifetimes, matching, regions, usage
+from analysis.numbers import budget, comparison, matching, regions
 from analysis.sources.collection import PAIR, PAIR_OR_RUN, RUN, RUNS
 from svit.core.statistics import Interval
 from svit.runs.run import RunWriter, open_run
@@ -112,81 +111,14 @@ def test_sizes_stand_in_their_order(ax):
     assert names == ["small (1)", "medium (3)", "large (2)"]
 
 
-def test_kept_shares_stand_beside_their_target_and_spread(ax):
-    counts = pd.DataFrame({"image_id": [1, 2] * 2, "layer": [0, 0, 1, 1]})
-    counts = counts.assign(kept_valid=[4, 2, 1, 0], valid=[4, 2, 4, 2])
-    frame = usage.keep_frame(counts, [1.0, 0.5])
-    over_layers.keep_bands(frame, ax)
-    lines = {line.get_label(): line.get_ydata().tolist() for line in ax.lines}
-    assert lines["all tokens"] == [1, 1 / 6] and lines["mean of images"] == [1, 1 / 8]
-    assert lines["target"] == [1, 0.5]
-    over_layers.keep_bands(usage.keep_frame(counts), ax)  # without targets: no dashes
-    assert [line.get_label() for line in ax.lines].count("target") == 1
-
-
-def test_stacked_steps_reach_one(ax):
-    frame = lifetimes.transition_frame([TRACE])
-    over_layers.transition_bars(frame, ax)
-    tops = [bar.get_y() + bar.get_height() for bar in ax.patches[-len(frame) :]]
-    np.testing.assert_allclose(tops, 1)
-    assert labels(ax) == list(over_layers.STEP_NAMES.values())
-
-
-def test_rates_are_the_off_diagonal(ax):
-    frame = lifetimes.transition_frame([TRACE])
-    over_layers.rate_lines(frame, ax)
-    np.testing.assert_array_equal(ax.lines[0].get_ydata(), frame["drop_of_used"])
-    np.testing.assert_array_equal(ax.lines[1].get_ydata(), frame["return_of_pruned"])
-    assert ax.lines[0].get_xdata()[0] == 2
-
-
-def test_bars_of_spells_and_returns_add_up_to_one(ax):
-    over_layers.spell_bars(lifetimes.life_frame([TRACE]), ax)
-    heights = np.array([bar.get_height() for bar in ax.patches]).reshape(3, -1)
-    np.testing.assert_allclose(heights.sum(axis=1), 1)
-    ax.clear()
-    over_layers.return_bars(lifetimes.return_frame([TRACE]), ax)
-    assert sum(bar.get_height() for bar in ax.patches) == pytest.approx(1)
-
-
-def test_overlap_stands_above_chance(ax):
-    other = trace_of(1, GRID, np.zeros(GRID.grid_hw), 9)
-    frame = agreement.agreement_frame([(TRACE, other)])
-    pairs.agreement_lines(frame, ax)
-    np.testing.assert_array_equal(ax.lines[0].get_ydata(), frame["iou"])
-    np.testing.assert_array_equal(ax.lines[1].get_ydata(), frame["chance"])
-
-
-def test_a_difference_map_is_symmetric_about_white(ax):
-    values = np.zeros(GRID.valid_hw, int)
-    values[0, 0] = 3
-    pairs.difference_map(values, GRID, ax, limit=4, image=ONE["image"])
-    drawn = ax.get_images()[1]
-    assert drawn.get_clim() == (-4, 4)
-    assert np.ptp(drawn.cmap(drawn.norm(0))[:3]) < 0.02  # no colour where equal
-    red, _, blue = to_rgb(drawn.cmap(drawn.norm(4)))
-    assert red > blue
-    left, right, bottom, _ = drawn.get_extent()
-    assert right == pytest.approx(GRID.valid_hw[1] * 16) and ax.get_xlim() == (0, 150)
-    with pytest.raises(ValueError, match="valid tokens"):
-        pairs.difference_map(np.zeros((2, 2)), GRID, ax, limit=1)
-
-
-def test_a_histogram_of_differences_shows_the_interval(ax):
-    interval = Interval(0.1, 0.05, 0.15, 100)
-    pairs.delta_histogram(pd.Series([0.0, 0.1, 0.2, np.nan]), interval, ax, label="keep")
-    assert ax.get_title(loc="left") == "+0.100  [+0.050, +0.150]"
-    assert sum(bar.get_height() for bar in ax.patches[1:]) == 3
-
-
 def test_equal_images_fill_a_bin_around_zero(ax):
     values = pd.Series([0.0] * 8 + [0.3, -0.1])
-    pairs.delta_histogram(values, Interval(0.02, -0.1, 0.1, 10), ax, label="found")
+    deltas.print(values, Interval(0.02, -0.1, 0.1, 10), ax, label="found")
     tallest = max(ax.patches[1:], key=lambda bar: bar.get_height())
     assert tallest.get_height() == 8
     assert tallest.get_x() == pytest.approx(-tallest.get_width() / 2)
     assert sum(bar.get_height() for bar in ax.patches[1:]) == 10
-    pairs.delta_histogram(pd.Series([0.0] * 3), Interval(0, 0, 0, 10), ax, label="equal")
+    deltas.print(pd.Series([0.0] * 3), Interval(0, 0, 0, 10), ax, label="equal")
 
 
 def test_a_scatter_leaves_out_images_without_the_measure(ax):

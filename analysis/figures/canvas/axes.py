@@ -8,11 +8,16 @@ from typing import NamedTuple
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from analysis.figures.canvas.placing import apart
+from analysis.figures.canvas.sizes import wrapped
+from analysis.sources import labels
+from svit.runs.run import Run
 
 LETTER, LINE = 0.047, 0.115  # inches: a letter and a line of small words
+HEADING = 0.15  # inches: a line of a heading
 
 
 class Named(NamedTuple):
@@ -67,3 +72,16 @@ def names_beside(points: Sequence[Named], ax: Axes, width: float, height: float)
         words = {"color": one.colour, "fontsize": "small", "va": "center", "arrowprops": line}
         # the room is in the axis: the layout must not make it again
         ax.annotate(one.name, (one.x, one.y), (right, place), **words).set_in_layout(False)
+
+
+def heading(figure: Figure, text: str) -> None:
+    """A heading over a figure, which grows by its lines."""
+    width, height = figure.get_size_inches()
+    lines = wrapped(text, width)
+    figure.set_size_inches(width, height + HEADING * (1 + lines.count("\n")))
+    figure.suptitle(lines, ha="left", x=0.01)
+
+
+def over(run: Run, figure: Figure) -> None:
+    """The heading of a figure of a single run: which, and of how many images."""
+    heading(figure, labels.titled(run))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import matplotlib as mpl
@@ -10,9 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
+from analysis.figures.canvas.sizes import SIGNS, WIDTH
 from analysis.figures.palette import DARK, LUMA
 from svit.core.types import Detections, Target
 
+LONGEST_NAME = 24  # signs of a class name in a tag
 _TAG_REACH = np.array([0.2, 0.05])  # width and height of a tag as shares of the picture
 
 
@@ -26,25 +29,53 @@ def detections(
 ) -> Axes:
     """Draws boxes, masks and tags "class score" of detections from a score `threshold` on.
 
-    Colours go by class and repeat after the style's cycle. A tag that would cover the tag of a
-    better detection is left out; its box stays. Small pictures do better without `tags`.
+    Colours go by class and repeat after the style's cycle. A tag that would cover the tag of a better
+    detection moves to another corner of its box; where all are taken, a line below the picture names
+    it. Small pictures do better without `tags`.
     """
     found = found[found.scores >= threshold]
     colours = mpl.rcParams["axes.prop_cycle"].by_key()["color"]
     reach = _TAG_REACH * np.ptp([ax.get_xlim(), ax.get_ylim()], axis=1)
     tagged: list[np.ndarray] = []
+    crowded: list[str] = []
     for index, label in enumerate(found.labels):
-        colour = colours[label % len(colours)]
+        colour, box = colours[label % len(colours)], found.boxes_xyxy[index]
         if found.masks is not None:
             _mask(found.masks[index], ax, colour)
-        corner, far = found.boxes_xyxy[index].reshape(2, 2)
-        box = Rectangle(corner, *(far - corner), fill=False, edgecolor=colour, linewidth=0.8)
-        ax.add_patch(box)
-        if tags and all((np.abs(corner - other) > reach).any() for other in tagged):
-            name = class_names[label] if label < len(class_names) else f"class {label}"
-            _tag(f"{name} {found.scores[index]:.2f}", found.boxes_xyxy[index], reach, ax, colour)
-            tagged.append(corner)
+        corner, far = box.reshape(2, 2)
+        shape = Rectangle(corner, *(far - corner), fill=False, edgecolor=colour, linewidth=0.8)
+        ax.add_patch(shape)
+        if not tags:
+            continue
+        name = f"{_class_name(label, class_names)} {found.scores[index]:.2f}"
+        place = _free_corner(box, tagged, reach)
+        if place is None:
+            crowded.append(name)
+        else:
+            _tag(name, box, place[1], reach, ax, colour)
+            tagged.append(place)
+    if crowded:
+        width = max(20, round(SIGNS * WIDTH / 2.4))
+        words = f"without room for a name: {', '.join(crowded)}"
+        ax.set_xlabel(textwrap.fill(words, width), fontsize="small", loc="left")
     return ax
+
+
+def _class_name(label: int, class_names: Sequence[str]) -> str:
+    """Of a long name its beginning."""
+    name = class_names[label] if label < len(class_names) else f"class {label}"
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+
+
+def _free_corner(
+    box: np.ndarray, taken: Sequence[np.ndarray], reach: np.ndarray
+) -> np.ndarray | None:
+    """Where the tag of a box goes, left end and height: above it, else at its foot, no tag near."""
+    for height in (box[1], box[3]):
+        place = np.array([box[0], height])
+        if all((np.abs(place - other) > reach).any() for other in taken):
+            return place
+    return None
 
 
 def ground_truth(target: Target, ax: Axes, *, class_names: Sequence[str] = ()) -> Axes:
@@ -62,8 +93,8 @@ def ground_truth(target: Target, ax: Axes, *, class_names: Sequence[str] = ()) -
         corner, far = box.reshape(2, 2)
         style = {"fill": False, "edgecolor": colour, "linewidth": 0.8, "linestyle": (0, (3, 2))}
         ax.add_patch(Rectangle(corner, *(far - corner), **style))
-        name = class_names[label] if label < len(class_names) else f"class {label}"
-        _tag(f"{name}, crowd" if crowd else name, box, reach, ax, colour)
+        name = _class_name(label, class_names)
+        _tag(f"{name}, crowd" if crowd else name, box, box[1], reach, ax, colour)
     return ax
 
 
@@ -82,9 +113,11 @@ def _mask(mask: np.ndarray, ax: Axes, colour: str) -> None:
     ax.contour(*centres, part, levels=[0.5], colors=[colour], linewidths=0.7)
 
 
-def _tag(text: str, box_xyxy: np.ndarray, reach: np.ndarray, ax: Axes, colour: str) -> None:
-    """A tag above the left corner of a box, turned inwards where the picture ends."""
-    left, top, right, _ = box_xyxy
+def _tag(
+    text: str, box_xyxy: np.ndarray, top: float, reach: np.ndarray, ax: Axes, colour: str
+) -> None:
+    """A tag over a height of a box, turned inwards where the picture ends."""
+    left, _, right, _ = box_xyxy
     outside = left + reach[0] > max(ax.get_xlim())
     light = np.array(to_rgb(colour)) @ LUMA > 0.45
     ax.text(

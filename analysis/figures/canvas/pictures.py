@@ -12,13 +12,17 @@ from typing import Protocol
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import BoundaryNorm, to_rgba
+from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import BoundaryNorm, Colormap, ListedColormap, to_rgba
 from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
 
 from analysis.figures.canvas.sizes import drawn_ratio
 from analysis.figures.palette import CARRIED, FIELD, FRAME, LATER, LUMA, PRUNED
 from svit.core.types import TokenGrid
+
+MIDDLE, REACH = 0.62, 0.32  # of the greys of a picture behind colours
 
 
 class States(Protocol):
@@ -29,16 +33,19 @@ class States(Protocol):
     later: np.ndarray
 
 
-def picture(image: np.ndarray | None, grid: TokenGrid, ax: Axes, *, grey: bool = False) -> Axes:
+def picture(
+    image: np.ndarray | None, grid: TokenGrid, ax: Axes, *, grey: bool = False, reach: float = REACH
+) -> Axes:
     """Lays a picture of any size over the source image's pixels; very long ones are widened.
 
     Args:
         image: uint8 RGB; None leaves an empty field.
         grey: shows it brightened and without colour, as a ground for colours.
+        reach: of its greys from their middle.
     """
     height, width = grid.image_hw
     if image is not None:
-        shown = _brightened(image) if grey else image
+        shown = _brightened(image, reach) if grey else image
         ax.imshow(shown, extent=(0, width, height, 0), interpolation="antialiased")
     aspect = drawn_ratio(grid.image_hw) / (height / width)
     ax.set(xlim=(0, width), ylim=(height, 0), aspect=aspect, xticks=[], yticks=[])
@@ -47,8 +54,16 @@ def picture(image: np.ndarray | None, grid: TokenGrid, ax: Axes, *, grey: bool =
     return ax
 
 
-def _brightened(image: np.ndarray) -> np.ndarray:
-    return np.repeat(0.3 + 0.7 * (image @ LUMA)[..., None] / 255, 3, axis=-1)
+def _brightened(image: np.ndarray, reach: float = REACH) -> np.ndarray:
+    """The picture in greys of `MIDDLE` - reach to `MIDDLE` + reach."""
+    grey = MIDDLE + reach * (image @ LUMA / 127.5 - 1)
+    return np.repeat(grey[..., None], 3, axis=-1)
+
+
+def reach_behind(alpha: float, colours: int = 13) -> float:
+    """How far greys behind a map of that opacity may lie from their middle, so that a token is nearer to
+    its own colour of the bar than to any other of so many."""
+    return float(np.clip((alpha - 0.47) * min(1, 13 / colours) ** 2, 0.01, REACH))
 
 
 def tokens(values: np.ndarray, grid: TokenGrid, ax: Axes, **style) -> AxesImage:
@@ -84,20 +99,31 @@ def usage_heatmap(
 
     Args:
         usage: counts of the valid tokens.
-        limits: smallest and largest possible count (`metrics.usage_limits`); each count has one
-            colour.
-        alpha: opacity over the picture; without a picture the map is opaque.
+        limits: smallest and largest count (`metrics.usage_limits`); each has one colour, and those beyond
+            have that of the end, of which the bar says so.
+        alpha: opacity over the picture; without a picture the map is opaque. The bar shows colours as
+            they look over the picture.
         scale: label of the colour bar.
     """
-    picture(image, grid, ax, grey=True)
+    opacity = 1 if image is None else alpha
+    picture(image, grid, ax, grey=True, reach=reach_behind(opacity, limits[1] - limits[0] + 1))
     low, high = limits
     colours = mpl.colormaps[mpl.rcParams["image.cmap"]].resampled(high - low + 1)
     norm = BoundaryNorm(np.arange(low - 0.5, high + 1), colours.N)
-    opacity = 1 if image is None else alpha
-    drawn = tokens(usage, grid, ax, cmap=colours, norm=norm, alpha=opacity)
+    tokens(usage, grid, ax, cmap=colours, norm=norm, alpha=opacity)
     if colorbar:
-        _layer_bar(drawn, ax, limits, scale, 1 if drawn_ratio(grid.image_hw) > 0.4 else 3)
+        every = 1 if drawn_ratio(grid.image_hw) > 0.4 else 3
+        bar = layer_bar(ax, ScalarMappable(norm, over_grey(colours, opacity)), limits, every)
+        bar.set_label(scale)
+        _say_beyond(bar, limits, usage)
     return ax
+
+
+def over_grey(colours: Colormap, alpha: float) -> ListedColormap:
+    """Colours as they look over the middle grey of a picture: those of the bar."""
+    shown = colours(np.arange(colours.N))
+    shown[:, :3] = alpha * shown[:, :3] + (1 - alpha) * MIDDLE
+    return ListedColormap(shown)
 
 
 def beside(ax: Axes) -> Axes:
@@ -107,14 +133,23 @@ def beside(ax: Axes) -> Axes:
     return ax.inset_axes((1.02, 0, 0.03 * max(tall, 1), 1))
 
 
-def _layer_bar(drawn: AxesImage, ax: Axes, limits: tuple[int, int], label: str, every: int) -> None:
-    """A colour bar as high as the picture, one opaque step a count and a tick at `every` so many."""
+def layer_bar(ax: Axes, drawn: ScalarMappable, limits: tuple[int, int], every: int = 1) -> Colorbar:
+    """A colour bar as high as the picture, one step a count and a tick at `every` so many."""
     bar = ax.figure.colorbar(drawn, cax=beside(ax))
     bar.set_ticks(np.arange(limits[1], limits[0] - 1, -every)[::-1])
     bar.ax.tick_params(which="both", length=0, pad=2)
-    bar.solids.set_alpha(1)
     bar.outline.set_visible(False)
-    bar.set_label(label)
+    return bar
+
+
+def _say_beyond(bar: Colorbar, limits: tuple[int, int], values: np.ndarray) -> None:
+    """Ends of the bar that stand for more than themselves say so."""
+    words = [str(tick) for tick in bar.get_ticks()]
+    if values.size and values.min() < limits[0]:
+        words[0] = f"≤{words[0]}"
+    if values.size and values.max() > limits[1]:
+        words[-1] = f"≥{words[-1]}"
+    bar.set_ticks(bar.get_ticks(), labels=words)
 
 
 def layer_tokens(

@@ -45,7 +45,7 @@ def legend_above(offset: int = 2, **more: object) -> alt.Legend:
 
 def percents(**titles: str) -> list[alt.Tooltip]:
     """Tooltips of shares: field -> title."""
-    return [alt.Tooltip(name, title=title, format=".1%") for name, title in titles.items()]
+    return [alt.Tooltip(f"{name}:Q", title=title, format=".1%") for name, title in titles.items()]
 
 
 def numbers(

@@ -11,7 +11,7 @@ SIGNS = 15  # of a heading that an inch holds
 LONGEST = 5  # sides of a drawn picture: a longer one would be a line in which no token shows
 
 
-def drawn_ratio(image_hw: tuple[int, int]) -> float:
+def drawn_ratio(image_hw: tuple[float, float]) -> float:
     """Height / width at which a picture is drawn: its own, or 1:5 and 5:1 where it is longer."""
     height, width = image_hw
     return min(max(height / width, 1 / LONGEST), LONGEST)
@@ -54,4 +54,10 @@ def figsize(
 
 def wrapped(text: str, inches: float = WIDTH) -> str:
     """A heading in as many lines as its words need, however long names are."""
-    return textwrap.fill(text, round(SIGNS * inches), drop_whitespace=True)
+    lines = (textwrap.fill(line, round(SIGNS * inches)) for line in text.split("\n"))
+    return "\n".join(lines)
+
+
+def short(text: str, signs: int = 14) -> str:
+    """A name that stands over a small picture: of a long one its end, which tells files apart."""
+    return text if len(text) <= signs else f"…{text[1 - signs :]}"

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from analysis.figures.canvas.axes import legend_above, percent_axis, spread
 from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError, detected
-from analysis.figures.pairs.pairs import explained, two
+from analysis.figures.pairs.two_runs import explained, two
 from analysis.figures.palette import FOUND, INK, LATER, MISSED, NEVER, SOFT, USED
 from analysis.numbers import agreement, matching, per_image
 from analysis.sources import labels

@@ -1,7 +1,8 @@
-"""The same pictures through several models: usage maps, a row a model and a column a picture.
+"""Usage maps of the same pictures by every model: rows are models, columns are pictures.
 
-The pictures are fixed before anything is looked at: those named by `--image`, or else six, evenly
-spaced over the pictures that all runs hold, in the order of the first run.
+Usage of a token: number of layers that used it, in the colours of one scale for all models. The
+first row shows the pictures. Without `--image` they are six, evenly spaced over those that all
+runs hold; nobody picked them. Under each map stands its mean over the picture's tokens, in layers.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures.canvas import pictures, sizes
+from analysis.figures.canvas.recorded import colour_limits
 from analysis.figures.canvas.sizes import SCALE, TITLE, WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError, chosen
 from analysis.numbers import usage as metrics
@@ -26,33 +28,43 @@ PICTURES = 6
 NAMES = 1.1  # inches: names of the models, left of the maps
 
 
-def gallery(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
-    """Usage maps of the same pictures by every model: rows are models, columns are pictures.
+def frame(runs: Sequence[Run], shown: Sequence[ImageId]) -> pd.DataFrame:
+    """Mean usage of every picture by every model, in layers."""
+    return pd.DataFrame(
+        {"run": name, "image": image_id, "mean_usage": metrics.usage(run.trace(image_id)).mean()}
+        for run, name in zip(runs, labels.row_names(runs), strict=True)
+        for image_id in shown
+    )
 
-    Usage of a token: number of layers that used it, in the colours of one scale for all models. The
-    first row shows the pictures. Without `--image` they are six, evenly spaced over those that all
-    runs hold; nobody picked them. Under each map stands its mean over the picture's tokens, in layers.
-    """
+
+def draw(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
+    """A row of pictures over a row a model."""
     shown = shared_pictures(runs, options)
     _check_sizes(runs, shown)
     limits = _limits(runs, options)
-    figure, cells = _cells(runs, shown)
-    for column, image_id in enumerate(shown):
-        trace = runs[0].trace(image_id)
-        pictures.picture(runs[0].picture(image_id), trace.grid, cells[0][column])
-        cells[0][column].set_title(str(image_id))
-    records, names = [], labels.row_names(runs)
-    for row, (run, name, axes) in enumerate(zip(runs, names, cells[1:], strict=True)):
-        for column, (image_id, ax) in enumerate(zip(shown, axes, strict=True)):
-            scale = row == 0 and column == len(shown) - 1  # one for all
-            usage = _draw(run, image_id, ax, limits=limits, alpha=options.alpha, colorbar=scale)
-            records.append({"run": name, "image": image_id, "mean_usage": usage.mean()})
-        _label(axes[0], name)
-    yield Product("gallery", figure, pd.DataFrame(records))
+    figure, (first, *rows) = _cells(runs, shown)
+    for image_id, ax in zip(shown, first, strict=True):
+        pictures.picture(runs[0].picture(image_id), runs[0].trace(image_id).grid, ax)
+        ax.set_title(sizes.short(str(image_id)))
+    for run, name, axes in zip(runs, labels.row_names(runs), rows, strict=True):
+        for image_id, ax in zip(shown, axes, strict=True):
+            scale = ax is rows[0][-1]  # one for all
+            print(run, image_id, ax, limits=limits, alpha=options.alpha, colorbar=scale)
+        axes[0].set_ylabel(sizes.wrapped(name, NAMES), rotation=0, ha="right", va="center")
+    yield Product("gallery", figure, frame(runs, shown))
+
+
+def print(run: Run, image_id: ImageId, ax: Axes, **style) -> Axes:
+    """One map with its mean below; `style` as `pictures.usage_heatmap` takes it."""
+    trace, picture = run.trace(image_id), run.picture(image_id)
+    usage = metrics.usage(trace)
+    pictures.usage_heatmap(usage, trace.grid, ax, image=picture, scale="layers", **style)
+    ax.set_xlabel(f"{usage.mean():.1f}")
+    return ax
 
 
 def shared_pictures(runs: Sequence[Run], options: DrawOptions) -> list[ImageId]:
-    """The pictures that are drawn; the head of this file says which.
+    """The pictures that are drawn, in the order of the first run.
 
     Raises:
         RenderError: a run lacks a picture that was asked for, or the runs have none in common.
@@ -80,7 +92,7 @@ def _check_sizes(runs: Sequence[Run], pictures: Sequence[ImageId]) -> None:
 def _limits(runs: Sequence[Run], options: DrawOptions) -> tuple[int, int]:
     """One scale for all: from the fewest layers that never prune to the most layers."""
     if options.crop is not None:
-        return options.crop
+        return colour_limits(max(runs, key=lambda run: run.layers), options)
     ends = [metrics.usage_limits(run.layers, run.targets) for run in runs if _prunes(run)]
     layers = max(run.layers for run in runs)
     return min((low for low, _ in ends), default=0), layers
@@ -100,20 +112,4 @@ def _cells(runs: Sequence[Run], shown: Sequence[ImageId]) -> tuple[Figure, list[
     return figure, [list(row) for row in figure.subplots(rows, len(shown), squeeze=False)]
 
 
-def _draw(run: Run, image_id: ImageId, ax: Axes, **style) -> np.ndarray:
-    """One map with its mean below. Returns: the usage of its tokens."""
-    trace = run.trace(image_id)
-    usage = metrics.usage(trace)
-    picture = run.picture(image_id)
-    pictures.usage_heatmap(usage, trace.grid, ax, image=picture, scale="layers", **style)
-    ax.set_xlabel(f"{usage.mean():.1f}")
-    return usage
-
-
-def _label(ax: Axes, name: str) -> None:
-    ax.set_ylabel(name, rotation=0, ha="right", va="center")
-
-
-FIGURES: dict[str, Entry] = {
-    "gallery": Entry("usage maps of the same pictures, a row a model", gallery, RUNS)
-}
+ENTRY = Entry("usage maps of the same pictures, a row a model", draw, RUNS, __doc__)

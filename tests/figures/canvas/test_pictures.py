@@ -91,7 +91,7 @@ def test_the_colour_bar_has_one_colour_and_one_tick_a_count(ax, limits):
     luma = colours[:, :3] @ [0.299, 0.587, 0.114]
     assert (np.diff(luma) > 0).all()  # more use is brighter, also in grey print
     (solids,) = (item for item in bar.collections if isinstance(item, QuadMesh))
-    assert solids.get_alpha() == 1
+    assert solids.get_alpha() in (None, 1)  # opaque
 
 
 def test_the_colour_bar_can_be_left_out(ax):
@@ -167,12 +167,20 @@ def test_low_scores_empty_masks_and_unknown_classes_are_handled(ax):
     assert len(ax.texts) == 2 and len(ax.collections) == 2
 
 
-def test_tags_do_not_cover_each_other(ax):
+def test_tags_do_not_cover_each_other_and_none_is_lost(ax):
     pictures.picture(IMAGE, GRID, ax)
-    near = [[50, 50, 90, 90], [52, 51, 95, 93], [50, 100, 90, 119]]
-    drawn_boxes.detections(Detections(near, [0.9, 0.8, 0.7], [0, 0, 1]), ax)
-    assert [text.get_text() for text in ax.texts] == ["class 0 0.90", "class 1 0.70"]
-    assert len(boxes(ax)) == 3
+    near = [[50, 50, 90, 90], [52, 51, 95, 93], [50, 100, 90, 119], [51, 52, 94, 92]]
+    drawn_boxes.detections(Detections(near, [0.9, 0.8, 0.7, 0.6], [0, 0, 1, 2]), ax)
+    assert [text.get_text() for text in ax.texts] == [
+        "class 0 0.90",
+        "class 0 0.80",
+        "class 1 0.70",
+    ]
+    places = np.array([text.get_position() for text in ax.texts])
+    apart = np.abs(places[:, None] - places[None])[np.triu_indices(3, 1)]
+    assert (apart > [0.2 * 150, 0.05 * 120]).any(axis=1).all()
+    assert ax.get_xlabel() == "without room for a name: class 2 0.60"
+    assert len(boxes(ax)) == 4
 
 
 def test_tags_turn_inwards_at_the_edges(ax):
@@ -187,3 +195,41 @@ def test_tags_turn_inwards_at_the_edges(ax):
 def test_tags_can_be_left_out(ax):
     drawn_boxes.detections(ONE["detections"], pictures.picture(IMAGE, GRID, ax), tags=False)
     assert not ax.texts and boxes(ax)
+
+
+def perceived(colours: np.ndarray) -> np.ndarray:
+    """CIELAB of sRGB colours (n, 3)."""
+    flat = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    rows = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    x, y, z = np.cbrt(np.maximum(flat @ np.array(rows).T / np.sum(rows, axis=1), 1e-3)).T
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=1)
+
+
+@pytest.mark.parametrize("alpha", [0.6, 0.75, 0.85, 1.0])
+@pytest.mark.parametrize("steps", [5, 10, 13, 25])
+def test_a_token_looks_like_its_own_colour_of_the_bar_whatever_the_picture(alpha, steps, ax):
+    black_to_white = np.linspace(0, 255, steps * steps).reshape(steps, steps)[..., None]
+    image = np.repeat(black_to_white, 3, axis=-1).astype(np.uint8)
+    grid = TokenGrid((16 * steps, 16 * steps), (16 * steps, 16 * steps), (steps, steps))
+    usage = np.tile(np.arange(steps), (steps, 1))
+    pictures.usage_heatmap(usage, grid, ax, limits=(0, steps - 1), image=image, alpha=alpha)
+    ground, drawn = images(ax)
+    over = drawn.cmap(drawn.norm(usage))[..., :3]
+    seen = perceived((alpha * over + (1 - alpha) * ground.get_array()).reshape(-1, 3))
+    (mesh,) = (item for item in ax.child_axes[0].collections if isinstance(item, QuadMesh))
+    bar = perceived(mesh.cmap(np.arange(steps))[:, :3])
+    nearest = np.linalg.norm(seen[:, None] - bar[None], axis=-1).argmin(axis=1)
+    np.testing.assert_array_equal(nearest.reshape(steps, steps), usage)
+
+
+def test_ends_of_a_cropped_bar_say_that_they_stand_for_more(ax):
+    usage = np.resize(np.arange(13), GRID.valid_hw)
+    pictures.usage_heatmap(usage, GRID, ax, limits=(7, 12))
+    assert [one.get_text() for one in ax.child_axes[0].get_yticklabels()] == [
+        "≤7",
+        "8",
+        "9",
+        "10",
+        "11",
+        "12",
+    ]

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures import palette
 from analysis.figures.canvas import pictures, sizes, token_maps
-from analysis.figures.pairs import pairs
+from analysis.figures.pairs import difference
 from analysis.numbers import agreement, comparison, usage
 from analysis.pages.parts import shell
 from analysis.pages.parts.compare import charts, panels
@@ -246,7 +246,7 @@ def figure(view: Comparison, seen: Sequence[TokenTrace], shown: str, layer: int)
             values = agreement.usage_difference(trace, seen[0])
             reach = len(comparison.deciding_layers(view.runs))
             style = {"limit": reach, "image": image, "colorbar": False}
-            pairs.difference_map(values, trace.grid, ax, **style)
+            difference.print(values, trace.grid, ax, **style)
         elif shown == "Usage":
             style = {"limits": usage_limits(view), "image": image, "colorbar": False}
             pictures.usage_heatmap(usage.usage(trace), trace.grid, ax, **style)

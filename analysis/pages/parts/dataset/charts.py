@@ -24,43 +24,6 @@ AXIS_NAMES = {
 }
 
 
-def keep_band(spread: pd.DataFrame, targets: Sequence[float]) -> alt.LayerChart:
-    """Kept share per block (`per_image.spread_frame`): all tokens, 90 % of the images, the target."""
-    frame = spread.assign(target=[*targets, *[float("nan")] * len(spread)][: len(spread)])
-    pick, base = picked("block"), alt.Chart(frame).encode(x=blocks())
-    band = base.mark_bar(color=palette.USED, opacity=0.22, width=alt.RelativeBandSize(0.6)).encode(
-        y=alt.Y(
-            "used_share_low:Q", title="kept tokens", axis=SHARES, scale=alt.Scale(domain=[0, 1])
-        ),
-        y2="used_share_high:Q",
-    )
-    tips = [
-        "block",
-        *(
-            alt.Tooltip(name, title=title, format=".1%")
-            for name, title in (
-                ("used_share", "kept, all images"),
-                ("used_share_low", "5 % of images under"),
-                ("used_share_high", "5 % of images over"),
-                ("target", "target"),
-            )
-        ),
-    ]
-    points = (
-        base.mark_point(filled=True, size=110, color=palette.USED, opacity=1, cursor="pointer")
-        .encode(
-            y="used_share:Q",
-            tooltip=tips,
-            opacity=alt.condition(pick, alt.value(1), alt.value(FADED)),
-        )
-        .add_params(pick)
-    )
-    target = base.transform_filter("isValid(datum.target)").mark_tick(
-        color=palette.TARGET, thickness=2, width=alt.RelativeBandSize(0.8)
-    )
-    return (band + target.encode(y="target:Q") + points).properties(height=306, padding=PADDING)
-
-
 def region_lines(frame: pd.DataFrame, targets: Sequence[float]) -> alt.LayerChart:
     """Use of tokens inside objects, on contours, on the background; bands are 90 % of the images."""
     known = frame.dropna(subset=["share"])

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 import streamlit as st
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures.rates import averages
-from analysis.figures.tokens import reactivation
+from analysis.figures.tokens import keep, reactivation, usage_map
 from analysis.numbers import per_image, run_counts
 from analysis.numbers import usage as metrics
 from analysis.pages.parts import shell
-from analysis.pages.parts.dataset import charts
 from analysis.pages.parts.dataset.parts import Survey, clicked_point, show_extremes
 from svit.runs.run import Run
 
@@ -24,7 +23,8 @@ SHARES = {
 }
 HELP = {
     "map": "Blocks that use a token at each place, averaged over images: every map is cut to the tokens "
-    "that show the image and resampled to 50 × 80, aspect ratios are not kept.",
+    "that show the image and resampled to 50 × 80. It is drawn in the images' "
+    "shape where they have one; else aspect ratios are not kept.",
     "keep": "Kept tokens / tokens that show image pixels, at each block. Points: all images pooled. Bars: "
     "90 % of the images. Ticks: what training aimed at, on the mean over a batch.",
     "reactivation": "Pruned tokens / tokens that show image pixels, by what becomes of them. Lines: 90 % "
@@ -50,9 +50,16 @@ def states(_run: Run, key: tuple) -> pd.DataFrame:
 @st.cache_data(max_entries=8, show_spinner=False)
 def map_png(_run: Run, key: tuple, dark: bool) -> bytes:
     """The mean usage map, 3.9 inches wide, in the colours of the page's theme."""
-    limits = metrics.usage_limits(_run.layers, _run.targets)
-    usage = counted(_run, key[:-1]).mean_usage(MAP_SHAPE)
-    return shell.png(lambda ax: averages.mean_map(usage, ax, limits=limits), 3.9, 0.6, dark)
+    whole = counted(_run, key[:-1])
+    ratio = usage_map.drawn_ratio(whole, MAP_SHAPE)
+    return shell.png(lambda ax: draw_map(_run, whole, ax), 3.9, min(ratio, 1), dark)
+
+
+def draw_map(run: Run, whole: run_counts.Census, ax: Axes) -> None:
+    """The mean usage map in the images' shape, if they have one."""
+    limits = metrics.usage_limits(run.layers, run.targets)
+    ratio = usage_map.drawn_ratio(whole, MAP_SHAPE)
+    usage_map.print(whole.mean_usage(MAP_SHAPE), ax, limits=limits, ratio=ratio)
 
 
 def show(survey: Survey) -> None:
@@ -60,7 +67,7 @@ def show(survey: Survey) -> None:
     run = survey.run
     with st.spinner(f"Counting the tokens of {len(run):,} images", show_time=True):
         whole, single = counted(run, survey.key), states(run, survey.key)
-    spread = reactivation.frame(whole)
+    spread, kept = reactivation.frame(whole), keep.frame(run)
     left, right = st.columns(2, gap="medium")
     with left:
         st.markdown("##### Usage, averaged over images", help=HELP["map"])
@@ -72,7 +79,7 @@ def show(survey: Survey) -> None:
         shell.downloads("dataset-usage", usage, lambda: map_figure(survey))
     with right:
         st.markdown("##### Kept tokens per block", help=HELP["keep"])
-        chart = charts.keep_band(spread, run.targets)
+        chart = keep.screen(kept)
         st.altair_chart(
             chart,
             width="stretch",
@@ -81,7 +88,7 @@ def show(survey: Survey) -> None:
             selection_mode=["picked"],
         )
         st.caption("Points: all images pooled. Bars: 90 % of the images. Ticks: the target.")
-        shell.downloads("dataset-kept", spread)
+        shell.downloads("dataset-kept", kept)
     st.markdown("##### What becomes of pruned tokens", help=HELP["reactivation"])
     if not spread["pruned"].any():
         st.info("This run prunes no token.", icon=":material/info:")
@@ -133,10 +140,7 @@ def show_behind(survey: Survey, single: pd.DataFrame) -> None:
 def map_figure(survey: Survey) -> Figure:
     """The mean usage map, for the download."""
     run, page = survey.run, Figure(figsize=(4, 2.3))
-    limits = metrics.usage_limits(run.layers, run.targets)
-    averages.mean_map(
-        counted(run, survey.key).mean_usage(MAP_SHAPE), page.subplots(), limits=limits
-    )
+    draw_map(run, counted(run, survey.key), page.subplots())
     return page
 
 

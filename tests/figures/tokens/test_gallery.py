@@ -30,7 +30,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
 
 
 def drawn(runs: list[Run], options: DrawOptions = OPTIONS) -> Product:
-    (product,) = gallery.gallery(runs, options)
+    (product,) = gallery.draw(runs, options)
     return product
 
 

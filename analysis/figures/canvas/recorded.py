@@ -1,0 +1,65 @@
+"""What pictures of recorded runs share: what was found in them, strips of blocks, ends of colours."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.figures.canvas import boxes, pictures
+from analysis.figures.canvas.sizes import LEGEND, TITLE, figsize
+from analysis.figures.output import DrawOptions, RenderError, token_table
+from analysis.numbers import usage as metrics
+from svit.core.types import ImageId, TokenGrid, TokenTrace
+from svit.runs.run import Run
+
+
+def found(
+    run: Run, image_id: ImageId, grid: TokenGrid, image: np.ndarray | None, ax: Axes, **style
+) -> None:
+    """The picture, and what was found in it if that was recorded."""
+    pictures.picture(image, grid, ax)
+    detections = run.detections(image_id, masks=True)
+    if detections is not None:
+        boxes.detections(detections, ax, class_names=run.class_names, **style)
+
+
+def strip(trace: TokenTrace, cells: int) -> tuple[Figure, list[Axes]]:
+    """A figure of so many titled pictures, in two rows from five on, over the legend of states."""
+    rows = 1 if cells < 5 else 2
+    columns = math.ceil(cells / rows)
+    size = figsize(trace.grid.image_hw, columns, rows, above=TITLE, below=LEGEND)
+    figure = Figure(figsize=size)
+    body, foot = figure.subfigures(2, 1, height_ratios=[size[1] - LEGEND, LEGEND])
+    axes = list(body.subplots(rows, columns, squeeze=False).flat)
+    for empty in axes[cells:]:
+        empty.set_axis_off()
+    for picture in axes:
+        picture.set_anchor("W")  # below the start of its title
+    pictures.state_legend(foot.subplots(), merges=trace.group is not None)
+    return figure, axes[:cells]
+
+
+def state_table(grid: TokenGrid, states: metrics.LayerStates) -> pd.DataFrame:
+    """One row a valid token: row, column, box, and its state in every block."""
+    names = np.full(states.used.shape, "used", dtype=object)
+    for name in ("never", "later", "next", "carried"):
+        names[getattr(states, name)] = name
+    return token_table(grid, {f"block_{layer + 1}": plane for layer, plane in enumerate(names)})
+
+
+def colour_limits(run: Run, options: DrawOptions) -> tuple[int, int]:
+    """Ends of the colour scale of usage: `--crop`, or what is possible.
+
+    Raises:
+        RenderError: the crop lies outside of what is possible.
+    """
+    if options.crop is None:
+        return metrics.usage_limits(run.layers, run.targets)
+    low, high = options.crop
+    if not 0 <= low < high <= run.layers:
+        raise RenderError(f"--crop: expected 0 <= LOW < HIGH <= {run.layers}, found {low} {high}")
+    return low, high

@@ -1,0 +1,48 @@
+"""The averaged map by its artists: values, limits, shape."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from support.runs import census_of, trace_of
+
+from analysis.figures.tokens import usage_map
+from svit.core.types import TokenGrid
+
+
+def test_an_averaged_map_shows_its_values_within_the_limits(ax):
+    values = np.linspace(5, 9, 15).reshape(3, 5)
+    usage_map.print(values, ax, limits=(3, 12))
+    (drawn,) = ax.get_images()
+    np.testing.assert_array_equal(drawn.get_array(), values)
+    assert drawn.get_clim() == (3, 12) and drawn.colorbar.extend == "neither"
+
+
+@pytest.mark.parametrize(
+    ("limits", "extend"), [((6, 12), "min"), ((3, 8), "max"), ((6, 8), "both")]
+)
+def test_the_scale_points_to_values_beyond_a_crop(ax, limits, extend):
+    usage_map.print(np.linspace(5, 9, 15).reshape(3, 5), ax, limits=limits)
+    assert ax.get_images()[0].colorbar.extend == extend
+
+
+def counted(*sides: tuple[int, int]):
+    traces = []
+    for rows, columns in sides:
+        grid = TokenGrid((16 * rows, 16 * columns), (16 * rows, 16 * columns), (rows, columns))
+        traces.append(trace_of(1, grid, np.zeros(grid.grid_hw), 0))
+    return census_of(*traces)
+
+
+def test_images_of_one_shape_are_drawn_in_it(ax):
+    square = counted((8, 8), (8, 8))
+    ratio = usage_map.drawn_ratio(square, (50, 80))
+    usage_map.print(square.mean_usage(), ax, limits=(0, 12), ratio=ratio)
+    assert ratio == 1 and ax.get_aspect() == 80 / 50  # 50 rows are as high as 80 columns wide
+    assert "8 × 8 tokens, averaged as 50 × 80" in usage_map.described(square, np.ones(1), (50, 80))
+
+
+def test_images_of_several_shapes_are_drawn_as_asked_and_it_says_so():
+    mixed = counted((8, 8), (8, 12))
+    assert usage_map.drawn_ratio(mixed, (50, 80)) == 50 / 80
+    assert "aspect ratios not kept" in usage_map.described(mixed, np.ones(1), (50, 80))
