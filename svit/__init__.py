@@ -9,7 +9,7 @@ Pictures:
     read_image, prepare: one photograph to a detector's input; ImageFiles, CocoDataset: many.
 One forward:
     record, edit: token masks read from it, written into it; intervene: the same by name, as "shuffle";
-    attach: what the blocks of any other torch module do to its tokens.
+    attach: what the blocks of any other torch module do to its tokens; prune: the same module on fewer.
 A data set:
     record_run, evaluate, with PassOptions and Scoring; train.
 Recorded runs:
@@ -43,6 +43,7 @@ _HOMES = {
     "load_detector": "svit.weights.loading",
     "open_run": "svit.runs.run",
     "prepare": "svit.data.images",
+    "prune": "svit.probing.prune",
     "read_image": "svit.data.images",
     "record": "svit.probing.recorder",
     "record_run": "svit.evaluation.record",

@@ -117,6 +117,12 @@ def _cut(cuts: nn.Conv2d, pictures: Tensor) -> Grid:
     return rows, columns
 
 
+def watches(block: nn.Module) -> bool:
+    """Whether an `attach` is open on a block."""
+    hooks = block._forward_pre_hooks.values()
+    return any(isinstance(getattr(hook, "__self__", None), _Watch) for hook in hooks)
+
+
 class _Watch:
     """The hooks of one `attach`: measures blocks as they run and writes the tape."""
 
