@@ -118,6 +118,21 @@ def matching(leaving: np.ndarray, tokens: int, body: Body, options: Options) -> 
     return float(sum(-(-n // 2) * (n // 2) * keys for n in entering))
 
 
+def clustering(leaving: np.ndarray, tokens: int, body: Body, options: Options) -> float:
+    """The keys of all tokens in each deciding block, averaged over heads, meet each other."""
+    keys = body.embed_dim // body.heads
+    entering = (tokens if block == 0 else leaving[block - 1] for block in _stages(body, options))
+    return float(sum(n**2 * keys for n in entering))
+
+
+def global_matching(leaving: np.ndarray, tokens: int, body: Body, options: Options) -> float:
+    """In the second deciding block half of the tokens meet the other half; sums of windows are no MACs."""
+    given = options.get("locations")
+    second = body.depth * 5 // 12 - 1 if given is None else given[1]
+    count = leaving[second - 1]
+    return float(-(-count // 2) * (count // 2) * body.embed_dim)
+
+
 def _stages(body: Body, options: Options) -> Sequence[int]:
     """The deciding blocks of methods that decide once a stage, by default the first of each later quarter."""
     given = options.get("locations")

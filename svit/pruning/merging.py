@@ -11,6 +11,7 @@ its dense form in ATC (Haurum et al., ECCV 2024; methods.md 13.1).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -174,6 +175,32 @@ class MergingMethod(Method):
         """
         raise NotImplementedError
 
+    def reaches(self, entering: float) -> float:
+        """The least share of all tokens that a merge of this share of them can leave."""
+        return 0.0
+
+    def check_steps(self, ratios: Sequence[float]) -> None:
+        """Raises ValueError where a block is to leave more tokens than enter it, or fewer than it can."""
+        entering = 1.0
+        for location, ratio in zip(self.locations, ratios):
+            least = self.reaches(entering)
+            if ratio > entering or ratio < least - 1e-9:
+                raise ValueError(
+                    f"block {location + 1} has {entering:g} of the tokens and can merge them down to "
+                    f"{least:g}; keep_ratios asks for {ratio:g}"
+                )
+            entering = ratio
+
+    def set_keep_ratios(self, ratios: Sequence[float]) -> None:
+        """As of every method; ratios that no merge reaches are refused with a ValueError."""
+        self.check_steps(ratios)
+        super().set_keep_ratios(ratios)
+
+    def target(self, layer: int, source: Carriers) -> int:
+        """How many carriers a deciding block is to leave of each image."""
+        share = self.keep_ratios[self.locations.index(layer)]
+        return max(1, round(share * source.group.shape[1]))
+
     def _attend(
         self, block: nn.Module, tokens: Tensor, source: Carriers
     ) -> tuple[Tensor, Tensor | None]:
@@ -197,6 +224,19 @@ class MergingMethod(Method):
         same = group is source.group and used is source.keep
         edited = group is not wanted or used is not keep
         return source if same else Carriers.of(group, used), edited
+
+
+def grid_of(state: State) -> tuple[int, int]:
+    """Token rows and columns, for methods that merge by place.
+
+    Raises:
+        ValueError: the method runs without a backbone that says so.
+    """
+    if state.grid_hw is None:
+        raise ValueError(
+            "tokens merge by their place: set grid_hw of the state to rows and columns"
+        )
+    return state.grid_hw
 
 
 def _leading(group: Group) -> Bool[Tensor, "batch tokens"]:

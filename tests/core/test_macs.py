@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from support.flops import counted
 from support.scenes import detector
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from svit.core.catalogue import METHODS
@@ -160,15 +160,6 @@ def test_unknown_methods_and_wrong_layer_counts_are_refused() -> None:
         block_macs(TINY, "guess", N, np.full(12, N))
     with pytest.raises(ValueError, match="kept tokens of 12 layers"):
         block_macs(TINY, "dense", N, [N])
-
-
-def counted(model: torch.nn.Module, images: torch.Tensor) -> dict[str, int]:
-    """FLOPs torch saw below each module; fused attention is off because old counters miss it."""
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-        model(images)
-    totals = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
-    return {name.partition(".")[2]: count for name, count in totals.items()}
 
 
 def pruned_model(neck: str, gate: str = "mlp") -> torch.nn.Module:

@@ -317,7 +317,7 @@ def test_shared_and_separate_projections_give_the_same_map(name: str, blocks) ->
     assert torch.equal(shared, separate)
 
 
-OF_THEIR_OWN_COUNT = ("ats", "avit", "tome", "mergecontrol")  # pairs can merge by half at most
+OF_THEIR_OWN_COUNT = ("ats", "avit", "algm", "tome", "mergecontrol")  # pairs merge by half
 BY_RATIO = [name for name in PRUNED if BY_NAME[name].method not in OF_THEIR_OWN_COUNT]
 
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from support.flops import counted
 from torch import Tensor
 
-from svit.core.config import BackboneConfig, PruningConfig
-from svit.core.macs import block_macs, ledger
+from svit.core.config import PRESETS, BackboneConfig, PruningConfig
+from svit.core.macs import FLOPS_PER_MAC, block_macs, ledger
 from svit.models import build_backbone
 from svit.models.vit import Block
 from svit.probing.recorder import record
 from svit.pruning import build_method
 from svit.pruning.matching import match, parity, windows
 from svit.pruning.merging import Carriers, MergingMethod
+from svit.pruning.methods.algm import mean_cosine
+from svit.pruning.methods.atc import LINKAGES, clusters
 
 DIM, HEADS, ROWS, COLUMNS = 24, 3, 6, 8
 N = ROWS * COLUMNS
@@ -115,10 +119,10 @@ def test_tome_merges_the_same_groups_whether_or_not_something_is_added_between_b
 @pytest.mark.parametrize(
     ("partition", "ratios", "reason"),
     [
-        ("parity", [0.4, 0.3, 0.2], r"block 4 has 1 of the tokens .* down to 0.5 \(parity\)"),
-        ("parity", [0.7, 0.3, 0.2], "block 7 has 0.7 .* down to 0.35 .* asks for 0.3"),
+        ("parity", [0.4, 0.3, 0.2], "block 4 has 1 of the tokens .* down to 0.5"),
+        ("parity", [0.7, 0.3, 0.2], "block 7 has 0.7 .* down to 0.35.* asks for 0.3"),
         ("parity", [0.5, 0.6, 0.5], "block 7 has 0.5 .* asks for 0.6"),
-        ("windows", [0.5, 0.3, 0.2], r"block 10 has 0.3 .* down to 0.25 \(windows\)"),
+        ("windows", [0.5, 0.3, 0.2], "block 10 has 0.3 .* down to 0.25"),
     ],
 )
 @pytest.mark.parametrize("name", ["tome", "mergecontrol"])
@@ -167,21 +171,126 @@ def test_near_pairs_are_neighbours_and_random_ones_lie_anywhere(blocks) -> None:
 
 
 @pytest.mark.parametrize("neck", ["pyramid", "adapter"])
-@pytest.mark.parametrize("options", [{}, {"partition": "windows"}])
-def test_tome_does_what_the_ledger_says(neck: str, options: dict) -> None:
-    from dataclasses import replace
-
-    from core.test_macs import FLOPS_PER_MAC, counted
-
-    from svit.core.config import PRESETS
-
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("tome", {}),
+        ("tome", {"partition": "windows"}),
+        ("atc", {}),
+        ("algm", {}),
+    ],
+)
+def test_merging_does_what_the_ledger_says(neck: str, name: str, options: dict) -> None:
     config = replace(PRESETS["svit-plain-nano"].backbone, neck=neck)
-    pruning = PruningConfig("tome", options)
+    pruning = PruningConfig(name, options)
     model, images = build_backbone(config, pruning).eval(), torch.randn(1, 3, 128, 160)
     with record(model) as tape:
         flops = counted(model, images)
     kept = tape.keep()[0].sum(axis=(1, 2))
-    macs = block_macs(config, "tome", 80, kept)
+    macs = block_macs(config, name, 80, kept)
     selection = ledger(config, None, pruning, (8, 10), kept)["selection"]
     seen = flops["method"]
     assert seen == FLOPS_PER_MAC * (macs.sum() + selection)
+
+
+@pytest.mark.parametrize("linkage", LINKAGES)
+def test_atc_leaves_the_share_it_is_told_in_nested_groups(linkage: str, blocks) -> None:
+    pruner = method("atc", linkage=linkage, keep_ratios=[0.6, 0.3, 0.05])
+    found = groups_of(pruner, tokens(), blocks)
+    for image in range(2):
+        counts = [len(group[image].unique()) for group in found[3::3]]
+        assert counts == [round(share * N) for share in (0.6, 0.3, 0.05)]
+    for before, after in zip(found, found[1:]):
+        assert torch.equal(after.gather(1, before), after)
+    assert (found[-1] <= torch.arange(N)).all()  # the first of a cluster carries it
+
+
+@pytest.mark.parametrize("linkage", LINKAGES)
+def test_clusters_are_those_of_merging_the_nearest_two_again_and_again(linkage: str) -> None:
+    """By brute force: distances of all pairs of clusters in every step."""
+    unit = np.random.default_rng(4).normal(size=(14, 5))
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    distance = 1 - unit @ unit.T
+    of = {"single": np.min, "complete": np.max, "average": np.mean}[linkage]
+    parts = [[n] for n in range(14)]
+    while len(parts) > 5:
+        pairs = [
+            (of(distance[np.ix_(a, b)]), i, j)
+            for i, a in enumerate(parts)
+            for j, b in enumerate(parts)
+            if i < j
+        ]
+        _, i, j = min(pairs)
+        parts[i] += parts.pop(j)
+    expected = np.empty(14, int)
+    for part in parts:
+        expected[part] = min(part)
+    np.testing.assert_array_equal(clusters(distance, 5, linkage), expected)
+
+
+def test_more_clusters_than_rows_change_nothing_and_one_takes_all() -> None:
+    distance = 1 - np.eye(4)
+    assert clusters(distance, 4, "average").tolist() == [0, 1, 2, 3]
+    assert clusters(distance, 9, "average").tolist() == [0, 1, 2, 3]
+    assert clusters(distance, 1, "average").tolist() == [0] * 4
+
+
+def test_ratios_that_rise_are_refused_by_atc() -> None:
+    with pytest.raises(ValueError, match="block 7 has 0.3 .* asks for 0.5"):
+        method("atc", keep_ratios=[0.3, 0.5, 0.2])
+
+
+def pictured(*windows: int) -> Tensor:
+    """Tokens (1, N, C) of noise; in these windows of 2 x 2 all four are nearly equal."""
+    x = tokens(1)
+    grid = x.view(1, ROWS // 2, 2, COLUMNS // 2, 2, DIM)
+    for window in windows:
+        row, column = divmod(window, COLUMNS // 2)
+        grid[:, row, :, column] = grid[:, row, :1, column, :1]
+    return grid.reshape(1, N, DIM)
+
+
+def test_algm_merges_windows_that_are_alike_then_pairs_and_its_count_follows_the_image(
+    blocks,
+) -> None:
+    x = torch.cat([pictured(0, 5, 11), pictured()])
+    found = groups_of(method("algm"), x, blocks)
+    assert [len(group.unique()) for group in found[0]] == [N - 9, N]
+    assert found[0][0].view(ROWS, COLUMNS)[2:4, 2:4].unique().tolist() == [2 * COLUMNS + 2]
+    assert torch.equal(found[0], found[3]) and torch.equal(found[4], found[-1])
+    fewer = [len(group.unique()) for group in found[4]]
+    assert fewer[0] < N - 9 and fewer[1] < N
+    for image in range(2):  # the release takes the least count of the batch
+        alone = groups_of(method("algm"), x[image, None], blocks)
+        assert all(torch.equal(a[0], b[image]) for a, b in zip(alone, found))
+
+
+def test_the_mean_cosine_of_a_window_is_that_of_its_pairs() -> None:
+    x = torch.randn(2, 3, 4, 7, generator=torch.Generator().manual_seed(0))
+    pairs = [(i, j) for i in range(4) for j in range(4) if i < j]
+    expected = sum(torch.cosine_similarity(x[:, :, i], x[:, :, j], dim=-1) for i, j in pairs) / 6
+    torch.testing.assert_close(mean_cosine(x), expected)
+
+
+def test_windows_that_the_border_cuts_and_those_with_a_pruned_token_do_not_merge(blocks) -> None:
+    pruner = method("algm")
+    pruner.thresholds[0] = -1.0  # everything is alike
+    state = pruner.begin(torch.zeros(1, 15, DIM), None)
+    state.grid_hw = (3, 5)
+    pruner.probes[0].register_forward_hook(lambda p, i, out: out)
+    with torch.no_grad():
+        pruner(0, blocks[0], torch.randn(1, 15, DIM), state)
+    assert state.carriers.group.view(3, 5).tolist() == [
+        [0, 0, 2, 2, 4],
+        [0, 0, 2, 2, 9],
+        [10, 11, 12, 13, 14],
+    ]
+
+
+def test_a_method_that_merges_by_place_asks_for_the_grid(blocks) -> None:
+    for name, options in (("algm", {}), ("tome", {"partition": "windows"})):
+        pruner, x = method(name, **options), tokens()
+        state = pruner.begin(x, None)
+        with pytest.raises(ValueError, match="set grid_hw of the state"):
+            for layer in range(4):
+                pruner(layer, blocks[layer], x, state)

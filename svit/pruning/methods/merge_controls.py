@@ -17,7 +17,7 @@ from torch import Tensor
 from svit.core.catalogue import STAGE_RATIOS
 from svit.pruning.base import gather_kept, in_stage
 from svit.pruning.matching import Matches, matched, present
-from svit.pruning.merging import Carriers, MergeState
+from svit.pruning.merging import Carriers, MergeState, grid_of
 from svit.pruning.methods.tome import ToMe
 from svit.pruning.options import check_choice
 from svit.pruning.sampling import uniform
@@ -69,7 +69,7 @@ class MergeControl(ToMe):
         index = source.kept.rows.squeeze(-1)
         like = key.new_zeros(source.group.shape, dtype=torch.float32)
         if self.pairs == "near":
-            columns = state.grid_hw[1]
+            columns = grid_of(state)[1]
             place = torch.stack([index // columns, index % columns], dim=-1).float()
         else:
             place = _on_a_line(

@@ -12,10 +12,10 @@ from torch import Tensor
 from svit.core.catalogue import STAGE_RATIOS
 from svit.pruning.base import in_stage
 from svit.pruning.matching import Matches, match, parity, surplus, windows
-from svit.pruning.merging import Carriers, Group, MergeState, MergingMethod
+from svit.pruning.merging import Carriers, Group, MergeState, MergingMethod, grid_of
 from svit.pruning.options import check_choice
 
-LEAST = {"parity": 0.5, "windows": 0.25}  # share of the tokens that no merge goes below
+PARTITIONS = ("parity", "windows")
 
 
 class ToMe(MergingMethod):
@@ -50,36 +50,22 @@ class ToMe(MergingMethod):
         proportional: bool = True,
     ) -> None:
         super().__init__(dim, depth, heads, proportional=proportional)
-        check_choice("partition", partition, tuple(LEAST))
+        check_choice("partition", partition, PARTITIONS)
         self.partition = partition
         self.decide_at(keep_ratios, locations, staged=True)
-        self._check_steps(self.keep_ratios)
+        self.check_steps(self.keep_ratios)
 
-    def _check_steps(self, ratios: Sequence[float]) -> None:
-        """Raises ValueError where a block is to merge more tokens than it has sources."""
-        least, entering = LEAST[self.partition], 1.0
-        for location, ratio in zip(self.locations, ratios):
-            floor = least * entering if self.partition == "parity" else least
-            if ratio > entering or ratio < floor - 1e-9:
-                raise ValueError(
-                    f"block {location + 1} has {entering:g} of the tokens and can merge them down to "
-                    f"{floor:g} ({self.partition}); keep_ratios asks for {ratio:g}"
-                )
-            entering = ratio
-
-    def set_keep_ratios(self, ratios: Sequence[float]) -> None:
-        """As of every method; ratios that no merge reaches are refused with a ValueError."""
-        self._check_steps(ratios)
-        super().set_keep_ratios(ratios)
+    def reaches(self, entering: float) -> float:
+        """Half of what enters a block, or a quarter of the grid."""
+        return 0.5 * entering if self.partition == "parity" else min(0.25, entering)
 
     def decide(
         self, layer: int, key: Tensor, rows: Tensor, source: Carriers, state: MergeState
     ) -> Group:
         """The groups after the pairs that are most alike have merged."""
         found = self.matches(layer, key, self._sources(source, state), source, state)
-        share = self.keep_ratios[self.locations.index(layer)]
-        target = max(1, round(share * source.group.shape[1]))
-        return source.joined(found.merge(found.best(surplus(source, target)), source.rows))
+        count = surplus(source, self.target(layer, source))
+        return source.joined(found.merge(found.best(count), source.rows))
 
     @in_stage("selection")
     def matches(
@@ -95,4 +81,4 @@ class ToMe(MergingMethod):
     def _sources(self, source: Carriers, state: MergeState) -> Tensor:
         if self.partition == "parity":
             return parity(source)
-        return windows(source, state.grid_hw)
+        return windows(source, grid_of(state))
