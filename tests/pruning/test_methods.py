@@ -58,6 +58,7 @@ def run(
             hooks.append(probe.register_forward_hook(lambda p, i, out: change(p.layer, out)))
         hooks.append(probe.register_forward_hook(lambda p, i, out: masks.append(out.clone())))
     state = pruner.begin(x, CLASS_POSITION, seeds)
+    state.grid_hw = (5, 8)
     for layer, block in enumerate(blocks):
         x = pruner(layer, block, x, state)
         maps.append(x)
@@ -309,8 +310,9 @@ def test_training_reaches_every_parameter_of_the_method(name: str, blocks) -> No
     pruner = method(name).train()
     x = tokens(2).requires_grad_()
     state = pruner.begin(x, CLASS_POSITION)
+    state.grid_hw = (5, 8)
     if pruner.taught:
-        state.grid_hw, state.cover = (5, 8), torch.rand(2, N)
+        state.cover = torch.rand(2, N)
     out = x
     for layer, block in enumerate(blocks):
         out = pruner(layer, block, out, state)

@@ -47,6 +47,7 @@ def run_through(
     masks = []
     hooks = [p.register_forward_hook(lambda m, i, out: masks.append(out)) for p in method.probes]
     state = method.begin(tokens, torch.zeros(1, 1, CONFIG.embed_dim))
+    state.grid_hw = (1, tokens.shape[1])
     for layer, block in enumerate(blocks):
         tokens = method(layer, block, tokens, state)
     for hook in hooks:
