@@ -41,7 +41,7 @@ def training(tmp_path) -> Training:
 
 def drawn(trainings: list[Training]):
     with mpl.style.context(palette.STYLE):
-        (product,) = curve_figures.curves(trainings, None)
+        (product,) = curve_figures.draw(trainings, None)
     return product
 
 
@@ -163,9 +163,9 @@ def test_several_trainings_share_panels_and_are_named(tmp_path):
     assert set(product.table["training"]) == {"dense", "one", "two"}
 
 
-def test_eighteen_lines_look_different():
-    styles = curve_figures._styles(18)
-    assert len({tuple(style.values()) for style in styles}) == 18
+def test_twenty_four_lines_look_different():
+    styles = curve_figures._styles(24)
+    assert len({tuple(style.values()) for style in styles}) == 24
 
 
 def test_a_training_that_has_not_begun_is_left_out_or_named(tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,7 +17,8 @@ from analysis.figures.canvas.sizes import wrapped
 from analysis.sources import labels
 from svit.runs.run import Run
 
-LETTER, LINE = 0.047, 0.115  # inches: a letter and a line of small words
+LETTER, LINE = 0.05, 0.12  # inches: a letter and a line of small words
+TICK = 0.3  # inches from a tick to the next
 HEADING = 0.15  # inches: a line of a heading
 
 
@@ -63,12 +65,14 @@ def names_beside(points: Sequence[Named], ax: Axes, width: float, height: float)
     start, end = scale.transform([left, right])
     room = (end - start) * share / (1 - share)
     ticks = [tick for tick in ax.get_xticks() if left <= tick <= right]
-    places = apart([one.y for one in points], (high - low) * LINE / height)
+    ticks = ticks[:: max(1, math.ceil(len(ticks) * TICK / (width * (1 - share))))]
+    step = (high - low) * LINE / height
+    places = apart([one.y for one in points], step, low + step / 2, high - step / 2)
     ax.set(xlim=(left, float(scale.inverted().transform(end + room))), ylim=(low, high))
     ax.set_xticks(ticks)
     for one, place in zip(points, places, strict=True):
         line = {"arrowstyle": "-", "color": one.colour, "lw": 0.7, "ls": ":", "alpha": 0.7}
-        line |= {"shrinkA": 1, "shrinkB": 3}
+        line |= {"shrinkA": 1, "shrinkB": 3, "relpos": (0, 0.5)}
         words = {"color": one.colour, "fontsize": "small", "va": "center", "arrowprops": line}
         # the room is in the axis: the layout must not make it again
         ax.annotate(one.name, (one.x, one.y), (right, place), **words).set_in_layout(False)

@@ -10,8 +10,9 @@ FAR = 0.3  # share of the whole range from which a gap sets outliers apart
 FEW = 1 / 3  # outliers are at most so many of all
 
 
-def apart(wanted: Sequence[float], least: float) -> np.ndarray:
-    """Places as near to the wanted ones as can be, in their order, each at least so far from the next.
+def apart(wanted: Sequence[float], least: float, low: float, high: float) -> np.ndarray:
+    """Places as near to the wanted ones as can be, in their order, each at least so far from the next, and
+    from low to high where they fit.
 
     Least squares under these distances: isotonic regression of the places minus their rank's share, by
     pooling neighbours that violate the order.
@@ -24,9 +25,9 @@ def apart(wanted: Sequence[float], least: float) -> np.ndarray:
         while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
             (one, few), (other, many) = pools[-2:]
             pools[-2:] = [((one * few + other * many) / (few + many), few + many)]
-    places = np.empty(len(order))
-    places[order] = np.repeat([mean for mean, _ in pools], [count for _, count in pools]) + steps
-    return places
+    places = np.repeat([mean for mean, _ in pools], [count for _, count in pools]) + steps
+    places = np.maximum(np.minimum(places, high - steps[::-1]), low + steps)
+    return places[np.argsort(order)]
 
 
 def floor(values: Sequence[float]) -> float:

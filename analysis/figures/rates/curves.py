@@ -1,16 +1,21 @@
-"""The figure of training curves: lines over steps, several trainings in the same panels.
+"""Losses, AP where it was measured, gate noise or learning rate, and the share of tokens that each
+block kept, over training steps; several trainings in the same panels, keep ratios one panel each.
 
-Numbers come from `analysis.sources.trainings`; as in `analysis.figures.figures`: data in, drawn on
-the given Axes.
+Every point is the mean over the steps since the point before it (20 by default). Keep ratios are
+kept / all tokens of the batch, padding included, as the ratio loss sees them (paper Eq. 2). Dots at
+the end are the targets of SViT's gates; blocks that kept everything throughout are left out. Of a
+single training the parts of the loss are drawn as well.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import (
@@ -21,6 +26,7 @@ from matplotlib.ticker import (
     PercentFormatter,
 )
 
+from analysis.figures.canvas.placing import short_names
 from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError
 from analysis.figures.palette import INK, LINES
@@ -29,59 +35,84 @@ from analysis.sources.labels import training_names
 from analysis.sources.trainings import Training, long_frame
 
 IN_A_ROW = 3  # panels of keep ratios
-DASHES = ("-", "--", ":")
+DASHES = ("-", "--", ":", "-.")
+LETTERS = 26  # of a name
+KEY = 0.15  # inches: a row of names
 STATES = {"noise_scale": "gate noise, share of its start", "rate": "learning rate"}
 
 _ABOVE = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "borderpad": 0}
 
 Style = dict[str, str]
+Panel = Callable[[Training, Axes, str, Style], Axes]
 
 
-def curves(trainings: Sequence[Training], options: DrawOptions) -> Iterator[Product]:
-    """Losses, AP where it was measured, gate noise or learning rate, and the share of tokens that each
-    block kept, over training steps; several trainings in the same panels, keep ratios one panel each.
+def frame(trainings: Sequence[Training]) -> pd.DataFrame:
+    """All numbers of the trainings that have lines, in long form (`trainings.long_frame`).
 
-    Every point is the mean over the steps since the point before it (20 by default). Keep ratios are
-    kept / all tokens of the batch, padding included, as the ratio loss sees them (paper Eq. 2). Dots at
-    the end are the targets of SViT's gates; blocks that kept everything throughout are left out. Of a
-    single training the parts of the loss are drawn as well.
+    Raises:
+        RenderError: none has any.
+    """
+    full = begun(trainings)
+    return long_frame(full, training_names(full))
+
+
+def begun(trainings: Sequence[Training]) -> list[Training]:
+    """Those that have lines.
+
+    Raises:
+        RenderError: there is none.
     """
     full = [training for training in trainings if training.lines]
     if not full:
         paths = ", ".join(str(training.path) for training in trainings)
         raise RenderError(f"{paths}: no line in metrics.json yet; train on, then draw again")
-    upper = _upper_panels(full)
-    sparse = [training for training in full if _moving(training)]
-    rows = math.ceil(len(sparse) / IN_A_ROW)
-    figure = Figure(figsize=(WIDTH, 2.3 + 2.1 * rows))
-    parts = figure.subfigures(1 + bool(rows), 1, height_ratios=[2.3, 2.1 * rows][: 1 + bool(rows)])
-    head, *below = np.atleast_1d(parts)
-    axes = head.subplots(1, len(upper), squeeze=False)[0]
-    labels = training_names(full)
-    for ax, draw in zip(axes, upper, strict=True):
-        for label, style, training in zip(labels, _styles(len(full)), full, strict=True):
-            draw(training, ax, label, style)
-    if len(full) > 1:
-        axes[0].legend()
-    known = dict(zip(map(id, full), labels, strict=True))
-    for foot in below:
-        cells = list(foot.subplots(rows, IN_A_ROW, sharey=True, squeeze=False).flat)
+    return full
+
+
+def draw(trainings: Sequence[Training], options: DrawOptions) -> Iterator[Product]:
+    """Panels of all trainings over their names, then a panel of keep ratios for each."""
+    full = begun(trainings)
+    names = list(short_names(training_names(full), LETTERS).values())
+    panels, sparse = _upper_panels(full), [one for one in full if _moving(one)]
+    rows, several = math.ceil(len(sparse) / IN_A_ROW), len(full) > 1
+    keys = KEY * math.ceil(len(full) / IN_A_ROW) * several
+    heights = [height for height in (2.3, keys, 2.1 * rows) if height]
+    figure = Figure(figsize=(WIDTH, sum(heights)))
+    parts = list(np.atleast_1d(figure.subfigures(len(heights), 1, height_ratios=heights)))
+    axes = parts[0].subplots(1, len(panels), squeeze=False)[0]
+    for ax, panel in zip(axes, panels, strict=True):
+        print(full, ax, panel=panel, names=names)
+    if several:
+        parts[1].legend(*axes[0].get_legend_handles_labels(), loc="center", ncols=IN_A_ROW)
+    if rows:
+        cells = list(parts[-1].subplots(rows, IN_A_ROW, sharey=True, squeeze=False).flat)
         for ax, training in zip(cells, sparse, strict=False):
-            keep_lines(training, ax, known[id(training)])
+            keep_lines(training, ax, names[full.index(training)])
         for empty in cells[len(sparse) :]:
             empty.set_axis_off()
-    yield Product("curves", figure, long_frame(full, labels))
+    yield Product("curves", figure, frame(full))
 
 
-def _upper_panels(trainings: Sequence[Training]) -> list:
+def print(trainings: Sequence[Training], ax: Axes, *, panel: Panel, names: Sequence[str]) -> Axes:
+    """One panel of all trainings on paper, in colours of their own.
+
+    Args:
+        panel: what it shows: `total_lines`, `loss_lines`, `ap_points` or a state.
+        names: of the trainings.
+    """
+    for name, style, training in zip(names, _styles(len(trainings)), trainings, strict=True):
+        panel(training, ax, name, style)
+    return ax
+
+
+def _upper_panels(trainings: Sequence[Training]) -> list[Panel]:
     """The panels that any of the trainings has numbers for."""
-    single = len(trainings) == 1
-    panels = [loss_lines if single else total_lines]
+    panels: list[Panel] = [loss_lines if len(trainings) == 1 else total_lines]
     if any(training.ap_columns for training in trainings):
         panels.append(ap_points)
     state = "noise_scale" if any("noise_scale" in one.frame for one in trainings) else "rate"
     if any(state in training.frame for training in trainings):
-        panels.append(lambda *given: state_line(*given, name=state))
+        panels.append(partial(state_line, name=state))
     return panels
 
 
@@ -128,7 +159,8 @@ def keep_lines(training: Training, ax: Axes, title: str) -> Axes:
     last = training.frame["step"].max()
     for block, colour in zip(moving, colours, strict=False):
         rows = training.frame.dropna(subset=[f"keep_ratio_{block}"])
-        ax.plot(rows["step"], rows[f"keep_ratio_{block}"], color=colour, lw=0.9, label=f"{block}")
+        look = {"color": colour, "lw": 0.9, "label": f"{block}", **_alone(rows)}
+        ax.plot(rows["step"], rows[f"keep_ratio_{block}"], **look)
         if training.targets:
             level = training.targets[block - 1]
             ax.plot([last], [level], "o", color=colour, markersize=3.5, clip_on=False)
@@ -150,8 +182,13 @@ def _moving(training: Training) -> list[int]:
 def _line(training: Training, name: str, ax: Axes, label: str, style: Style, ylabel: str) -> Axes:
     if name in training.frame:
         rows = training.frame.dropna(subset=[name])
-        ax.plot(rows["step"], rows[name], **style, lw=0.9, label=label)
+        ax.plot(rows["step"], rows[name], **style, lw=0.9, label=label, **_alone(rows))
     return _steps(ax, ylabel)
+
+
+def _alone(rows: pd.DataFrame) -> Style:
+    """A line of one point would not be seen."""
+    return {"marker": ".", "markersize": 4} if len(rows) == 1 else {}
 
 
 def _steps(ax: Axes, ylabel: str) -> Axes:
@@ -162,11 +199,9 @@ def _steps(ax: Axes, ylabel: str) -> Axes:
 
 
 def _styles(count: int) -> list[Style]:
-    """Colour and dashes of so many lines, all different up to 18."""
+    """Colour and dashes of so many lines, all different up to 24."""
     turns = (divmod(index, len(LINES)) for index in range(count))
-    return [{"color": LINES[at], "linestyle": DASHES[turn % 3]} for turn, at in turns]
+    return [{"color": LINES[at], "linestyle": DASHES[turn % len(DASHES)]} for turn, at in turns]
 
 
-FIGURES: dict[str, Entry] = {
-    "curves": Entry("losses, AP, gate noise and keep ratios while training", curves, TRAININGS)
-}
+ENTRY = Entry("losses, AP, gate noise and keep ratios while training", draw, TRAININGS, __doc__)

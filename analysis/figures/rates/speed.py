@@ -21,7 +21,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, NullLocator
 
 from analysis.figures import palette
-from analysis.figures.canvas.axes import Named, names_beside
+from analysis.figures.canvas.axes import LINE, Named, names_beside
 from analysis.figures.canvas.placing import short_names
 from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError
@@ -29,7 +29,7 @@ from analysis.sources import benchmarks
 from analysis.sources.benchmarks import Speed
 from analysis.sources.collection import SPEEDS
 
-HEIGHT, FOOT = 2.3, 0.2  # inches: a panel; a row of the legend
+HEIGHT, AROUND, FOOT = 2.3, 0.9, 0.2  # inches: a panel; its title and axis; a row of the legend
 KEYS = 3  # in a row of the legend
 MARKS = "osD^vP"
 APART = 1.7  # ratio from which the numbers of two ticks do not touch
@@ -58,11 +58,13 @@ def draw(speeds: Sequence[Speed], options: DrawOptions) -> Iterator[Product]:
     columns = min(len(groups), 2)
     rows, inks = math.ceil(len(groups) / columns), colours(table)
     foot = FOOT * math.ceil((len(inks) + 1) / KEYS)
-    figure = Figure(figsize=(WIDTH, HEIGHT * rows + foot))
-    body, below = figure.subfigures(2, 1, height_ratios=[HEIGHT * rows, foot])
+    lines = table.drop_duplicates(["condition", "benchmark", "variant"])["condition"].value_counts()
+    height = max(HEIGHT, LINE * lines.max() + AROUND)
+    figure = Figure(figsize=(WIDTH, height * rows + foot))
+    body, below = figure.subfigures(2, 1, height_ratios=[height * rows, foot])
     axes = list(body.subplots(rows, columns, squeeze=False).flat)
     for ax, (condition, part) in zip(axes, groups, strict=False):
-        print(part, ax, inks=inks, width=WIDTH / columns - 0.6)
+        print(part, ax, inks=inks, size=(WIDTH / columns - 0.6, height - AROUND))
         ax.set_title(textwrap.fill(condition, LETTERS // columns))
     for empty in axes[len(groups) :]:
         empty.set_axis_off()
@@ -83,13 +85,15 @@ def keys(inks: dict[str, str]) -> list[Line2D]:
     return [*lines, Line2D([], [], **dashes, label="limit by arithmetic")]
 
 
-def print(frame: pd.DataFrame, ax: Axes, *, inks: dict[str, str], width: float = WIDTH / 2) -> Axes:
+def print(
+    frame: pd.DataFrame, ax: Axes, *, inks: dict[str, str], size: tuple[float, float] = (3.0, 1.4)
+) -> Axes:
     """Lines of one condition, a benchmark and variant each, over their limits by arithmetic.
 
     Args:
         frame: of `frame`, rows of one condition.
         inks: of `colours`.
-        width: of the Axes, about, in inches.
+        size: width and height of the Axes, about, in inches.
     """
     looks, named = _looks(frame), []
     for (benchmark, variant), rows in frame.groupby(["benchmark", "variant"], sort=False):
@@ -108,7 +112,7 @@ def print(frame: pd.DataFrame, ax: Axes, *, inks: dict[str, str], width: float =
     ax.margins(x=0.1)
     ax.set(xlabel="tokens of the image", ylabel="times as fast as with all tokens")
     ax.grid(axis="y")
-    names_beside(named, ax, width, HEIGHT - 0.7)
+    names_beside(named, ax, *size)
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FixedFormatter([f"{tick:g}" for tick in ticks]))
     return ax

@@ -9,6 +9,7 @@ benchmark, a panel for each part, size and batch.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -42,6 +43,7 @@ STAGES = {  # in the order of the network: the adapter warm, blocks and choosing
     "post-processing": "#505b6b",
     "other": "#dfe3e9",
 }
+LETTERS = 84  # of a title's line
 ROW, AROUND, FOOT = 0.2, 0.55, 0.42  # inches: a bar; what stands around a panel's; the legend
 
 
@@ -94,10 +96,10 @@ def compose(timed: Sequence[Speed]) -> Figure:
     figure = Figure(figsize=(WIDTH, sum(heights) + FOOT))
     body, foot = figure.subfigures(2, 1, height_ratios=[sum(heights), FOOT])
     axes = body.subplots(len(groups), 1, squeeze=False, height_ratios=heights)[:, 0]
-    titles = short_names(list(groups), 120)
+    titles = short_names(list(groups), 2 * LETTERS)
     for ax, (title, group) in zip(axes, groups.items(), strict=True):
         print(group, ax)
-        ax.set_title(titles[title])
+        ax.set_title(textwrap.fill(titles[title], LETTERS))
     foot.legend(handles=_keys(timed), loc="center", ncols=7)
     return figure
 

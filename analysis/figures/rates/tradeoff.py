@@ -41,7 +41,8 @@ DASHES = ((), (4, 2), (1, 1.5), (5, 1.5, 1, 1.5))
 COSTS = {"base_ratio": "base keep ratio", "gmacs_backbone": "GMACs of the backbone"}  # on paper
 SHARES = ("base_ratio", "keep_ratio")
 PANEL = 1.9  # inches: width of a panel
-ROW, AROUND = 0.135, 0.45  # inches: a kind in the last panel; its axis
+LETTERS = 22  # of a name
+ROW, AROUND = 0.135, 0.55  # inches: a kind in the last panel; its axis
 HOLLOW = {"ls": "", "marker": "o", "markersize": 5, "markerfacecolor": "white", "zorder": 5}
 
 
@@ -80,7 +81,7 @@ class Points:
         """A row a result: series, short name, family, dense, base_ratio, cost, ap, low, high, place
         (seeds beside each other, around zero), several (whether there are)."""
         known = self.table.dropna(subset=[self.cost]).reset_index(drop=True)
-        names = short_names(sorted(_plain(known)), 26)
+        names = short_names(sorted(_plain(known)), LETTERS)
         same = known.groupby(["series", "base_ratio"])["series"]
         return known.assign(
             name=[names[one] for one in _plain(known)],
@@ -194,13 +195,14 @@ def compose(table: pd.DataFrame, kind: str) -> Figure:
     first = points["base_ratio"]
     shown = [cost for cost in points if cost != "base_ratio" or first.curves]
     ranked = first.shared is not None
-    height = max(HEIGHT, ROW * len(first.ranked) + AROUND) if ranked else HEIGHT
+    rows = len(first.ranked) if ranked else first.means["series"].nunique()
+    height = max(HEIGHT, ROW * rows + AROUND)
     figure = Figure(figsize=(WIDTH, height + FOOT))
     body, foot = figure.subfigures(2, 1, height_ratios=[height, FOOT])
     axes = body.subplots(1, len(shown) + ranked, squeeze=False)[0]
     for ax, cost in zip(axes, shown, strict=False):
         named = _named(points[cost], cost, shown, ranked)
-        print(points[cost], ax, named=named, light=ranked)
+        print(points[cost], ax, named=named, light=ranked, size=(PANEL, height - AROUND))
         ax.set_xlabel(COSTS[cost])
         ax.set_ylabel("" if ax is not axes[0] else f"{kind} AP")
     if ranked:
@@ -224,14 +226,14 @@ def print(
     *,
     named: Sequence[str] = (),
     light: bool = False,
-    width: float = PANEL,
+    size: tuple[float, float] = (PANEL, HEIGHT - AROUND),
 ) -> Axes:
     """AP over one cost on paper.
 
     Args:
         named: series whose names stand right of the points, in their colour.
         light: kinds of one ratio are small, without intervals, since `print_ranked` stands beside.
-        width: of the panel, in inches.
+        size: width and height of the Axes, about, in inches.
     """
     _level(points, ax)
     dashes = _dashes(points)
@@ -251,17 +253,19 @@ def print(
                 ax.hlines(
                     inside["ap"], inside["slow"], inside["fast"], color=ink, lw=0.7, alpha=0.55
                 )
-        size = {"markersize": 4 if full else 3, "mew": 0, "ls": "", "zorder": 4 if full else 2}
-        ax.plot(drawn["cost"], drawn["ap"], marker="o", color=ink, alpha=1 if full else 0.7, **size)
+        look = {"markersize": 4 if full else 3, "mew": 0, "ls": "", "zorder": 4 if full else 2}
+        ax.plot(drawn["cost"], drawn["ap"], marker="o", color=ink, alpha=1 if full else 0.7, **look)
         below = rows[~points.within(rows)]
         for cost in below["cost"]:
-            ax.plot([cost], [points.reach[0]], marker="v", color=ink, **size, clip_on=False)
+            ax.plot([cost], [points.reach[0]], marker="v", color=ink, **look, clip_on=False)
     for row in points.printed.itertuples():
         ax.plot([row.cost], [row.paper], color=colour(row.family), **HOLLOW)
     ax.set_ylim(points.reach)
     ax.grid(True)
     ax.margins(x=0.06)
-    names_beside(_names(points, named), ax, width, HEIGHT - 0.5)
+    if points.cost == "base_ratio":
+        ax.set_xticks(sorted(points.means["base_ratio"].unique()))
+    names_beside(_names(points, named), ax, *size)
     return ax
 
 
@@ -424,7 +428,8 @@ def _screen_names(points: Points, named: Sequence[str]) -> alt.Chart:
     last = points.means[points.within(points.means)].drop_duplicates("series", keep="last")
     last = last[last["series"].isin(named)]
     low, high = points.reach
-    last = last.assign(place=apart(last["ap"].tolist(), (high - low) * 14 / PIXELS))
+    places = apart(last["ap"].tolist(), (high - low) * 14 / PIXELS, low, high)
+    last = last.assign(place=places)
     return (
         alt.Chart(last)
         .mark_text(align="left", dx=9, fontSize=12)

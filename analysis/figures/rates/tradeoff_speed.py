@@ -90,7 +90,7 @@ def print(points: Points, ax: Axes, *, width: float = WIDTH / 2) -> Axes:
     Args:
         width: of the Axes, about, in inches.
     """
-    tradeoff.print(points, ax, named=points.means["series"].tolist(), width=width)
+    tradeoff.print(points, ax, named=points.means["series"].tolist(), size=(width, HEIGHT - 0.8))
     ax.set(xlabel=TITLE, ylabel=f"{points.kind} AP")
     return ax
 

@@ -58,7 +58,7 @@ def show_gain(table: pd.DataFrame, timed: Sequence[Speed], key: tuple) -> None:
 def gain(rows: pd.DataFrame, ax: Axes) -> None:
     """The speed-up of one condition over what its colours mean."""
     inks = speed.colours(rows)
-    speed.print(rows, ax, inks=inks, width=WIDTH)
+    speed.print(rows, ax, inks=inks, size=(WIDTH - 0.6, 2.0))
     ax.legend(handles=speed.keys(inks), loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2)
 
 
