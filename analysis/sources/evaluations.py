@@ -41,7 +41,7 @@ class Facts:
     """Of what a number is: read from the provenance that recordings and evaluations carry.
 
     Attributes:
-        preset: name of the configuration.
+        preset: name of the configuration, or of the method where there is none (imported runs).
         method: pruning method.
         variant: its options that the paper compares: "preserve" or "remove" (EViT, ATS,
             DynamicViT), for SViT "", "fixed", "inherit", "fixed+inherit" or "gate GATE", for random "" or
@@ -116,7 +116,7 @@ def facts_of(provenance: dict[str, Any], images: int) -> Facts:
     targets = tuple(float(target) for target in provenance.get("targets") or ())
     trained = options.get("keep_ratios") or [options.get("keep_ratio")]
     return Facts(
-        preset=str(config.get("name") or "unnamed"),
+        preset=str(config.get("name") or method),
         method=method,
         variant=METHODS[method].variant(options) if method in METHODS else "",
         size=SIZES.get(sides, f"{sides[0]}x{sides[1]}"),

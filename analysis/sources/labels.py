@@ -28,10 +28,10 @@ def folder(run: Run) -> str:
 
 
 def of_facts(facts: Facts) -> str:
-    """For legends: the preset, and what is special about it."""
+    """For legends: the preset, and what is special about it; nothing of what is unknown."""
     framework, inference, _ = facts.source
     words = [facts.preset, facts.variant, framework, inference, masks_told(facts)]
-    return " · ".join(filter(None, words))
+    return " · ".join(word for word in words if word not in ("", "unknown")) or "unknown"
 
 
 def label(run: Run) -> str:

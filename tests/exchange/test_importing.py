@@ -12,6 +12,7 @@ from PIL import Image
 from support.driven import open_page, texts
 
 from analysis import render
+from analysis.sources import labels
 from svit.cli.main import main
 from svit.exchange.lists import ListsError
 from svit.runs.run import open_run
@@ -53,6 +54,7 @@ def test_the_documented_lists_become_a_run(photos: Path, tmp_path: Path) -> None
     assert run.picture("cat.jpg").shape == (90, 90, 3)
     assert run.provenance["method"] == "FastV" and run.targets == [] and run.class_names == []
     assert "config" not in run.provenance and "weights" not in run.provenance
+    assert labels.label(run) == "run: FastV"
 
 
 def test_every_entry_that_is_read_is_documented() -> None:
