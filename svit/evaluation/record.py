@@ -110,7 +110,7 @@ def run_provenance(
         else checkpoint.fingerprint(lender.canonical_state_dict()),
     }
     if draws_once(options.intervention, lender or detector, detector):
-        choices["nested"] = True  # results without a word about it drew every layer anew
+        choices["one_draw"] = True  # results without a word about it drew every layer anew
     if options.dtype != "float32":  # runs without a word about it are of float32
         choices["dtype"] = options.dtype
     names = images.class_names or class_names

@@ -175,8 +175,8 @@ def test_a_dense_start_with_an_idle_token_hands_its_token_on(
     assert owns == [False, False]
     assert caplog.text.count("class token: the method owns none") == 1
     assert evit["lines"]["random"]["keep_ratio"] == evit["lines"]["learned"]["keep_ratio"]
-    nested = json.loads((out / "evit-preserve-seed0" / "random" / "summary.json").read_text())
-    assert nested["provenance"]["nested"] is True
+    random = json.loads((out / "evit-preserve-seed0" / "random" / "summary.json").read_text())
+    assert random["provenance"]["one_draw"] is True
     ratio = svit["lines"]["calibrated-0.7"]["keep_ratio"]
     cells = [line.split(" | ") for line in (out / "table.md").read_text().splitlines()[2:]]
     assert cells[1][-1].rstrip(" |") == f"{ratio:.3f}" and "[" in cells[0][6] and "–" in cells[0][4]
