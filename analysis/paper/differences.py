@@ -12,11 +12,13 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from analysis.paper.measurement import LeftOut, Measurement, Wanted, exact, unfit
+from analysis.sources import paired
 from analysis.sources.collection import Collection
 from analysis.sources.evaluations import Evaluation, Origin
 
 Pair = tuple[Evaluation, Evaluation]
-APART = "an interval over images of each model, in quadrature"
+PAIRED = "95 % over images, paired"
+APART = "95 % over images, two intervals in quadrature"
 UNKNOWN = "start and length of the trainings are not recorded"
 
 
@@ -29,9 +31,8 @@ def ap(claim: Wanted, kind: str, found: Collection) -> Iterator[Measurement]:
     ]
     for group in _groups(chosen):
         values = {seed: [one.ap(kind) for one in same] for seed, same in by_seed(group).items()}
-        half = float(np.mean([one.half_width(kind) for one in group]))
-        noise = "95 % over images"
-        yield _measured(values, half, noise, group, group[0], exact=True, kept=(_kept(group),))
+        ends = np.mean([one.interval(kind) for one in group], axis=0)
+        yield _measured(values, ends, "95 % over images", group, exact=True, kept=(_kept(group),))
 
 
 def difference(claim: Wanted, kind: str, found: Collection) -> Iterator[Measurement | LeftOut]:
@@ -48,27 +49,34 @@ def difference(claim: Wanted, kind: str, found: Collection) -> Iterator[Measurem
     yield from _unpaired(second, first)
     for pairs in _pair_groups(first, second):
         ours, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
-        values = {
-            seed: [one.ap(kind) - other.ap(kind) for one, other in same]
-            for seed, same in by_seed(pairs).items()
-        }
-        half = float(
-            np.hypot(*(np.mean([one.half_width(kind) for one in side]) for side in (ours, theirs)))
+        right = (
+            exact(side[0].facts, claim.size, ratio)
+            for side, ratio in zip((ours, theirs), claim.ratios, strict=True)
         )
-        both = exact(ours[0].facts, claim.size, claim.ratios[0]) and exact(
-            theirs[0].facts, claim.size, claim.ratios[1]
-        )
-        remarks = () if ours[0].origin.known else (UNKNOWN,)
-        yield _measured(
-            values,
-            half,
-            APART,
-            [*ours, *theirs],
-            ours[0],
-            both,
-            (_kept(ours), _kept(theirs)),
-            remarks,
-        )
+        yield _subtracted(pairs, kind, ours, theirs, all(right))
+
+
+def _subtracted(
+    pairs: Sequence[Pair],
+    kind: str,
+    ours: Sequence[Evaluation],
+    theirs: Sequence[Evaluation],
+    exact: bool,
+) -> Measurement:
+    """The difference of pairs that are alike: by seed, with the narrowest interval that is known."""
+    seeds = by_seed(pairs)
+    values = {
+        seed: [one.ap(kind) - other.ap(kind) for one, other in same] for seed, same in seeds.items()
+    }
+    drawn = paired.gap(seeds.values(), kind)
+    remarks = () if ours[0].origin.known else (UNKNOWN,)
+    group, kept = [*ours, *theirs], (_kept(ours), _kept(theirs))
+    if drawn is not None:
+        ends, above = drawn.interval().bounds, drawn.above
+        return _measured(values, ends, PAIRED, group, exact, kept, remarks, above)
+    half = np.hypot(*(np.mean([one.half_width(kind) for one in side]) for side in (ours, theirs)))
+    middle = np.mean([np.mean(found) for found in values.values()])
+    return _measured(values, (middle - half, middle + half), APART, group, exact, kept, remarks)
 
 
 def complexity(claim: Wanted, name: str, found: Collection) -> Iterator[Measurement | LeftOut]:
@@ -179,20 +187,28 @@ def _key(one: Evaluation) -> tuple:
 
 def _measured(
     values: dict[int, list[float]],
-    half: float,
+    ends: Sequence[float],
     noise: str,
     group: Sequence[Evaluation],
-    first: Evaluation,
     exact: bool,
     kept: tuple[float, ...],
     remarks: tuple[str, ...] = (),
+    above: float = float("nan"),
 ) -> Measurement:
+    """Means over trainings, each the mean over its sampled masks; the first of the group is the model's."""
     seeds = {seed: float(np.mean(found)) for seed, found in values.items()}
-    value = float(np.mean(list(seeds.values())))
-    paths = tuple(dict.fromkeys(one.path.as_posix() for one in group))
-    low, high = value - half, value + half
     return Measurement(
-        value, low, high, noise, first.facts, paths, exact, seeds, first.images, kept, "", remarks
+        float(np.mean(list(seeds.values()))),
+        *(float(end) for end in ends),
+        noise,
+        group[0].facts,
+        tuple(dict.fromkeys(one.path.as_posix() for one in group)),
+        exact,
+        seeds,
+        group[0].images,
+        kept,
+        remarks=remarks,
+        above=above,
     )
 
 

@@ -34,6 +34,7 @@ class Measurement:
         value: in the claim's unit; yes and no are 1 and 0.
         low, high: what the value could be by the noise that is known; NaN where none is.
         noise: what that noise is of, in words; empty where none is known.
+        above: how often the value is above zero on images drawn anew, where its noise is paired; else NaN.
         facts: of the model.
         sources: folders.
         exact: of the kind that the claim is about.
@@ -56,6 +57,7 @@ class Measurement:
     kept: tuple[float, ...] = ()
     place: str = ""
     remarks: tuple[str, ...] = ()
+    above: float = float("nan")
 
     @property
     def of(self) -> str:

@@ -8,10 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.paper import claims
+from analysis.paper import claims, gain_tables
 from analysis.paper.foreign import foreign
-from analysis.sources import control_gain, evaluations
+from analysis.paper.gain_tables import Gains
+from analysis.sources import control_gain, evaluations, paired
 from analysis.sources.evaluations import Evaluation
+from svit.core.statistics import probability
 from svit.system.text import table as markdown_table
 
 CAPTIONS = {
@@ -28,12 +30,13 @@ ELSEWHERE_CAPTION = (
     "column of its own, in the order of the seeds: the two are never one number. Kept is the share of tokens "
     'in the blocks that prune: rows that keep more are not better for that alone. "own −" is what a model\'s '
     "masks are worth in box AP over other masks of the same number (objects: from ground truth), or over no "
-    "token at all in the pruned blocks."
+    "token at all in the pruned blocks. Differences are of the same images; in brackets the paired 95 % "
+    "percentile interval over images, and P, how often the difference is above zero on images drawn anew, "
+    "where the evaluations kept their matches (`matches.npz`)."
 )
-# base keep ratios of Tables 2-5: pruned as in the paper, or not at all
-PRINTED_RATIOS = set(evaluations.PAPER_TARGETS[:6])
 SHOWN_CONTROLS = {
     "oracle": "objects",
+    "centre": "middle",
     "shuffle": "shuffled",
     "random": "random",
     "off": "none",
@@ -62,6 +65,7 @@ LEDGER_COLUMNS = {
     "others": "others",
     "measured": "measured",
     "noise": "noise",
+    "above": "P(> 0)",
     "by_seed": "by seed",
     "seeds": "seeds",
     "images": "images",
@@ -163,16 +167,21 @@ def arranged(results: Sequence[Evaluation]) -> dict[str, pd.DataFrame]:
         if not len(models):
             continue
         means = control_gain.over_seeds(models)
-        printed = means[~means["dial"] & means["base_ratio"].isin(PRINTED_RATIOS)]
+        gains = gain_tables.told(group, means)
+        printed = means[~means["dial"] & means["base_ratio"].isin(gain_tables.PRINTED_RATIOS)]
         for name in list(CAPTIONS)[1:]:
-            table = _arranged(name, printed.drop_duplicates("model"))
+            table = _arranged(name, printed.drop_duplicates("model"), gains)
             if len(table) > 1:  # one model alone compares nothing
                 found[f"{name}: {about}"] = table
-        found[f"Controls: {about}"] = _controls(means)
+        found |= {
+            f"{name}: {about}": table
+            for name, table in gain_tables.equal_tokens(group, means).items()
+        }
+        found[f"Controls: {about}"] = _controls(means, gains)
     return found
 
 
-def _arranged(name: str, means: pd.DataFrame) -> pd.DataFrame:
+def _arranged(name: str, means: pd.DataFrame, gains: Gains) -> pd.DataFrame:
     """Models of one of the paper's tables that are in `control_gain.over_seeds`, in its order."""
     printed: dict[str, dict[str, str]] = {}
     for claim in claims.load_claims():
@@ -184,35 +193,32 @@ def _arranged(name: str, means: pd.DataFrame) -> pd.DataFrame:
     for _, row in means.iterrows():
         if row["model"] in printed:
             cells = printed[row["model"]]
-            rows.append((list(printed).index(row["model"]), cells | _measured_cells(row)))
+            rows.append((list(printed).index(row["model"]), cells | _measured_cells(row, gains)))
     table = pd.DataFrame([row for _, row in sorted(rows, key=lambda pair: pair[0])])
     ahead = [column for column in table.columns if column == "model" or "paper" in column]
     return table[[*ahead, *(column for column in table.columns if column not in ahead)]]
 
 
-def _controls(means: pd.DataFrame) -> pd.DataFrame:
+def _controls(means: pd.DataFrame, gains: Gains) -> pd.DataFrame:
     """Every model with what its masks are worth over each control, box AP points."""
     rows = []
     for _, row in means.iterrows():
         worths = {
-            f"own − {label}": "–"
-            if pd.isna(row[f"box_over_{control}"])
-            else f"{row[f'box_over_{control}']:+.1f}"
+            f"own − {label}": gains.get((row["name"], control, "box"), "–")
             for control, label in SHOWN_CONTROLS.items()
         }
-        rows.append({"model": row["name"]} | _measured_cells(row) | worths)
+        rows.append({"model": row["name"]} | _measured_cells(row, gains) | worths)
     return pd.DataFrame(rows)
 
 
-def _measured_cells(row: pd.Series) -> dict[str, str]:
+def _measured_cells(row: pd.Series, gains: Gains) -> dict[str, str]:
     """A row of `control_gain.over_seeds` as text."""
     cells = {}
     for kind in control_gain.KINDS:
         cells[f"{kind} AP"] = f"{row[f'{kind}_ap']:.1f}"
         cells[f"{kind} ± images"] = f"{row[f'{kind}_half']:.1f}"
         cells[f"{kind} by seed"] = row[f"{kind}_by_seed"]
-        gap = row[f"{kind}_gap"]
-        cells[f"{kind} − dense"] = "–" if pd.isna(gap) else f"{gap:+.1f}"
+        cells[f"{kind} − dense"] = gains.get((row["name"], paired.DENSE, kind), "–")
     cells["kept"] = f"{row['keep_ratio']:.3f}"
     cells["GMACs backbone"] = f"{row['gmacs_backbone']:.3f}"
     return cells
@@ -228,7 +234,7 @@ def _other_model(one: Evaluation) -> bool:
 
 def _complete(ledger: pd.DataFrame) -> pd.DataFrame:
     """The ledger with all columns, also where nothing was measured."""
-    numbers = ("measured", "low", "high", "noise", "seeds", "by_seed", "images", "kept")
+    numbers = ("measured", "low", "high", "noise", "above", "seeds", "by_seed", "images", "kept")
     names = ("direction", *numbers, "world", "of", "source", "reason", "left_out")
     return ledger.reindex(columns=list(dict.fromkeys([*ledger.columns, *names])))
 
@@ -237,7 +243,7 @@ def shown_ledger(ledger: pd.DataFrame) -> pd.DataFrame:
     """The columns of a ledger that fit a page, as text."""
     ledger = _complete(ledger)
     rows = ledger.to_dict("records")
-    shown = {"measured": measured, "paper": _printed, "ratio": _ratios}
+    shown = {"measured": measured, "paper": _printed, "ratio": _ratios, "above": _above}
     text = ledger.assign(**{name: [how(row) for row in rows] for name, how in shown.items()})
     for name in ("seeds", "images"):
         text[name] = [_whole(value) for value in ledger[name]]
@@ -298,6 +304,10 @@ def _images(row: Mapping[str, Any]) -> str:
 
 def _ratios(row: Mapping[str, Any]) -> str:
     return " and ".join(dict.fromkeys(filter(None, [row["ratio"], row["against_ratio"]])))
+
+
+def _above(row: Mapping[str, Any]) -> str:
+    return "" if pd.isna(row["above"]) else probability(row["above"], gain_tables.DRAWS)
 
 
 def _whole(value: float) -> str:

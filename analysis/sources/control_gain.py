@@ -67,6 +67,19 @@ def line(one: Evaluation) -> dict[str, object]:
     return values
 
 
+def dial_of(one: Evaluation, model: str, results: Sequence[Evaluation]) -> list[Evaluation]:
+    """Calibrated evaluations of a model, at several ratios, that another may be compared with (`ALIKE`)."""
+    mine = line(one)
+    return [
+        other
+        for other in results
+        if other.facts.model == model
+        and other.facts.source[1] == "calibrated"
+        and other.facts.decides
+        and all(mine[name] == value for name, value in line(other).items() if name in ALIKE)
+    ]
+
+
 def frame(results: Sequence[Evaluation]) -> pd.DataFrame:
     """One row a model: weights with one way of deciding. Models without a learned line are left out.
 

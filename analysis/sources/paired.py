@@ -7,16 +7,20 @@ were kept, or shipped without) give no row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from analysis.sources import control_gain
 from analysis.sources.evaluations import Evaluation
-from svit.core.statistics import Drawn, combined
+from svit.core.statistics import Drawn, at_share, combined
 
 COLUMNS = ("name", "against", "kind", "value", "low", "high", "above", "seeds")
-DENSE = "dense"
+DENSE, DIAL = "dense", "dial at its tokens"
+
+Pair = tuple[Evaluation, Evaluation]
 
 
 def differences(results: Sequence[Evaluation]) -> pd.DataFrame:
@@ -37,6 +41,19 @@ def differences(results: Sequence[Evaluation]) -> pd.DataFrame:
                 ]
                 rows += _row(name, against, kind, [one for one in apart if one is not None])
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def gap(trainings: Iterable[Sequence[Pair]], kind: str) -> Drawn | None:
+    """AP of the first minus AP of the second: mean over the pairs of each training (seeds of sampled masks),
+    then over trainings; None where one has no matches, or they are of other images or draws."""
+    parts = []
+    for pairs in trainings:
+        first, second = (_mean([pair[side] for pair in pairs], kind) for side in (0, 1))
+        if first is None or second is None or first.key != second.key:
+            return None
+        parts.append(first - second)
+    same = len({part.key for part in parts}) == 1
+    return combined(parts, [1 / len(parts)] * len(parts)) if same else None
 
 
 def _row(name: str, against: str, kind: str, apart: Sequence[Drawn]) -> Iterator[tuple]:
@@ -101,3 +118,65 @@ def at_equal_tokens(found: pd.DataFrame) -> pd.DataFrame:
 
 
 _TRAINING = [*control_gain.ALIKE, "row", "model"]
+
+
+def beside_dial(results: Sequence[Evaluation], model: str) -> pd.DataFrame:
+    """Models beside a dial, the same weights calibrated to several ratios, where it keeps as many tokens.
+
+    Between two calibrated ratios the dial is a straight line (`svit.core.statistics.at_share`); nothing is
+    extrapolated, and a training is compared with the dial of one that began and went on alike.
+
+    Args:
+        model: whose dial, as `Facts.model`.
+
+    Returns: one row a name, with the columns of `differences` (against is `DIAL`; NaN without matches) and
+        ap, kept and dial_ap, means over trainings.
+    """
+    known, found = _index(results), control_gain.frame(results)
+    rows = []
+    for name, same in found[~found["dial"]].groupby("name", sort=False) if len(found) else ():
+        trained = [known[_key(row, "learned")][0] for _, row in same.iterrows()]
+        meets = [(one, control_gain.dial_of(one, model, results)) for one in trained]
+        for kind in control_gain.KINDS:
+            points = [point for one, dial in meets if (point := _meeting(one, dial, kind))]
+            if points:
+                rows.append({"name": name, "against": DIAL, "kind": kind} | _joined(points))
+    return pd.DataFrame(rows, columns=[*COLUMNS, "ap", "kept", "dial_ap"])
+
+
+@dataclass(frozen=True)
+class _Meeting:
+    """A model and the dial at the same share of tokens."""
+
+    kept: float
+    ap: float
+    dial_ap: float
+    gap: Drawn | None
+
+
+def _meeting(one: Evaluation, dial: Sequence[Evaluation], kind: str) -> _Meeting | None:
+    shares, kept = [point.mean("keep_ratio") for point in dial], one.mean("keep_ratio")
+    if len(dial) < 2 or not min(shares) <= kept <= max(shares):
+        return None
+    order = np.argsort(shares)
+    aps = np.array([point.ap(kind) for point in dial])[order]
+    level = float(np.interp(kept, np.array(shares)[order], aps))
+    own, curve = one.drawn(kind), [point.drawn(kind) for point in dial]
+    whole = own is not None and None not in curve
+    gap = own - at_share(shares, curve, kept) if whole else None
+    return _Meeting(kept, one.ap(kind), level, gap)
+
+
+def _joined(points: Sequence[_Meeting]) -> dict[str, float]:
+    """Means over trainings, with the paired interval where all have one."""
+    means = {
+        name: float(np.mean([getattr(point, name) for point in points]))
+        for name in ("ap", "kept", "dial_ap")
+    }
+    gaps = [point.gap for point in points if point.gap is not None]
+    noise = dict.fromkeys(("low", "high", "above"), np.nan)
+    if len(gaps) == len(points):
+        mean = combined(gaps, [1 / len(gaps)] * len(gaps))
+        low, high = mean.interval().bounds
+        noise = {"low": low, "high": high, "above": mean.above}
+    return {"value": means["ap"] - means["dial_ap"], **noise, "seeds": len(points), **means}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from support.summaries import SHAPES, trained, write_plan, write_result
+from support.summaries import SHAPES, keep_matches, trained, write_plan, write_result
 
 from analysis.paper import claims, tables
 from analysis.paper.claims import CONTRADICTED, NOT_TESTED
@@ -151,6 +151,17 @@ def test_the_row_prints_the_noise_of_its_direction(tmp_path: Path) -> None:
     shown = tables.shown_ledger(rows(tmp_path, DROP)).iloc[-1]
     assert shown["measured"] == "-0.4 [-0.9, +0.1]" and shown["noise"] == row.noise
     assert (shown["ratio"], shown["seeds"], shown["images"]) == ("0.7", "1", "300")
+
+
+def test_where_matches_were_kept_the_noise_is_paired(tmp_path: Path) -> None:
+    write(tmp_path / "svit", 61.0, half=2)
+    write(tmp_path / "dense", 61.4, "dense", half=2)
+    for name in ("svit", "dense"):
+        keep_matches(tmp_path / name)
+    row = only(tmp_path, DROP)
+    assert row.noise == "95 % over images, paired" and row.direction == "same" and row.above == 0
+    assert (row.low, row.high) == pytest.approx((-0.4, -0.4), abs=1e-4)
+    assert tables.shown_ledger(rows(tmp_path, DROP)).iloc[-1]["P(> 0)"] == "<0.001"
 
 
 def test_no_change_is_a_whole_interval_within_the_tolerance(tmp_path: Path) -> None:
