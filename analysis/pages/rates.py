@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import streamlit as st
 
+from analysis.figures.output import RenderError
 from analysis.figures.rates import controls, tradeoff, tradeoff_speed
 from analysis.pages.parts import shell
 from analysis.pages.parts.rates import charts, speed
@@ -62,12 +64,11 @@ def ledger(_found: Collection, key: tuple) -> pd.DataFrame:
 @st.cache_data(max_entries=2, show_spinner="Comparing masks with their controls")
 def worths(_found: Collection, key: tuple) -> dict[str, pd.DataFrame]:
     """By what they saw: the models that have controls."""
-    groups = evaluations.data_groups(_found.results)
-    tables_of = {
-        name: control_gain.with_controls(control_gain.frame(group))
-        for name, group in groups.items()
-    }
-    return {name: table for name, table in tables_of.items() if len(table)}
+    tables_of = {}
+    for name, group in evaluations.data_groups(_found.results).items():
+        with suppress(RenderError):  # none of these has controls
+            tables_of[name] = controls.frame(group)
+    return tables_of
 
 
 @st.cache_data(max_entries=2, show_spinner="Putting models in the paper's order")

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from support.summaries import SHAPES, provenance, write_result
 
+from analysis.figures.rates import controls
 from analysis.sources import control_gain, paired
 from analysis.sources.evaluations import EvaluationError, find_evaluations
 from svit.core.matches import MATCHES, Matches, packed
@@ -54,6 +56,19 @@ def test_own_minus_control_is_paired_and_a_mean_over_trainings(tmp_path: Path) -
     gap = table.loc[("svit", "dense", "mask")]
     assert gap["value"] == pytest.approx(-2) and gap["above"] == 0
     assert set(table.index.get_level_values("against")) == {"random", "dense"}
+
+
+def test_the_figure_of_controls_draws_them(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_line(tmp_path, "svit", "learned", 60 + seed, seed)
+        write_line(tmp_path, "svit", "random", 59 + seed, seed)
+    table = controls.frame(find_evaluations(tmp_path))
+    (part,) = controls.blocks(table, "box")
+    ax = controls.print_differences(part, Figure().subplots(), "box")
+    (lines,) = [one for one in ax.collections if hasattr(one, "get_segments")]
+    ((start, end),) = lines.get_segments()  # one for both seeds
+    assert start[0] == table["box_over_random_low"].iloc[0] < 1 < end[0] < 1.5
+    assert "worth_low" in controls.screen(part, "box").to_json()
 
 
 def test_evaluations_without_matches_give_no_row(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ as stated in its summary. Objects (masks from ground truth, what they cover firs
 middle of the picture, shuffled (its own masks at other places) and random masks keep the same number of
 tokens in every layer and image; the grey number is its AP where the pruned blocks see no token, mean over
 seeds. The vertical line is the dense model. Right: AP with its own masks minus AP with each of the
-others; where random masks reach zero, the choice of tokens is worth nothing, however good the AP. Models
-whose AP lies far below all others have axes of their own, in a second part.
+others, and where the matches of both evaluations are there the paired 95 % interval of that difference
+over images, mean over training seeds; where random masks reach zero, the choice of tokens is worth nothing,
+however good the AP. Models whose AP lies far below all others have axes of their own, in a second part.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from matplotlib.figure import Figure
 
 from analysis.figures import palette
 from analysis.figures.canvas import screen as shared
+from analysis.figures.canvas.axes import spread
 from analysis.figures.canvas.placing import floor, short_names
 from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError
-from analysis.sources import control_gain, evaluations
+from analysis.sources import control_gain, evaluations, paired
 from analysis.sources.collection import RESULTS, Collection
 from analysis.sources.evaluations import Evaluation
 
@@ -46,6 +48,9 @@ LOOKS = {  # masks -> marker on paper, shape on screen, colour
 def frame(results: Sequence[Evaluation]) -> pd.DataFrame:
     """A row a model that was evaluated with its own masks and others (`control_gain.frame`).
 
+    Where matches lie beside the summaries there are further columns: `KIND_over_CONTROL_low` and `_high`, the
+    paired 95 % interval of the model's own AP minus that with a control, mean over training seeds.
+
     Raises:
         RenderError: there is none.
         EvaluationError: the results are of different images.
@@ -57,7 +62,16 @@ def frame(results: Sequence[Evaluation]) -> pd.DataFrame:
             "no model was evaluated with its own masks and others: "
             "svit evaluate --weights FILE --intervene learned,shuffle,random,centre,off --out DIR"
         )
-    return table
+    return table.merge(_intervals(results), on="name", how="left")
+
+
+def _intervals(results: Sequence[Evaluation]) -> pd.DataFrame:
+    """A row a name: the paired intervals of `paired.differences` as columns."""
+    known = paired.differences(results)
+    known = known[known["against"].isin(ALIKE)]
+    ends = known.pivot_table(index="name", columns=["kind", "against"], values=["low", "high"])
+    ends.columns = [f"{kind}_over_{against}_{end}" for end, kind, against in ends.columns]
+    return ends.rename_axis("name").reset_index()
 
 
 def blocks(table: pd.DataFrame, kind: str) -> list[pd.DataFrame]:
@@ -172,11 +186,14 @@ def _rows(part: pd.DataFrame, ax: Axes) -> None:
 def print_differences(part: pd.DataFrame, ax: Axes, kind: str) -> Axes:
     """AP with own masks minus AP with others that keep as many tokens, on paper."""
     rows = part.sort_values("place")
-    for masks in ALIKE:
+    measured = [masks for masks in ALIKE if rows[f"{kind}_{masks}"].notna().any()]
+    for masks, beside in zip(measured, spread(len(measured), 0.5), strict=True):
         worth = rows[f"{kind}_ap"] - rows[f"{kind}_{masks}"]
-        if not worth.notna().any():
-            continue
         marker, _, ink = LOOKS[masks]
+        low, high = (f"{kind}_over_{masks}_{end}" for end in ("low", "high"))
+        if low in rows:  # one interval a name, of the mean over its seeds
+            first = rows.drop_duplicates("name")
+            ax.hlines(first["row"] + beside, first[low], first[high], color=ink, lw=0.8, zorder=2)
         hollow = {"color": ink, "markerfacecolor": "white", "markersize": 3.6, "mew": 0.8}
         ax.plot(worth, rows["place"], marker, **hollow, zorder=3)
     ax.axvline(0, color=palette.INK, lw=0.7, zorder=1)
@@ -210,7 +227,9 @@ def screen(part: pd.DataFrame, kind: str) -> alt.LayerChart:
     base = alt.Chart(rows).encode(y=y, yOffset=alt.YOffset("seed:N"), color=ink)
     own = base.transform_filter(alt.FieldEqualPredicate("masks", OWN))
     numbers = {"ap": ("AP", ".1f"), "low": ("from (95 %)", ".1f"), "high": ("to (95 %)", ".1f")}
-    numbers |= {"worth": ("own is better by", "+.1f"), "off": ("AP without any token", ".1f")}
+    numbers |= {"worth": ("own is better by", "+.1f")}
+    numbers |= {"worth_low": ("from (paired)", "+.1f"), "worth_high": ("to (paired)", "+.1f")}
+    numbers |= {"off": ("AP without any token", ".1f")}
     tips = [alt.Tooltip("name:N", title="model"), "masks:N", alt.Tooltip("seed:N", title="seed")]
     tips += [alt.Tooltip(f"{name}:Q", title=t, format=f) for name, (t, f) in numbers.items()]
     tips += [alt.Tooltip("keep_ratio:Q", title="kept", format=".1%")]
@@ -239,7 +258,10 @@ def _long(part: pd.DataFrame, kind: str) -> pd.DataFrame:
     for masks in LOOKS:
         if masks != "own":
             ap = part[f"{kind}_{masks}"]
-            parts.append(facts.assign(masks=_word(masks), ap=ap, worth=own - ap))
+            row = facts.assign(masks=_word(masks), ap=ap, worth=own - ap)
+            for end in ("low", "high"):
+                row[f"worth_{end}"] = part.get(f"{kind}_over_{masks}_{end}")
+            parts.append(row)
     return pd.concat(parts, ignore_index=True).dropna(subset=["ap"])
 
 
