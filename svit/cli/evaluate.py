@@ -86,6 +86,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--draws", type=kinds.draws, default=1000, help="of the bootstrap (default 1000)"
     )
+    parser.add_argument(
+        "--crowding",
+        action="store_true",
+        help="also compare images with more objects than the median image with the rest",
+    )
     process_options.add_arguments(parser)
 
 
@@ -195,7 +200,7 @@ def _evaluate(
             intervention=choice.intervene,
             seed=choice.seed,
         ),
-        Scoring(args.evaluator, args.draws, record),
+        Scoring(args.evaluator, args.draws, record, args.crowding),
         ranks=ranks,
         weights=weights_name(args),
         **({"calibrated_on": args.calibrate_on} if args.calibrate_on else {}),

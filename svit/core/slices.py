@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from svit.core.types import ImageId
+
 MOST = 12  # different texts a field may have
 _NO_SLICES = ("file_name",)
 
@@ -26,6 +30,12 @@ def slices_of(images: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
         if plain and len(set(texts)) <= min(MOST, len(texts) / 2):
             found[field] = texts
     return found
+
+
+def crowding(objects: Mapping[ImageId, int]) -> dict[ImageId, str]:
+    """Image id -> "crowded" where it has more objects than the median image, else "sparse"."""
+    middle = float(np.median(list(objects.values()) or [0]))
+    return {one: "crowded" if count > middle else "sparse" for one, count in objects.items()}
 
 
 def marked(slices: Mapping[str, str]) -> dict[str, float]:

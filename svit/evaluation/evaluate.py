@@ -11,6 +11,7 @@ learned masks.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 
 import torch.distributed as dist
 
+from svit.core.slices import crowding
 from svit.data.classes import ClassError, side_by_side
 from svit.data.coco import CocoDataset
 from svit.detectors.base import Detector
@@ -57,11 +59,13 @@ class Scoring:
         evaluator: one of `svit.evaluation.average_precision.EVALUATORS`.
         draws: of the bootstrap.
         record: also records a run there, with pictures and scores; an interrupted one is gone on with.
+        crowding: also compares images by `svit.core.slices.crowding`.
     """
 
     evaluator: str = "pycocotools"
     draws: int = 1000
     record: Path | None = None
+    crowding: bool = False
 
 
 def evaluate(
@@ -121,6 +125,9 @@ def evaluate(
         field: dict(zip(dataset.image_ids[: options.limit], texts, strict=False))
         for field, texts in dataset.slices.items()
     }
+    if scoring.crowding:
+        found = Counter(one["image_id"] for one in truth["annotations"] if not one["iscrowd"])
+        slices["crowding"] = crowding({one["id"]: found[one["id"]] for one in truth["images"]})
     summary = summarise(_model(detector), truth, outcomes, described, slices=slices, **settings)
     summary.write(output)
     return summary

@@ -89,6 +89,16 @@ def test_a_limit_leaves_slices_of_the_images_that_are_seen(kinds: Path, tmp_path
     assert "| crowded | 1 |" in report([few])
 
 
+def test_images_are_compared_by_their_number_of_objects_where_asked(
+    kinds: Path, tmp_path: Path
+) -> None:
+    found = evaluated(kinds, "all", tmp_path, crowding=True)
+    assert slices_in(found)[2:] == [("crowding", "crowded"), ("crowding", "sparse")]
+    objects = found.images.groupby("crowding")["objects"]
+    assert objects.max()["sparse"] < objects.min()["crowded"]
+    assert "By kind, crowding:" in report([found])
+
+
 def test_a_recorded_run_can_be_grouped_by_kind(kinds: Path, tmp_path: Path) -> None:
     evaluated(kinds, "all", tmp_path / "out", record=tmp_path / "run")
     run = open_run(tmp_path / "run")
