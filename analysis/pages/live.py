@@ -110,7 +110,7 @@ def edits_of(wanted: Wanted, lent: dict) -> tuple[tuple[live.edits.Edit, ...], i
         trace = lent[wanted.lender]()
         if trace is None:
             return None
-        edits.append(live.edits.Transplant(trace, wanted.lender))
+        edits.append(live.transplants.Transplant(trace, wanted.lender))
     first = len(edits)
     edits += [brushed(mark) for mark in wanted.marks]
     edits += [live.edits.NoReactivation()] * (wanted.forbid and not wanted.remove)

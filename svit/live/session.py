@@ -24,8 +24,9 @@ from svit.evaluation import provenance
 from svit.evaluation.passes import inference_mode
 from svit.live.pictures import Picture
 from svit.probing.apply_edits import applied
-from svit.probing.edits import Edit, Transplant
+from svit.probing.edits import Edit
 from svit.probing.recorder import record
+from svit.probing.transplants import Transplant
 from svit.runs.run import RunError, RunWriter
 from svit.system import timing
 from svit.weights.loading import class_names, load_detector

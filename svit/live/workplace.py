@@ -23,6 +23,7 @@ from svit.live import session as session
 from svit.live.session import Session
 from svit.probing import edits as edits
 from svit.probing import equal_counts as equal_counts
+from svit.probing import transplants as transplants
 from svit.system.home import home
 
 

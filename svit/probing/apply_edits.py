@@ -19,6 +19,7 @@ from svit.data.samples import Sample, pad_batch, padded_hw, valid_tokens
 from svit.detectors.base import Detector, image_seeds
 from svit.probing.edits import Decided, Edit, EditError, Forward, nests
 from svit.probing.recorder import edit
+from svit.probing.transplants import check_merges
 
 
 @contextmanager
@@ -53,7 +54,9 @@ def applied(
         start = partial(_start, forward, lender or detector, () if lender else tuple(ready))
         ready.append(one.prepared(start, forward))
     with ExitStack() as hooks:
-        hooks.enter_context(edit(detector, *_changes(ready, forward)))
+        masks, scores, groups = _changes(ready, forward)
+        groups = groups if detector.backbone.method.traits.merges else None
+        hooks.enter_context(edit(detector, masks, scores, groups))
         if removes:
             method = detector.backbone.method
             hooks.callback(method.register_forward_hook(_zero_pruned(forward)).remove)
@@ -95,7 +98,8 @@ def decide(
     with applied(detector, samples, edits, deadline=deadline) as forward:
         detector.backbone.seed_images(seeds)
         detector.backbone(pad_batch(samples, detector.config.data.pad_multiple))
-    return Decided(forward.used, forward.scores, nests(detector.backbone.method, edits))
+    nested = nests(detector.backbone.method, edits)
+    return Decided(forward.used, forward.scores, nested, forward.groups)
 
 
 def _start(forward: Forward, detector: Detector, edits: Sequence[Edit]) -> Decided:
@@ -108,11 +112,13 @@ def _start(forward: Forward, detector: Detector, edits: Sequence[Edit]) -> Decid
             f"{detector.config.name!r} decides on {theirs[0]} blocks of {theirs[1]} tokens and this "
             f"model on {mine[0]} of {mine[1]}; masks fit equal models and grids only"
         )
+    if found.groups:
+        check_merges(repr(detector.config.name), forward)
     return found
 
 
-def _changes(edits: Sequence[Edit], forward: Forward) -> tuple[Callable, Callable]:
-    """What `recorder.edit` calls for masks and for scores."""
+def _changes(edits: Sequence[Edit], forward: Forward) -> tuple[Callable, ...]:
+    """What `recorder.edit` calls for masks, for scores and for groups."""
 
     def masks(layer: int, keep: Tensor) -> Tensor:
         if time.monotonic() > forward.deadline:
@@ -128,13 +134,19 @@ def _changes(edits: Sequence[Edit], forward: Forward) -> tuple[Callable, Callabl
         forward.scores[layer] = values
         return values
 
-    return masks, scores
+    def groups(layer: int, group: Tensor) -> Tensor:
+        for one in edits:
+            group = one.groups(layer, group, forward)
+        forward.groups[layer] = group
+        return group
+
+    return masks, scores, groups
 
 
 def _zero_pruned(forward: Forward) -> Callable[..., Tensor]:
     """A forward hook of the method: a probe decides on masks only, so the map is zeroed behind it."""
 
     def zero(method: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
-        return output * forward.used[inputs[0]].unsqueeze(-1).to(output.dtype)
+        return output * forward.part(inputs[0]).unsqueeze(-1).to(output.dtype)
 
     return zero

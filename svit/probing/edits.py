@@ -13,7 +13,6 @@ change; every sentence for people counts blocks from 1.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from svit.core.types import TokenGrid, TokenTrace
+from svit.core.types import TokenGrid
 from svit.data.samples import Sample
 from svit.probing.calibrate import threshold_for
 from svit.pruning.base import Method
@@ -46,11 +45,13 @@ class Decided:
         keep: block -> bool (B, N).
         scores: block -> float (B, N) keep log-odds, gated blocks only.
         nested: whether what decided them lets no token come back that a block left out.
+        groups: block -> int64 (B, N), the carrier of each token, of methods that merge.
     """
 
     keep: Masks
     scores: Masks = field(default_factory=dict)
     nested: bool = False
+    groups: Masks = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Forward:
         deadline: `time.monotonic()` at which the forward is given up.
         scores: block -> keep log-odds (B, N) after edits.
         used: block -> mask (B, N) after edits.
+        groups: block -> carriers (B, N) after edits, of methods that merge.
     """
 
     samples: Sequence[Sample]
@@ -78,6 +80,12 @@ class Forward:
     deadline: float = math.inf
     scores: Masks = field(default_factory=dict)
     used: Masks = field(default_factory=dict)
+    groups: Masks = field(default_factory=dict)
+
+    def part(self, layer: int) -> Bool[Tensor, "batch tokens"]:
+        """Tokens that are not pruned in a block: used ones and those that they carry."""
+        used = self.used[layer]
+        return used | used.gather(1, self.groups[layer]) if layer in self.groups else used
 
     @property
     def grid_hw(self) -> tuple[int, int]:
@@ -114,6 +122,11 @@ class Edit:
     def masks(self, layer: int, keep: Tensor, forward: Forward) -> Tensor:
         """The mask (B, N) that a block uses, from the one it would."""
         return keep
+
+    def groups(self, layer: int, group: Tensor, forward: Forward) -> Tensor:
+        """The carriers (B, N) that a block uses, from those it would; asked before `masks`, and only of
+        methods that merge."""
+        return group
 
     @property
     def sentence(self) -> str:
@@ -263,7 +276,7 @@ class NoReactivation(Edit):
 
     def masks(self, layer: int, keep: Tensor, forward: Forward) -> Tensor:
         """The mask without what the block before left out."""
-        return keep & forward.used[layer - 1] if layer else keep
+        return keep & forward.part(layer - 1) if layer else keep
 
     @property
     def sentence(self) -> str:
@@ -280,58 +293,6 @@ class Remove(NoReactivation):
     @property
     def sentence(self) -> str:
         return "pruned tokens removed instead of preserved"
-
-
-@dataclass(frozen=True, eq=False)
-class Transplant(Edit):
-    """Uses the masks of another model or run on the same picture.
-
-    Attributes:
-        trace: its masks.
-        source: what to call it.
-        layers: zero-based blocks that get them; None for all.
-    """
-
-    trace: TokenTrace
-    source: str
-    layers: tuple[int, ...] | None = None
-
-    @property
-    def key(self) -> str:
-        """With a digest of the masks in place of the masks."""
-        digest = hashlib.sha256(np.packbits(self.trace.keep)).hexdigest()
-        return f"Transplant({self.source!r}, {self.layers}, {self.trace.grid}, {digest})"
-
-    def check(self, forward: Forward) -> None:
-        """Raises EditError for several images, another depth, another grid or other blocks."""
-        if self.layers is not None:
-            check_layers(self.layers, forward)
-        if len(forward.grids) != 1:
-            raise EditError(
-                f"{self.source} lends the masks of one picture, found {len(forward.grids)}"
-            )
-        mine, theirs = forward.grids[0], self.trace.grid
-        if self.trace.layers != forward.method.depth:
-            raise EditError(
-                f"{self.source} has {self.trace.layers} blocks and this model {forward.method.depth}; "
-                "masks fit models of equal depth only"
-            )
-        if (mine.grid_hw, mine.valid_hw) != (theirs.grid_hw, theirs.valid_hw):
-            raise EditError(
-                f"{self.source} saw the picture as {theirs.valid_hw} tokens and this model sees it as "
-                f"{mine.valid_hw}; masks fit equal grids only"
-            )
-
-    def masks(self, layer: int, keep: Tensor, forward: Forward) -> Tensor:
-        """The mask of the trace."""
-        if self.layers is not None and layer not in self.layers:
-            return keep
-        return torch.tensor(self.trace.keep[layer].reshape(1, -1), device=keep.device)
-
-    @property
-    def sentence(self) -> str:
-        where = "" if self.layers is None else f" in {blocks(self.layers)}"
-        return f"masks of {self.source}{where}"
 
 
 def nests(method: Method, edits: Sequence[Edit] = ()) -> bool:
@@ -368,6 +329,11 @@ def check_layers(layers: Sequence[int], forward: Forward) -> None:
         raise EditError(
             f"this model has blocks 1 to {forward.method.depth}, found {wrong or 'no block'}"
         )
+
+
+def alone(group: Tensor) -> Tensor:
+    """Every token its own carrier."""
+    return torch.arange(group.shape[1], device=group.device).expand_as(group)
 
 
 def _marked(places: Sequence[Sequence[Token]], forward: Forward) -> Bool[Tensor, "batch tokens"]:

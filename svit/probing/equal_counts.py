@@ -7,12 +7,16 @@ A control has the abilities of what it stands beside. Where tokens that were dro
 random draw holds for all blocks: one permutation of an image's positions, under which masks that only shrink
 go on to do so. Every chain of subsets with the same counts is then as likely as any other. The shuffled masks
 are one, too, so `random` and `shuffle` are two draws of the same there.
+
+Merges have controls of equal groups: `random` and `shuffle` permute the positions of the groups with those of
+their carriers, so that sizes and nesting stay. Under the other kinds as many carriers are elsewhere, and
+every other token goes to the nearest of them on the grid.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -27,9 +31,10 @@ from svit.probing.edits import (
     EditError,
     Forward,
     Masks,
+    alone,
     check_layers,
 )
-from svit.pruning.sampling import lowest, permuted, uniform
+from svit.pruning.sampling import lowest, moves, permuted, uniform
 from svit.system.text import blocks
 
 Maker = Callable[[int], Tensor]  # zero-based block -> bool (B, N)
@@ -72,8 +77,27 @@ class Control(Edit):
         """The masks made of those decided; raises EditError for invert in a block without scores."""
         decided = decide()
         layers = decided.keep if self.layers is None else self.layers
-        make = _MAKERS[self.kind](decided, forward, [seed + self.seed for seed in forward.seeds])
-        return Fixed({layer: make(layer) for layer in layers})
+        seeds = [seed + self.seed for seed in forward.seeds]
+        make = _MAKERS[self.kind](decided, forward, seeds)
+        made = {layer: make(layer) for layer in layers}
+        if not forward.method.traits.merges:
+            return Fixed(made)
+        return Fixed(
+            made, {layer: self._carriers(decided, layer, made, forward, seeds) for layer in layers}
+        )
+
+    def _carriers(
+        self, decided: Decided, layer: int, made: Masks, forward: Forward, seeds: list[int]
+    ) -> Tensor:
+        """The groups that go with a mask that was made."""
+        if not decided.groups:  # a model that merges nothing lends its masks
+            return alone(made[layer])
+        if self.kind == "learned":
+            return decided.groups[layer]
+        if self.kind in ("random", "shuffle"):
+            salt = SALT + (self.kind == "random")
+            return _moved_groups(decided, layer, forward, seeds, salt)
+        return _nearest(made[layer], forward.grid_hw[1])
 
     @property
     def sentence(self) -> str:
@@ -84,9 +108,15 @@ class Control(Edit):
 
 @dataclass(frozen=True, eq=False)
 class Fixed(Edit):
-    """Masks that are made already: block -> bool (B, N); other blocks decide by themselves."""
+    """Masks that are made already, block -> bool (B, N), and of merging models carriers, block -> int64
+    (B, N); other blocks decide by themselves."""
 
     made: Masks
+    carriers: Masks = field(default_factory=dict)
+
+    def groups(self, layer: int, group: Tensor, forward: Forward) -> Tensor:
+        """The carriers made for the block."""
+        return self.carriers.get(layer, group)
 
     def masks(self, layer: int, keep: Tensor, forward: Forward) -> Tensor:
         """The mask made for the block."""
@@ -110,6 +140,24 @@ def _shuffle(decided: Decided, forward: Forward, seeds: list[int]) -> Maker:
 def _moved(decided: Decided, layer: int, forward: Forward, seeds: list[int], salt: int) -> Tensor:
     keep = decided.keep[layer]
     return permuted(keep, forward.valid, uniform(keep.float(), seeds, salt))
+
+
+def _moved_groups(
+    decided: Decided, layer: int, forward: Forward, seeds: list[int], salt: int
+) -> Tensor:
+    """The groups under the permutation that moves the masks: where a token goes, its carrier's place goes."""
+    group = torch.where(decided.keep[layer], alone(decided.groups[layer]), decided.groups[layer])
+    here, there = moves(forward.valid, uniform(group.float(), seeds, salt))
+    goes = torch.empty_like(here).scatter(1, here, there)
+    return torch.empty_like(group).scatter(1, there, goes.gather(1, group.gather(1, here)))
+
+
+def _nearest(keep: Tensor, columns: int) -> Tensor:
+    """The nearest kept token of each token on the grid, itself for a kept one; of equals the first."""
+    index = alone(keep)
+    place = torch.stack([index // columns, index % columns], dim=-1).float()
+    apart = torch.cdist(place, place).masked_fill(~keep.unsqueeze(1), float("inf"))
+    return torch.where(keep | ~keep.any(dim=1, keepdim=True), index, apart.argmin(dim=2))
 
 
 def _invert(decided: Decided, forward: Forward, seeds: list[int]) -> Maker:

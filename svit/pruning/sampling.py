@@ -69,10 +69,17 @@ def permuted(
         valid: tokens that show image pixels.
         draws: uniform numbers in [0, 1), one a position; their order is the permutation.
     """
+    here, there = moves(valid, draws)
+    return torch.zeros_like(keep).scatter(1, there, keep.gather(1, here))
+
+
+def moves(
+    valid: Bool[Tensor, "batch tokens"], draws: Float[Tensor, "batch tokens"]
+) -> tuple[Int[Tensor, "batch tokens"], Int[Tensor, "batch tokens"]]:
+    """The permutation of `permuted`: the positions in some order, and where each of them goes."""
     padding = (~valid).float()
     here = padding.argsort(dim=1, stable=True)  # valid positions first
-    there = (padding + draws).argsort(dim=1, stable=True)
-    return torch.zeros_like(keep).scatter(1, there, keep.gather(1, here))
+    return here, (padding + draws).argsort(dim=1, stable=True)
 
 
 def lowest(

@@ -207,7 +207,11 @@ def _force(detector: Detector, keep: str, seed: int, edits: ExitStack) -> None:
     """Edits the detector's masks until `edits` closes, unless the method decides."""
     method = detector.backbone.method
     ratios = keep_schedule(keep, method.target_ratios())
-    if ratios is not None:
+    if ratios is not None and method.traits.merges:
+        if method.fits:
+            raise ValueError(f"{type(method).__name__} merges by thresholds: keep=learned runs it")
+        method.set_keep_ratios([ratios[layer] for layer in method.locations])
+    elif ratios is not None:
         # a method that calls nothing back would have to run on what it no longer holds
         masks = random_masks(ratios, seed, nested=not method.traits.reactivates)
         edits.enter_context(edit(detector, masks=masks))

@@ -37,11 +37,11 @@ from svit.probing.edits import (
     NoReactivation,
     Remove,
     Shift,
-    Transplant,
     tokens_in,
 )
 from svit.probing.equal_counts import Control
 from svit.probing.recorder import record
+from svit.probing.transplants import Transplant
 from svit.runs.run import RunError, open_run
 from svit.weights import checkpoint
 from svit.weights.safe_read import CheckpointError

@@ -23,10 +23,10 @@ from svit.probing.edits import (
     NoReactivation,
     Remove,
     Shift,
-    Transplant,
 )
 from svit.probing.equal_counts import Control
 from svit.probing.recorder import record
+from svit.probing.transplants import Transplant
 
 PAIR = [noise("one", (64, 96), 0), noise("other", (64, 96), 1)]
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.two_pictures import GRIDS, SAMPLES
 
+from svit.core.catalogue import METHODS
 from svit.core.types import Target, TokenGrid
 from svit.data.samples import valid_tokens
 from svit.detectors.base import image_seeds
@@ -34,6 +35,11 @@ DRAWN = {
 FORCED = {False: "733c4da664e9b755", True: "3362e02c32113790"}
 
 
+def pruner(depth: int) -> SimpleNamespace:
+    """What a control reads of a method that prunes."""
+    return SimpleNamespace(depth=depth, traits=METHODS["svit"].traits)
+
+
 def digest(masks: list[torch.Tensor]) -> str:
     return hashlib.sha256(np.packbits(torch.stack(masks).numpy()).tobytes()).hexdigest()[:16]
 
@@ -46,7 +52,7 @@ def decided() -> Decided:
 
 def forward(removes: bool = False) -> Forward:
     valid = valid_tokens(GRIDS, torch.device("cpu"))
-    method = SimpleNamespace(depth=DEPTH)
+    method = pruner(DEPTH)
     return Forward(SAMPLES, GRIDS, valid, image_seeds(SAMPLES, 3), method, removes)
 
 
@@ -90,7 +96,7 @@ def test_the_oracle_draws_among_equal_tokens() -> None:
 
     def drawn(seed: int) -> torch.Tensor:
         everywhere = torch.ones(1, 40, dtype=torch.bool)
-        here = Forward([sample], (grid,), everywhere, [seed], SimpleNamespace(depth=1))
+        here = Forward([sample], (grid,), everywhere, [seed], pruner(1))
         return Control("oracle").prepared(lambda: Decided({0: keep}), here).made[0]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -136,7 +142,7 @@ def test_a_control_of_masks_that_only_shrink_only_shrinks_at_equal_counts(
     counts = [round(share * grid.tokens) for share in sorted(shares, reverse=True)]
     start = Decided(shrinking(counts, grid, seed), nested=True)
     shown = torch.from_numpy(grid.valid_mask().reshape(1, -1))
-    here = Forward(SAMPLES[:1], (grid,), shown, [seed], SimpleNamespace(depth=len(counts)))
+    here = Forward(SAMPLES[:1], (grid,), shown, [seed], pruner(len(counts)))
     made = Control(kind, seed).prepared(lambda: start, here).made
     for layer, keep in start.keep.items():
         for group in (shown, ~shown):
@@ -153,7 +159,7 @@ def test_a_nested_draw_takes_every_position_and_every_pair_of_blocks_equally_oft
     start = Decided(shrinking([12, 6], GRIDS[0], 0), nested=True)
     start = Decided({layer: keep.expand(draws, -1) for layer, keep in start.keep.items()}, {}, True)
     everywhere = torch.ones(draws, 24, dtype=torch.bool)
-    here = Forward([], (), everywhere, list(range(draws)), SimpleNamespace(depth=2))
+    here = Forward([], (), everywhere, list(range(draws)), pruner(2))
     first, second = Control(kind).prepared(lambda: start, here).made.values()
     assert (second <= first).all()
     for mask, share in ((first, 1 / 2), (second, 1 / 4), (first & ~second, 1 / 4)):
@@ -165,7 +171,7 @@ def test_without_nesting_random_blocks_are_drawn_apart() -> None:
     start = shrinking([12, 12], GRIDS[0], 0)
 
     def drawn(nested: bool) -> list[torch.Tensor]:
-        here = Forward(SAMPLES[:1], GRIDS[:1], start[0] | True, [1], SimpleNamespace(depth=2))
+        here = Forward(SAMPLES[:1], GRIDS[:1], start[0] | True, [1], pruner(2))
         decided = Decided(start, nested=nested)
         return list(Control("random").prepared(lambda: decided, here).made.values())
 
