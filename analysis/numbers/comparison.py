@@ -297,7 +297,7 @@ def summary_frame(frames: Sequence[pd.DataFrame], draws: int = 2000) -> pd.DataF
 
     Columns: `keep_ratio`, `usage`, `extra`, `gmacs` = means over images; `objects`, `found` = sums;
     `found_share` = found / objects; for each of `MEASURES` the mean difference to the reference over
-    images and its 95 % bootstrap interval as *_change, *_low, *_high (zero for the reference itself).
+    images and its 95 % percentile interval as *_change, *_low, *_high (zero for the reference itself).
     """
     rows = []
     for frame in frames:

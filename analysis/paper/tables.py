@@ -25,7 +25,7 @@ CAPTIONS = {
 }
 ELSEWHERE_CAPTION = (
     "Not comparable with the numbers above: models, data and training differ. Those printed are of the "
-    "paper's tiny models on COCO and show the order only. ± is half the 95 % bootstrap interval over "
+    "paper's tiny models on COCO and show the order only. ± is half the 95 % percentile interval over "
     "images of one training's AP, on average over trainings; what trainings with other seeds reached has a "
     "column of its own, in the order of the seeds: the two are never one number. Kept is the share of tokens "
     'in the blocks that prune: rows that keep more are not better for that alone. "own −" is what a model\'s '

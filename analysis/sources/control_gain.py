@@ -85,7 +85,7 @@ def frame(results: Sequence[Evaluation]) -> pd.DataFrame:
 
     Columns: what the model is (`name` for people, `seed` of its training, `dial`: whether the gates of a
     model that decides otherwise were calibrated to another keep ratio); keep_ratio over gated layers,
-    gmacs_backbone; for box and mask `*_ap` with its own masks, its 95 % bootstrap interval `*_low` to
+    gmacs_backbone; for box and mask `*_ap` with its own masks, its 95 % percentile interval `*_low` to
     `*_high` with half its width as `*_half`, `*_CONTROL` with each of `CONTROLS` (NaN where not measured; a
     mean over their seeds), and `*_gap` = `*_ap` minus that of the dense model that `ALIKE` allows, with its
     own masks; `lender` names the model whose masks it had.

@@ -2,7 +2,7 @@
 
 Keep ratio: mean over blocks that may prune of kept valid / valid tokens. Objects found: annotated
 objects found / annotated objects of the image, at IoU 0.5, detections from `--score` on. Line and
-band, and the numbers above: mean over images and its 95 % bootstrap interval (2,000 draws of
+band, and the numbers above: mean over images and its 95 % percentile interval (2,000 draws of
 images); dashes: no difference. The table has both runs' values, and usage too.
 """
 

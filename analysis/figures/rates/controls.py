@@ -1,7 +1,7 @@
 """AP of every model with its own masks, and with masks that know less: what the choice is worth.
 
 A row is a model, families of methods together, from the best on; several training seeds are beside each
-other in it. Left: the dot is its AP with its own masks, the line its 95 % bootstrap interval over images
+other in it. Left: the dot is its AP with its own masks, the line its 95 % percentile interval over images
 as stated in its summary. Objects (masks from ground truth, what they cover first), the tokens around the
 middle of the picture, shuffled (its own masks at other places) and random masks keep the same number of
 tokens in every layer and image; the grey number is its AP where the pruned blocks see no token, mean over

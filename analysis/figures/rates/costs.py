@@ -29,7 +29,7 @@ def complexity(run: Run, options: DrawOptions) -> Iterator[Product]:
     Keep ratio: mean over blocks that may prune of kept valid / valid tokens. Annotated objects without
     crowds; pixels that they cover / pixels of the image; pixels of the stored picture whose grey
     changes by more than 16 levels a pixel / its pixels. ρ: Spearman's rank correlation over images
-    with its 95 % bootstrap interval.
+    with its 95 % percentile interval.
     """
     frame = budget.complexity_frame(run)
     shown = [name for name in budget.COMPLEXITY if frame[name].notna().any()]

@@ -1,6 +1,6 @@
 """AP against measured speed, where `svit benchmark` timed what was evaluated (paper Fig. 7 and Table 5).
 
-Images a second: median over rounds, lines its quartiles; AP with its 95 % bootstrap interval over images,
+Images a second: median over rounds, lines its quartiles; AP with its 95 % percentile interval over images,
 as stated. A speed stands beside an AP only where the model kept as many tokens in both: the same preset and
 base keep ratio, and mean shares of tokens kept over all layers that differ by at most half a percent
 of all tokens. A benchmark forces its ratios, a gate's own threshold keeps what it finds: kinds that keep

@@ -23,7 +23,7 @@ HELP = {
     "costs": "Multiply-accumulates of every module, counted from the recorded masks (one MAC is two "
     "FLOPs). The box head counts the configured number of proposals, the mask head the detections.",
     "all": "Means over the images that all runs hold. Differences are to the first run, with the 95 % "
-    "bootstrap interval over images. The keep ratio averages over the blocks that prune in any of the "
+    "percentile interval over images. The keep ratio averages over the blocks that prune in any of the "
     "runs; found / annotated objects at IoU 0.5.",
 }
 WIDE = st.column_config.TextColumn(width="medium")

@@ -17,7 +17,7 @@ from svit.system.text import escaped
 HELP = (
     "Keep ratio: mean over the blocks that prune of kept / all tokens that show image pixels. Edges: share "
     "of the stored picture's pixels whose grey changes by more than 16 levels. ρ: Spearman's rank "
-    "correlation with its 95 % bootstrap interval over images."
+    "correlation with its 95 % percentile interval over images."
 )
 CLICKED = "budget points"
 SLICES = (
