@@ -34,6 +34,7 @@ PAGES = {
     "claims": "every claim of the paper with its verdict",
     "all": "all that the folders support, with a browsable index.html and index.md",
 }
+PAPER_CROP, PAPER_SHAPE = (7, 12), (50, 80)  # of the authors' pictures of COCO
 ERRORS = (FileError, RenderError, CollectionError, EvaluationError, SpeedError, TrainingError)
 
 
@@ -218,9 +219,9 @@ def parser() -> argparse.ArgumentParser:
     add("--alpha", type=float, default=0.75, help="opacity of the heatmap, 0 to 1 (default 0.75)")
     crop = {"nargs": 2, "type": int, "metavar": ("LOW", "HIGH")}
     add("--crop", **crop, help="ends of the usage colours (default: what is possible; paper 7 12)")
-    add(
-        "--shape", type=_pair, default=(50, 80), help="rows x columns of usage-map, overlap (50x80)"
-    )
+    about = "rows x columns of usage-map, overlap (50x80)"
+    add("--shape", type=_pair, default=PAPER_SHAPE, help=about)
+    add("--paper", action="store_true", help="as the authors drew: --crop 7 12 --shape 50x80")
     add("--block", type=int, metavar="N", help="block of overlay, from 1 (default: a middle one)")
     add("--skip-corrupt", action="store_true", help="use the rest of a run with damaged shards")
     return command
@@ -233,8 +234,8 @@ def draw_options(given: argparse.Namespace) -> DrawOptions:
         limit=given.limit,
         score=given.score,
         alpha=given.alpha,
-        crop=None if given.crop is None else tuple(given.crop),
-        shape=given.shape,
+        crop=PAPER_CROP if given.paper else None if given.crop is None else tuple(given.crop),
+        shape=PAPER_SHAPE if given.paper else given.shape,
         block=given.block,
     )
 

@@ -24,6 +24,8 @@ from svit.core.types import ImageId, TokenGrid
 from svit.runs.run import Run
 from svit.system.files import prepare_folder, write_text, write_whole
 
+DPI = {"pdf": 120, "svg": 120, "png": 200}  # of pictures in vector files; of the others
+
 
 class RenderError(ValueError):
     """What was given lacks what the figure needs; the message says what."""
@@ -162,19 +164,23 @@ def save(product: Product, folder: Path, title: str, about: str) -> list[Path]:
         "svg": {"Date": None, "Title": title, "Description": about},
         "png": {"Software": None, "Title": title, "Description": about},
     }
-    paths = []
+    paths, figure = [], product.figure
+    engine = figure.get_layout_engine()
+    if engine is not None:  # laid out once for all formats
+        engine.execute(figure)
+        figure.set_layout_engine("none")
     for ending, metadata in formats.items():
         paths.append(folder / f"{product.name}.{ending}")
-        draw = partial(product.figure.savefig, format=ending, metadata=metadata)
-        write_whole(paths[-1], draw)
+        how = {"metadata": metadata, "dpi": DPI[ending], "format": ending}
+        write_whole(paths[-1], partial(figure.savefig, **how))
     paths.append(folder / f"{product.name}.csv")
     write_text(paths[-1], csv(product.table))
     return paths
 
 
 def csv(frame: pd.DataFrame) -> str:
-    """The table as text, six digits a number."""
-    return frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    """The table as text, numbers with all their digits."""
+    return frame.to_csv(index=False, lineterminator="\n")
 
 
 def token_table(grid: TokenGrid, maps: dict[str, np.ndarray]) -> pd.DataFrame:

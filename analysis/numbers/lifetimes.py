@@ -145,3 +145,32 @@ def return_frame(traces: Iterable[TokenTrace]) -> pd.DataFrame:
     frame.insert(0, "returns", np.arange(len(frame)))
     frame["share"] = frame["tokens"] / max(int(totals[0].sum()), 1)
     return frame
+
+
+def reuse_frame(traces: Iterable[TokenTrace]) -> pd.DataFrame:
+    """Overlap of the tokens that pairs of layers use, pooled over valid tokens of all images.
+
+    Columns: first, second (blocks, first < second; those that keep every token of every image are left
+    out), both = tokens that both use, either = tokens that either uses; iou = both / either, 1 where
+    neither uses a token; chance = the same formula when `both` is what masks with the same counts in
+    every image share on average if placed at random. No traces give an empty frame.
+    """
+    both: np.ndarray | None = None
+    for trace in traces:
+        keep = valid_part(trace).reshape(trace.layers, -1).astype(np.float64)
+        used = keep.sum(axis=1)
+        parts = np.stack([keep @ keep.T, np.outer(used, used) / keep.shape[1]])
+        sums = np.stack([used, np.full_like(used, keep.shape[1])])
+        both, total = (parts, sums) if both is None else (both + parts, total + sums)
+    if both is None:
+        return pd.DataFrame(columns=["first", "second", "both", "either", "iou", "chance"])
+    shown = np.flatnonzero(total[0] < total[1])
+    low, high = (shown[places] for places in np.triu_indices(len(shown), 1))
+    used = total[0][low] + total[0][high]
+    together, random = both[:, low, high]
+    frame = pd.DataFrame({"first": low + 1, "second": high + 1, "both": together.astype(int)})
+    frame["either"] = (used - together).astype(int)
+    for name, shared in (("iou", together), ("chance", random)):
+        union = used - shared
+        frame[name] = np.where(union > 0, shared / np.where(union > 0, union, 1), 1.0)
+    return frame

@@ -63,3 +63,16 @@ def colour_limits(run: Run, options: DrawOptions) -> tuple[int, int]:
     if not 0 <= low < high <= run.layers:
         raise RenderError(f"--crop: expected 0 <= LOW < HIGH <= {run.layers}, found {low} {high}")
     return low, high
+
+
+def chosen_layer(run: Run, options: DrawOptions) -> int:
+    """The zero-based layer of `--block`, or a middle one of those that prune.
+
+    Raises:
+        RenderError: the run has no such block.
+    """
+    gated = metrics.gated_layers(run.layers, run.targets)
+    layer = gated[len(gated) // 2] if options.block is None else options.block - 1
+    if not 0 <= layer < run.layers:
+        raise RenderError(f"--block: expected 1 to {run.layers}, found {options.block}")
+    return layer

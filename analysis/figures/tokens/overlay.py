@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 
 from analysis.figures.canvas import pictures, recorded
 from analysis.figures.canvas.axes import heading
-from analysis.figures.output import DrawOptions, Entry, Product, RenderError, chosen, token_table
+from analysis.figures.output import DrawOptions, Entry, Product, chosen, token_table
 from analysis.numbers import usage as metrics
 from analysis.sources import labels
 from analysis.sources.collection import RUN
@@ -31,7 +31,7 @@ def frame(trace: TokenTrace, layer: int) -> pd.DataFrame:
 
 def draw(run: Run, options: DrawOptions) -> Iterator[Product]:
     """A product an image."""
-    layer = _layer(run, options)
+    layer = recorded.chosen_layer(run, options)
     for image_id in chosen(run, options):
         trace = run.trace(image_id)
         figure, cells = recorded.strip(trace, 2)
@@ -50,15 +50,6 @@ def print(
     left.set_title("detections")
     style = {"image": image, "ratio": metrics.keep_ratios(trace)[layer]}
     pictures.layer_tokens(metrics.layer_states(trace), layer, trace.grid, right, **style)
-
-
-def _layer(run: Run, options: DrawOptions) -> int:
-    """The zero-based layer to draw."""
-    gated = metrics.gated_layers(run.layers, run.targets)
-    layer = gated[len(gated) // 2] if options.block is None else options.block - 1
-    if not 0 <= layer < run.layers:
-        raise RenderError(f"--block: expected 1 to {run.layers}, found {options.block}")
-    return layer
 
 
 ENTRY = Entry("reactivated tokens of one middle layer, large", draw, RUN, __doc__)
