@@ -66,6 +66,14 @@ def test_where_tokens_are_removed_a_random_control_draws_once(model: Detector) -
     assert not (moved[:, 1:] & ~moved[:, :-1]).any()
 
 
+def test_where_reactivation_is_forbidden_a_random_control_calls_nothing_back(
+    model: Detector,
+) -> None:
+    free = masks(model, PAIR, (Control("random"),))
+    moved = masks(model, PAIR, (NoReactivation(), Control("random")))
+    assert (free[:, 1:] & ~free[:, :-1]).any() and not (moved[:, 1:] & ~moved[:, :-1]).any()
+
+
 @pytest.mark.parametrize("layers", [(12,), (-1,), ()])
 def test_blocks_that_do_not_exist_are_refused_whatever_the_edit(
     model: Detector, layers: tuple[int, ...]
