@@ -20,6 +20,7 @@ from svit.core.catalogue import METHODS
 from svit.core.config import Config, ConfigError, from_dict
 from svit.core.coverage import Truth
 from svit.core.types import Detections, ImageId, TokenTrace
+from svit.runs.head import UNKNOWN, known
 from svit.runs.run import Run, RunError, open_run
 
 STATES = ("used", "never", "later", "next", "carried")  # the codes 0 to 4 of `lives`
@@ -156,7 +157,9 @@ def config_of(run: Run) -> Config:
     """
     values = run.provenance.get("config")
     if not isinstance(values, dict) or "backbone" not in values:
-        raise CostError(f"{run.path}: run.json holds no configuration to count operations of")
+        raise CostError(
+            f"{run.path}: run.json holds no configuration to count operations of{_counted_by_torch(run)}"
+        )
     try:
         config = from_dict(values)
     except ConfigError as error:
@@ -164,6 +167,15 @@ def config_of(run: Run) -> Config:
     if config.pruning.method not in METHODS:
         raise CostError(f"{run.path}: no cost formula for method {config.pruning.method!r}")
     return config
+
+
+def _counted_by_torch(run: Run) -> str:
+    """What is known of a model that is not ours, in words."""
+    if known(run.provenance, "cost") is not None and "macs" in run.images:
+        total = run.images["macs"].mean() / 1e9
+        return f"; torch counted {total:.3g} GMACs an image in all, by module nothing is known"
+    model = run.provenance.get("cost") == UNKNOWN
+    return "; record it with --count to have torch count them" if model else ""
 
 
 def costs_of(run: Run) -> Callable[[TokenTrace], dict[str, float | ImageId]]:
@@ -248,11 +260,14 @@ def image_frame(
 
 
 def _gmacs(run: Run) -> Callable[[TokenTrace], float]:
-    """Counts the whole network on a trace; NaN where it cannot be counted."""
+    """Counts the whole network on a trace, or has what torch counted; NaN where nothing is known."""
     try:
         costs = costs_of(run)
     except CostError:
-        return lambda trace: float("nan")
+        images = run.images
+        told = images["macs"] / 1e9 if "macs" in images else np.full(len(images), np.nan)
+        counted = dict(zip(images["image_id"], told, strict=True))
+        return lambda trace: float(counted[trace.image_id])
 
     def of(trace: TokenTrace) -> float:
         try:

@@ -17,6 +17,7 @@ import pandas as pd
 from svit.core.catalogue import METHODS
 from svit.core.matches import MATCHES, MatchesError, MatchesFile
 from svit.core.statistics import Drawn
+from svit.runs.head import UNKNOWN, known
 from svit.system import text
 from svit.system.files import FileError, read_json
 
@@ -41,12 +42,12 @@ class Facts:
     """Of what a number is: read from the provenance that recordings and evaluations carry.
 
     Attributes:
-        preset: name of the configuration, or of the method where there is none (imported runs).
+        preset: name of the configuration, else of the model where it is not ours, else of the method.
         method: pruning method.
         variant: its options that the paper compares: "preserve" or "remove" (EViT, ATS,
             DynamicViT), for SViT "", "fixed", "inherit", "fixed+inherit" or "gate GATE", for random "" or
             "inherit".
-        size: tiny or small as in the paper, nano, else "WIDTHxDEPTH".
+        size: tiny or small as in the paper, nano, else "WIDTHxDEPTH"; "unknown" of a model that is not ours.
         neck: adapter (the paper's) or pyramid.
         data: "COCO val2017" (80 classes of COCO, all images), "COCO, other images", "shapes", "nuclei" or
             "other".
@@ -113,13 +114,13 @@ def facts_of(provenance: dict[str, Any], images: int) -> Facts:
     sides = tuple(backbone.get(name, 0) for name in ("embed_dim", "depth", "heads"))
     inference = str(provenance.get("inference") or "")
     options = pruning.get("options") or {}
-    targets = tuple(float(target) for target in provenance.get("targets") or ())
+    targets = tuple(float(target) for target in known(provenance, "targets") or ())
     trained = options.get("keep_ratios") or [options.get("keep_ratio")]
     return Facts(
-        preset=str(config.get("name") or method),
+        preset=str(config.get("name") or provenance.get("model") or method),
         method=method,
         variant=METHODS[method].variant(options) if method in METHODS else "",
-        size=SIZES.get(sides, f"{sides[0]}x{sides[1]}"),
+        size=SIZES.get(sides, f"{sides[0]}x{sides[1]}") if any(sides) else UNKNOWN,
         neck=str(backbone.get("neck") or "unknown"),
         data=_data(list(provenance.get("class_names") or []), images),
         targets=targets,

@@ -10,6 +10,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from svit.cli.options import kinds
 from svit.cli.options import model as model_options
+from svit.cli.options import module as module_options
 from svit.cli.options import passes as pass_options
 from svit.cli.options import processes as process_options
 from svit.cli.options.data import add_class_map, add_exif
@@ -19,6 +20,7 @@ from svit.data.coco import CocoFiles, ImageFiles
 from svit.data.samples import Images
 from svit.detectors.base import Detector
 from svit.evaluation.record import record_run
+from svit.evaluation.record_module import record_module
 from svit.system.processes import Ranks, joined, launch
 from svit.weights.loading import class_names, load_coco
 
@@ -26,6 +28,7 @@ from svit.weights.loading import class_names, load_coco
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `svit record`."""
     model_options.add_arguments(parser)
+    module_options.add_arguments(parser)
     images = parser.add_argument_group("images")
     images.add_argument("--images", nargs="+", type=Path, metavar="PATH", help="folders or files")
     images.add_argument("--coco", type=Path, metavar="JSON", help="instance annotations")
@@ -56,25 +59,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _record(args: argparse.Namespace) -> int:
+    module_options.check(args)
     with joined(args.device) as ranks, logging_redirect_tqdm():
-        detector = load_model(args, ranks.device)
-        images = _images(args, detector, ranks)
-        failed = record_run(
-            detector,
-            images,
-            args.out,
-            pass_options.chosen(
-                args,
-                inference=args.inference,
-                seed=args.seed,
-                scores=not args.no_scores,
-                progress=ranks.is_first,
-            ),
-            picture_side=args.thumbnail,
-            ranks=ranks,
-            weights=weights_name(args),
-            class_names=class_names(detector),
-        )
+        record = _record_module if args.module else _record_detector
+        images, failed = record(args, ranks)
         failed = ranks.total(failed)
     if ranks.is_first:
         print(f"recorded: {args.out}")
@@ -82,6 +70,40 @@ def _record(args: argparse.Namespace) -> int:
         told = f"{failed} of {len(range(len(images))[: args.limit])} images could not be read"
         print(f"{told}; {args.out} lists them", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _record_detector(args: argparse.Namespace, ranks: Ranks) -> tuple[Images, int]:
+    """A model of ours. Returns: the images, and how many this process could not read."""
+    detector = load_model(args, ranks.device)
+    images = _images(args, detector, ranks)
+    options = pass_options.chosen(
+        args,
+        inference=args.inference,
+        seed=args.seed,
+        scores=not args.no_scores,
+        progress=ranks.is_first,
+    )
+    told = {"weights": weights_name(args), "class_names": class_names(detector)}
+    side = args.thumbnail
+    failed = record_run(detector, images, args.out, options, picture_side=side, ranks=ranks, **told)
+    return images, failed
+
+
+def _record_module(args: argparse.Namespace, ranks: Ranks) -> tuple[Images, int]:
+    """Any other model. Returns: as `_record_detector`."""
+    model = module_options.load(args, ranks.device)
+    images = ImageFiles(args.images, module_options.pictures(args, model), exif=args.exif)
+    failed = record_module(
+        model,
+        images,
+        args.out,
+        module_options.watching(args),
+        pass_options.chosen(args, progress=ranks.is_first),
+        picture_side=args.thumbnail,
+        ranks=ranks,
+        model=args.module,
+    )
+    return images, failed
 
 
 def _images(args: argparse.Namespace, detector: Detector, ranks: Ranks) -> Images:

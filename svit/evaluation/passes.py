@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -89,16 +89,18 @@ class ImageResult:
     Attributes:
         index: place in the data set.
         trace: its token masks.
-        detections: in source pixels.
+        detections: in source pixels; None of a model that is no detector of ours.
         image: the source picture, uint8 (height, width, 3), if it was asked for.
         seconds: time of the model, shared out over the batch; without reading.
+        macs: multiply-adds that torch counted, where it was asked to.
     """
 
     index: int
     trace: TokenTrace
-    detections: Detections
+    detections: Detections | None
     image: np.ndarray | None
     seconds: float
+    macs: float | None = None
 
 
 @dataclass(frozen=True)
@@ -161,12 +163,40 @@ def run_detector(
         done: ids that are not handed out, as those beyond the limit; a batch of such alone is not run.
         pictures: whether the source pictures come along.
     """
+    reader = Reader(images, pictures, options.intervention == "oracle")
+    multiple = detector.config.data.pad_multiple
+    yield from run_batches(
+        reader,
+        lambda read: _predict(detector, read, options),
+        lambda sample: sample.padded_hw(multiple),
+        batches,
+        options,
+        done=done,
+    )
+
+
+def run_batches(
+    reader: Reader,
+    predict: Predict,
+    size_of: Callable[[Sample], tuple[int, int]],
+    batches: Sequence[list[int]],
+    options: PassOptions,
+    *,
+    done: Collection[ImageId] = (),
+) -> Iterator[ImageResult | Unreadable]:
+    """`run_detector` of whatever predicts.
+
+    Args:
+        predict: results of pictures that are of one size, in their order.
+        size_of: that size.
+    """
+    images = reader.images
     known = images.image_ids[: options.limit]
     places = itertools.chain(*batches)
     wanted = {place for place in places if place < len(known) and known[place] not in done}
     chosen = [batch for batch in batches if not wanted.isdisjoint(batch)]
     loader = DataLoader(
-        _Reader(images, pictures, options.intervention == "oracle"),
+        reader,
         batch_sampler=chosen,
         num_workers=options.workers,
         collate_fn=list,
@@ -177,7 +207,7 @@ def run_detector(
     ready = total - sum(map(len, chosen))
     with tqdm(total=total, initial=ready, unit="image", disable=not options.progress) as bar:
         for items in loader:
-            for result in _results(detector, items, options):
+            for result in _results(items, predict, size_of):
                 if result.index in wanted:
                     if isinstance(result, Unreadable):
                         log.warning(result.message)
@@ -186,45 +216,65 @@ def run_detector(
 
 
 def _results(
-    detector: Detector, items: Sequence[_Read | Unreadable], options: PassOptions
+    items: Sequence[Read | Unreadable],
+    predict: Predict,
+    size_of: Callable[[Sample], tuple[int, int]],
 ) -> list[ImageResult | Unreadable]:
     """What became of a batch, in its order, after one forward for every padded size in it."""
     done: dict[int, ImageResult | Unreadable] = {}
-    together: dict[tuple[int, int], list[_Read]] = {}
+    together: dict[tuple[int, int], list[Read]] = {}
     for item in items:
         if isinstance(item, Unreadable):
             done[item.index] = item
         else:
-            size = item.sample.padded_hw(detector.config.data.pad_multiple)
-            together.setdefault(size, []).append(item)
+            together.setdefault(size_of(item.sample), []).append(item)
     for read in together.values():
-        done |= {result.index: result for result in _predict(detector, read, options)}
+        done |= {result.index: result for result in predict(read)}
     return [done[item.index] for item in items]
 
 
 @dataclass(frozen=True)
-class _Read:
+class Read:
+    """A picture that was read: its place in the data set, prepared, and as it was if it was asked for."""
+
     index: int
     sample: Sample
     image: np.ndarray | None
 
 
-class _Reader(Dataset["_Read | Unreadable"]):
-    def __init__(self, images: Images, pictures: bool, targets: bool) -> None:
-        self._images, self._pictures, self._targets = images, pictures, targets
+Predict = Callable[[Sequence[Read]], Iterable[ImageResult]]
 
-    def __getitem__(self, index: int) -> _Read | Unreadable:
+
+class Reader(Dataset["Read | Unreadable"]):
+    """Pictures as a model takes them; one that cannot be read is an item, too.
+
+    Args:
+        pictures: whether each comes along as it was.
+        targets: whether ground truth does.
+        fit: (picture, configuration, id, ground truth) -> a model's input.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        pictures: bool,
+        targets: bool = False,
+        fit: Callable[..., Sample] = prepare,
+    ) -> None:
+        self.images, self._pictures, self._targets, self._fit = images, pictures, targets, fit
+
+    def __getitem__(self, index: int) -> Read | Unreadable:
         try:
-            image = self._images.image(index)
+            image = self.images.image(index)
         except ImageError as error:
             return Unreadable(index, str(error))
-        target = self._images.target(index) if self._targets else None
-        sample = prepare(image, self._images.config, self._images.image_ids[index], target)
-        return _Read(index, sample, image if self._pictures else None)
+        target = self.images.target(index) if self._targets else None
+        sample = self._fit(image, self.images.config, self.images.image_ids[index], target)
+        return Read(index, sample, image if self._pictures else None)
 
 
 def _predict(
-    detector: Detector, read: Sequence[_Read], options: PassOptions
+    detector: Detector, read: Sequence[Read], options: PassOptions
 ) -> Iterator[ImageResult]:
     device = next(detector.parameters()).device
     samples = [to_device(item.sample, device) for item in read]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from svit.core.config import to_dict
 from svit.core.version import __version__
@@ -53,6 +54,29 @@ def of_run(
     }
 
 
+def of_module(
+    module: nn.Module, data_sha256: str, class_names: Sequence[str] = (), **choices: Any
+) -> dict[str, Any]:
+    """As `of_run`, of a model that is not ours: what it does not tell is "unknown", never a guess.
+
+    Args:
+        choices: what was told or chosen, such as `host` or `batch`; `cost` is "unknown" unless counted.
+    """
+    return {
+        "framework": "torch",
+        "method": "unknown",
+        "targets": "unknown",
+        "cost": "unknown",
+        "class_names": list(class_names),
+        "weights_sha256": checkpoint.fingerprint(module.state_dict()),
+        "data_sha256": data_sha256,
+        "device": device_name(module),
+        "versions": versions("transformers"),
+        "commit": commit(),
+        **choices,
+    }
+
+
 def of_command() -> dict[str, Any]:
     """This call of the program: command line and threads."""
     # the program's own place says nothing; what a user typed after it does
@@ -60,16 +84,16 @@ def of_command() -> dict[str, Any]:
     return {"command": command, "threads": torch.get_num_threads()}
 
 
-def device_name(detector: Detector) -> str:
-    """ "cpu", or the model of the GPU the detector lies on."""
-    device = next(detector.parameters()).device
+def device_name(model: nn.Module) -> str:
+    """ "cpu", or the model of the GPU that a model lies on."""
+    device = next(model.parameters()).device
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def versions() -> dict[str, str]:
+def versions(*more: str) -> dict[str, str]:
     """Versions of this program, of Python and of the packages numbers depend on, where installed."""
     found = {"svit": __version__, "python": platform.python_version()}
-    for name in PACKAGES:
+    for name in (*PACKAGES, *more):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

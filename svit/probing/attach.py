@@ -62,7 +62,7 @@ def attach(
             which they run. A module that stands several times runs so many times.
         grid: "auto": what the patch embedding makes; or (rows, columns), or a function of the pictures
             (B, channels, height, width).
-        prefix: tokens of a block before those of the picture; "auto" asks the adapter or plants a patch.
+        prefix: tokens of a block before those of the picture; "auto" asks the adapter or plants patches.
         tokens: input of a block (B, ..., C) and grid -> (B, N, C) in raster order, for models that reorder
             tokens; "raster" vouches that they do not, where none can be planted (in training).
         kept: zero-based block -> which tokens its rows are, where the model drops or merges some: a mask bool
@@ -148,7 +148,7 @@ class _Watch:
         self.places: dict[nn.Module, list[int]] = {}
         for layer, name in enumerate(host.blocks):
             self.places.setdefault(model.get_submodule(name), []).append(layer)
-        self.inside = self.planting = False
+        self.inside = self.planting = self.planted = False
         self.batch = 0
         self.runs: dict[nn.Module, int] = {}
         self.before: tuple[int, Tensor, Rows] | None = None
@@ -159,7 +159,7 @@ class _Watch:
 
     def install(self, hooks: ExitStack, seam: Seam) -> None:
         """Hooks that end with the stack; those on blocks once it is known how tokens lie."""
-        if self.tokens == "auto" and self.host.prefix is None:
+        if self.tokens == "auto" and not self.host.known:
             first = self.model.register_forward_pre_hook(
                 lambda module, args, kwargs: self._plant(hooks, seam, args, kwargs),
                 with_kwargs=True,
@@ -170,7 +170,7 @@ class _Watch:
 
     def _plant(self, hooks: ExitStack, seam: Seam, args: tuple, kwargs: dict[str, Any]) -> None:
         """Before the first forward of a model that no adapter knows."""
-        if self.planting or self.host.prefix is not None:
+        if self.planting or self.planted:
             return
         if self.model.training:
             raise HostError(
@@ -188,11 +188,16 @@ class _Watch:
             )
         finally:
             self.planting = False
-        self.host = replace(self.host, prefix=found)
+        if self.host.prefix not in (None, found):
+            raise HostError(
+                f"a prefix of {self.host.prefix} was given, and planted patches lie behind {found} tokens"
+            )
+        self.host, self.planted = replace(self.host, prefix=found), True
         self._listen(hooks, seam)
         self._begin_call()  # the forward that goes on now
 
     def _listen(self, hooks: ExitStack, seam: Seam) -> None:
+        self.tape.prefix = self.host.prefix or 0
         hooks.enter_context(listening(seam, self.tape))
         begin = seam.start.register_forward_pre_hook(self._begin, with_kwargs=True)
         hooks.callback(begin.remove)

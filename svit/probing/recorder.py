@@ -50,6 +50,7 @@ class Tape:
         measures: name -> block -> float (B, N): what `svit.probing.attach` measures, such as "update".
         tensors: name -> block -> float (B, N, C): tokens, where they were asked for.
         calls: how often pictures entered during one forward of the model that was attached.
+        prefix: class and register tokens that stand before those of the picture in its blocks.
     """
 
     patch: int
@@ -61,6 +62,7 @@ class Tape:
     measures: dict[str, dict[int, Tensor]] = field(default_factory=dict)
     tensors: dict[str, dict[int, Tensor]] = field(default_factory=dict)
     calls: int = 0
+    prefix: int = 0
 
     def begin(self, grid_hw: tuple[int, int]) -> None:
         """Forgets the forward before."""

@@ -18,6 +18,7 @@ from svit.system.claims import refuse_others
 from svit.system.files import FileError, read_json, write_json
 
 FORMAT, VERSION = "svit-run", 1
+UNKNOWN = "unknown"  # what a provenance says of facts that nobody told
 _REMEDY = "copy it again, or record anew"
 
 
@@ -75,9 +76,15 @@ def _head_problems(head: dict[str, Any]) -> Iterator[str]:
     if not isinstance(provenance, dict):
         yield f"expected `provenance` as an object, found {provenance!r}"
     for name, kinds in (("class_names", str), ("targets", (int, float))):
-        value = provenance.get(name) or []
+        value = known(provenance, name) or []
         if not isinstance(value, list) or not all(isinstance(item, kinds) for item in value):
             yield f"expected `{name}` as a list of {'names' if kinds is str else 'numbers'}"
+
+
+def known(provenance: dict[str, Any], name: str) -> Any:
+    """An entry of a provenance; None where it is missing or said to be "unknown"."""
+    value = provenance.get(name)
+    return None if value == UNKNOWN else value
 
 
 def _keys(found: dict[str, Any], expected: set[str]) -> Iterator[str]:

@@ -28,7 +28,7 @@ from svit.core.rle import CodedTarget
 from svit.core.slices import unmarked
 from svit.core.types import Detections, ImageId, Target, TokenTrace
 from svit.runs import check, shards
-from svit.runs.head import RunError, read_head, read_manifests
+from svit.runs.head import RunError, known, read_head, read_manifests
 from svit.runs.shards import GEOMETRY, GROUP
 from svit.runs.writer import RunWriter
 
@@ -103,7 +103,7 @@ class Run:
         path: the folder.
         provenance: where the numbers come from, as the writer gave it; from it, empty without:
         class_names: names of the classes.
-        targets: target share of kept tokens of each layer.
+        targets: target share of kept tokens of each layer; empty where unknown.
         created: ISO time (UTC) at which the recording began.
         finished: whether every rank closed its part; otherwise it was interrupted or goes on.
         layers: blocks a trace has; 0 in a run without images.
@@ -123,7 +123,7 @@ class Run:
         self.path, self.skipped = path, skipped
         self.provenance: dict[str, Any] = head["provenance"]
         self.class_names: list[str] = list(self.provenance.get("class_names") or [])
-        self.targets: list[float] = list(self.provenance.get("targets") or [])
+        self.targets: list[float] = list(known(self.provenance, "targets") or [])
         self.created: str = head["created"]
         self._manifests, self._shards = list(manifests.values()), good_shards
         self.shards = len(good_shards)

@@ -1,0 +1,233 @@
+"""What any torch module does to the tokens of a set of images, in a run folder.
+
+    record_module(model, images, Path("runs/mine"))
+
+The model's trunk is run on pictures that are resized, normalised and padded right and below, as those of
+our own models are; `svit.probing.attach` watches it. What the model does not tell is "unknown" in run.json.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from svit.core.config import DataConfig
+from svit.core.types import ImageId, Target
+from svit.data.images import normalise, prepare, resize_image
+from svit.data.samples import Images, Sample, fingerprint, to_device
+from svit.evaluation import provenance
+from svit.evaluation.passes import (
+    ALONE,
+    ImageResult,
+    PassOptions,
+    Read,
+    Reader,
+    Unreadable,
+    batches_of,
+    computing,
+    run_batches,
+)
+from svit.evaluation.record import entered
+from svit.probing.adapters.find import host_of, patch_embedding
+from svit.probing.adapters.host import Host, HostError
+from svit.probing.attach import attach
+from svit.runs.run import RunWriter
+from svit.system.processes import Ranks
+
+COUNTER = "torch.utils.flop_counter.FlopCounterMode of the trunk, FLOPs / 2"
+
+
+@dataclass(frozen=True)
+class Watching:
+    """What is recorded of a module; `svit.probing.attach.attach` has the words.
+
+    Attributes:
+        blocks: a pattern of names, or "auto".
+        prefix: tokens before those of the picture, or "auto".
+        attention, class_attention: whether attention is recorded.
+        count: whether torch counts multiply-adds, in a forward of its own.
+    """
+
+    blocks: str = "auto"
+    prefix: int | str = "auto"
+    attention: bool = True
+    class_attention: bool = False
+    count: bool = False
+
+
+def picture_config(host: Host, config: DataConfig) -> DataConfig:
+    """How pictures reach a model: as the configuration says, but for what the host itself tells.
+
+    A model that takes one size gets pictures that fit into it, whichever way they lie.
+    """
+    told = {name: getattr(host, name) for name in ("mean_rgb", "std_rgb")}
+    told = {name: value for name, value in told.items() if value is not None}
+    if host.input_hw is not None:
+        told |= {"short_side": min(host.input_hw), "long_side": max(host.input_hw)}
+    return replace(config, **told)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Pictures that fit into the one size a model takes; one that is portrait is not turned."""
+
+    input_hw: tuple[int, int]
+
+    def __call__(
+        self, image: np.ndarray, config: DataConfig, image_id: ImageId, target: Target | None = None
+    ) -> Sample:
+        image_hw = (int(image.shape[0]), int(image.shape[1]))
+        scale = min(most / side for most, side in zip(self.input_hw, image_hw))
+        height, width = (
+            max(1, min(most, int(side * scale + 0.5)))
+            for most, side in zip(self.input_hw, image_hw)
+        )
+        pixels = normalise(resize_image(image, (height, width)), config)
+        return Sample(image_id, pixels, image_hw, target)
+
+
+def record_module(
+    module: nn.Module,
+    images: Images,
+    path: Path,
+    watching: Watching = Watching(),
+    options: PassOptions = PassOptions(),
+    *,
+    picture_side: int = 640,
+    ranks: Ranks = ALONE,
+    **facts: Any,
+) -> int:
+    """Records images into a run folder, or goes on with it. Returns: how many could not be read; the
+    run's error table names them.
+
+    Args:
+        module: in evaluation mode, on its device; its trunk takes pictures (B, 3, height, width).
+        images: read as `picture_config` says.
+        options: `batch`, `limit`, `workers`, `dtype` and `progress` of them.
+        picture_side: longer side of the stored pictures in pixels; 0 stores none.
+        ranks: this process among those that record together.
+        facts: more provenance, such as where the model comes from.
+
+    Raises:
+        RunError: the folder holds another run or cannot be written.
+        HostError: see `attach`; or masks were to be changed.
+    """
+    host = host_of(module, watching.blocks)
+    if not options.learned or options.inference is not None:
+        raise HostError("masks of a model that is not ours can be recorded, not chosen")
+    runner = _Runner(module, host, watching, options, images.config)
+    source = _provenance(module, host, images, watching, options, **facts)
+    batches = batches_of(len(images), options.batch, ranks, options.limit)
+    fit = prepare if host.input_hw is None else _Fit(host.input_hw)
+    writer = RunWriter(path, source, rank=ranks.rank, world=ranks.world, picture_side=picture_side)
+    with writer, torch.no_grad():
+        reader = Reader(images, picture_side > 0, fit=fit)
+        results = run_batches(
+            reader, runner.predict, runner.size_of, batches, options, done=writer.done
+        )
+        return sum(isinstance(one, Unreadable) for one in entered(writer, images, results))
+
+
+class _Runner:
+    """Runs the trunk of a module on pictures of one size."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        host: Host,
+        watching: Watching,
+        options: PassOptions,
+        config: DataConfig,
+    ) -> None:
+        self._module, self._host, self._watching = module, host, watching
+        self._trunk, self._dtype = module.get_submodule(host.trunk), options.dtype
+        self._device = next(module.parameters()).device
+        self._multiple = _multiple(module, host, config)
+        self._found: dict[str, Any] = {"prefix": watching.prefix}
+
+    def size_of(self, sample: Sample) -> tuple[int, int]:
+        """Height and width of a picture once it is padded."""
+        return self._host.input_hw or sample.padded_hw(self._multiple)
+
+    def predict(self, read: Sequence[Read]) -> Iterator[ImageResult]:
+        """Traces of pictures of one size."""
+        samples = [to_device(item.sample, self._device) for item in read]
+        pictures = samples[0].image.new_zeros(len(samples), 3, *self.size_of(samples[0]))
+        for row, sample in zip(pictures, samples):
+            row[:, : sample.image.shape[1], : sample.image.shape[2]] = sample.image
+        watching = self._watching
+        how = {name: getattr(watching, name) for name in ("attention", "class_attention")}
+        with (
+            computing(self._device, self._dtype),
+            attach(self._module, watching.blocks, **self._found, **how) as tape,
+        ):
+            begin = time.perf_counter()
+            self._trunk(pictures)
+            seconds = (time.perf_counter() - begin) / len(samples)
+        if not self._host.known:  # patches were planted before the first batch
+            self._found = {"prefix": tape.prefix, "tokens": "raster"}
+        macs = self._counted(pictures) / len(samples) if watching.count else None
+        for item, trace in zip(read, tape.traces(samples), strict=True):
+            yield ImageResult(item.index, trace, None, item.image, seconds, macs)
+
+    def _counted(self, pictures: Tensor) -> float:
+        """Multiply-adds of one forward as torch counts them."""
+        with computing(self._device, self._dtype), FlopCounterMode(display=False) as counter:
+            self._trunk(pictures)
+        return counter.get_total_flops() / 2
+
+
+def _multiple(module: nn.Module, host: Host, config: DataConfig) -> int:
+    """What sides of padded pictures are divisible by: the patch, and of an unknown model more than that
+    where it suits."""
+    try:
+        patch = int(patch_embedding(module, host).stride[0])
+    except HostError:
+        return config.pad_multiple
+    return patch if host.known or config.pad_multiple % patch else config.pad_multiple
+
+
+def _provenance(
+    module: nn.Module,
+    host: Host,
+    images: Images,
+    watching: Watching,
+    options: PassOptions,
+    **facts: Any,
+) -> dict[str, Any]:
+    config = images.config
+    about = {
+        "kind": host.kind,
+        "trunk": host.trunk,
+        "blocks": list(host.blocks),
+        "prefix": host.prefix if watching.prefix == "auto" else watching.prefix,
+        "class_token": host.class_token,
+        "windows": list(host.windows),
+    }
+    about = {name: "unknown" if value is None else value for name, value in about.items()}
+    if not host.known:
+        about["prefix"] = "found by planting patches"
+    pictures = {
+        "input_hw": list(host.input_hw or ()) or "any",
+        "short_side": config.short_side,
+        "long_side": config.long_side,
+        "mean_rgb": list(config.mean_rgb),
+        "std_rgb": list(config.std_rgb),
+        "normalisation": "told by the model"
+        if host.mean_rgb
+        else "chosen, the model does not tell",
+    }
+    choices = {"batch": options.batch, "dtype": options.dtype, "host": about, "data": pictures}
+    measures = [name for name in ("attention", "class_attention") if getattr(watching, name)]
+    choices["measures"] = ["update", "norm", *measures]
+    if watching.count:
+        choices["cost"] = COUNTER
+    return provenance.of_module(module, fingerprint(images), images.class_names, **choices, **facts)

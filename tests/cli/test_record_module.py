@@ -1,0 +1,168 @@
+"""`svit record --module`: any torch module in a run folder, and nothing said of it that nobody told."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from analysis.numbers import comparison
+from analysis.sources import labels
+from analysis.sources.evaluations import facts_of
+from svit.cli import main
+from svit.runs.run import open_run
+
+MODELS = """
+import timm
+import torch
+
+
+def fixed():
+    torch.manual_seed(0)
+    return timm.create_model("vit_tiny_patch16_224", img_size=(64, 96), depth=2)
+
+
+def free():
+    torch.manual_seed(0)
+    return timm.create_model("vit_small_patch14_reg4_dinov2", img_size=56, depth=2, dynamic_img_size=True)
+
+
+def unknown():
+    from torchvision.models import VisionTransformer
+
+    torch.manual_seed(0)
+    return VisionTransformer(64, 16, 2, 3, 48, 96)
+
+
+def number():
+    return 3
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a user stands: models in a file, two pictures with a bright token each, one damaged."""
+    (tmp_path / "their_models.py").write_text(MODELS)
+    (tmp_path / "photos").mkdir()
+    for name, size in (("wide", (180, 120)), ("tall", (120, 180))):
+        pixels = np.zeros((size[1], size[0], 3), np.uint8)
+        pixels[60:90, 90:] = 255
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{name}.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "their_models", raising=False)
+    return tmp_path
+
+
+def record(function: str, *words: str, out: str = "run") -> int:
+    return main.main(
+        [
+            "record",
+            "--module",
+            f"their_models:{function}",
+            "--images",
+            "photos",
+            "--out",
+            out,
+            *words,
+        ]
+    )
+
+
+def test_a_model_of_one_size_is_recorded_with_what_it_tells_and_unknown_for_the_rest(
+    folder: Path,
+) -> None:
+    (folder / "photos" / "broken.png").write_bytes(b"\x89PNG")
+    assert record("fixed", "--batch", "2", "--count", "--class-attention") == 1
+    run = open_run("run")
+    assert run.image_ids == ("tall.png", "wide.png") and len(run.errors) == 1 and run.finished
+    assert run.measures == ("update", "norm", "attention", "class_attention")
+    told = run.provenance
+    assert told["method"] == told["targets"] == "unknown" and run.targets == []
+    assert "FlopCounterMode" in told["cost"] and (run.images.macs > 1e6).all()
+    assert told["host"]["kind"] == "timm VisionTransformer" and told["host"]["prefix"] == 1
+    assert (
+        told["data"]["normalisation"] == "told by the model"
+        and told["data"]["mean_rgb"] == [127.5] * 3
+    )
+    tall, wide = run.trace("tall.png"), run.trace("wide.png")
+    assert tall.grid.grid_hw == wide.grid.grid_hw == (4, 6)
+    assert tall.grid.valid_hw == (4, 3) and wide.grid.valid_hw == (4, 6)
+    assert tall.keep.all() and np.isfinite(tall.measures["update"]).all()
+    assert run.detections("tall.png") is None and run.picture("tall.png").shape == (180, 120, 3)
+
+
+def test_pictures_of_any_size_are_padded_to_patches_and_a_rerun_changes_nothing() -> None:
+    size = ("--short-side", "42", "--long-side", "70")
+    assert record("free", *size, "--no-attention") == 0
+    run = open_run("run")
+    assert run.measures == ("update", "norm")
+    assert run.trace("wide.png").grid.grid_hw == (3, 5) and run.trace("tall.png").grid.grid_hw == (
+        5,
+        3,
+    )
+    assert run.provenance["host"]["prefix"] == 5 and run.provenance["cost"] == "unknown"
+    before = run.content_hash()
+    assert record("free", *size, "--no-attention") == 0
+    assert open_run("run").content_hash() == before
+    assert record("free", *size, "--no-attention", "--batch", "2", out="other") == 0
+    np.testing.assert_allclose(
+        open_run("other").trace("tall.png").measures["update"],
+        run.trace("tall.png").measures["update"],
+        rtol=1e-2,
+    )
+
+
+def test_a_model_that_no_adapter_knows_is_tried_with_planted_patches() -> None:
+    assert (
+        record("unknown", "--short-side", "64", "--long-side", "64", "--mean", "0", "0", "0") == 0
+    )
+    run = open_run("run")
+    assert run.provenance["host"]["kind"] == "unknown"
+    assert run.provenance["host"]["prefix"] == "found by planting patches"
+    assert run.provenance["data"]["normalisation"].startswith("chosen")
+    assert run.trace("wide.png").keep.shape == (2, 4, 4)
+
+
+def test_facts_of_such_a_run_are_unknown_and_costs_refuse_with_a_sentence() -> None:
+    record("fixed", "--no-attention")
+    run = open_run("run")
+    facts = facts_of(run.provenance, 2)
+    assert (facts.method, facts.size, facts.neck, facts.targets) == ("unknown",) * 3 + ((),)
+    assert labels.label(run) == "run: their_models:fixed · torch"
+    with pytest.raises(comparison.CostError, match="record it with --count"):
+        comparison.costs_of(run)
+    assert comparison.image_frame(run, run.image_ids, [0]).gmacs.isna().all()
+    record("fixed", "--no-attention", "--count", out="counted")
+    counted = open_run("counted")
+    with pytest.raises(comparison.CostError, match="torch counted 0.0.* GMACs an image in all"):
+        comparison.costs_of(counted)
+    frame = comparison.image_frame(counted, counted.image_ids, [0])
+    np.testing.assert_allclose(frame.gmacs, counted.images.macs / 1e9)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--module", "their_models"], "expected PACKAGE:FUNCTION, found 'their_models'"),
+        (["--module", "their_models:other"], "has no attribute 'other'"),
+        (["--module", "nowhere.there:build"], "No module named 'nowhere'"),
+        (["--module", "their_models:number"], "gave int, expected a torch module"),
+        (
+            ["--module", "their_models:fixed", "--weights", "a.pth"],
+            "--weights cannot go with --module",
+        ),
+        (["--module", "their_models:fixed", "--short-side", "9"], "takes pictures of 64x96 alone"),
+        (["--module", "their_models:free", "--blocks", "x.*"], "names no modules"),
+        (["--count", "--weights", "a.pth"], "--count go with --module"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_sentence(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert main.main(["record", *words, "--images", "photos", "--out", "run"]) == 2
+    assert sentence in capsys.readouterr().err
+    assert not Path("run").exists()
