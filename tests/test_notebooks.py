@@ -81,8 +81,8 @@ def processor_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def test_the_four_notebooks_are_there_and_their_links_lead_somewhere() -> None:
-    assert [path.name[:2] for path in PATHS] == ["01", "02", "03", "04"]
+def test_the_five_notebooks_are_there_and_their_links_lead_somewhere() -> None:
+    assert [path.name[:2] for path in PATHS] == ["01", "02", "03", "04", "05"]
     for path in [*PATHS, FOLDER / "README.md"]:
         prose = path.read_text(encoding="utf-8")
         if path.suffix == ".ipynb":
@@ -134,6 +134,11 @@ def test_every_cell_of_code_shows_something_or_is_followed_by_prose(path: Path) 
 def test_the_method_of_the_fourth_notebook_has_at_most_forty_lines() -> None:
     (method,) = [c.source for c in code_cells(read(PATHS[3])) if c.source.startswith("class ")]
     assert len(method.strip().splitlines()) <= 40
+
+
+def test_a_model_of_ones_own_takes_ten_lines_in_the_fifth_notebook() -> None:
+    (cell,) = [c.source for c in code_cells(read(PATHS[4])) if "import timm" in c.source]
+    assert len([line for line in cell.splitlines() if line]) <= 10
 
 
 def test_the_second_notebook_needs_no_torch() -> None:

@@ -56,6 +56,19 @@ def valid_part(trace: TokenTrace) -> np.ndarray:
     return (trace.keep | trace.carried)[:, :rows, :columns]
 
 
+def valid_measure(trace: TokenTrace, name: str) -> np.ndarray:
+    """A measure as `update` without padding. Returns: float32 (layers, valid rows, valid columns), NaN where
+    a token is not in a block."""
+    rows, columns = trace.grid.valid_hw
+    return trace.measures[name][:, :rows, :columns]
+
+
+def reach(values: np.ndarray) -> float:
+    """Upper end of a colour scale from 0: the 98 % quantile of what is known, positive."""
+    known = np.abs(values[np.isfinite(values)])
+    return float(np.quantile(known, 0.98)) or 1.0 if known.size else 1.0
+
+
 def usage(trace: TokenTrace) -> np.ndarray:
     """Number of layers that used each valid token: sum over layers of M (paper Figs. 1 and 4). Layers
     in which another one carried it do not count.

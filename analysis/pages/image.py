@@ -62,9 +62,9 @@ def run_ratios(_run: Run, key: tuple) -> pd.DataFrame:
 keep_chart = st.cache_data(keep.one_image, show_spinner=False)
 
 
-def choose_mode() -> str:
+def choose_mode(view: View) -> str:
     """What the map over the picture shows."""
-    modes = list(stage.MODES)
+    modes = stage.modes_of(view)
     shell.restore("mode", modes[0], modes)
     mode = st.segmented_control("Map", modes, key="mode", label_visibility="collapsed")
     if mode is None:  # a second click takes the choice back
@@ -85,7 +85,7 @@ def explore(view: View) -> None:
     over = biography.over_token(
         view.grid, token, sample.found, sample.target, run.class_names, score
     )
-    mode, layer = choose_mode(), play.choose_block(view)
+    mode, layer = choose_mode(view), play.choose_block(view)
     left, right = st.columns([1.75, 1], gap="medium")
     with left:
         ratio = metrics.keep_ratios(trace)[layer]

@@ -7,7 +7,7 @@ An interrupted recording goes on where it stopped and ends with the same content
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +80,11 @@ def recording(
     batches = batches_of(len(images), options.batch, ranks, options.limit)
     writer = RunWriter(path, source, rank=ranks.rank, world=ranks.world, picture_side=picture_side)
     with writer:
-        results = run_detector(
+        for result in run_detector(
             detector, images, batches, options, done=writer.done, pictures=picture_side > 0
-        )
-        yield from entered(writer, images, results)
+        ):
+            enter(writer, images, result)
+            yield result
 
 
 def run_provenance(
@@ -116,23 +117,19 @@ def run_provenance(
     return provenance.of_run(detector, fingerprint(images), names, **choices, **facts)
 
 
-def entered(
-    writer: RunWriter, images: Images, results: Iterable[ImageResult | Unreadable]
-) -> Iterator[ImageResult | Unreadable]:
-    """Hands on every image of a pass once it is in a run, with its ground truth, or its failure."""
-    for result in results:
-        file_name = images.file_name(result.index)
-        if isinstance(result, Unreadable):
-            writer.add_error(images.image_ids[result.index], result.message, file_name)
-        else:
-            slices = {field: texts[result.index] for field, texts in images.slices.items()}
-            counted = {} if result.macs is None else {"macs": result.macs}
-            writer.add(
-                result.trace,
-                result.detections,
-                images.target(result.index),
-                result.image,
-                file_name,
-                {"seconds": result.seconds, **counted, **marked(slices)},
-            )
-        yield result
+def enter(writer: RunWriter, images: Images, result: ImageResult | Unreadable) -> None:
+    """Enters an image with its ground truth, or its failure, into a run."""
+    file_name = images.file_name(result.index)
+    if isinstance(result, Unreadable):
+        writer.add_error(images.image_ids[result.index], result.message, file_name)
+        return
+    slices = {field: texts[result.index] for field, texts in images.slices.items()}
+    counted = {} if result.macs is None else {"macs": result.macs}
+    writer.add(
+        result.trace,
+        result.detections,
+        images.target(result.index),
+        result.image,
+        file_name,
+        {"seconds": result.seconds, **counted, **marked(slices)},
+    )

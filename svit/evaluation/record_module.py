@@ -35,7 +35,7 @@ from svit.evaluation.passes import (
     computing,
     run_batches,
 )
-from svit.evaluation.record import entered
+from svit.evaluation.record import enter
 from svit.probing.adapters.find import host_of, patch_embedding
 from svit.probing.adapters.host import Host, HostError
 from svit.probing.attach import attach
@@ -128,12 +128,13 @@ def record_module(
     batches = batches_of(len(images), options.batch, ranks, options.limit)
     fit = prepare if host.input_hw is None else _Fit(host.input_hw)
     writer = RunWriter(path, source, rank=ranks.rank, world=ranks.world, picture_side=picture_side)
+    reader, failed = Reader(images, picture_side > 0, fit=fit), 0
+    predict, size_of = runner.predict, runner.size_of
     with writer, torch.no_grad():
-        reader = Reader(images, picture_side > 0, fit=fit)
-        results = run_batches(
-            reader, runner.predict, runner.size_of, batches, options, done=writer.done
-        )
-        return sum(isinstance(one, Unreadable) for one in entered(writer, images, results))
+        for one in run_batches(reader, predict, size_of, batches, options, done=writer.done):
+            enter(writer, images, one)
+            failed += isinstance(one, Unreadable)
+    return failed
 
 
 class _Runner:

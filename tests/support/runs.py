@@ -142,6 +142,20 @@ def write_dense(path: Path, image_ids=(1, 2, 3), **changes) -> Run:
     return open_run(path)
 
 
+def write_foreign(path: Path, image_ids=(1, 2, 3)) -> Run:
+    """A run of a model that is not ours: it keeps all, finds nothing, and tells neither method nor cost."""
+    told = {"framework": "torch", "method": "unknown", "targets": "unknown", "cost": "unknown"}
+    with RunWriter(path, {**told, "model": "theirs:build", "class_names": []}) as writer:
+        for image_id in image_ids:
+            made = parts(image_id)
+            trace, draw = made["trace"], np.random.default_rng(image_id)
+            kept = np.ones_like(trace.keep)
+            measures = {name: draw.random(kept.shape) for name in ("update", "norm", "attention")}
+            trace = TokenTrace(image_id, trace.grid, kept, measures=measures)
+            writer.add(trace, image=made["image"], file_name=made["file_name"])
+    return open_run(path)
+
+
 def write_one_found(path: Path, provenance=PROVENANCE) -> Run:
     """A dense run of the images 3, 1, 2 that finds one object each."""
     with RunWriter(path, {**provenance, "method": "dense"}) as writer:

@@ -62,6 +62,13 @@ def scores(values: np.ndarray, reach: float, opacity: float) -> np.ndarray:
     return _bytes(colours)
 
 
+def amounts(values: np.ndarray, reach: float, opacity: float) -> np.ndarray:
+    """Amounts from 0 to reach in the style's colour map; clear where not a number."""
+    colours = mpl.colormaps["inferno"](np.clip(np.nan_to_num(values / reach), 0, 1))
+    colours[..., 3] = np.where(np.isfinite(values), opacity, 0)
+    return _bytes(colours)
+
+
 def usage(counts: np.ndarray, limits: tuple[int, int], opacity: float) -> np.ndarray:
     """Counts of layers in the steps of the style's colour map, as `pictures.usage_heatmap`."""
     low, high = limits

@@ -34,7 +34,11 @@ MODES = {
     "Score": "Log-odds of keeping as the block's gate saw them, less the score that parts used from "
     "pruned tokens where there is one. Blue is kept, red is pruned; white is a close call.",
     "Usage": "How many blocks use each token. Blocks without a gate use all.",
+    "Update": "How much the block changed each token: ‖block(x) − x‖ / ‖x‖.",
+    "Norm": "Length of each token behind the block.",
+    "Attention": "Attention that each token receives in the block; 1 where all look everywhere alike.",
 }
+OF_MEASURES = {"Update": "update", "Norm": "norm", "Attention": "attention"}
 OF_STATES = {"Used": "used", "Pruned": "pruned", "Back later": "later", "Back next": "next"}
 STATE_NAMES = {
     "never": "pruned for good",
@@ -68,10 +72,19 @@ def overlay_address(_view: View, key: tuple, mode: str, layer: int, opacity: flo
         pixels = token_maps.usage(usage.usage(sample.trace), limits, opacity)
     elif mode == "Score":
         pixels = token_maps.scores(*margins(_view, layer), opacity)
+    elif mode in OF_MEASURES:
+        values = usage.valid_measure(sample.trace, OF_MEASURES[mode])
+        pixels = token_maps.amounts(values[layer], usage.reach(values), opacity)
     else:
         shown = getattr(usage.layer_states(sample.trace), OF_STATES[mode])[layer]
         pixels = token_maps.only(shown, opacity)
     return shell.data_address(token_maps.encoded(token_maps.cut(pixels, _view.grid)))
+
+
+def modes_of(view: View) -> list[str]:
+    """The modes that an image offers: those of measures where they were recorded."""
+    known = view.sample.trace.measures
+    return [mode for mode in MODES if mode not in OF_MEASURES or OF_MEASURES[mode] in known]
 
 
 def margins(view: View, layer: int) -> tuple[np.ndarray, float]:
@@ -82,8 +95,7 @@ def margins(view: View, layer: int) -> tuple[np.ndarray, float]:
         return np.full((rows, columns), np.nan), 1.0
     planes = view.sample.trace.scores[:, :rows, :columns].astype(float)
     planes = planes - np.nan_to_num(view.sample.limits)[:, None, None]
-    finite = np.abs(planes[np.isfinite(planes)])
-    return planes[layer], float(np.quantile(finite, 0.98)) if finite.size else 1.0
+    return planes[layer], usage.reach(planes)
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
@@ -112,6 +124,11 @@ def legend_of(view: View, mode: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         steps = mpl.colormaps["inferno"].resampled(high - low + 1)
         words = [str(count) for count in range(low, high + 1)]
         return tuple(words), tuple(to_hex(steps(i)) for i in range(steps.N))
+    if mode in OF_MEASURES:
+        most = usage.reach(usage.valid_measure(view.sample.trace, OF_MEASURES[mode]))
+        steps = mpl.colormaps["inferno"].resampled(5)
+        words = [f"{most * step / 4:.2g}" for step in range(5)]
+        return (*words[:-1], f"{words[-1]} or more"), tuple(to_hex(steps(i)) for i in range(5))
     if mode == "Score":
         return ("pruned", "close call", "kept"), token_maps.SCORE_COLOURS
     return (mode.lower() + ": picture", "all others"), ("rgba(0,0,0,0)", token_maps.VEIL)

@@ -1,0 +1,87 @@
+"""What each block did to each token, over the picture: relative update, norm, attention received.
+
+These need no pruning: they say which tokens a dense model would miss. Recordings of any model hold them
+(`svit record --module`), those of our own detectors do not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from analysis.figures.canvas import pictures
+from analysis.figures.canvas.sizes import SCALE, TITLE, figsize
+from analysis.figures.output import DrawOptions, Entry, Product, RenderError, chosen, token_table
+from analysis.numbers import usage
+from analysis.sources import labels
+from analysis.sources.collection import RUN
+from svit.core.types import TokenTrace
+from svit.runs.run import Run
+
+WORDS = {"update": "‖Δx‖ / ‖x‖", "norm": "‖x‖ behind the block", "attention": "attention received"}
+_SCALE = (
+    " Colours run from 0 to the 98 % quantile over valid tokens of all blocks of the image; tokens that are "
+    "not in a block stay clear. The number over each map is its mean."
+)
+ABOUT = {
+    "update": "How much each block changed each token, an image each: ‖block(x) − x‖ / ‖x‖."
+    + _SCALE,
+    "norm": "Length of each token behind each block, an image each: ‖block(x)‖." + _SCALE,
+    "attention": "Attention that each token receives in each block, an image each: summed over queries, "
+    "mean over heads; 1 where all look everywhere alike." + _SCALE,
+}
+
+
+def draw(name: str, run: Run, options: DrawOptions) -> Iterator[Product]:
+    """A strip of maps, a block each, behind the picture."""
+    if name not in run.measures:
+        raise RenderError(
+            f"{run.path} holds no {name} of tokens: record a model with `svit record --module`"
+        )
+    for image_id in chosen(run, options):
+        trace, image = run.trace(image_id), run.picture(image_id)
+        figure = _strip(trace, name, image, options.alpha)
+        values = usage.valid_measure(trace, name)
+        maps = {f"block_{block}": plane for block, plane in enumerate(values, 1)}
+        table = token_table(trace.grid, maps)
+        yield Product(f"{FILES[name]}-{labels.file_name(image_id)}", figure, table)
+
+
+def _strip(trace: TokenTrace, name: str, image: np.ndarray | None, alpha: float) -> Figure:
+    cells = 1 + trace.layers
+    rows = 1 if cells < 5 else 2 if cells < 15 else 4
+    columns = math.ceil(cells / rows)
+    size = figsize(trace.grid.image_hw, columns, rows, extra=SCALE, above=TITLE)
+    figure = Figure(figsize=size)
+    first, *others = figure.subplots(rows, columns, squeeze=False).flat
+    pictures.picture(image, trace.grid, first)
+    values = usage.valid_measure(trace, name)
+    style = {"vmin": 0, "vmax": usage.reach(values), "cmap": mpl.rcParams["image.cmap"]}
+    for layer, (plane, ax) in enumerate(zip(values, others)):
+        pictures.picture(image, trace.grid, ax, grey=True)
+        opacity = 1 if image is None else alpha
+        drawn = pictures.tokens(plane, trace.grid, ax, alpha=opacity, **style)
+        mean = np.nanmean(plane) if np.isfinite(plane).any() else np.nan
+        ax.set_title(f"block {layer + 1}  {mean:.2g}")
+    for empty in others[trace.layers :]:
+        empty.set_axis_off()
+    bar = figure.colorbar(drawn, cax=pictures.beside(others[columns - 2 if rows > 1 else -1]))
+    bar.solids.set_alpha(1)
+    bar.set_label(WORDS[name])
+    return figure
+
+
+def _entry(name: str, summary: str) -> Entry[Run]:
+    return Entry(summary, lambda run, options: draw(name, run, options), RUN, about=ABOUT[name])
+
+
+FILES = {"update": "updates", "norm": "norms", "attention": "attention"}
+FIGURES: dict[str, Entry] = {
+    "updates": _entry("update", "how much each block changed each token, of any recorded model"),
+    "norms": _entry("norm", "length of each token behind each block, of any recorded model"),
+    "attention": _entry("attention", "attention each token receives, of any recorded model"),
+}

@@ -1,0 +1,35 @@
+"""The app on a run that tells little: every page stands, and says what is not known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.driven import open_page, texts
+from support.runs import write_foreign, write_run
+
+from analysis.pages.parts.image.stage import MODES, OF_MEASURES
+
+
+@pytest.mark.parametrize("page", ["image", "compare", "dataset", "rates", "live"])
+def test_no_page_fails_on_runs_of_models_that_are_not_ours(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_foreign(tmp_path / "one"), write_foreign(tmp_path / "two")
+    app = open_page(monkeypatch, page, tmp_path)
+    assert not app.exception, app.exception
+    if page == "compare":
+        assert "record it with --count to have torch count them" in texts(app)
+
+
+def test_the_image_page_shows_measures_where_a_run_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_foreign(tmp_path / "theirs"), write_run(tmp_path / "ours")
+    app = open_page(monkeypatch, "image", tmp_path / "theirs", mode="Update")
+    (modes,) = (one for one in app.get("button_group") if one.key == "mode")
+    assert list(modes.options) == list(MODES) and not app.exception
+    assert app.session_state["mode"] == "Update"
+    app = open_page(monkeypatch, "image", tmp_path / "ours", mode="Update")
+    (modes,) = (one for one in app.get("button_group") if one.key == "mode")
+    assert not set(OF_MEASURES) & set(modes.options) and app.session_state["mode"] == "States"
