@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,6 +81,32 @@ def test_outputs_stay_and_a_planted_patch_is_found_where_it_lies(host: str, shap
         assert trace.grid.valid_hw == (size[0] // 16, size[1] // 16) and trace.keep.all()
         assert {*trace.measures} == {"update", "norm", "attention"}
         assert all(np.isfinite(values).all() for values in trace.measures.values())
+
+
+@pytest.mark.detectron2
+def test_a_whole_detector_of_detectron2_is_recorded_through_its_own_config() -> None:
+    from detectron2 import model_zoo
+    from detectron2.config import LazyConfig, instantiate
+
+    file = Path(model_zoo.__file__).parent / "configs" / "common" / "models" / "mask_rcnn_vitdet.py"
+    config = LazyConfig.load(str(file)).model
+    small = {"img_size": 128, "embed_dim": 48, "depth": 3, "num_heads": 3}
+    config.backbone.net.update(window_size=3, window_block_indexes=[0, 2], **small)
+    config.backbone.square_pad = 128
+    model = instantiate(config).eval()
+    pictures = torch.zeros(2, 3, 96, 64)
+    pictures[1, :, 16:32, 32:48] = 255
+    with torch.no_grad():
+        before = model([{"image": one} for one in pictures])
+        with attach(model) as tape:
+            during = model([{"image": one} for one in pictures])
+    for one, other in zip(before, during, strict=True):
+        assert torch.equal(one["instances"].scores, other["instances"].scores)
+        assert torch.equal(one["instances"].pred_boxes.tensor, other["instances"].pred_boxes.tensor)
+    assert tape.grid_hw == (8, 8) and hook_count(model) == 0
+    assert {*tape.measures} == {"update", "norm", "attention"}
+    plain, bright = tape["blocks.0.norm"]
+    assert (bright - plain).abs().argmax() == 1 * 8 + 2
 
 
 def test_update_and_norm_are_those_of_the_blocks_input_and_output() -> None:
