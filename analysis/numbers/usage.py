@@ -69,6 +69,17 @@ def reach(values: np.ndarray) -> float:
     return float(np.quantile(known, 0.98)) or 1.0 if known.size else 1.0
 
 
+def carriers(trace: TokenTrace, layer: int) -> np.ndarray:
+    """Who carries each valid token at a layer: a raster index of the padded grid, its own for a used token.
+
+    Returns: int64 (valid rows, valid columns); -1 where a token is pruned.
+    """
+    own = np.arange(trace.grid.tokens).reshape(trace.grid.grid_hw)
+    group = own if trace.group is None else trace.group[layer]
+    rows, columns = trace.grid.valid_hw
+    return np.where(trace.keep[layer] | trace.carried[layer], group, -1)[:rows, :columns]
+
+
 def usage(trace: TokenTrace) -> np.ndarray:
     """Number of layers that used each valid token: sum over layers of M (paper Figs. 1 and 4). Layers
     in which another one carried it do not count.

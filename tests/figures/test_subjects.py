@@ -178,7 +178,7 @@ FIGURES = {
     name: entry
     for name, entry in registry.entries().items()
     if entry.takes in (RUN, RUNS, PAIR, PAIR_OR_RUN)
-    and name != "attention"  # tokens/test_counts.py
+    and name not in ("attention", "groups")  # tokens/test_counts.py, tokens/test_groups.py
 }
 AN_IMAGE_EACH = ("difference", "heatmap", "layers", "overlay")
 
