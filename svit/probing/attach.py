@@ -210,8 +210,10 @@ class _Watch:
         for block in self.places:
             before = block.register_forward_pre_hook(self._before, with_kwargs=True)
             after = block.register_forward_hook(self._after)
-            hooks.callback(before.remove)
-            hooks.callback(after.remove)
+            # also where the block fails, or whatever runs next would be taken for its attention
+            ended = block.register_forward_hook(lambda *_: self._end_block(), always_call=True)
+            for handle in (before, after, ended):
+                hooks.callback(handle.remove)
         if self.reader is not None:
             hooks.enter_context(self.reader)
 
@@ -220,6 +222,10 @@ class _Watch:
 
     def _end_call(self) -> None:
         self.inside = False
+
+    def _end_block(self) -> None:
+        if self.reader is not None:
+            self.reader.read = None
 
     def _begin(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         """A new batch of pictures enters the model."""

@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+# which of them is seen depends on the mode of autograd
+SOFTMAX = ("softmax", "_softmax", "_safe_softmax")
+
 
 class Reader(Protocol):
     """What is told of the attention of one block."""
@@ -49,10 +52,11 @@ class AttentionReader(TorchDispatchMode):
 
     def _look(self, function: Any, args: tuple, given: dict, output: Any) -> None:
         name = function._schema.name.partition("::")[2]
-        if "scaled_dot_product" in name:
-            names = [argument.name for argument in function._schema.arguments]
-            self._fused(**dict(zip(names, args)), **given)
-        elif "softmax" in name and _square(output) and args[1] in (-1, output.ndim - 1):
+        names = [argument.name for argument in function._schema.arguments]
+        called = {**dict(zip(names, args)), **given}
+        if "scaled_dot_product" in name and not name.endswith("backward"):
+            self._fused(**called)
+        elif name in SOFTMAX and _square(output) and called["dim"] in (-1, output.ndim - 1):
             maps = output.flatten(0, -3)
             heads = self.read.heads(*maps.shape)
             for head in range(heads):

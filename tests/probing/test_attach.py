@@ -177,6 +177,38 @@ def test_attention_is_the_same_fused_and_not_and_tells_of_the_class_token() -> N
     )
 
 
+def test_attention_is_read_in_every_mode_of_autograd_and_a_log_softmax_is_none() -> None:
+    model, pictures = timm_model("vit_tiny_patch16_224", (64, 64)), torch.randn(1, 3, 64, 64)
+    for block in model.blocks:
+        block.norm2.register_forward_hook(
+            lambda m, i, tokens: tokens + tokens @ tokens.mT.log_softmax(-1) @ tokens * 0
+        )
+    found = []
+    for fused in (True, False):
+        for block in model.blocks:
+            block.attn.fused_attn = fused
+        for mode in (torch.no_grad(), torch.inference_mode(), torch.enable_grad()):
+            with mode, attach(model) as tape:
+                model(pictures)
+            found.append(tape.measured()["attention"])
+    with attach(model) as tape:
+        model(pictures).sum().backward()
+    for other in [*found, tape.measured()["attention"]]:
+        np.testing.assert_allclose(other, found[0], rtol=1e-4)
+
+
+def test_a_forward_that_fails_leaves_nothing_behind_and_the_next_one_is_recorded() -> None:
+    model, pictures = timm_model("vit_tiny_patch16_224", (64, 64)), torch.randn(1, 3, 64, 64)
+    stop = model.blocks[1].attn.register_forward_pre_hook(lambda *call: 1 / 0)
+    with torch.no_grad(), attach(model) as tape:
+        with pytest.raises(ZeroDivisionError):
+            model(pictures)
+        torch.randn(3, 5, 5).softmax(-1)
+        stop.remove()
+        model(pictures)
+    assert tape.keep().all() and hook_count(model) == 0
+
+
 def test_padding_of_windows_neither_asks_nor_receives() -> None:
     """5x5 tokens in windows of 2x2: the corner token is alone with padding."""
     model = sam((80, 80))
