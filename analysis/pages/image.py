@@ -132,7 +132,8 @@ def show_kept(view: View, layer: int) -> None:
     tables = {"image": ratios.assign(shown=ratios["layer"] == layer)}
     tables["run"] = run_ratios(view.run, run_key(view.run))
     shell.chart(keep_chart(), tables, key="keep ratios")
-    st.caption("Bars: this image. Lines: 90 % of the run's images. Steps: the target.")
+    target = "Steps: the target." if view.run.targets else "The run states no target."
+    st.caption(f"Bars: this image. Lines: 90 % of the run's images. {target}")
     shell.downloads(f"kept-{view.image_id}", ratios)
 
 

@@ -18,6 +18,8 @@ def test_no_page_fails_on_runs_of_models_that_are_not_ours(
     write_foreign(tmp_path / "one"), write_foreign(tmp_path / "two")
     app = open_page(monkeypatch, page, tmp_path, compare_part="Numbers")
     assert not app.exception, app.exception
+    if page in ("image", "dataset"):
+        assert "The run states no target." in texts(app)
     if page == "compare":
         assert "have torch count them" in texts(app)
 

@@ -87,7 +87,8 @@ def show(survey: Survey) -> None:
             on_select=choose_kept,
             selection_mode=["picked"],
         )
-        st.caption("Points: all images pooled. Bars: 90 % of the images. Ticks: the target.")
+        target = "Ticks: the target." if run.targets else "The run states no target."
+        st.caption(f"Points: all images pooled. Bars: 90 % of the images. {target}")
         shell.downloads("dataset-kept", kept)
     st.markdown("##### What becomes of pruned tokens", help=HELP["reactivation"])
     if not spread["pruned"].any():
