@@ -218,6 +218,13 @@ class Method(nn.Module):
         """The dense map after block `layer` ran on the tokens this method keeps, in the type of `tokens`."""
         raise NotImplementedError
 
+    def decide_beside(
+        self, index: int, rows: Float[Tensor, "batch extra dim"], state: State
+    ) -> Float[Tensor, "batch extra"] | None:
+        """What deciding block `index` makes of tokens that lie beside the map, as a classifier's class token:
+        0 or 1, in training with the gradient of the soft decision; None where it decides of the map alone."""
+        return None
+
     def losses(self, state: State) -> dict[str, Tensor]:
         """Extra training losses of a finished forward, scalars by name, already weighted."""
         return {}

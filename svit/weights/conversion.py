@@ -131,7 +131,7 @@ def convert_state(
     """
     _refuse_unsupported(state, source)
     table = recognise(state, source)
-    renamed, dropped, optional = _rename(table, state, source)
+    renamed, dropped, optional = rename(table, state, source)
     for join in table.joins:
         _join(join, renamed, source)
     folded = sum(_fold(fold, renamed, source) for fold in table.folds)
@@ -175,9 +175,15 @@ def _refuse_unsupported(state: Mapping[str, Tensor], source: str) -> None:
             )
 
 
-def _rename(
+def rename(
     table: Table, state: Mapping[str, Tensor], source: str
 ) -> tuple[dict[str, Tensor], dict[str, str], dict[str, str]]:
+    """Tensors under the names that a table leads to (floats as float32), what it drops, and what it drops
+    only where a model has none, each with the reason.
+
+    Raises:
+        CheckpointError: names that no rule knows, or two of one target.
+    """
     renamed: dict[str, Tensor] = {}
     dropped: dict[str, str] = {}
     optional: dict[str, str] = {}

@@ -256,3 +256,29 @@ TABLES = (
         lacks=(rf"(?!{re.escape(VIT)}(?:pos_embed|patch_embed|blocks)\b).+",),
     ),
 )
+
+# classifiers, whose canonical names are DeiT's (github.com/uzh-rpg/svit, `classification/selective_vit.py`)
+_LAYER = r"(blocks\.\d+)\.TransformerEncoderLayer\."
+_SAME = Rule(r"(cls_token|pos_embed|patch_embed\.proj\.\w+|(?:norm|head)\.\w+)", r"\1")
+CLASSIFIERS = (
+    Table(
+        "svit-classifier",
+        f"SViT on DeiT of {_OFFICIAL} (classification)",
+        (r"selective_modules\.", r"blocks\.\d+\.TransformerEncoderLayer\."),
+        (
+            _SAME,
+            Rule(_LAYER + r"(norm[12]\.\w+)", r"\1.\2"),
+            Rule(_LAYER + r"self_attn\.in_proj_(weight|bias)", r"\1.attn.qkv.\2"),
+            Rule(_LAYER + r"self_attn\.out_proj\.(\w+)", r"\1.attn.proj.\2"),
+            Rule(_LAYER + r"linear([12])\.(\w+)", r"\1.mlp.fc\2.\3"),
+            Rule(r"selective_modules\.(\d+)\.norm\.(\w+)", r"method.gates.\1.norm.\2"),
+            Rule(r"selective_modules\.(\d+)\.mlp\.(fc[12]\.\w+)", r"method.gates.\1.\2"),
+        ),
+    ),
+    Table(
+        "deit-classifier",
+        "DeiT or timm's vision transformer with its classifier",
+        (r"blocks\.\d+\.attn\.qkv\.", r"cls_token", r"head\."),
+        (_SAME, Rule(r"(blocks\.\d+\.(?:norm[12]|attn|mlp)\..+)", r"\1")),
+    ),
+)

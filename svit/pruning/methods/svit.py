@@ -155,6 +155,15 @@ class SViT(Method):
         counts = torch.full((len(log_odds),), count, device=log_odds.device)
         return best_of(log_odds, counts, state.previous)
 
+    def decide_beside(
+        self, index: int, rows: Float[Tensor, "batch extra dim"], state: State
+    ) -> Float[Tensor, "batch extra"]:
+        """The gate's score of such a token alone, and the decision of all others."""
+        log_probabilities = self.gates[index](rows)
+        log_odds = log_probabilities[..., 0] - log_probabilities[..., 1]
+        wanted, soft = self._decide(index, log_odds, state)
+        return straight_through(wanted, soft) if self.training else wanted.to(soft.dtype)
+
     def losses(self, state: State) -> dict[str, Tensor]:
         """Eq. 2, or Eq. 3 with a fixed rate, over the gated blocks, times lambda."""
         gates = [state.gates[layer] for layer in self.locations]

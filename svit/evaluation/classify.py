@@ -1,0 +1,241 @@
+"""Classifiers on folders of pictures, one subfolder a class: top-1, and which tokens every block used.
+
+Pictures reach the model as DeiT's evaluation has them (`classification/datasets.py` of
+github.com/uzh-rpg/svit): the short side resized to 256/224 of the size by Pillow's bicubic filter, the
+middle cut out, ImageNet's normalisation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
+
+from svit.core.catalogue import near
+from svit.data.reading import read_image
+from svit.data.samples import Sample
+from svit.evaluation import provenance
+from svit.models.classifier import ViTClassifier
+from svit.probing.recorder import Tape, edit, record
+from svit.pruning.sampling import permuted, uniform
+from svit.runs.run import RunWriter
+from svit.weights import checkpoint
+
+SALT = 7_777  # of moved masks, apart from that of sampled ones
+MOVES = ("learned", "shuffle", "random")
+
+
+class FolderError(ValueError):
+    """A folder of classes cannot be read, or does not fit the model."""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How a classifier did on a folder.
+
+    Attributes:
+        images: how many.
+        top1, top5: per cent of them whose class has the largest logit, or one of the five largest.
+        keep: of each block, mean share of tokens that it used.
+        usage: rows of the grid, mean over images of the number of blocks that used the token of each place,
+            as the authors draw it on 14 x 14 from 5 to 10 (`classification/plot_distribution.py`); blocks
+            without a gate count.
+    """
+
+    images: int
+    top1: float
+    top5: float
+    keep: list[float]
+    usage: list[list[float]]
+
+
+def class_folder(folder: str | Path, size: int = 224) -> ImageFolder:
+    """The pictures of a folder with their classes, prepared for a model of this size.
+
+    Raises:
+        FolderError: no subfolders with pictures.
+    """
+    steps = [
+        transforms.Resize(round(size * 256 / 224), transforms.InterpolationMode.BICUBIC),
+        transforms.CenterCrop(size),
+        transforms.ToTensor(),
+        transforms.Normalize(IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
+    ]
+    try:
+        return ImageFolder(
+            str(folder),
+            transforms.Compose(steps),
+            loader=lambda path: Image.fromarray(read_image(path)),
+        )
+    except FileNotFoundError as error:
+        raise FolderError(
+            f"{folder}: expected a subfolder of pictures for each class ({error})"
+        ) from error
+
+
+@torch.no_grad()
+def classify(
+    model: ViTClassifier,
+    pictures: ImageFolder,
+    *,
+    masks: str = "learned",
+    batch: int = 32,
+    limit: int | None = None,
+    seed: int = 0,
+    run: Path | None = None,
+) -> Accuracy:
+    """Accuracy and tokens of a classifier.
+
+    Args:
+        model: in evaluation mode; its classes in the order of the folder's names.
+        pictures: of `class_folder`.
+        masks: "learned", or as many tokens in each picture and block at other places: "shuffle" moves them by
+            one permutation a picture, "random" draws anew in every block.
+        limit: only so many pictures, evenly spaced.
+        seed: of sampled and moved masks; every picture has numbers of its own.
+        run: folder to record the masks into, for figures and app; the picture is what the model was shown.
+
+    Raises:
+        FolderError: another number of classes than the model has.
+        ValueError: unknown masks.
+        RunError: the folder of the run holds another one.
+    """
+    if masks not in MOVES:
+        raise ValueError(f"unknown masks {masks!r}; {near(masks, MOVES)}")
+    if len(pictures.classes) != model.head.out_features:
+        raise FolderError(
+            f"{pictures.root}: has {len(pictures.classes)} subfolders, the model {model.head.out_features} "
+            "classes; give the folder whose subfolders, in the order of their names, are those classes"
+        )
+    count = len(pictures) if limit is None else min(limit, len(pictures))
+    places = np.linspace(0, len(pictures) - 1, count).round().astype(int).tolist()
+    tally = _Tally(model.config.depth)
+    opened = (
+        nullcontext() if run is None else RunWriter(run, _provenance(model, pictures, masks, seed))
+    )
+    with opened as writer:
+        for start in range(0, count, batch):
+            some = places[start : start + batch]
+            items = [pictures[place] for place in some]
+            labels = torch.tensor([label for _, label in items])
+            logits, tape = _run(model, torch.stack([one for one, _ in items]), some, masks, seed)
+            tally.add(logits, labels, tape)
+            if writer is not None:
+                _write(writer, pictures, some, items, logits, tape)
+    return tally.accuracy()
+
+
+def write_accuracy(path: Path, found: Accuracy, **facts: Any) -> None:
+    """An accuracy as JSON, with where it comes from."""
+    about = {
+        **provenance.of_command(),
+        "versions": provenance.versions(),
+        "commit": provenance.commit(),
+    }
+    path.write_text(
+        json.dumps({**asdict(found), **facts, **about}, indent=1) + "\n", encoding="utf-8"
+    )
+
+
+def _run(
+    model: ViTClassifier, images: Tensor, places: Sequence[int], masks: str, seed: int
+) -> tuple[Tensor, Tape]:
+    seeds = [1_000_003 * seed + place for place in places]
+    device = next(model.parameters()).device
+
+    def moved(layer: int, keep: Tensor) -> Tensor:
+        draws = uniform(keep.float(), seeds, SALT + (1 + layer) * (masks == "random"))
+        return permuted(keep, torch.ones_like(keep), draws)
+
+    model.seed_images(seeds)
+    changed = nullcontext() if masks == "learned" else edit(model, masks=moved)
+    with changed, record(model) as tape:
+        return model(images.to(device)).float().cpu(), tape
+
+
+class _Tally:
+    def __init__(self, layers: int) -> None:
+        self.hits = torch.zeros(2, dtype=torch.float64)
+        self.keep = torch.zeros(layers, dtype=torch.float64)
+        self.usage: Tensor | float = 0.0
+        self.images = 0
+
+    def add(self, logits: Tensor, labels: Tensor, tape: Tape) -> None:
+        """A batch."""
+        best = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
+        self.hits += torch.stack([best[:, 0].sum(), best.any(dim=1).sum()])
+        used = torch.from_numpy(tape.keep()).double()  # (B, layers, rows, columns)
+        self.keep += used.mean(dim=(2, 3)).sum(dim=0)
+        self.usage = self.usage + used.sum(dim=(0, 1))
+        self.images += len(labels)
+
+    def accuracy(self) -> Accuracy:
+        """Means over all that was added."""
+        top1, top5 = (100 * self.hits / self.images).tolist()
+        return Accuracy(
+            self.images,
+            top1,
+            top5,
+            (self.keep / self.images).tolist(),
+            (self.usage / self.images).tolist(),
+        )
+
+
+def _provenance(
+    model: ViTClassifier, pictures: ImageFolder, masks: str, seed: int
+) -> dict[str, Any]:
+    method = model.method
+    return {
+        "framework": "classifier",
+        "method": type(method).__name__,
+        "inference": method.inference,
+        "targets": method.target_ratios(),
+        "cost": "unknown",
+        "class_names": list(pictures.classes),
+        "weights_sha256": checkpoint.fingerprint(model.state_dict()),
+        "data": Path(pictures.root).name,
+        "intervention": masks,
+        "seed": seed,
+        "versions": provenance.versions(),
+        "commit": provenance.commit(),
+    }
+
+
+def _write(
+    writer: RunWriter,
+    pictures: ImageFolder,
+    places: Sequence[int],
+    items: Sequence[tuple[Tensor, int]],
+    logits: Tensor,
+    tape: Tape,
+) -> None:
+    names = [
+        Path(pictures.samples[place][0]).relative_to(pictures.root).as_posix() for place in places
+    ]
+    samples = [
+        Sample(name, image, tuple(image.shape[1:]))
+        for name, (image, _) in zip(names, items, strict=True)
+    ]
+    rows = zip(tape.traces(samples), samples, items, logits.argmax(dim=1).tolist(), strict=True)
+    for trace, sample, (_, label), found in rows:
+        extra = {"label": float(label), "predicted": float(found)}
+        writer.add(trace, image=_shown(sample.image), file_name=str(sample.image_id), extra=extra)
+
+
+def _shown(image: Tensor) -> np.ndarray:
+    """What the model was shown, uint8 RGB."""
+    mean, std = (
+        torch.tensor(one).view(3, 1, 1) for one in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+    )
+    return (image * std + mean).mul(255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()

@@ -1,0 +1,91 @@
+"""Top-1 on folders of pictures, and the tokens that a classifier used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from svit.core.config import BackboneConfig
+from svit.evaluation.classify import Accuracy, FolderError, class_folder, classify, write_accuracy
+from svit.models.classifier import ViTClassifier
+from svit.pruning import build_method
+from svit.runs.run import open_run
+
+COLOURS = {"blue": (20, 20, 220), "green": (20, 220, 20), "red": (220, 20, 20)}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Twelve pictures of three plain colours, of two sizes."""
+    for name, colour in COLOURS.items():
+        (tmp_path / "val" / name).mkdir(parents=True)
+        for index in range(4):
+            size = (80, 96) if index % 2 else (96, 80)
+            picture = np.full((*size, 3), colour, np.uint8) - np.uint8(index)
+            Image.fromarray(picture).save(tmp_path / "val" / name / f"{index}.png")
+    return tmp_path / "val"
+
+
+def model(method: str = "dense", classes: int = 3, **options) -> ViTClassifier:
+    torch.manual_seed(0)
+    config = BackboneConfig(embed_dim=24, heads=3, depth=12, pretrain_grid=4, drop_path=0.0)
+    return ViTClassifier(config, build_method(method, 24, 12, 3, options), classes).eval()
+
+
+class Named(ViTClassifier):
+    """Knows the colours: the brightest channel is the class."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        super().forward(images)
+        return images.mean(dim=(2, 3)).flip(1)
+
+
+def test_top_1_counts_the_folder_s_names_in_their_order(folder: Path) -> None:
+    knowing = model()
+    knowing.__class__ = Named
+    found = classify(knowing, class_folder(folder, 64), batch=5)
+    assert (found.images, found.top1, found.top5) == (12, 100.0, 100.0)
+    assert found.keep == [1.0] * 12 and np.array(found.usage).tolist() == [[12.0] * 4] * 4
+    knowing.head = torch.nn.Linear(24, 3)
+    few = classify(knowing, class_folder(folder, 64), limit=4)
+    assert few.images == 4
+
+
+def test_usage_is_the_mean_number_of_blocks_that_used_a_place(folder: Path, tmp_path: Path) -> None:
+    """As `plot_distribution.py` sums it, on the model's own grid; the recorded run says the same."""
+    pruned = model("magnitude", keep_ratios=[0.5] * 9)
+    pictures = class_folder(folder, 64)
+    found = classify(pruned, pictures, run=tmp_path / "run")
+    assert found.keep == [1.0] * 3 + [0.5] * 9
+    usage = np.array(found.usage)
+    assert usage.shape == (4, 4) and usage.sum() == pytest.approx(16 * 3 + 8 * 9)
+    recorded = [trace.keep.sum(axis=0) for trace in open_run(tmp_path / "run").iter_traces()]
+    assert np.allclose(np.mean(recorded, axis=0), usage)
+    write_accuracy(tmp_path / "a.json", found, weights="x")
+    assert '"top1"' in (tmp_path / "a.json").read_text()
+
+
+@pytest.mark.parametrize("masks", ["shuffle", "random"])
+def test_moved_masks_have_the_same_number_of_tokens_whatever_the_batch(
+    folder: Path, masks: str
+) -> None:
+    pruned, pictures = model("magnitude", keep_ratios=[0.5] * 9), class_folder(folder, 64)
+    learned = classify(pruned, pictures)
+    moved = [classify(pruned, pictures, masks=masks, batch=batch) for batch in (12, 5)]
+    assert moved[0].keep == learned.keep and moved[0].usage != learned.usage
+    assert moved[0] == moved[1]
+
+
+def test_what_does_not_fit_is_said_in_a_sentence(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(FolderError, match="has 3 subfolders, the model 5 classes"):
+        classify(model(classes=5), class_folder(folder, 64))
+    with pytest.raises(ValueError, match="unknown masks 'shufle'; near names: shuffle"):
+        classify(model(), class_folder(folder, 64), masks="shufle")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FolderError, match="expected a subfolder of pictures for each class"):
+        class_folder(tmp_path / "empty")
+    assert isinstance(classify(model(), class_folder(folder, 64)), Accuracy)
