@@ -19,6 +19,7 @@ from matplotlib.style import context
 from analysis.figures import palette, registry
 from analysis.figures.output import DrawOptions, RenderError, csv, save
 from analysis.paper import claims, tables
+from analysis.paper.foreign import foreign
 from analysis.report import sheet
 from analysis.sources import collection, evaluations, labels
 from analysis.sources.benchmarks import SpeedError, frame
@@ -87,12 +88,15 @@ def write_tables(found: Collection, ledger: pd.DataFrame, folder: Path) -> list[
 
 
 def write_claims(ledger: pd.DataFrame, folder: Path) -> list[Path]:
-    """`claims.md`, `claims.csv` and `inconsistencies.csv`. Returns: the paths."""
+    """`claims.md`, and as CSV every measurement, a row a claim with a column a world, other people's numbers
+    and where the paper disagrees with itself. Returns: the paths."""
     odd = claims.inconsistencies()
     text = tables.ledger_markdown(ledger, odd)
     return [
         _text(folder / "claims.md", text),
         _csv(folder / "claims.csv", ledger),
+        _csv(folder / "claims-by-world.csv", tables.by_world(ledger)),
+        _csv(folder / "foreign.csv", foreign()),
         _csv(folder / "inconsistencies.csv", odd),
     ]
 
@@ -161,7 +165,9 @@ def _pages(found: Collection, ledger: pd.DataFrame) -> sheet.Section:
     section.frames |= tables.paper_tables(ledger)
     section.frames |= tables.arranged(found.results)
     section.frames["Measured speed"] = frame(found.speeds).round(3)
-    section.frames["Claims"] = tables.shown_ledger(ledger)
+    section.frames["Claims, a column a world"] = tables.by_world(ledger)
+    section.frames["Claims, a row a measurement"] = tables.shown_ledger(ledger)
+    section.frames["Numbers of other people"] = foreign().drop(columns=["claim", "told"])
     section.frames["Where the paper disagrees with itself"] = claims.inconsistencies()
     section.frames = {title: table for title, table in section.frames.items() if len(table)}
     return section

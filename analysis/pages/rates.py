@@ -26,7 +26,8 @@ HELP = {
     "COCO val2017 have it in their own chart, as open marks; speeds of another machine share no axis.",
     "ledger": "A measurement confirms or contradicts a claim only if it is of the same kind: model, size, "
     "neck, keep ratios, COCO val2017 complete. Otherwise the claim is not tested; the column “direction "
-    "elsewhere” says what other models and data hint at.",
+    "elsewhere” says what other models and data hint at, “noise” what it had to exceed, “left out” which "
+    "results are not alike and why, “others” what other people measured.",
     "tables": "Each quantity has a column for what the paper prints and one for what was measured on the "
     "same kind of model and data; a dash is not measured.",
 }

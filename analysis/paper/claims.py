@@ -222,7 +222,7 @@ def _is_ablation(claim: Claim) -> bool:
 
 def _reason(claim: Claim) -> str:
     if not claim.measure:
-        return f"not measured here; it needs: {claim.needs}"
+        return f"not measured here: {claim.needs}"
     kind, pair = claim.measure.split(":")[0], claim.model
     if claim.against:
         pair += f" and {claim.against}"

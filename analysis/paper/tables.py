@@ -272,8 +272,16 @@ def by_world(ledger: pd.DataFrame) -> pd.DataFrame:
         said = {name: _said(rows[0], named[name]) for name in SHORT}
         cells = {name: _cell([row for row in rows if row["world"] == name]) for name in columns}
         verdicts = ", ".join(dict.fromkeys(row["verdict"] for row in rows))
-        table.append(said | cells | {"verdict": verdicts})
+        table.append(said | cells | {"verdict": verdicts, "remark": _unmeasured(rows)})
     return pd.DataFrame(table)
+
+
+def _unmeasured(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Why a claim has no measurement; empty where it has one."""
+    if any(pd.notna(row["measured"]) for row in rows):
+        return ""
+    dropped = rows[0]["left_out"]
+    return rows[0]["reason"] + (f"; left out: {dropped}" if dropped else "")
 
 
 def _said(row: Mapping[str, Any], name: str) -> str:

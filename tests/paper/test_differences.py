@@ -226,3 +226,17 @@ def test_on_coco_a_verdict_needs_the_same_likeness(tmp_path: Path) -> None:
     row = only(tmp_path, DROP)
     assert row.measured == pytest.approx(-1.3) and row.verdict == CONTRADICTED
     assert "shorter: no svit alike (trained on 3200 pictures, not 6400)" in row.left_out
+
+
+def test_a_claim_without_a_measurement_says_what_was_left_out_on_the_page_too(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path / "svit", 62.1, base=0.8)
+    write(tmp_path / "inherit", 59.5, inherit=True)
+    (row,) = tables.by_world(rows(tmp_path, REACTIVATION).drop(columns="measured")).to_dict(
+        "records"
+    )
+    assert row["remark"].startswith(
+        "needs evaluations of svit and svit inherit (tiny, adapter at 0.7"
+    )
+    assert "left out: " in row["remark"] and "keep ratios 0.8/0.64/0.512" in row["remark"]
