@@ -6,16 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 from streamlit.testing.v1 import AppTest
 from support.driven import ROOT, linked, open_page, texts
-from support.runs import PROVENANCE, parts, write_run
+from support.runs import PROVENANCE, merged_trace, parts, write_run
 
 from analysis.numbers import biography, usage
 from analysis.pages.parts.image import play
-from analysis.pages.parts.image.stage import MODES
+from analysis.pages.parts.image.stage import MODES, OF_MEASURES
 from analysis.pages.parts.image.view import View, run_key, token_chart
 from svit.runs.run import Run, RunWriter, open_run
 
@@ -119,12 +120,29 @@ def test_every_mode_draws_another_map(app, tmp_path):
     write_run(tmp_path / "discs")
     page = app(tmp_path)
     maps = []
-    for mode in MODES:
+    for mode in [mode for mode in MODES if mode not in (*OF_MEASURES, "Groups")]:
         page.session_state["mode"] = mode
         page.run()
         assert not page.exception
         maps.append(overlay(page))
     assert len(set(maps)) == len(maps) == 7
+
+
+def test_a_run_that_merges_shows_who_is_carried_and_its_groups(app, tmp_path):
+    trace = merged_trace(layers=12)
+    image = np.random.default_rng(0).integers(0, 255, (*trace.grid.image_hw, 3), np.uint8)
+    with RunWriter(tmp_path / "merged", PROVENANCE) as writer:
+        writer.add(trace, image=image)
+    page = app(tmp_path)
+    page.session_state["token row"], page.session_state["token column"] = 0, 1
+    maps = []
+    for mode in ("States", "Groups"):
+        page.session_state["mode"] = mode
+        page.run()
+        assert not page.exception
+        maps.append(overlay(page))
+    assert maps[0] != maps[1]
+    assert any("carried by another in" in element.value for element in page.markdown)
 
 
 def test_opacity_changes_the_map_and_score_the_boxes_below(app, tmp_path):

@@ -77,6 +77,27 @@ def usage(counts: np.ndarray, limits: tuple[int, int], opacity: float) -> np.nda
     return _bytes(colours)
 
 
+def group_colours(carrier: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """The mean colour of each group's tokens, clear where a token is pruned.
+
+    Args:
+        carrier: `usage.carriers`.
+        means: of the picture under each token, (rows, columns, 3) in 0..255.
+
+    Returns: RGBA (rows, columns, 4) in 0..1.
+    """
+    _, group = np.unique(carrier, return_inverse=True)
+    group = group.ravel()
+    sums = np.stack([np.bincount(group, plane.ravel()) for plane in np.moveaxis(means, -1, 0)])
+    shown = (sums / np.bincount(group))[:, group].T.reshape(means.shape) / 255
+    return np.concatenate([shown.clip(0, 1), (carrier >= 0)[..., None]], axis=-1)
+
+
+def groups(carrier: np.ndarray, means: np.ndarray, opacity: float) -> np.ndarray:
+    """`group_colours` as a map."""
+    return _bytes(group_colours(carrier, means) * (1, 1, 1, opacity))
+
+
 def differences(values: np.ndarray, limit: int, opacity: float) -> np.ndarray:
     """Differences from -limit to limit in the colours of `pairs.difference_map`."""
     colours = mpl.colormaps[palette.DIVERGING](values / (2 * limit) + 0.5)

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from analysis.figures.canvas import pictures
+from analysis.figures.canvas import pictures, token_maps
 from analysis.figures.canvas.axes import heading
 from analysis.figures.canvas.sizes import TITLE, figsize
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError, chosen, token_table
@@ -78,25 +78,12 @@ def print(trace: TokenTrace, layer: int, ax: Axes, *, image: np.ndarray) -> Axes
     """The groups of one layer in the mean colours of the picture under them."""
     carrier = metrics.carriers(trace, layer)
     pictures.picture(None, trace.grid, ax)
-    pictures.tokens(colours(carrier, token_means(image, trace.grid)), trace.grid, ax)
+    colours = token_maps.group_colours(carrier, token_means(image, trace.grid))
+    pictures.tokens(colours, trace.grid, ax)
     ax.add_collection(LineCollection(borders(carrier, trace), colors=DARK, linewidths=0.35))
     count = len(np.unique(carrier[carrier >= 0]))
     ax.set_title(f"block {layer + 1}  {count} of {carrier.size}")
     return ax
-
-
-def colours(carrier: np.ndarray, means: np.ndarray) -> np.ndarray:
-    """RGBA (rows, columns, 4) in 0..1: the mean of each group's tokens, clear where a token is pruned.
-
-    Args:
-        carrier: `usage.carriers`.
-        means: of the picture under each token, (rows, columns, 3) in 0..255.
-    """
-    _, group = np.unique(carrier, return_inverse=True)
-    group = group.ravel()
-    sums = np.stack([np.bincount(group, plane.ravel()) for plane in np.moveaxis(means, -1, 0)])
-    shown = (sums / np.bincount(group))[:, group].T.reshape(means.shape) / 255
-    return np.concatenate([shown.clip(0, 1), (carrier >= 0)[..., None]], axis=-1)
 
 
 def borders(carrier: np.ndarray, trace: TokenTrace) -> list[list[tuple[float, float]]]:

@@ -9,6 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from support.runs import PROVENANCE, merged_trace, write_run
 
+from analysis.figures.canvas import token_maps
 from analysis.figures.output import DrawOptions, RenderError
 from analysis.figures.tokens import groups
 from analysis.numbers import usage
@@ -29,7 +30,7 @@ def test_a_group_has_the_mean_colour_of_its_tokens_and_pruned_ones_are_clear() -
     carrier = usage.carriers(replace(TRACE, keep=keep), 3)
     assert (carrier[0] == 0).all() and (carrier[1] == -1).all()
     means = np.random.default_rng(1).uniform(0, 255, (*carrier.shape, 3))
-    shown = groups.colours(carrier, means)
+    shown = token_maps.group_colours(carrier, means)
     np.testing.assert_allclose(
         shown[0, :, :3], np.tile(means[0].mean(axis=0) / 255, (len(means[0]), 1))
     )

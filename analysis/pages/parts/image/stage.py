@@ -20,6 +20,7 @@ from analysis.figures.canvas.sizes import drawn_ratio
 from analysis.numbers import usage
 from analysis.pages.parts import first_paint, shell
 from analysis.pages.parts.image.view import View, token_chart
+from svit.core.coverage import token_means
 from svit.core.types import TokenGrid
 from svit.runs import shards
 
@@ -33,6 +34,7 @@ MODES = {
     "Back next": "Pruned here and used in the very next block; part of those that come back later.",
     "Score": "Log-odds of keeping as the block's gate saw them, less the score that parts used from "
     "pruned tokens where there is one. Blue is kept, red is pruned; white is a close call.",
+    "Groups": "Merged tokens in the mean colour of the picture under their group.",
     "Usage": "How many blocks use each token. Blocks without a gate use all.",
     "Update": "How much the block changed each token: ‖block(x) − x‖ / ‖x‖.",
     "Norm": "Length of each token behind the block.",
@@ -72,6 +74,9 @@ def overlay_address(_view: View, key: tuple, mode: str, layer: int, opacity: flo
         pixels = token_maps.usage(usage.usage(sample.trace), limits, opacity)
     elif mode == "Score":
         pixels = token_maps.scores(*margins(_view, layer), opacity)
+    elif mode == "Groups":
+        means = token_means(sample.picture, _view.grid)
+        pixels = token_maps.groups(usage.carriers(sample.trace, layer), means, opacity)
     elif mode in OF_MEASURES:
         values = usage.valid_measure(sample.trace, OF_MEASURES[mode])
         pixels = token_maps.amounts(values[layer], usage.reach(values), opacity)
@@ -82,9 +87,13 @@ def overlay_address(_view: View, key: tuple, mode: str, layer: int, opacity: flo
 
 
 def modes_of(view: View) -> list[str]:
-    """The modes that an image offers: those of measures where they were recorded."""
-    known = view.sample.trace.measures
-    return [mode for mode in MODES if mode not in OF_MEASURES or OF_MEASURES[mode] in known]
+    """The modes that an image offers: those of measures where they were recorded, groups where tokens merge
+    in a stored picture."""
+    sample = view.sample
+    absent = {mode for mode, name in OF_MEASURES.items() if name not in sample.trace.measures}
+    if sample.trace.group is None or sample.picture is None:
+        absent.add("Groups")
+    return [mode for mode in MODES if mode not in absent]
 
 
 def margins(view: View, layer: int) -> tuple[np.ndarray, float]:
@@ -124,6 +133,8 @@ def legend_of(view: View, mode: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         steps = mpl.colormaps["inferno"].resampled(high - low + 1)
         words = [str(count) for count in range(low, high + 1)]
         return tuple(words), tuple(to_hex(steps(i)) for i in range(steps.N))
+    if mode == "Groups":
+        return ("mean colour of the group", "pruned"), ("#7f9f7f", "rgba(0,0,0,0)")
     if mode in OF_MEASURES:
         most = usage.reach(usage.valid_measure(view.sample.trace, OF_MEASURES[mode]))
         steps = mpl.colormaps["inferno"].resampled(5)
