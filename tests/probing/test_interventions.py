@@ -220,7 +220,8 @@ def test_a_model_that_prunes_nothing_has_no_masks_to_move(method: str) -> None:
 def test_every_method_can_be_intervened_in(method: str) -> None:
     model = detector(method)
     learned, moved = masks(model, "learned"), masks(model, "shuffle")
-    assert (counts(learned, valid()) == counts(moved, valid())).all() and (learned != moved).any()
+    assert (counts(learned, valid()) == counts(moved, valid())).all()
+    assert (learned != moved).any() != learned.all()  # A-ViT halts nothing before it is trained
     gated = gated_layers(model.backbone.method)
     assert not masks(model, "off")[:, gated].any() and masks(model, "on").all()
 
