@@ -8,6 +8,7 @@ weights, equally long and with the same seed. What does not fit is left out with
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from analysis.sources.evaluations import Evaluation, Origin
 Pair = tuple[Evaluation, Evaluation]
 PAIRED = "95 % over images, paired"
 APART = "95 % over images, two intervals in quadrature"
+ANYHOW = ("seed", "checkpoint_period")  # settings of a training that say nothing of its recipe
 UNKNOWN = "start and length of the trainings are not recorded"
 
 
@@ -116,10 +118,24 @@ def unlike(one: Evaluation, other: Evaluation) -> list[str]:
     modes = {mine.source[1], theirs.source[1]} - {""}
     if len(modes) > 1:
         causes.append(f"decided by {mine.source[1]}, not {theirs.source[1]}")
+    if _precision(one) != _precision(other):
+        causes.append(f"evaluated in {_precision(one)}, not {_precision(other)}")
     causes += _origins_apart(one.origin, other.origin)
+    if one.origin.known and other.origin.known and _recipe(one) != _recipe(other):
+        causes.append("trained by another recipe")
     if mine.training_seed != theirs.training_seed:
         causes.append(f"training seed {mine.training_seed}")
     return causes
+
+
+def _precision(one: Evaluation) -> str:
+    return str(one.summary["provenance"].get("dtype") or "float32")
+
+
+def _recipe(one: Evaluation) -> dict[str, Any]:
+    """The settings of the training, without those that may differ between equal ones."""
+    train = (one.summary["provenance"].get("config") or {}).get("train") or {}
+    return {name: value for name, value in train.items() if name not in ANYHOW}
 
 
 def _origins_apart(mine: Origin, theirs: Origin) -> Iterator[str]:
@@ -182,7 +198,8 @@ def _key(one: Evaluation) -> tuple:
     """All that evaluations of one group share: everything but seeds."""
     facts = one.facts
     data = (facts.data_sha256, one.images)
-    return facts.preset, facts.size, facts.neck, facts.targets, facts.source, data, one.origin
+    body = (facts.preset, facts.size, facts.neck, facts.targets, facts.source, _precision(one))
+    return *body, data, one.origin
 
 
 def _measured(

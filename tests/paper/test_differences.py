@@ -114,6 +114,19 @@ def test_another_start_or_length_is_left_out(tmp_path: Path, plan, cause) -> Non
     assert table["measured"].isna().all() and cause in table["left_out"][0]
 
 
+def test_another_recipe_or_precision_is_left_out(tmp_path: Path) -> None:
+    long = {"trained_steps": 400}
+    write(tmp_path / "svit", 61.3, facts=long)
+    write(tmp_path / "dense", 63.4, "dense", facts=long | {"dtype": "bfloat16"})
+    assert "evaluated in float32, not bfloat16" in rows(tmp_path, DROP)["left_out"][0]
+    config = {"name": "d", "train": {"seed": 0, "batch": 8, "rate": 0.1}}
+    body = {"neck": "pyramid", "embed_dim": 96, "depth": 12, "heads": 3}
+    write(tmp_path / "other", 63.4, "dense", facts=long | {"config": {**config, "backbone": body}})
+    table = rows(tmp_path, DROP)
+    assert table["measured"].isna().all()
+    assert "other: no svit alike (trained by another recipe)" in table["left_out"][0]
+
+
 def test_where_no_training_is_recorded_the_row_says_so(tmp_path: Path) -> None:
     write(tmp_path / "svit", 61.3)
     write(tmp_path / "dense", 63.4, "dense")
