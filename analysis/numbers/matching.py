@@ -57,16 +57,12 @@ def match(
     Raises:
         ValueError: another kind, or masks asked for and not given.
     """
-    if kind not in ("box", "mask"):
-        raise ValueError(f"kind: expected 'box' or 'mask', found {kind!r}")
-    if kind == "mask" and found.masks is None:
-        raise ValueError("expected detections with masks, found boxes only; match kind='box'")
     detection, matched = np.full(len(target), -1), np.full(len(found), -1)
     seen = _candidates(found, score)
     real = np.argsort(target.crowd, kind="stable")  # crowds last
-    overlaps = _overlaps(found, seen, target, real, kind)
-    overlaps[found.labels[seen][:, None] != target.labels[real]] = -1
-    chosen = _greedy(overlaps, target.crowd[real], min(iou, 1 - 1e-10))
+    overlap = overlaps(found, seen, target, real, kind)
+    overlap[found.labels[seen][:, None] != target.labels[real]] = -1
+    chosen = greedy(overlap, target.crowd[real], min(iou, 1 - 1e-10))
     hits = chosen >= 0
     matched[seen[hits]] = real[chosen[hits]]
     detection[real[chosen[hits]]] = seen[hits]
@@ -83,10 +79,20 @@ def _candidates(found: Detections, score: float) -> np.ndarray:
     return order[turn < MAX_DETECTIONS]
 
 
-def _overlaps(
+def overlaps(
     found: Detections, seen: np.ndarray, target: Truth, real: np.ndarray, kind: str
 ) -> np.ndarray:
-    """IoU (detections, objects) by pycocotools, which treats crowds its own way."""
+    """IoU (detections, objects) by pycocotools, which treats crowds its own way.
+
+    Args:
+        seen, real: indices of the detections and objects that are meant.
+
+    Raises: as `match`.
+    """
+    if kind not in ("box", "mask"):
+        raise ValueError(f"kind: expected 'box' or 'mask', found {kind!r}")
+    if kind == "mask" and found.masks is None:
+        raise ValueError("expected detections with masks, found boxes only; match kind='box'")
     if not len(seen) or not len(real):
         return np.zeros((len(seen), len(real)))
     if kind == "box":
@@ -96,7 +102,7 @@ def _overlaps(
     return np.asarray(coco_mask.iou(*sides, target.crowd[real].astype(np.uint8).tolist()))
 
 
-def _greedy(overlaps: np.ndarray, crowd: np.ndarray, least: float) -> np.ndarray:
+def greedy(overlaps: np.ndarray, crowd: np.ndarray, least: float) -> np.ndarray:
     """Column that each row takes, or -1: rows in order, crowds (last columns) only if no object is
     left that fits; of equal overlaps the last column, as pycocotools."""
     free = np.ones(overlaps.shape[1], bool)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from svit.core.statistics import Drawn, resampled
+from svit.core.statistics import Drawn, image_key, resampled
 from svit.core.types import ImageId
 
 MATCHES = "matches.npz"
@@ -62,10 +62,7 @@ class Ranking:
         for curve, hits, ignored in zip(curves, *self._places, strict=True):
             found = np.cumsum(share[hits])
             skipped = np.append(0, np.cumsum(share[ignored]))[np.searchsorted(ignored, hits)]
-            precision = found / (total[hits] - skipped + np.spacing(1))
-            envelope = np.maximum.accumulate(precision[::-1])[::-1]
-            place = np.searchsorted(found / objects, RECALLS, side="left")
-            curve[:] = np.append(envelope, 0.0)[place]  # recalls never reached score 0
+            curve[:] = interpolated(found, total[hits] - skipped, objects)
         return curves
 
     @cached_property
@@ -73,6 +70,24 @@ class Ranking:
         """For each threshold the ranks of hits, and of what is ignored, ascending."""
         bits = (self.hits & ~self.ignored, self.ignored)
         return tuple([np.flatnonzero(one & bit) for bit in _BITS] for one in bits)
+
+
+def interpolated(
+    found: np.ndarray, counted: np.ndarray, objects: int, recalls: np.ndarray = RECALLS
+) -> np.ndarray:
+    """Precision at recalls from what is known at each hit, as COCO's `accumulate`: the highest one there or
+    further on, 0 at recalls that are never reached.
+
+    Args:
+        found: hits so far, int (hits,).
+        counted: hits and false positives so far.
+        objects: to find.
+
+    Returns: float64 (recalls,).
+    """
+    precision = found / (counted + np.spacing(1))
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    return np.append(envelope, 0.0)[np.searchsorted(found / objects, recalls, side="left")]
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +130,7 @@ class Matches:
             whole[chosen] = weights
             return self.ap(whole)
 
-        name = hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:8]
-        return resampled(ap, len(ids), draws, seed, name)
+        return resampled(ap, len(ids), draws, seed, image_key(ids))
 
 
 def packed(matches: Mapping[str, Matches], drawn: Mapping[str, Drawn]) -> bytes:

@@ -6,6 +6,8 @@ Bootstrap, chapters 13 and 8.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -130,6 +132,11 @@ def resampled(
     values = np.array([statistic(weights) for weights in counts], float)
     key = f"{images} images{f' {name}' if name else ''}, {draws} draws of seed {seed}"
     return Drawn(float(statistic(np.ones(images, np.int64))), values, key)
+
+
+def image_key(ids: Sequence[int | str]) -> str:
+    """Eight letters that name images, by which `resampled` tells them from others."""
+    return hashlib.sha256(json.dumps(list(ids)).encode()).hexdigest()[:8]
 
 
 def bootstrap(
