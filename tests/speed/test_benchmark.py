@@ -7,6 +7,7 @@ from argparse import ArgumentParser
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -135,6 +136,38 @@ def test_explicit_attention_equals_fused(masked: bool) -> None:
     set_attention(attention, "explicit")
     assert attention.kernel is explicit_attention
     torch.testing.assert_close(attention(tokens, mask), fused, atol=1e-5, rtol=1e-5)
+
+
+def test_explicit_attention_adds_the_sizes_of_merged_tokens_as_fused_does() -> None:
+    tokens, attention = torch.randn(2, 5, 8), Attention(8, 2)
+    projected, sizes = attention.project(tokens), torch.tensor([[1.0, 2, 1, 3, 1]] * 2).log()
+    sizes[1, 4] = float("-inf")
+    fused = attention.mix(*projected, sizes)
+    set_attention(attention, "explicit")
+    torch.testing.assert_close(attention.mix(*projected, sizes), fused, atol=1e-5, rtol=1e-5)
+
+
+def test_forced_ratios_of_a_method_that_merges_are_merges(tmp_path: Path) -> None:
+    chosen = Settings(("tome-plain-nano",), keep=("learned", "0.8"), framework="torchvision")
+    kept = []
+    with ExitStack() as edits:
+        for variant in variants(chosen, CPU, edits):
+            with torch.no_grad(), record(variant.detector) as tape:
+                variant.detector.backbone(torch.randn(1, 3, 160, 160))
+            groups = tape.carriers()[0].reshape(12, -1)
+            assert (tape.keep()[0].reshape(12, -1) == (groups == np.arange(100))).all()
+            kept.append([len(np.unique(group)) for group in groups[::3]])
+    assert kept == [[100, 70, 49, 34], [100, 80, 64, 51]]
+
+
+@pytest.mark.parametrize(
+    ("model", "keep", "words"),
+    [("tome", "0.4", "can merge them down to 0.5"), ("algm", "0.7", "merges by thresholds")],
+)
+def test_ratios_that_a_merging_method_cannot_be_forced_to_are_refused(model, keep, words) -> None:
+    chosen = Settings((f"{model}-plain-nano",), keep=(keep,), framework="torchvision")
+    with ExitStack() as edits, pytest.raises(ValueError, match=words):
+        variants(chosen, CPU, edits)
 
 
 def test_the_kernel_of_attention_is_set_for_one_model_alone() -> None:
