@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from streamlit.testing.v1 import AppTest
 from support.driven import ROOT, linked, open_page, texts
-from support.runs import PROVENANCE, merged_trace, parts, write_run
+from support.runs import PROVENANCE, merged_trace, parts, write_foreign, write_run
 
 from analysis.numbers import biography, usage
 from analysis.pages.parts.image import play
@@ -116,16 +116,18 @@ def test_the_slider_moves_the_shown_block(app, tmp_path):
     assert overlay(page) != before
 
 
-def test_every_mode_draws_another_map(app, tmp_path):
-    write_run(tmp_path / "discs")
+@pytest.mark.parametrize(("write", "measures"), [(write_run, False), (write_foreign, True)])
+def test_every_mode_draws_another_map(app, tmp_path, write, measures):
+    write(tmp_path / "discs")
     page = app(tmp_path)
     maps = []
-    for mode in [mode for mode in MODES if mode not in (*OF_MEASURES, "Groups")]:
+    offered = [mode for mode in MODES if (mode in OF_MEASURES) == measures and mode != "Groups"]
+    for mode in offered:
         page.session_state["mode"] = mode
         page.run()
         assert not page.exception
         maps.append(overlay(page))
-    assert len(set(maps)) == len(maps) == 7
+    assert len(set(maps)) == len(maps) == (3 if measures else 7)
 
 
 def test_a_run_that_merges_shows_who_is_carried_and_its_groups(app, tmp_path):
