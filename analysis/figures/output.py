@@ -24,7 +24,7 @@ from svit.core.types import ImageId, TokenGrid
 from svit.runs.run import Run
 from svit.system.files import prepare_folder, write_text, write_whole
 
-DPI = {"pdf": 120, "svg": 120, "png": 200}  # of pictures in vector files; of the others
+DPI = {"pdf": 100, "svg": 100, "png": 200}  # of pictures in vector files; of the others
 
 
 class RenderError(ValueError):
@@ -172,6 +172,7 @@ def save(product: Product, folder: Path, title: str, about: str) -> list[Path]:
     for ending, metadata in formats.items():
         paths.append(folder / f"{product.name}.{ending}")
         how = {"metadata": metadata, "dpi": DPI[ending], "format": ending}
+        how |= {"pil_kwargs": {"compress_level": 3}} if ending == "png" else {}  # thrice as fast
         write_whole(paths[-1], partial(figure.savefig, **how))
     paths.append(folder / f"{product.name}.csv")
     write_text(paths[-1], csv(product.table))
