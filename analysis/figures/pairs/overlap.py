@@ -44,7 +44,7 @@ def draw(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     left, right = figure.subplots(1, 2)
     print(table, left)
     ratio = drawn_ratio(census(first), options.shape)
-    mean_map(mean, right, limit=max(float(np.abs(mean).max()), 1e-9), ratio=ratio)
+    mean_map(mean, right, limit=float(np.abs(mean).max()) or 1.0, ratio=ratio)
     heading(figure, f"{labels.versus(first, second)}, {len(first):,} images")
     yield Product("overlap", figure, table)
 
@@ -73,7 +73,9 @@ def mean_map(values: np.ndarray, ax: Axes, *, limit: float, ratio: float) -> Axe
     drawn = ax.imshow(values, cmap=DIVERGING, vmin=-limit, vmax=limit)
     rows, columns = values.shape
     ax.set_aspect(ratio * columns / rows)
-    ax.set(xticks=[], yticks=[], title=f"mean over images, averaged as {rows} × {columns}")
+    told = f"mean over images,\naveraged as {rows} × {columns}"
+    ax.set_title(told, pad=7)
+    ax.set(xticks=[], yticks=[], anchor="W")
     ax.spines[:].set_visible(False)
     difference_bar(drawn, ax)
     return ax

@@ -49,7 +49,7 @@ def draw(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
         scale = ax is axes[-1]  # one for all
         print(values, ax, limits=limits, ratio=drawn_ratio(counted, options.shape), colorbar=scale)
         name = wrapped(labels.label(run), WIDTH / 2.2)
-        ax.set_title(f"{name}\n{described(counted, values, options.shape)}")
+        ax.set_title(f"{name}\n{described(counted, values, options.shape)}", pad=7)
     yield Product("usage-map", figure, labels.labelled(runs, [frame(one) for one in maps]))
 
 
@@ -90,7 +90,7 @@ def print(
     drawn = ax.imshow(values, vmin=low, vmax=high)
     if ratio is not None:
         ax.set_aspect(ratio * values.shape[1] / values.shape[0])
-    ax.set(xticks=[], yticks=[])
+    ax.set(xticks=[], yticks=[], anchor="W")  # below the start of its title
     ax.spines[:].set_visible(False)
     if colorbar:
         beyond = {(False, False): "neither", (True, False): "min", (False, True): "max"}
@@ -108,7 +108,8 @@ def _cells(ratio: float, count: int) -> tuple[Figure, list[Axes]]:
     columns, rows = min(count, 2), math.ceil(count / 2)
     size = (round(1000 * ratio), 1000)
     width, height = figsize(size, 2, rows, extra=SCALE, above=LINES * TITLE)
-    figure = Figure(figsize=(width if columns > 1 else (width + SCALE) / 2, height))
+    # titles need room beside maps of any shape
+    figure = Figure(figsize=(WIDTH if columns > 1 else max((width + SCALE) / 2, WIDTH / 2), height))
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for empty in axes[count:]:
         empty.set_axis_off()

@@ -74,8 +74,12 @@ def test_overlap_of_blocks_is_pooled_over_images():
 def test_masks_that_never_prune_have_no_overlap_to_draw(run, tmp_path):
     with RunWriter(tmp_path / "dense", PROVENANCE) as writer:
         writer.add(TokenTrace(1, TRACE.grid, np.ones_like(TRACE.keep)))
+    dense = open_run(tmp_path / "dense")
     with pytest.raises(RenderError, match="fewer than two blocks"):
-        list(reuse.draw([open_run(tmp_path / "dense")], DrawOptions()))
+        list(reuse.draw([dense], DrawOptions()))
+    (product,) = reuse.draw([run, dense], DrawOptions())
+    drawn, empty = product.figure.axes[:2]
+    assert drawn.get_images() and "fewer than two blocks" in empty.get_title().replace("\n", " ")
 
 
 @pytest.fixture
