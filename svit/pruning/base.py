@@ -104,11 +104,14 @@ class Fitted:
         compares: True for thresholds of the block's scores; False for numbers of which a larger one
             makes the block keep more tokens.
         mode: the inference mode that decides by it; "" where every mode does.
+        published: whether the values it starts with are its authors', so that weights of another method,
+            which lack it, run with these.
     """
 
     buffer: str
     compares: bool
     mode: str = ""
+    published: bool = False
 
 
 class Method(nn.Module):

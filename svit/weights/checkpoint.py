@@ -22,12 +22,13 @@ from torch import Tensor
 from svit.core.config import Config, from_dict, to_dict
 from svit.core.version import __version__
 from svit.data.coco_names import likely_names
+from svit.pruning import method_class
 from svit.system.claims import differences, refuse_others
 from svit.system.files import reason, replacing
 from svit.weights.class_rows import CLASS_LAYERS, by_name
 from svit.weights.conversion import Converted, Report, convert_state, full_precision
 from svit.weights.fitting import NECK, misfit, told, without_neck
-from svit.weights.name_tables import GATES, SPARED
+from svit.weights.name_tables import GATES, SPARED, VIT
 from svit.weights.safe_read import CheckpointError
 from svit.weights.unwrapping import RawWeights, read_tensors
 
@@ -342,7 +343,7 @@ def load_into(
     unused = {name: why for name, why in report.optional.items() if name not in own}
     taken = {name: tensor for name, tensor in state.items() if name not in unused}
     missing = [name for name in own if name not in taken]
-    allowed = (*allow_missing, UNUSED)
+    allowed = (*allow_missing, UNUSED, *_published(config, detector.config))
     refused = [name for name in missing if not any(re.fullmatch(p, name) for p in allowed)]
     problems = misfit(own, taken, refused)
     if problems:
@@ -355,6 +356,14 @@ def load_into(
         missing=tuple(missing),
         dropped={**report.dropped, **unused},
     )
+
+
+def _published(theirs: Config, ours: Config) -> tuple[str, ...]:
+    """Names that weights of another method may lack: numbers that the model has from its authors."""
+    fits = method_class(ours.pruning.method).fits
+    if theirs.pruning.method == ours.pruning.method or fits is None or not fits.published:
+        return ()
+    return (re.escape(f"{VIT}method.{fits.buffer}"),)
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:

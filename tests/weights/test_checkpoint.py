@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from support import official
+from support.scenes import detector
 from torch import Tensor
 
 from svit.core.config import Config
@@ -223,6 +224,20 @@ def test_a_checkpoint_without_all_of_the_body_is_refused_for_another_neck(tmp_pa
     with pytest.raises(CheckpointError, match=r"blocks\.3\.mlp\.fc1\.weight"):
         path = tmp_path / "torn.safetensors"
         load_weights(Weights("vit-adapter-nano"), path, complete=False, other_neck=True)
+
+
+def test_dense_weights_run_with_the_published_thresholds_of_a_method_that_has_some(
+    tmp_path,
+) -> None:
+    dense = detector("dense")
+    checkpoint.save(tmp_path / "dense.safetensors", dense)
+    merging = detector("algm")
+    report = load_weights(merging, tmp_path / "dense.safetensors")
+    assert [name.rpartition(".")[2] for name in report.missing] == ["thresholds"]
+    assert merging.backbone.method.thresholds.tolist() == pytest.approx([0.88, 0.2])
+    sampled = detector("ats")  # its levels are ours to fit, and it has a class token
+    with pytest.raises(CheckpointError, match="method.levels"):
+        load_weights(sampled, tmp_path / "dense.safetensors")
 
 
 def test_missing_parts_keep_their_values() -> None:

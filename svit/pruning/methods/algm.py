@@ -41,7 +41,7 @@ class ALGM(MergingMethod):
         ValueError: a ratio outside (0, 1], or not two blocks that match.
     """
 
-    fits = Fitted("thresholds", compares=False)
+    fits = Fitted("thresholds", compares=False, published=True)
 
     def __init__(
         self,
