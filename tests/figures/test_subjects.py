@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 from support.runs import PROVENANCE, TARGETS, parts, write_one_found, write_run
 
 from analysis.figures import palette, registry
-from analysis.figures.objects import misses, objects
+from analysis.figures.objects import complexity, misses, objectness
+from analysis.figures.objects import regions as region_figures
 from analysis.figures.output import DrawOptions, RenderError
 from analysis.figures.pairs import deltas
-from analysis.figures.rates import costs
+from analysis.figures.rates import compute
 from analysis.numbers import budget, comparison, matching, regions
 from analysis.sources.collection import PAIR, PAIR_OR_RUN, RUN, RUNS
 from svit.core.statistics import Interval
@@ -44,7 +45,7 @@ def labels(ax) -> list[str]:
 
 def test_lines_of_regions_hold_the_shares_and_the_target(ax):
     frame = regions.region_frame([(TRACE, TARGET)])
-    assert objects.region_lines(frame, ax, targets=TARGETS) is ax
+    assert region_figures.print(frame, ax, targets=TARGETS) is ax
     assert labels(ax) == [*regions.REGIONS, "target, all tokens"]
     rows = frame[frame["region"] == "background"]
     np.testing.assert_allclose(ax.lines[2].get_ydata(), rows["share"])
@@ -55,7 +56,7 @@ def test_points_of_groups_name_their_size(ax):
     frame = pd.DataFrame(
         {"size": ["small", "large"], "objects": [5, 2], "mean": [7.0, 9], "low": [6, 8.0]}
     ).assign(high=[8, 10.0])
-    objects.group_points(frame, ax, by="size", mean=8.0)
+    region_figures.print_groups(frame, ax, by="size", mean=8.0)
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["small (5)", "large (2)"]
     assert ax.lines[0].get_xdata().tolist() == [7, 9]
     assert ax.yaxis_inverted() and ax.lines[1].get_xdata() == [8, 8]
@@ -63,8 +64,8 @@ def test_points_of_groups_name_their_size(ax):
 
 def test_points_of_objectness_stand_beside_the_baselines(ax):
     table = regions.objectness_table(regions.objectness_frame([(TRACE, TARGET, ONE["image"])]))
-    objects.objectness_points(table, ax)
-    assert labels(ax) == list(objects.MAP_NAMES.values())
+    objectness.print(table, ax)
+    assert labels(ax) == list(objectness.MAP_NAMES.values())
     dots = [line for line in ax.lines if line.get_marker() == "o"]
     drawn = np.concatenate([line.get_xdata() for line in dots])
     np.testing.assert_allclose(drawn, table["pooled"])
@@ -74,10 +75,10 @@ def test_found_and_missed_objects_have_lines_of_their_own(ax):
     frame = pd.DataFrame(
         {"size": "small", "found": [True, True, False, False], "block": [1, 2, 1, 2]}
     ).assign(objects=[4, 4, 1, 1], mean=[1, 0.8, 1, 0.3], error=[0, 0.1, np.nan, np.nan])
-    misses.missed_lines(frame, ax, size="small")
+    misses.print_shares(frame, ax, size="small")
     assert labels(ax) == ["found (4)", "missed (1)"]
     assert ax.lines[1].get_ydata().tolist() == [1, 0.3]
-    misses.missed_lines(frame[frame["found"]], ax, size="large")  # nothing of that size: no line
+    misses.print_shares(frame[frame["found"]], ax, size="large")  # nothing of that size: no line
 
 
 FATES = pd.DataFrame(
@@ -86,7 +87,7 @@ FATES = pd.DataFrame(
 
 
 def test_miss_rates_carry_their_counts_and_the_other_run(ax):
-    misses.fate_bars(FATES, ax, other="dense")
+    misses.print(FATES, ax, other="dense")
     assert [bar.get_height() for bar in ax.patches] == [0.25, 0.5, 0]
     assert [text.get_text() for text in ax.texts] == ["1/4", "1/2"]
     assert "same objects, dense" in labels(ax)
@@ -95,18 +96,23 @@ def test_miss_rates_carry_their_counts_and_the_other_run(ax):
 
 
 def test_without_another_run_there_is_no_mark(ax):
-    misses.fate_bars(FATES.assign(dense_missed=pd.NA), ax)
+    misses.print(FATES.assign(dense_missed=pd.NA), ax)
     assert not ax.collections and len(labels(ax)) == 3
 
 
-def test_a_mark_above_a_bar_is_below_its_count(ax):
-    misses.fate_bars(FATES, ax, other="dense")
-    assert [text.xy[1] for text in ax.texts] == [0.5, 0.5]  # bars reach 0.25, 0.5; marks 0.5, 0
+def test_a_count_stands_on_its_bar_unless_a_mark_is_in_its_place(ax):
+    misses.print(FATES, ax, other="dense")
+    assert [text.xy[1] for text in ax.texts] == [0.25, 0.5]  # marks at 0.5 and 0
+    ax.clear()
+    misses.print(FATES.assign(miss_rate=[0.45, 0.5, np.nan]), ax, other="dense")
+    assert [text.xy[1] for text in ax.texts] == [0.5, 0.5]
 
 
 def test_sizes_stand_in_their_order(ax):
     frame = pd.DataFrame({"size": ["medium", "large", "small"], "objects": [3, 2, 1]})
-    objects.group_points(frame.assign(mean=[1.0, 2, 3], low=0.0, high=4.0), ax, by="size", mean=2)
+    region_figures.print_groups(
+        frame.assign(mean=[1.0, 2, 3], low=0.0, high=4.0), ax, by="size", mean=2
+    )
     names = [tick.get_text() for tick in ax.get_yticklabels()]
     assert names == ["small (1)", "medium (3)", "large (2)"]
 
@@ -123,7 +129,7 @@ def test_equal_images_fill_a_bin_around_zero(ax):
 
 def test_a_scatter_leaves_out_images_without_the_measure(ax):
     frame = pd.DataFrame({"objects": [1, np.nan, 3], "keep_ratio": [0.5, 0.6, 0.7]})
-    costs.complexity_scatter(frame, ax, name="objects", interval=Interval(1, 0.5, 1, 10))
+    complexity.print(frame, ax, name="objects", interval=Interval(1, 0.5, 1, 10))
     assert ax.collections[0].get_offsets().tolist() == [[1, 0.5], [3, 0.7]]
     assert ax.get_title(loc="left").startswith("ρ = +1.00")
 
@@ -131,14 +137,14 @@ def test_a_scatter_leaves_out_images_without_the_measure(ax):
 def test_a_scatter_where_nothing_varies_says_so(ax):
     frame = pd.DataFrame({"objects": [1, 2, 3], "keep_ratio": [1.0, 1.0, 1.0]})
     interval = budget.spearman(frame["objects"], frame["keep_ratio"])
-    costs.complexity_scatter(frame, ax, name="objects", interval=interval)
+    complexity.print(frame, ax, name="objects", interval=interval)
     assert ax.get_title(loc="left") == "ρ undefined: nothing varies"
 
 
 def test_modules_stand_largest_first(ax):
     table = pd.DataFrame({"module": ["blocks", "fpn"], "mean": [1e9, 3e9], "share": [0.25, 0.75]})
     table = table.assign(low=table["mean"], high=table["mean"])
-    costs.module_bars(table, ax, reachable=0.2, of_backbone=0.5)
+    compute.print(table, ax, reachable=0.2, of_backbone=0.5)
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["fpn", "blocks"]
     assert [bar.get_width() for bar in ax.patches] == [3, 1]
     assert to_rgb(ax.patches[1].get_facecolor()[:3]) == to_rgb(palette.BLOCKS)
@@ -147,7 +153,7 @@ def test_modules_stand_largest_first(ax):
 
 def test_savings_show_mean_and_limit(ax):
     frame = pd.DataFrame({"saved": [0.1, 0.2], "reachable": [0.4, 0.4]})
-    costs.saving_histogram(frame, ax)
+    compute.print_savings(frame, ax)
     assert labels(ax) == ["mean 15.0%", "limit 40.0%"]
 
 

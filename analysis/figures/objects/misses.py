@@ -1,17 +1,25 @@
-"""The figure of missed objects: what became of their tokens, beside a second run.
+"""Were the tokens of missed objects pruned? An association, not a cause: compare within a size.
 
-An entry's docstring is the definition that the sheet prints; frames come from `analysis.numbers.matching`.
+Above: the mean share of an object's tokens that each block uses (each token weighs as much as the
+object covers of it), of found and missed objects by COCO size; bands are two standard errors of
+the mean. Below: missed objects / all objects, by what became of their tokens: never under half,
+under half and back in a later block, under half to the end; missed / all stands over the bars.
+With a second run, best a dense one, dark marks show how many of the same objects that one misses.
+Objects are matched as COCO does, at IoU 0.5, with detections from `--score` on; crowds are left
+out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import altair as alt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.figures.canvas import screen as shared
 from analysis.figures.canvas.axes import legend_above, percent_axis, spread
 from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError, detected
@@ -24,47 +32,50 @@ from svit.core.coverage import SIZES
 from svit.core.types import Detections
 from svit.runs.run import Run
 
-FATE_NAMES = {
+NAMES = {
     "kept": "tokens never under half",
     "rescued": "under half, back later",
     "lost": "under half to the end",
 }
-FATE_COLOURS = {"kept": USED, "rescued": LATER, "lost": NEVER}
+COUNT = 0.09  # height of the words over a bar, as a share of the axis
+SHORT = {"kept": "half kept", "rescued": "back later", "lost": "lost for good"}
+COLOURS = {"kept": USED, "rescued": LATER, "lost": NEVER}
 
 
-def misses(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
-    """Were the tokens of missed objects pruned? An association, not a cause: compare within a size.
+def frame(first: Run, other: Run | None = None, options: DrawOptions | None = None) -> pd.DataFrame:
+    """A row an object of the first run, and whether the other finds it (`matching.error_frame`).
 
-    Above: the mean share of an object's tokens that each block uses (each token weighs as much as the
-    object covers of it), of found and missed objects by COCO size; bands are two standard errors of
-    the mean. Below: missed objects / all objects, by what became of their tokens: never under half,
-    under half and back in a later block, under half to the end; missed / all stands over the bars.
-    With a second run, best a dense one, dark marks show how many of the same objects that one misses.
-    Objects are matched as COCO does, at IoU 0.5, with detections from `--score` on; crowds are left
-    out.
+    Raises:
+        RenderError: a run lacks what is matched, or there are no objects.
     """
-    first, other = _with_reference(runs)
     dense = None if other is None else _same_detections(first, other)
-    rule = {"score": options.score}
-    frame = matching.error_frame(detected(first), first.class_names, dense, **rule)
-    if frame.empty:
+    score = (options or DrawOptions()).score
+    table = matching.error_frame(detected(first), first.class_names, dense, score=score)
+    if table.empty:
         raise RenderError(f"{first.path}: the ground truth holds no objects")
+    return table
+
+
+def draw(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
+    """Shares of found and missed objects over miss rates by fate."""
+    first, other = _with_reference(runs)
+    table = frame(first, other, options)
     figure = Figure(figsize=(WIDTH, 4.4))
     upper, lower = figure.subfigures(2, 1)
-    shares, sizes = matching.share_frame(frame), _sizes(frame)
+    shares, sizes = matching.share_frame(table), _sizes(table)
     axes = upper.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
     for size, ax in zip(sizes, axes, strict=True):
-        missed_lines(shares, ax, size=size)
+        print_shares(shares, ax, size=size)
     axes[0].set_ylabel("share of the object's tokens used")
-    order = pd.Categorical(frame["size"], sizes)
-    fates = matching.fate_frame(frame.assign(size=order).sort_values("size"))
+    order = pd.Categorical(table["size"], sizes)
+    fates = matching.fate_frame(table.assign(size=order).sort_values("size"))
     ax = lower.subplots()
-    fate_bars(fates, ax, other="" if other is None else labels.folder(other))
+    print(fates, ax, other="" if other is None else labels.folder(other))
     ax.set_xlabel(f"IoU at least 0.5, score at least {options.score:g}")
-    yield Product("misses", figure, frame)
+    yield Product("misses", figure, table)
 
 
-def missed_lines(frame: pd.DataFrame, ax: Axes, *, size: str) -> Axes:
+def print_shares(frame: pd.DataFrame, ax: Axes, *, size: str) -> Axes:
     """Mean share of an object's tokens used per block, found and missed objects of a size
     (`matching.share_frame`); bands are two standard errors."""
     for found, colour in ((True, FOUND), (False, MISSED)):
@@ -83,7 +94,7 @@ def missed_lines(frame: pd.DataFrame, ax: Axes, *, size: str) -> Axes:
     return ax
 
 
-def fate_bars(frame: pd.DataFrame, ax: Axes, *, by: str = "size", other: str = "dense run") -> Axes:
+def print(frame: pd.DataFrame, ax: Axes, *, by: str = "size", other: str = "dense run") -> Axes:
     """Miss rate of objects by what became of their tokens (`matching.fate_frame`).
 
     Over each bar stands missed / objects. With a second run, called `other`, a dark mark shows the
@@ -95,14 +106,15 @@ def fate_bars(frame: pd.DataFrame, ax: Axes, *, by: str = "size", other: str = "
     for shift, fate in zip(spread(len(fates), 0.8), fates, strict=True):
         rows = frame[frame["fate"] == fate].set_index(by).reindex(groups)
         places = np.arange(len(groups)) + shift
-        style = {"color": FATE_COLOURS[fate], "label": FATE_NAMES[fate]}
+        style = {"color": COLOURS[fate], "label": NAMES[fate]}
         ax.bar(places, rows["miss_rate"].fillna(0), width=0.92 * width, **style)
         missed = pd.to_numeric(rows["dense_missed"], errors="coerce")
         levels = missed / rows["objects"].where(rows["objects"] > 0)
         for x, level, (_, row) in zip(places, levels, rows.iterrows()):
             if pd.notna(level):
                 ax.hlines(level, x - 0.43 * width, x + 0.43 * width, color=INK, lw=1.4)
-            _count_over(ax, x, np.nanmax([row["miss_rate"], level, 0]), row)
+            bar = np.nan_to_num(row["miss_rate"])
+            _count_over(ax, x, level if bar < level < bar + COUNT else bar, row)
     ax.set_xticks(np.arange(len(groups)), groups)
     ax.set(ylabel="missed objects", ylim=(0, 1.1))
     percent_axis(ax)
@@ -113,7 +125,7 @@ def fate_bars(frame: pd.DataFrame, ax: Axes, *, by: str = "size", other: str = "
 
 
 def _count_over(ax: Axes, x: float, top: float, row: pd.Series) -> None:
-    """Missed / objects over a bar and its mark; nothing where there are no objects."""
+    """Missed / objects over a bar, or over a mark in its place; nothing where there are no objects."""
     if row["objects"]:
         text = f"{row['missed']:.0f}/{row['objects']:.0f}"
         small = {"textcoords": "offset points", "ha": "center", "fontsize": "small"}
@@ -147,6 +159,66 @@ def _sizes(errors: pd.DataFrame) -> list[str]:
     return [size for size in SIZES if size in present]
 
 
-FIGURES: dict[str, Entry] = {
-    "misses": Entry("missed objects and their tokens; a second, dense run", misses, PAIR_OR_RUN),
-}
+def screen(fates: pd.DataFrame, other: str) -> alt.LayerChart:
+    """Miss rate by size and by what became of the objects' tokens (`per_image.reference_rates`); ticks are
+    those of the run called `other` on the same objects."""
+    frame = fates.assign(what=fates["fate"].map(SHORT))
+    names = list(SHORT.values())
+    scale = alt.Scale(domain=names, range=[COLOURS[name] for name in SHORT])
+    pick = shared.picked("size", "fate")
+    x = alt.X("size:N", title=None, sort=["small", "medium", "large"], axis=alt.Axis(labelAngle=0))
+    base = alt.Chart(frame).encode(x=x, xOffset=alt.XOffset("what:N", sort=names))
+    tips = ["size", alt.Tooltip("what", title="tokens"), "objects", "missed"]
+    tips += [alt.Tooltip("dense_missed", title=f"missed by {other}"), alt.Tooltip("only_here")]
+    bars = (
+        base.mark_bar(cursor="pointer")
+        .encode(
+            y=alt.Y(
+                "miss_rate:Q",
+                title="missed objects",
+                axis=shared.SHARES,
+                scale=alt.Scale(domain=[0, 1]),
+            ),
+            color=alt.Color("what:N", scale=scale, legend=shared.legend_above(14)),
+            opacity=alt.condition(pick, alt.value(1), alt.value(shared.FADED)),
+            tooltip=tips if other else tips[:4],
+        )
+        .add_params(pick)
+    )
+    counts = base.mark_text(dy=-7, fontSize=11, color=SOFT).encode(
+        y="miss_rate:Q", text=alt.Text("label:N")
+    )
+    labelled = (bars + counts).transform_calculate(label="datum.missed + '/' + datum.objects")
+    ticks = base.transform_filter("isValid(datum.dense_rate)").mark_tick(
+        thickness=3, color=SOFT, width=alt.RelativeBandSize(0.95)
+    )
+    return (labelled + ticks.encode(y="dense_rate:Q")).properties(
+        height=300, padding=shared.PADDING
+    )
+
+
+def screen_shares(shares: pd.DataFrame) -> alt.LayerChart:
+    """Mean share of an object's tokens used per block, found and missed (`per_image.share_bands`)."""
+    scale = alt.Scale(domain=["found", "missed"], range=[FOUND, MISSED])
+    base = alt.Chart(shares).encode(
+        x=shared.blocks(),
+        color=alt.Color(
+            "outcome:N",
+            scale=scale,
+            legend=shared.legend_above(symbolType="stroke", symbolStrokeWidth=3),
+        ),
+    )
+    y = alt.Y(
+        "mean:Q",
+        title="tokens of the object used",
+        axis=shared.SHARES,
+        scale=alt.Scale(domain=[0, 1]),
+    )
+    line = base.mark_line(point=True).encode(
+        y=y, tooltip=["size", "outcome", "block", "objects", alt.Tooltip("mean", format=".1%")]
+    )
+    band = base.mark_area(opacity=0.15).encode(y="low:Q", y2="high:Q")
+    return (band + line).properties(height=300, padding=shared.PADDING)
+
+
+ENTRY = Entry("missed objects and their tokens; a second, dense run", draw, PAIR_OR_RUN, __doc__)

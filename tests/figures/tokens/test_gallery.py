@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from support.runs import PROVENANCE, grid_for, trace_of, write_run
 
 from analysis import render
-from analysis.figures.objects import objects
+from analysis.figures.objects import focus
 from analysis.figures.output import DrawOptions, Product, RenderError
 from analysis.figures.tokens import gallery
 from analysis.numbers import regions, usage
@@ -84,7 +84,7 @@ def test_trainings_with_other_seeds_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_the_row_that_tells_objects_best_is_first(runs: list[Run]) -> None:
-    (product,) = objects.focus(runs, OPTIONS)
+    (product,) = focus.draw(runs, OPTIONS)
     assert product.table["object_auc"].is_monotonic_decreasing
     left, right = product.figure.axes
     shown = [text.get_text() for text in left.get_yticklabels()]

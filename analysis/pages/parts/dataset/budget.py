@@ -6,10 +6,9 @@ import pandas as pd
 import streamlit as st
 from matplotlib.figure import Figure
 
-from analysis.figures.rates import costs
+from analysis.figures.objects import complexity as drawing
 from analysis.numbers import budget, image_list
 from analysis.pages.parts import shell
-from analysis.pages.parts.dataset import charts
 from analysis.pages.parts.dataset.parts import IMAGE_PAGE, Survey, clicked_point, link
 from svit.runs.run import Run
 from svit.system.text import escaped
@@ -68,7 +67,7 @@ def show(survey: Survey) -> None:
         shown,
         key="measure of complexity",
         required=True,
-        format_func=charts.AXIS_NAMES.get,
+        format_func=drawing.MEASURES.get,
         label_visibility="collapsed",
     )
     shell.remember(**{"measure of complexity": measure})
@@ -81,7 +80,7 @@ def show(survey: Survey) -> None:
             f"ρ = {row['rho']:+.2f} {interval} over {row['images']:.0f} images · a click opens the image"
         )
     st.altair_chart(
-        charts.budget_points(frame, measure),
+        drawing.screen(frame, measure),
         width="stretch",
         key=CLICKED,
         on_select="rerun",
@@ -108,6 +107,6 @@ def scatter(frame: pd.DataFrame, measure: str) -> Figure:
     """Keep ratio against a measure of the frame, a point an image, for the download."""
     page = Figure(figsize=(3.6, 2.6))
     interval = budget.spearman(frame[measure], frame["keep_ratio"])
-    ax = costs.complexity_scatter(frame, page.subplots(), name=measure, interval=interval)
+    ax = drawing.print(frame, page.subplots(), name=measure, interval=interval)
     ax.set_ylabel("keep ratio of gated blocks")
     return page

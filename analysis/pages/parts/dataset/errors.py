@@ -10,8 +10,6 @@ from analysis.figures.objects import misses
 from analysis.numbers import comparison, matching, per_image
 from analysis.pages.parts import shell
 from analysis.pages.parts.compare.parts import BETWEEN
-from analysis.pages.parts.dataset import charts
-from analysis.pages.parts.dataset.charts import FATE_NAMES
 from analysis.pages.parts.dataset.parts import (
     IMAGE_PAGE,
     NOTHING,
@@ -114,7 +112,7 @@ def show_charts(frame: pd.DataFrame, other: str) -> None:
     with left:
         st.markdown("##### Miss rate by what tokens did", help=HELP["fates"])
         st.altair_chart(
-            charts.fate_bars(fates, other),
+            misses.screen(fates, other),
             width="stretch",
             key="fates",
             on_select=choose_fate,
@@ -133,7 +131,7 @@ def show_charts(frame: pd.DataFrame, other: str) -> None:
             "Size", sizes, key="size of objects", required=True, label_visibility="collapsed"
         )
         shell.remember(**{"size of objects": size})
-        chart = charts.share_lines(shares[shares["size"] == size])
+        chart = misses.screen_shares(shares[shares["size"] == size])
         st.altair_chart(chart.properties(height=244), width="stretch")
         shell.downloads("dataset-shares", shares)
 
@@ -192,14 +190,14 @@ def filtered(missed: pd.DataFrame, has_second: bool) -> pd.DataFrame:
     places = st.columns(4)
     choices = {
         "error size": ("Size", missed["size"], [ALL, *SIZES]),
-        "error fate": ("Tokens", missed["fate"], [ALL, *FATE_NAMES]),
+        "error fate": ("Tokens", missed["fate"], [ALL, *misses.SHORT]),
         "error class": ("Class", missed["class"], [ALL, *sorted(missed["class"].unique())]),
     }
     keep = pd.Series(True, index=missed.index)
     for place, (key, (label, column, options)) in zip(places, choices.items()):
         shell.restore(key, ALL, options)
         chosen = place.selectbox(
-            label, options, key=key, format_func=lambda name: FATE_NAMES.get(name, name)
+            label, options, key=key, format_func=lambda name: misses.SHORT.get(name, name)
         )
         shell.remember(**{key: None if chosen == ALL else chosen})
         if chosen != ALL:
@@ -224,7 +222,7 @@ def table_of(survey: Survey, rows: pd.DataFrame, has_second: bool) -> pd.DataFra
     pictures = [None if jpeg is None else shell.data_address(jpeg, "jpeg") for jpeg in crops]
     used = [f"used_{block}" for block in range(1, run.layers + 1)]
     table = pd.DataFrame({"object": pictures, "image": rows["image_id"], "class": rows["class"]})
-    table["size"], table["tokens"] = rows["size"], rows["fate"].map(FATE_NAMES)
+    table["size"], table["tokens"] = rows["size"], rows["fate"].map(misses.SHORT)
     table["dropped"] = rows["dropped"].astype("Int64")
     table["back"] = rows["back"].astype("Int64").astype("string").fillna("never")
     table["tokens used by block"] = rows[used].to_numpy().tolist()
@@ -301,5 +299,5 @@ def fate_figure(frame: pd.DataFrame, other: str) -> Figure:
     page = Figure(figsize=(4.2, 2.6))
     order = pd.Categorical(frame["size"], list(SIZES))
     fates = matching.fate_frame(frame.assign(size=order).sort_values("size"))
-    misses.fate_bars(fates, page.subplots(), other=other)
+    misses.print(fates, page.subplots(), other=other)
     return page

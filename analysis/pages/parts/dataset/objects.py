@@ -6,11 +6,10 @@ import pandas as pd
 import streamlit as st
 from matplotlib.figure import Figure
 
-from analysis.figures.objects.objects import region_lines
+from analysis.figures.objects import regions as region_figures
 from analysis.numbers import per_image
 from analysis.numbers import regions as objects
 from analysis.pages.parts import shell
-from analysis.pages.parts.dataset import charts
 from analysis.pages.parts.dataset.parts import Survey, clicked_point, show_extremes, unannotated
 from svit.core.coverage import SIZES
 from svit.runs.run import Run
@@ -71,7 +70,7 @@ def show_regions(survey: Survey, spread: pd.DataFrame) -> None:
     """Use of each region per block; a click on a point chooses the region below."""
     st.markdown("##### Inside, on the contour, outside", help=HELP["regions"])
     st.altair_chart(
-        charts.region_lines(spread, survey.run.targets),
+        region_figures.screen(spread, survey.run.targets),
         width="stretch",
         key="bars region",
         on_select=lambda: choose_group("region"),
@@ -93,7 +92,7 @@ def show_summary(spread: pd.DataFrame) -> None:
 def bars(groups: pd.DataFrame, by: str, layers: int) -> None:
     """The bars of sizes or classes; a click chooses the group below."""
     st.altair_chart(
-        charts.group_bars(groups, by, layers),
+        region_figures.screen_groups(groups, by, layers),
         width="stretch",
         key=f"bars {by}",
         on_select=lambda: choose_group(by),
@@ -133,5 +132,5 @@ def show_behind(survey: Survey, frame: pd.DataFrame, by_image: pd.DataFrame) -> 
 def region_figure(survey: Survey, spread: pd.DataFrame) -> Figure:
     """Keep ratio inside, on and outside of objects over blocks, for the download."""
     page = Figure(figsize=(3.6, 2.5))
-    region_lines(spread, page.subplots(), targets=survey.run.targets)
+    region_figures.print(spread, page.subplots(), targets=survey.run.targets)
     return page
