@@ -15,8 +15,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from analysis.figures.canvas import screen as shared
+from analysis.figures.canvas.axes import over
 from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError
 from analysis.figures.palette import USED
@@ -59,6 +61,7 @@ def draw(run: Run, options: DrawOptions) -> Iterator[Product]:
         interval = budget.spearman(table[name], table["keep_ratio"])
         print(table, ax, name=name, interval=interval)
     axes[0].set_ylabel("keep ratio of gated blocks")
+    over(run, figure)
     yield Product("complexity", figure, table)
 
 
@@ -68,6 +71,7 @@ def print(frame: pd.DataFrame, ax: Axes, *, name: str, interval: Interval) -> Ax
     size = float(np.clip(600 / max(len(rows), 1), 1, 9))
     ax.scatter(rows[name], rows["keep_ratio"], s=size, color=USED, alpha=0.6, lw=0)
     ax.set(xlabel=MEASURES[name])
+    ax.xaxis.set_major_locator(MaxNLocator(4, prune="both"))
     known = f"ρ = {interval.value:+.2f}  [{interval.low:+.2f}, {interval.high:+.2f}]"
     ax.set_title("ρ undefined: nothing varies" if np.isnan(interval.value) else known)
     return ax

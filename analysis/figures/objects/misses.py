@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures.canvas import screen as shared
-from analysis.figures.canvas.axes import legend_above, percent_axis, spread
+from analysis.figures.canvas.axes import heading, legend_above, over, percent_axis, spread
 from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError, detected
 from analysis.figures.pairs.two_runs import explained, two
@@ -72,6 +72,10 @@ def draw(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     ax = lower.subplots()
     print(fates, ax, other="" if other is None else labels.folder(other))
     ax.set_xlabel(f"IoU at least 0.5, score at least {options.score:g}")
+    if other is None:
+        over(first, figure)
+    else:
+        heading(figure, f"{labels.titled(first)}; beside it {labels.folder(other)}")
     yield Product("misses", figure, table)
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures.canvas.axes import legend_above, spread
+from analysis.figures.canvas.axes import legend_above, over, spread
 from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError, annotated
 from analysis.figures.palette import INK, LINES, SOFT, USED
@@ -55,6 +55,7 @@ def draw(run: Run, options: DrawOptions) -> Iterator[Product]:
     table = frame(run)
     figure = Figure(figsize=(WIDTH * 0.7, 2.2))
     print(table, figure.subplots())
+    over(run, figure)
     yield Product("objectness", figure, table)
 
 

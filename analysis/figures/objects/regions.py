@@ -16,9 +16,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from analysis.figures.canvas import screen as shared
-from analysis.figures.canvas.axes import percent_axis
+from analysis.figures.canvas.axes import over, percent_axis
+from analysis.figures.canvas.placing import short_names
 from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError, annotated
 from analysis.figures.palette import BACKGROUND, CONTOUR, INK, INSIDE, NEVER, SOFT, USED
@@ -27,6 +29,7 @@ from analysis.sources.collection import RUN
 from svit.core.coverage import SIZES
 from svit.runs.run import Run
 
+LETTERS, LEAST = 22, 0.5  # of a class; layers that an axis spans at least
 REGIONS = {"contour": CONTOUR, "inside": INSIDE, "background": BACKGROUND}
 
 
@@ -45,7 +48,7 @@ def frame(run: Run) -> pd.DataFrame:
 def draw(run: Run, options: DrawOptions) -> Iterator[Product]:
     """Uses by region, and of the tokens of objects by size and class."""
     table = frame(run)
-    figure = Figure(figsize=(WIDTH, 2.5))
+    figure = Figure(figsize=(WIDTH, 2.6))
     figure_axes = figure.subplots(1, 3, width_ratios=[1.25, 1, 1])
     print(table, figure_axes[0], targets=run.targets)
     single = objects.object_frame(annotated(run), run.class_names)
@@ -53,6 +56,7 @@ def draw(run: Run, options: DrawOptions) -> Iterator[Product]:
     figure_axes[2].sharex(figure_axes[1])
     for by, ax in zip(("size", "class"), figure_axes[1:], strict=True):
         print_groups(objects.group_frame(single, by), ax, by=by, mean=mean)
+    over(run, figure)
     yield Product("regions", figure, table)
 
 
@@ -66,6 +70,7 @@ def print(frame: pd.DataFrame, ax: Axes, *, targets: Sequence[float] = ()) -> Ax
         blocks = np.arange(1, len(targets) + 1)
         ax.plot(blocks, targets, color=INK, lw=0.7, ls="--", label="target, all tokens", zorder=1)
     ax.set(xlabel="block", ylabel="share of the region's tokens used", ylim=(0, 1.03))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     percent_axis(ax)
     ax.legend(loc="lower left")
     return ax
@@ -85,9 +90,13 @@ def print_groups(frame: pd.DataFrame, ax: Axes, *, by: str, mean: float, limit: 
     ax.hlines(places, rows["low"], rows["high"], color=NEVER, lw=3)
     ax.plot(rows["mean"], places, "o", color=USED, markersize=3.5)
     ax.axvline(mean, color=INK, lw=0.7, ls="--")
-    labels = [f"{name} ({count})" for name, count in zip(rows[by], rows["objects"])]
+    names = short_names(rows[by].tolist(), LETTERS)
+    labels = [f"{names[name]} ({count})" for name, count in zip(rows[by], rows["objects"])]
     ax.set_yticks(places, labels)
     ax.set(ylim=(len(rows) - 0.5, -0.5), xlabel="layers that use its tokens")
+    low, high = ax.get_xlim()
+    if high - low < LEAST:  # all alike: an axis of digits that nobody can read
+        ax.set_xlim((low + high - LEAST) / 2, (low + high + LEAST) / 2)
     below = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
     ax.annotate("all tokens", (mean, 0), (2, 2), **below, fontsize="small", color=SOFT)
     ax.set_title(f"objects by {by}")

@@ -17,13 +17,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from analysis.figures.canvas.axes import legend_above
+from analysis.figures.canvas.axes import legend_above, over
 from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError
 from analysis.figures.palette import BLOCKS, CHOOSING, INK, NEVER, USED
 from analysis.numbers import budget, comparison
 from analysis.sources.collection import RUN
 from svit.runs.run import Run
+
+LEAST = 0.01  # of the dense cost, that the histogram spans at least
 
 
 def frame(run: Run) -> pd.DataFrame:
@@ -49,6 +51,7 @@ def draw(run: Run, options: DrawOptions) -> Iterator[Product]:
     }
     print(budget.module_frame(ledgers), left, **limits)
     print_savings(ledgers, right)
+    over(run, figure)
     yield Product("compute", figure, ledgers)
 
 
@@ -81,7 +84,11 @@ def print_savings(ledgers: pd.DataFrame, ax: Axes) -> Axes:
     """Share of the dense network's cost that pruning saved in each image (`comparison.cost_frame`),
     with the mean and the mean limit."""
     saved, reachable = ledgers["saved"], ledgers["reachable"].mean()
-    ax.hist(saved, bins=min(30, max(5, len(saved) // 4)), color=NEVER, edgecolor="white", lw=0.4)
+    bins = min(30, max(5, len(saved) // 4))
+    ends = (saved.min(), saved.max())
+    if ends[1] - ends[0] < LEAST:  # all alike: numpy would span a whole
+        ends = (saved.mean() - LEAST / 2, saved.mean() + LEAST / 2)
+    ax.hist(saved, bins=bins, range=ends, color=NEVER, edgecolor="white", lw=0.4)
     ax.axvline(saved.mean(), color=USED, lw=1.4, label=f"mean {saved.mean():.1%}")
     label = f"limit {reachable:.1%}"
     ax.axvline(reachable, color=INK, lw=0.7, ls="--", label=label)
