@@ -57,19 +57,17 @@ def speedups(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
     """Every variant but recorded ones: times, speed-up, what the MACs and the stages allow, and memory."""
     rows = []
     for name, one in found.items():
-        stages = pd.DataFrame(one["stages"]).groupby(["part", "size"])
+        stages = pd.DataFrame(one["stages"]).groupby(["part", "size", "batch"])
         for row in one["summary"]:
             if row["variant"].endswith(RECORDED):
                 continue
-            where = stages.get_group((row["part"], row["size"]))
+            where = stages.get_group((row["part"], row["size"], row["batch"]))
             within = stage_limit(where, one["summary"][0]["variant"], row["variant"])
             mine = where[where["variant"] == row["variant"]]
             choosing = mine.loc[mine["stage"].isin(CHOOSING), "share"].sum()
             rows.append(
                 {
-                    "benchmark": name,
-                    "part": row["part"],
-                    "size": row["size"],
+                    **_case(name, row),
                     "variant": row["variant"],
                     "wall s": f"{row['wall_s_median']:.3f}",
                     "CPU s": f"{row['cpu_s_median']:.3f}",
@@ -85,18 +83,25 @@ def speedups(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _case(name: str, row: dict[str, Any]) -> dict[str, Any]:
+    """What a row is of; a single image a call goes without saying."""
+    batch = f", batch {row['batch']}" if row.get("batch", 1) != 1 else ""
+    return {"benchmark": name, "part": row["part"], "size": f"{row['size']}{batch}"}
+
+
 def ceilings(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
     """A stage a row: share of the time, and least over measured time, of every variant."""
     rows = []
     for name, one in found.items():
         stages = pd.DataFrame(one["stages"])
         stages = stages[~stages["variant"].str.endswith(RECORDED)]
-        for (part, size, variant), group in stages.groupby(CASE, sort=False):
+        for case, group in stages.groupby(CASE, sort=False):
+            row = dict(zip(CASE, case, strict=True))
             shares = {
                 row.stage: f"{row.share:.0%} at {row.of_ceiling:.0%}" for row in group.itertuples()
             }
             whole = group["least_s"].sum() / group["seconds"].sum()
-            where = {"benchmark": name, "part": part, "size": size, "variant": variant}
+            where = {**_case(name, row), "variant": row["variant"]}
             rows.append({**where, "all": f"{whole:.0%}", **shares})
     return pd.DataFrame(rows).fillna("")
 
@@ -107,7 +112,7 @@ def recording(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
     for name, one in found.items():
         for row in one.get("recording", []):
             added = f"{row['median']:+.1%} [{row['q25']:+.1%}, {row['q75']:+.1%}]"
-            where = {"benchmark": name, "part": row["part"], "size": row["size"]}
+            where = _case(name, row)
             clock = row.get("clock", "wall")
             rows.append({**where, "variant": row["variant"], "clock": clock, "added": added})
     return pd.DataFrame(rows)

@@ -21,7 +21,7 @@ from analysis.sources.evaluations import Evaluation, Facts, facts_of, own_masks,
 from svit.core.config import PAPER_KEEP_RATIOS, PRESETS, to_dict
 
 BENCHMARK = "benchmark.json"
-CASE = ["part", "size", "variant"]  # what names a row of a benchmark
+CASE = ["part", "size", "batch", "variant"]  # what names a row of a benchmark
 TOLERANCE = 0.005  # of all tokens, by which "as many" may differ
 RECORDED = " recorded"  # ends the name of a variant that ran with the recorder: `svit.speed.report`
 
@@ -125,7 +125,12 @@ class Speed:
     @property
     def how(self) -> str:
         """Batch, settings and machine in words."""
-        return ", ".join([f"batch {self.batch}", *self.settings, self.device])
+        return f"batch {self.batch}, {self.where}"
+
+    @property
+    def where(self) -> str:
+        """Settings and machine in words."""
+        return ", ".join([*self.settings, self.device])
 
     def faster_than(self, other: Speed) -> np.ndarray:
         """How much faster than another variant of the same benchmark, in percent, round by round:

@@ -32,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="as 640x640,800x1333: height x width",
     )
     add("--parts", type=words, default=PARTS, help="backbone, network (default both)")
-    add("--batch", type=kinds.count, default=1, help="images a batch (default 1)")
+    about = "images a batch, or several sizes of batches as 1,2,4 (default 1)"
+    add("--batch", dest="batches", type=kinds.listed(kinds.count), default=(1,), help=about)
     add("--rounds", type=kinds.count, default=10, help="calls of each variant (default 10)")
     add("--device", type=device, default="cpu", help="cpu, cuda or cuda:N (default cpu)")
     add("--threads", type=kinds.at_once, help="threads (default: torch's choice)")

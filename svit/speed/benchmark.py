@@ -51,7 +51,7 @@ HEADS = {  # path of a module in a detector, whatever framework -> stage
 def benchmark(settings: Settings) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
     """Measures everything. Returns: (environment, settings, verdicts) and tables by name.
 
-    Tables: summary (one row a variant, part and size), stages, crossover, times (every call).
+    Tables: summary (one row a variant, part, size and batch), stages, crossover, times (every call).
 
     Raises:
         ValueError: settings that no model fits.
@@ -61,10 +61,10 @@ def benchmark(settings: Settings) -> tuple[dict[str, Any], dict[str, pd.DataFram
     cases: dict[tuple[str, str, int], dict[str, pd.DataFrame]] = {}
     with ExitStack() as edits:
         compared = variants(settings, device, edits)
-        for size, part in product(settings.sizes, settings.parts):
-            samples = noise_samples(size, settings.batch, device, settings.seed)
+        for size, batch, part in product(settings.sizes, settings.batches, settings.parts):
+            samples = noise_samples(size, batch, device, settings.seed)
             measured = _case(part, compared, samples, settings.rounds, environment)
-            cases[part, "x".join(map(str, size)), settings.batch] = measured
+            cases[part, "x".join(map(str, size)), batch] = measured
     tables = {name: _joined(cases, name) for name in ("summary", "stages", "times")}
     plain = tables["summary"][~tables["summary"]["variant"].str.endswith(report.RECORDED)]
     tables["crossover"] = report.crossover(plain)
@@ -82,7 +82,7 @@ def _case(
     rounds: int,
     environment: Mapping[str, Any],
 ) -> dict[str, pd.DataFrame]:
-    """Tables of one part at one size."""
+    """Tables of one part at one size and batch."""
     device, images = samples[0].image.device, pad_batch(samples)
     works = {
         variant.label: lambda variant=variant: variant.run(part, samples, images)
@@ -204,10 +204,12 @@ def _heads(detector: Detector) -> list[tuple[nn.Module, str]]:
 
 
 def _verdicts(summary: pd.DataFrame, stages: pd.DataFrame, gpu: bool) -> dict[str, str]:
-    shares = stages.set_index(["part", "size", "variant", "stage"])["share"].sort_index()
+    shares = stages.set_index([*report.CASE, "stage"])["share"].sort_index()
+    several = summary["batch"].nunique() > 1
     found = {}
     for row in summary.itertuples():
-        key = (row.part, row.size, row.variant)
-        words = report.verdict(shares.loc[key].to_dict(), row.matmul_share, gpu)
-        found[" ".join(key)] = words
+        key = (row.part, row.size, row.batch, row.variant)
+        told = f"batch {row.batch}" if several else ""
+        name = " ".join(filter(None, [row.part, row.size, told, row.variant]))
+        found[name] = report.verdict(shares.loc[key].to_dict(), row.matmul_share, gpu)
     return found

@@ -40,18 +40,19 @@ class Settings:
             (all tokens through the gates), or a base ratio r: 1, r, r^2, r^3 in the quarters of the blocks.
         attention: "fused" and "explicit" (the N x N matrix is written out, as in the official dense model).
         sizes: height and width of the pictures in pixels.
+        batches: images a call, each measured.
         fused: fold batch normalisation into convolutions.
         recording: measure every variant with the recorder as well.
 
     Raises:
-        ValueError: parts, batch or rounds that cannot be.
+        ValueError: parts, batches or rounds that cannot be.
     """
 
     models: tuple[str, ...]
     keep: tuple[str, ...] = ("paper",)
     attention: tuple[str, ...] = ("fused",)
     sizes: tuple[tuple[int, int], ...] = ((640, 640),)
-    batch: int = 1
+    batches: tuple[int, ...] = (1,)
     parts: tuple[str, ...] = PARTS
     rounds: int = 10
     device: str = "cpu"
@@ -64,9 +65,9 @@ class Settings:
     def __post_init__(self) -> None:
         if strangers := set(self.parts) - set(PARTS):
             raise ValueError(f"parts: expected {', '.join(PARTS)}, found {', '.join(strangers)}")
-        if self.batch < 1 or self.rounds < 1:
-            found = f"{self.batch} and {self.rounds}"
-            raise ValueError(f"batch and rounds: expected at least 1, found {found}")
+        if min(self.batches, default=0) < 1 or self.rounds < 1:
+            found = f"{', '.join(map(str, self.batches)) or 'none'} and {self.rounds}"
+            raise ValueError(f"batches and rounds: expected at least 1, found {found}")
 
 
 @dataclass(frozen=True)

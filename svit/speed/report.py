@@ -19,7 +19,7 @@ HEADS = ("fpn", "rpn", "roi heads", "post-processing")
 MOSTLY = 0.5  # share of the time from which one part dominates
 IDLE = 0.1  # share of the matmul rate below which a GPU waits for launches
 BUSY = 0.4  # share of the matmul rate above which arithmetic is the limit
-CASE = ["part", "size", "variant"]
+CASE = ["part", "size", "batch", "variant"]
 RECORDED = " recorded"  # ends the label of a variant measured with the recorder
 CEILINGS = (
     "The least time of each stage's operators (the longer of their arithmetic at the matmul rate and their "
@@ -43,7 +43,7 @@ def crossover(summary: pd.DataFrame) -> pd.DataFrame:
 def overhead(times: pd.DataFrame) -> pd.DataFrame:
     """What recording adds to a call: the share of the same round's time without, median and quartiles, by
     the clock on the wall and by the processor's, which does not count what other programs take."""
-    keys = ["part", "size", "round"]
+    keys = ["part", "size", "batch", "round"]
     recorded = times[times["variant"].str.endswith(RECORDED)]
     plain = recorded.assign(variant=recorded["variant"].str.removesuffix(RECORDED))
     pairs = plain.merge(times, on=[*keys, "variant"], suffixes=("_recorded", "_plain"))
@@ -53,7 +53,7 @@ def overhead(times: pd.DataFrame) -> pd.DataFrame:
         shares = added.groupby(CASE, sort=False)["share"]
         table = shares.quantile([0.25, 0.5, 0.75]).unstack()
         table = table.set_axis(["q25", "median", "q75"], axis=1).reset_index()
-        table.insert(3, "clock", clock)
+        table.insert(len(CASE), "clock", clock)
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
 

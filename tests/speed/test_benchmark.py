@@ -117,7 +117,11 @@ def test_variants_that_no_table_could_tell_apart_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("given", "words"),
-    [({"parts": ("heads",)}, "found heads"), ({"batch": 0}, "found 0"), ({"rounds": 0}, "and 0")],
+    [
+        ({"parts": ("heads",)}, "found heads"),
+        ({"batches": (1, 0)}, "found 1, 0"),
+        ({"rounds": 0}, "and 0"),
+    ],
 )
 def test_settings_that_cannot_be_are_refused_before_a_model_is_built(given, words) -> None:
     with pytest.raises(ValueError, match=words):
@@ -211,7 +215,9 @@ def test_the_verdict_follows_from_shares_and_rate(stages, share, gpu, words) -> 
 
 def test_overhead_compares_calls_of_one_round() -> None:
     rows = [("a", 0, 1.0), ("a recorded", 0, 1.1), ("a", 1, 2.0), ("a recorded", 1, 2.2)]
-    times = pd.DataFrame(rows, columns=["variant", "round", "wall_s"]).assign(part="x", size="y")
+    times = pd.DataFrame(rows, columns=["variant", "round", "wall_s"]).assign(
+        part="x", size="y", batch=1
+    )
     times["cpu_s"] = [1.0, 1.2, 2.0, 2.4]
     table = benchmark_report.overhead(times).set_index("clock")
     assert table["variant"].tolist() == ["a", "a"]
@@ -229,7 +235,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command.add_arguments(parser)
     models = f"{folder / 'vit.yaml'},{folder / 'svit.yaml'}"
     words = f"--models {models} --keep paper --sizes 64x64,64x100 --rounds 2 --recording --fuse"
-    kinds = "--sdpa fused --framework torchvision"
+    kinds = "--sdpa fused --framework torchvision --batch 1,2"
     args = parser.parse_args([*words.split(), *kinds.split(), "--out", str(folder / "out")])
     assert command.run(args) == 0
     return folder / "out"
@@ -237,7 +243,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_summary_holds_each_variant_part_and_size(report: Path) -> None:
     table = pd.read_csv(report / "summary.csv")
-    assert len(table) == 2 * 2 * 4 and not table.duplicated(["part", "size", "variant"]).any()
+    assert len(table) == 2 * 2 * 2 * 4 and not table.duplicated(benchmark_report.CASE).any()
     assert table.groupby("size")["tokens"].unique().map(list).to_dict() == {
         "64x64": [16],
         "64x100": [4 * 8],  # padded to 128
@@ -250,7 +256,7 @@ def test_the_summary_holds_each_variant_part_and_size(report: Path) -> None:
 
 def test_the_share_of_the_limit_is_speed_up_over_the_ratio_of_macs(report: Path) -> None:
     table = pd.read_csv(report / "summary.csv")
-    first = table.groupby(["part", "size"])["gmacs"].transform("first")
+    first = table.groupby(["part", "size", "batch"])["gmacs"].transform("first")
     assert (table["mac_limit"] - first / table["gmacs"]).abs().max() < 1e-9
     share = table["speedup_median"] / table["mac_limit"]
     assert (table["share_of_limit"] - share).abs().max() < 1e-9
@@ -260,7 +266,7 @@ def test_the_share_of_the_limit_is_speed_up_over_the_ratio_of_macs(report: Path)
 
 def test_stage_shares_add_up_and_name_every_stage(report: Path) -> None:
     stages = pd.read_csv(report / "stages.csv")
-    totals = stages.groupby(["part", "size", "variant"])["share"].sum()
+    totals = stages.groupby(benchmark_report.CASE)["share"].sum()
     assert (totals - 1).abs().max() < 1e-9
     known = {"spatial prior", "injectors", "extractors", "blocks", "fusion", "embedding"}
     known |= {

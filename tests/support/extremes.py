@@ -161,6 +161,8 @@ def _twenty(folder: Path) -> None:
 
 def _two_seeds(folder: Path) -> None:
     write_results(folder / "results", ["svit", "evit", "random"], (0.7,), 2)
+    times = {f"{name} 0.7 fused": [1.0, 1.2, 0.9] for name in ("svit", "evit")}
+    write_benchmark(folder / "timed", times, ["svit", "evit"], keep=("0.7",))
     write_trainings(folder / "trainings", ["seed 0", "seed 1"])
 
 

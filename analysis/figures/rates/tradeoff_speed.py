@@ -72,11 +72,7 @@ def compose(timed: dict[str, pd.DataFrame], kind: str, note: str = "") -> Figure
     body, below = figure.subfigures(2, 1, height_ratios=[HEIGHT * rows, foot])
     axes = list(body.subplots(rows, columns, squeeze=False).flat)
     for ax, (condition, table) in zip(axes, timed.items(), strict=False):
-        points = Points(table, kind, "images_per_second")
-        tradeoff.print(
-            points, ax, named=points.means["series"].tolist(), width=WIDTH / columns - 0.6
-        )
-        ax.set(xlabel=TITLE, ylabel=f"{kind} AP")
+        print(Points(table, kind, "images_per_second"), ax, width=WIDTH / columns - 0.6)
         ax.set_title(textwrap.fill(condition, LETTERS[0] // columns))
     for empty in axes[len(timed) :]:
         empty.set_axis_off()
