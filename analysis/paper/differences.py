@@ -18,8 +18,8 @@ from analysis.sources.collection import Collection
 from analysis.sources.evaluations import Evaluation, Origin
 
 Pair = tuple[Evaluation, Evaluation]
-PAIRED = "95 % over images, paired"
-APART = "95 % over images, two intervals in quadrature"
+PAIRED = "95 % percentile over images, paired"
+APART = "95 % percentile over images, two intervals in quadrature"
 ANYHOW = ("seed", "checkpoint_period")  # settings of a training that say nothing of its recipe
 UNKNOWN = "start and length of the trainings are not recorded"
 
@@ -34,7 +34,9 @@ def ap(claim: Wanted, kind: str, found: Collection) -> Iterator[Measurement]:
     for group in _groups(chosen):
         values = {seed: [one.ap(kind) for one in same] for seed, same in by_seed(group).items()}
         ends = np.mean([one.interval(kind) for one in group], axis=0)
-        yield _measured(values, ends, "95 % over images", group, exact=True, kept=(_kept(group),))
+        yield _measured(
+            values, ends, "95 % percentile over images", group, exact=True, kept=(_kept(group),)
+        )
 
 
 def difference(claim: Wanted, kind: str, found: Collection) -> Iterator[Measurement | LeftOut]:

@@ -18,7 +18,7 @@ from analysis.paper.measurement import FEW_IMAGES, LeftOut, Measurement, Wanted,
 from analysis.sources.collection import Collection, Recording
 from svit.core.statistics import bootstrap
 
-NOISE = "95 % over images"
+NOISE = "95 % percentile over images"
 CENTRE = (48, 80)  # rows and columns of the map that `usage:centre` is read from
 
 Statistic = Callable[[np.ndarray], float]

@@ -61,7 +61,15 @@ def tradeoff(claim: Wanted, kind: str, found: Collection) -> Iterator[Measuremen
                 paths = tuple(a.path.as_posix() for a, _ in group)
                 spread = (least - half, least + half)
                 yield Measurement(
-                    least, *spread, "95 % over images", facts, paths, exact, {}, 0, place=condition
+                    least,
+                    *spread,
+                    "95 % percentile over images",
+                    facts,
+                    paths,
+                    exact,
+                    {},
+                    0,
+                    place=condition,
                 )
 
 

@@ -194,7 +194,9 @@ def test_shares_of_a_recording_are_those_of_the_hand_case(tmp_path):
     assert found.loc["s4.3.early"].measured == pytest.approx(3 / 5)
     assert found.loc["s4.3.deeper"].measured == pytest.approx(0 - (2 + 1) / 8)
     assert set(found.direction) == {"same"} and set(found.verdict) == {NOT_TESTED}
-    assert (found.low <= found.measured).all() and set(found.noise) == {"95 % over images"}
+    assert (found.low <= found.measured).all() and set(found.noise) == {
+        "95 % percentile over images"
+    }
 
 
 def test_few_images_show_no_direction(tmp_path):

@@ -172,7 +172,11 @@ def test_where_matches_were_kept_the_noise_is_paired(tmp_path: Path) -> None:
     for name in ("svit", "dense"):
         keep_matches(tmp_path / name)
     row = only(tmp_path, DROP)
-    assert row.noise == "95 % over images, paired" and row.direction == "same" and row.above == 0
+    assert (
+        row.noise == "95 % percentile over images, paired"
+        and row.direction == "same"
+        and row.above == 0
+    )
     assert (row.low, row.high) == pytest.approx((-0.4, -0.4), abs=1e-4)
     assert tables.shown_ledger(rows(tmp_path, DROP)).iloc[-1]["P(> 0)"] == "<0.001"
 

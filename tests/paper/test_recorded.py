@@ -62,7 +62,9 @@ def test_reactivated_tokens_lie_on_objects_when_they_do(tmp_path: Path) -> None:
         {RETURN: 1 - 2 / 8, STAY: 6 / 8, "s4.3.objects": 1 - 1 / 16, "s4.3.contours": 7 / 12}
     )
     assert set(found["direction"]) == {"same"} and set(found["images"]) == {40}
-    assert set(found["noise"]) == {"95 % over images"} and set(found["world"]) == {"shapes"}
+    assert set(found["noise"]) == {"95 % percentile over images"} and set(found["world"]) == {
+        "shapes"
+    }
 
 
 def test_a_recording_at_another_ratio_or_with_lent_masks_is_left_out(tmp_path: Path) -> None:
