@@ -16,13 +16,20 @@ SUBJECTS = ("tokens", "objects", "pairs", "rates")  # in this order, others afte
 
 
 def entries() -> dict[str, Entry]:
-    """Name on the command line -> entry; subjects in their order, figures in alphabetical order."""
+    """Name on the command line -> entry; subjects in their order, figures in alphabetical order.
+
+    Raises:
+        ValueError: two figures have one name.
+    """
     found: dict[str, Entry] = {}
     for name in sorted(_modules(), key=_place):
         module = import_module(name)
-        found |= getattr(module, "FIGURES", {})
+        here = dict(getattr(module, "FIGURES", {}))
         if hasattr(module, "ENTRY"):
-            found[name.rpartition(".")[2].replace("_", "-")] = module.ENTRY
+            here[name.rpartition(".")[2].replace("_", "-")] = module.ENTRY
+        if twice := found.keys() & here.keys():
+            raise ValueError(f"{name}: there is a figure {', '.join(twice)} already")
+        found |= here
     return found
 
 

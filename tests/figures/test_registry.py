@@ -12,7 +12,11 @@ from analysis.figures import registry
 from analysis.figures.output import Entry
 from analysis.figures.tokens import reactivation
 
-ONE_FILE = {name: entry for name, entry in registry.entries().items() if entry.about}
+ONE_FILE = {
+    name: entry
+    for name, entry in registry.entries().items()
+    if hasattr(importlib.import_module(entry.draw.__module__), "ENTRY")
+}
 
 ADDED = '''"""What a stranger counts.
 
@@ -36,6 +40,14 @@ def test_a_file_is_all_that_a_figure_takes(tmp_path, monkeypatch):
     found = registry.entries()["count-of-all"]
     assert found.definition == "What a stranger counts.\n\nTokens / tokens."
     monkeypatch.delitem(sys.modules, "analysis.figures.count_of_all")
+
+
+def test_two_figures_of_one_name_are_refused(tmp_path, monkeypatch):
+    (tmp_path / "keep.py").write_text(ADDED)
+    monkeypatch.setattr(figures, "__path__", [*figures.__path__, str(tmp_path)])
+    with pytest.raises(ValueError, match="figure keep already"):
+        registry.entries()
+    monkeypatch.delitem(sys.modules, "analysis.figures.keep")
 
 
 @pytest.mark.parametrize("name", ONE_FILE)

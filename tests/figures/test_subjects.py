@@ -180,11 +180,12 @@ def products(name: str, *runs):
         return list(entry.draw(subject, OPTIONS))
 
 
+# what only some runs hold: tests in test_measures.py, tokens/test_counts.py, tokens/test_groups.py
+ELSEWHERE = ("attention", "attention-beside-mask", "updates", "norms", "groups")
 FIGURES = {
     name: entry
     for name, entry in registry.entries().items()
-    if entry.takes in (RUN, RUNS, PAIR, PAIR_OR_RUN)
-    and name not in ("attention", "groups")  # tokens/test_counts.py, tokens/test_groups.py
+    if entry.takes in (RUN, RUNS, PAIR, PAIR_OR_RUN) and name not in ELSEWHERE
 }
 AN_IMAGE_EACH = ("difference", "heatmap", "layers", "overlay")
 

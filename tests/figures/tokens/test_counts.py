@@ -11,7 +11,8 @@ from support.runs import PROVENANCE, parts, write_run
 
 from analysis.figures import palette
 from analysis.figures.output import DrawOptions, RenderError
-from analysis.figures.tokens import attention, counts, reuse
+from analysis.figures.tokens import attention_beside_mask as attention
+from analysis.figures.tokens import counts, reuse
 from analysis.numbers import lifetimes
 from svit.core.types import TokenTrace
 from svit.runs.run import RunWriter, open_run
@@ -96,7 +97,7 @@ def test_attention_stands_beside_the_mask_of_its_block(attended):
     with style.context(palette.STYLE):
         (product,) = attention.draw(attended, DrawOptions(block=7))
     table = product.table
-    assert product.name.startswith("attention-block7-")
+    assert product.name.startswith("attention-beside-mask-block7-")
     assert table.groupby("used").attention.mean().to_dict() == {False: 1, True: 2}
     left, right = product.figure.axes[:2]
     assert left.get_title(loc="left") == "attention received: used 2.00, others 1.00"

@@ -4,7 +4,7 @@ Attention received: the sum over queries of the mean over heads; 1 is what a tok
 everywhere alike. Colours run from a quarter to four times that, on a logarithmic scale; tokens that
 took no part are clear. The numbers are means over used and over other tokens. `--block` chooses the
 block; else the middle one of those that prune. Attention is recorded on demand
-(`svit.probing.attach`, docs/run-format.md).
+(`svit record --module`, docs/any-model.md).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def draw(run: Run, options: DrawOptions) -> Iterator[Product]:
     if MEASURE not in run.measures:
         raise RenderError(
             f"{run.path} holds no attention, which this figure needs; record it with "
-            "svit.probing.attach(model, attention=True)"
+            "`svit record --module` or svit.probing.attach"
         )
     layer = recorded.chosen_layer(run, options)
     for image_id in chosen(run, options):
@@ -54,7 +54,9 @@ def draw(run: Run, options: DrawOptions) -> Iterator[Product]:
         ratio = metrics.keep_ratios(trace)[layer]
         style = {"image": run.picture(image_id), "ratio": ratio}
         pictures.layer_tokens(metrics.layer_states(trace), layer, trace.grid, right, **style)
-        yield Product(f"attention-block{layer + 1}-{labels.file_name(image_id)}", figure, table)
+        yield Product(
+            f"attention-beside-mask-block{layer + 1}-{labels.file_name(image_id)}", figure, table
+        )
 
 
 def means(table: pd.DataFrame) -> str:
