@@ -12,6 +12,7 @@ from torch import nn
 
 from svit.cli.options import kinds
 from svit.core.config import DataConfig
+from svit.core.ranges import ANY, POSITIVE
 from svit.evaluation.record_module import Watching, picture_config
 from svit.probing.adapters.find import host_of
 
@@ -58,11 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--mean",
         nargs=3,
-        type=float,
+        type=kinds.number(ANY),
         metavar="V",
         help="of RGB, 0..255 (default the model's, or ImageNet's)",
     )
-    add("--std", nargs=3, type=float, metavar="V", help="likewise")
+    add("--std", nargs=3, type=kinds.number(POSITIVE), metavar="V", help="likewise")
 
 
 def check(args: argparse.Namespace) -> None:
