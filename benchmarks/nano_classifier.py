@@ -42,6 +42,8 @@ def write_pictures(folder: Path) -> None:
     for part, (count, seed) in PARTS.items():
         for label in CLASSES:
             (folder / part / label).mkdir(parents=True, exist_ok=True)
+        if len(list((folder / part).glob("*/*.png"))) == count:
+            continue
         while count:
             drawn, seed = scene(seed, SIDE), seed + 1
             if len(drawn.labels) == 1:
@@ -114,7 +116,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="pictures and recorded masks")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument(
-        "--steps", type=int, nargs=2, default=(80, 60), help="dense first; each of both after it"
+        "--steps",
+        type=int,
+        nargs=2,
+        default=(2000, 1000),
+        help="dense first; each of both after it",
     )
     given = parser.parse_args()
     write_pictures(given.work / "pictures")
