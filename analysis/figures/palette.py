@@ -68,6 +68,9 @@ FAMILIES = {  # of methods, whose names always stand beside; grey ones choose wi
     **{"random": SOFT, "magnitude": SLATE, "dense": INK},
 }
 OTHER = LINES[5]  # any other method
+ERRORS = dict(  # of a detector
+    zip(("classification", "localisation", "both", "duplicate", "background", "missed"), LINES)
+)
 AGREES, DISAGREES = "#1b8a5a", "#b23a5e"  # verdicts on claims
 BLOCKS, CHOOSING = "#3f8fb5", "#d98b00"  # modules that pruning works on, and that do the choosing
 

@@ -55,6 +55,9 @@ class Rule:
     score: float = 0.0
 
 
+BOXES = Rule()
+
+
 class Chosen(NamedTuple):
     """Some of the errors of a run: bool, a row of `Errors.detections` and of `Errors.objects`."""
 
@@ -144,6 +147,9 @@ class Errors:
         Args:
             chosen: as of `mended`.
             limit: bool (images,), the images that are meant and drawn from; None for all.
+
+        Raises:
+            ValueError: there are none.
         """
         base = self.ap(draws, seed, limit)
         found = {}
@@ -159,6 +165,10 @@ class Errors:
 
     def _drawn(self, ranked: Ranked, draws: int, seed: int, limit: np.ndarray | None) -> Drawn:
         meant = np.ones(len(self.image_ids), bool) if limit is None else np.asarray(limit, bool)
+        if not meant.any():
+            raise ValueError(
+                "expected images to draw from, found none with annotations and detections"
+            )
         whole = np.zeros(len(meant), np.int64)
 
         def ap(weights: np.ndarray) -> float:
@@ -195,7 +205,7 @@ def _class_ap(
 
 
 def errors_of(
-    samples: Iterable[Scored], class_names: Sequence[str] = (), rule: Rule = Rule()
+    samples: Iterable[Scored], class_names: Sequence[str] = (), rule: Rule = BOXES
 ) -> Errors:
     """Explains every wrong detection and missed object.
 

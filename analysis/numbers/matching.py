@@ -132,6 +132,28 @@ def object_shares(trace: TokenTrace, target: Truth) -> np.ndarray:
     return np.clip(used / np.where(total > 0, total, np.nan), 0, 1, dtype=float)
 
 
+def box_shares(trace: TokenTrace, boxes_xyxy: np.ndarray) -> np.ndarray:
+    """As `object_shares` of rectangles in source pixels, (boxes, 4) left, top, right, bottom.
+
+    Returns: float64 (boxes, layers) in [0, 1]; NaN for a box that touches no token.
+    """
+    grid, boxes = trace.grid, boxes_xyxy.astype(float)
+    sides = zip(grid.valid_hw, grid.scale_yx, grid.image_hw, ((1, 3), (0, 2)), strict=True)
+    down, across = (
+        _within(np.minimum(np.arange(count + 1) * grid.patch / scale, size), *boxes[:, ends].T)
+        for count, scale, size, ends in sides
+    )
+    used = np.einsum("nr,lrc,nc->nl", down, valid_part(trace).astype(float), across)
+    total = (down.sum(axis=1) * across.sum(axis=1))[:, None]
+    return np.clip(used / np.where(total > 0, total, np.nan), 0, 1)
+
+
+def _within(edges: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """(spans, intervals): share of each interval between two edges that a span covers."""
+    both = np.minimum(edges[1:], high[:, None]) - np.maximum(edges[:-1], low[:, None])
+    return np.clip(both, 0, None) / np.diff(edges)
+
+
 def error_frame(
     samples: Iterable[Sample],
     class_names: Sequence[str] = (),

@@ -227,6 +227,7 @@ def bare(folder):
         ("regions", "holds no annotations"),
         ("objectness", "holds no pictures"),
         ("misses", "holds no detections"),
+        ("errors", "holds no detections"),
         ("complexity", "neither annotations nor pictures"),
         ("compute", "no configuration"),
     ],

@@ -1,0 +1,96 @@
+"""Errors beside the tokens they are about."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from support.runs import write_misses, write_run
+
+from analysis.numbers import error_causes
+from analysis.numbers.error_types import TYPES, Rule, errors_of
+from analysis.numbers.matching import box_shares, object_shares
+from svit.core.types import Detections, Target, TokenGrid, TokenTrace
+
+
+def samples(run):
+    return run.samples("trace", "target", "detections")
+
+
+def errors_in(run):
+    return errors_of((trace.image_id, *rest) for trace, *rest in samples(run))
+
+
+def test_boxes_use_tokens_as_masks_of_their_rectangles_do():
+    random = np.random.default_rng(0)
+    grid = TokenGrid((100, 150), (80, 120), (8, 9))
+    trace = TokenTrace(1, grid, random.random((4, *grid.grid_hw)) < 0.5)
+    boxes = np.array(
+        [[3, 7, 40, 90], [100, 0, 150, 100], [0, 0, 150, 100], [60, 60, 61, 62]], float
+    )
+    masks = np.zeros((4, 100, 150), bool)
+    for mask, (left, top, right, bottom) in zip(masks, boxes.astype(int), strict=True):
+        mask[top:bottom, left:right] = True
+    target = Target(boxes, np.zeros(4, int), masks)
+    np.testing.assert_allclose(box_shares(trace, boxes), object_shares(trace, target), atol=1e-5)
+    assert np.isnan(box_shares(trace, np.array([[5, 5, 5, 5.0]]))).all()
+
+
+def test_a_missed_object_is_told_with_its_last_block_and_whether_the_other_run_finds_it(tmp_path):
+    run = write_misses(tmp_path / "a")
+    dense = write_misses(tmp_path / "b", "dense", find=True)
+    causes = error_causes.causes_of(samples(run), run.class_names, other=errors_in(dense))
+    missed = causes.frame[causes.frame["error"] == "missed"]
+    assert len(missed) == 3 and (missed["object"] == 1).all()
+    assert (missed["last"] == 4).all() and (missed["dropped"] == 5).all()
+    assert missed["found_there"].all() and missed["score"].isna().all()
+    counts = error_causes.count_frame(causes.frame).set_index("error").loc["missed"]
+    assert counts.to_dict() == {"last": 4, "errors": 3, "found_there": 3}
+    assert causes.unfound["error"].tolist() == ["missed"] * 3
+
+
+def test_a_background_detection_is_told_by_its_own_box():
+    grid = TokenGrid((64, 64), (64, 64), (4, 4))
+    keep = np.ones((2, 4, 4), bool)
+    keep[1, 2:] = False
+    trace = TokenTrace(1, grid, keep)
+    target = Target(np.zeros((0, 4)), np.zeros(0, int), np.zeros((0, 64, 64), bool))
+    found = Detections(np.array([[0, 40, 30, 64], [0, 0, 30, 30.0]]), [0.9, 0.8], [0, 1])
+    frame = error_causes.causes_of([(trace, target, found)], ("disc",)).frame
+    assert frame["error"].tolist() == ["background"] * 2
+    assert frame["last"].tolist() == [1, 2] and frame["class"].tolist() == ["disc", "class 1"]
+    assert frame["area"].tolist() == [720, 900] and frame["found_there"].isna().all()
+
+
+def test_costs_of_all_groups_choose_every_error_once(tmp_path):
+    run = write_misses(tmp_path / "a")
+    causes = error_causes.causes_of(samples(run), run.class_names)
+    whole = error_causes.cost_frame(causes, draws=20)
+    assert whole["error"].tolist() == list(TYPES)
+    assert whole["errors"].tolist() == causes.errors.counts().tolist()
+    assert (whole["low"] <= whole["high"]).all()
+    groups = error_causes.cost_frame(causes, "size", draws=20)
+    assert groups["errors"].sum() == len(causes.frame) > 0
+    assert error_causes.cost_frame(
+        error_causes.causes_of(samples(write_run(tmp_path / "b"))), "size", 2
+    ).empty
+
+
+def test_a_run_differs_from_itself_by_nothing(tmp_path):
+    errors = errors_in(write_run(tmp_path / "a"))
+    apart = error_causes.difference_frame(errors, errors, draws=20)
+    assert not apart[["cost", "low", "high"]].any(axis=None) and (apart["above"] == 0.5).all()
+
+
+def test_runs_of_other_images_are_not_compared(tmp_path):
+    run, other = write_misses(tmp_path / "a"), errors_of([])
+    with pytest.raises(ValueError, match="same images"):
+        error_causes.causes_of(samples(run), other=other)
+    with pytest.raises(ValueError, match="same images"):
+        error_causes.causes_of([], other=errors_in(run))
+    with pytest.raises(ValueError, match="images to draw from, found none"):
+        other.costs(draws=2)
+
+
+def test_no_images_make_no_errors():
+    causes = error_causes.causes_of([], rule=Rule(score=0.5))
+    assert causes.frame.empty and causes.unfound.empty
