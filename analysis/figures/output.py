@@ -89,13 +89,13 @@ class Entry(Generic[Given]):
     summary: str
     draw: Callable[[Given, DrawOptions], Iterator[Product]]
     takes: Kind[Given]
-    about: str = ""
+    about: str
     screen: Callable[[Given], alt.TopLevelMixin] | None = None
 
     @property
     def definition(self) -> str:
         """What the sheet, the page `docs/analysis.md` and the app say of the figure."""
-        return inspect.cleandoc(self.about) or inspect.getdoc(self.draw) or self.summary
+        return inspect.cleandoc(self.about)
 
 
 def chosen(run: Run, options: DrawOptions) -> list[ImageId]:

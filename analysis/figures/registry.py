@@ -1,7 +1,8 @@
 """All figures by name: every module below this package with an `ENTRY` is one, named as its file.
 
 To add a figure, write its file; nothing lists it. Its docstring is the definition, `frame` makes the numbers,
-`print` draws them on given Axes, `screen` as an Altair chart, `draw` composes the products of the command.
+`print` draws them on given Axes, `screen` as an Altair chart, `draw` composes the products of the command. A
+file whose one drawing serves several figures names them in `FIGURES`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ import pytest
 
 from analysis import figures, render
 from analysis.figures import registry
-from analysis.figures.output import Entry
 from analysis.figures.tokens import reactivation
 
 ONE_FILE = {
@@ -59,5 +58,7 @@ def test_a_figure_has_its_definition_numbers_and_drawing_in_its_file(name: str):
     assert callable(module.frame) and callable(module.print)
 
 
-def test_an_entry_without_a_definition_says_its_summary():
-    assert Entry("so it is", lambda *_: iter(()), None).definition == "so it is"
+@pytest.mark.parametrize("name", registry.entries())
+def test_a_figure_says_what_it_shows(name: str):
+    first, *_ = registry.entries()[name].definition.split("\n\n")
+    assert len(first) > 20 and first.endswith((".", "?"))
