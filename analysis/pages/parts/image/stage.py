@@ -134,7 +134,7 @@ def legend_of(view: View, mode: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         words = [str(count) for count in range(low, high + 1)]
         return tuple(words), tuple(to_hex(steps(i)) for i in range(steps.N))
     if mode == "Groups":
-        return ("mean colour of the group", "pruned"), ("#7f9f7f", "rgba(0,0,0,0)")
+        return ("mean colour of the group", "pruned"), (palette.SOFT, "rgba(0,0,0,0)")
     if mode in OF_MEASURES:
         most = usage.reach(usage.valid_measure(view.sample.trace, OF_MEASURES[mode]))
         steps = mpl.colormaps["inferno"].resampled(5)
