@@ -91,6 +91,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also compare images with more objects than the median image with the rest",
     )
+    parser.add_argument(
+        "--boundary",
+        action="store_true",
+        help="also give the AP of mask boundaries; takes 2 to 4 ms a mask",
+    )
     process_options.add_arguments(parser)
 
 
@@ -200,7 +205,7 @@ def _evaluate(
             intervention=choice.intervene,
             seed=choice.seed,
         ),
-        Scoring(args.evaluator, args.draws, record, args.crowding),
+        Scoring(args.evaluator, args.draws, record, args.crowding, args.boundary),
         ranks=ranks,
         weights=weights_name(args),
         **({"calibrated_on": args.calibrate_on} if args.calibrate_on else {}),

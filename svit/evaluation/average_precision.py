@@ -19,12 +19,15 @@ from pycocotools.cocoeval import COCOeval
 from svit.core.coco_rows import Row
 from svit.core.matches import IOUS, Matches, Ranking
 from svit.data.segments import box_polygon
+from svit.evaluation.boundary import BoundaryEval
 
 METRICS = (
     *("AP", "AP50", "AP75", "APs", "APm", "APl"),
     *("AR1", "AR10", "AR100", "ARs", "ARm", "ARl"),
 )
 KINDS = {"box": "bbox", "mask": "segm"}  # ours -> COCO's
+BOUNDARY = "boundary"  # a third kind, of masks, that takes longer
+_TYPES = {**KINDS, BOUNDARY: BOUNDARY}
 EVALUATORS = {
     name: name.replace("-", "_") for name in ("pycocotools", "faster-coco-eval", "hotcoco")
 }
@@ -72,13 +75,13 @@ def average_precision(
 
     Args:
         rows: result objects; an empty list is legal and scores 0.
-        kind: "box" or "mask".
+        kind: "box", "mask" or "boundary" (`svit.evaluation.boundary`).
         evaluator: one of `EVALUATORS`.
 
     Raises:
         ValueError: see `check_evaluator`.
     """
-    check_evaluator(evaluator)
+    check_evaluator(evaluator, kind == BOUNDARY)
     with _silence():
         evaluation = _BUILD[evaluator](truth, rows, kind)
         evaluation.evaluate()
@@ -88,8 +91,9 @@ def average_precision(
     return {name: 100 * v if v >= 0 else -1.0 for name, v in zip(METRICS, values, strict=True)}
 
 
-def check_evaluator(name: str) -> None:
-    """Raises ValueError for an evaluator that is unknown or not installed."""
+def check_evaluator(name: str, boundary: bool = False) -> None:
+    """Raises ValueError for an evaluator that is unknown, not installed, or asked for the boundary AP that it
+    has not."""
     if name not in EVALUATORS:
         raise ValueError(f"evaluator: expected one of {', '.join(EVALUATORS)}, found {name!r}")
     if find_spec(EVALUATORS[name]) is None:
@@ -97,9 +101,15 @@ def check_evaluator(name: str) -> None:
             f"evaluator: {name} is not installed; pip install {name}, or take pycocotools, which gives the "
             "same numbers"
         )
+    if boundary and name == "hotcoco":
+        raise ValueError(
+            "evaluator: hotcoco has no boundary AP; take pycocotools or faster-coco-eval for --boundary"
+        )
 
 
 def _reference(truth: COCO, rows: Sequence[Row], kind: str) -> COCOeval:
+    if kind == BOUNDARY:
+        return BoundaryEval(truth, _results(truth, rows, kind))
     return COCOeval(truth, _results(truth, rows, kind), KINDS[kind])
 
 
@@ -108,7 +118,7 @@ def _faster(truth: COCO, rows: Sequence[Row], kind: str) -> Any:
 
     other = faster_coco_eval.COCO(truth.dataset)
     found = other.loadRes(_rows_of_kind(rows, kind))
-    return faster_coco_eval.COCOeval_faster(other, found, KINDS[kind])
+    return faster_coco_eval.COCOeval_faster(other, found, _TYPES[kind])
 
 
 def _rust(truth: COCO, rows: Sequence[Row], kind: str) -> Any:
@@ -123,7 +133,7 @@ def _rust(truth: COCO, rows: Sequence[Row], kind: str) -> Any:
         for part in (truth.dataset["annotations"], _rows_of_kind(rows, kind))
     )
     index = hotcoco.COCO({**truth.dataset, "images": images, "annotations": objects})
-    return hotcoco.COCOeval(index, index.load_res(found), KINDS[kind])
+    return hotcoco.COCOeval(index, index.load_res(found), _TYPES[kind])
 
 
 _BUILD = {"pycocotools": _reference, "faster-coco-eval": _faster, "hotcoco": _rust}
@@ -154,7 +164,8 @@ def _silence() -> Iterator[None]:
 
 
 def matches_of(truth: COCO, rows: Sequence[Row], kind: str) -> Matches:
-    """The matches of "box" or "mask" result objects, of objects of all sizes and 100 detections an image."""
+    """The matches of result objects of a kind of `average_precision`, of objects of all sizes and 100
+    detections an image."""
     with _silence():
         evaluation = _reference(truth, rows, kind)
         evaluation.params.areaRng = evaluation.params.areaRng[:1]  # all sizes

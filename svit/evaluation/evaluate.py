@@ -60,12 +60,14 @@ class Scoring:
         draws: of the bootstrap.
         record: also records a run there, with pictures and scores; an interrupted one is gone on with.
         crowding: also compares images by `svit.core.slices.crowding`.
+        boundary: also scores masks by their boundaries (`svit.evaluation.boundary`).
     """
 
     evaluator: str = "pycocotools"
     draws: int = 1000
     record: Path | None = None
     crowding: bool = False
+    boundary: bool = False
 
 
 def evaluate(
@@ -95,7 +97,8 @@ def evaluate(
             is looked at.
         RunError: `scoring.record` holds another run or cannot be written.
     """
-    _check(detector, dataset, scoring.evaluator, options.limit)
+    check_evaluator(scoring.evaluator, scoring.boundary)
+    _check(detector, dataset, options.limit)
     check_masks(detector, options)
     output, record = Path(output), scoring.record
     if ranks.is_first:
@@ -121,6 +124,7 @@ def evaluate(
     described |= provenance.of_command()
     truth = dataset.coco(range(len(dataset))[: options.limit])
     settings = {"evaluator": scoring.evaluator, "draws": scoring.draws}
+    settings["boundary"] = scoring.boundary
     slices = {
         field: dict(zip(dataset.image_ids[: options.limit], texts, strict=False))
         for field, texts in dataset.slices.items()
@@ -133,7 +137,7 @@ def evaluate(
     return summary
 
 
-def _check(detector: Detector, dataset: CocoDataset, evaluator: str, limit: int | None) -> None:
+def _check(detector: Detector, dataset: CocoDataset, limit: int | None) -> None:
     names = detector.class_names
     if names and list(names) != list(dataset.class_names):
         raise ClassError(
@@ -146,7 +150,6 @@ def _check(detector: Detector, dataset: CocoDataset, evaluator: str, limit: int 
             f"the data set has {found} classes and the model {detector.config.name!r} {expected}; "
             "take the data it was trained for"
         )
-    check_evaluator(evaluator)
     check_objects(dataset, limit)
 
 

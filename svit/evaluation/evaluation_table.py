@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from svit.evaluation.average_precision import KINDS
 from svit.evaluation.slice_scores import slice_difference_table, slice_table
 from svit.evaluation.summary import (
     Summary,
     difference_table,
+    kinds_in,
     layer_table,
     mean_and_spread,
     notes,
@@ -135,11 +135,19 @@ def report(summaries: Sequence[Summary]) -> str:
 
 def seed_table(summaries: Sequence[Summary]) -> str:
     """Markdown: a line an inference mode and intervention; AP in percent, each number over its seeds."""
-    head = ["inference", "masks", "seeds", "box AP", "mask AP", "keep", "GMACs backbone"]
+    kinds = kinds_in(summaries)
+    head = [
+        "inference",
+        "masks",
+        "seeds",
+        *(f"{kind} AP" for kind in kinds),
+        "keep",
+        "GMACs backbone",
+    ]
     rows = []
     for (mode, name), group in _groups(summaries).items():
         cells = [mode, name, str(len(group))]
-        cells += [_over(_defined([s.scores[kind]["AP"] for s in group]), 1) for kind in KINDS]
+        cells += [_over(_defined([s.scores[kind]["AP"] for s in group]), 1) for kind in kinds]
         means = {
             column: [mean_and_spread(s.images[column])["mean"] for s in group]
             for column in ("keep_ratio", "macs_backbone")

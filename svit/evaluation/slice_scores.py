@@ -10,12 +10,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from svit.core.statistics import Drawn
-from svit.evaluation.average_precision import KINDS
-from svit.evaluation.summary import DIFFERENCES, Summary, difference_cells, labels, mean_and_spread
+from svit.evaluation.summary import (
+    Summary,
+    difference_cells,
+    difference_head,
+    kinds_in,
+    labels,
+    mean_and_spread,
+)
 from svit.system import text
 
-HEAD = ("inference", "masks", "seed", "slice", "images", "objects", "box AP", "mask AP", "keep")
-DIFFERENCE = ("inference", "learned minus", "seed", "slice", *DIFFERENCES)
+HEAD = ("inference", "masks", "seed", "slice", "images", "objects")
+DIFFERENCE = ("inference", "learned minus", "seed", "slice")
 
 
 def slices_in(summary: Summary) -> list[tuple[str, str]]:
@@ -32,7 +38,7 @@ def slice_ap(summary: Summary, field: str, name: str, kind: str) -> Drawn | None
     are paired.
 
     Args:
-        kind: "box" or "mask".
+        kind: of `Summary.scores`.
     """
     members = _members(summary, field, name, kind)
     found = summary.matches[kind].drawn(len(summary.drawn[kind].draws), members=members)
@@ -48,22 +54,23 @@ def _members(summary: Summary, field: str, name: str, kind: str) -> np.ndarray:
 def slice_table(summaries: Sequence[Summary]) -> str:
     """Markdown: a line an evaluation and slice. Keep is the mean over gated layers and valid tokens of
     the images that could be read; objects are theirs, too."""
+    kinds = kinds_in(summaries)
     rows = [
-        [*labels(summary), name, *_cells(summary, field, name)]
+        [*labels(summary), name, *_cells(summary, field, name, kinds)]
         for summary in summaries
         for field, name in slices_in(summary)
     ]
-    return text.table(HEAD, rows)
+    return text.table([*HEAD, *(f"{kind} AP" for kind in kinds), "keep"], rows)
 
 
-def _cells(summary: Summary, field: str, name: str) -> list[str]:
+def _cells(summary: Summary, field: str, name: str, kinds: Sequence[str]) -> list[str]:
     texts = summary.slices[field]
     seen = summary.images[summary.images["image_id"].map(texts) == name]
     keep = mean_and_spread(seen["keep_ratio"])["mean"]
     return [
         str(_members(summary, field, name, "box").sum()),
         str(seen["objects"].sum()),
-        *(_shown(slice_ap(summary, field, name, kind)) for kind in KINDS),
+        *(_shown(slice_ap(summary, field, name, kind)) for kind in kinds),
         "–" if keep is None else f"{keep:.3f}",
     ]
 
@@ -74,17 +81,18 @@ def slice_difference_table(pairs: Sequence[tuple[Summary, Summary]]) -> str:
     Raises:
         ValueError: the images differ.
     """
+    kinds = kinds_in([one for pair in pairs for one in pair])
     rows = [
-        [*labels(other), name, *_differences(learned, other, field, name)]
+        [*labels(other), name, *_differences(learned, other, field, name, kinds)]
         for learned, other in pairs
         for field, name in slices_in(learned)
     ]
-    return text.table(DIFFERENCE, rows)
+    return text.table([*DIFFERENCE, *difference_head(kinds)], rows)
 
 
-def _differences(a: Summary, b: Summary, field: str, name: str) -> list[str]:
+def _differences(a: Summary, b: Summary, field: str, name: str, kinds: Sequence[str]) -> list[str]:
     cells = []
-    for kind in KINDS:
+    for kind in kinds:
         first, second = (slice_ap(one, field, name, kind) for one in (a, b))
         cells += difference_cells(None if first is None else first - second)
     return cells

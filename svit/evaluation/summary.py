@@ -21,6 +21,7 @@ from svit.core.matches import MATCHES, Matches, packed
 from svit.core.statistics import Drawn, Interval, probability
 from svit.core.types import Detections, ImageId, TokenTrace
 from svit.evaluation.average_precision import (
+    BOUNDARY,
     KINDS,
     average_precision,
     load_truth,
@@ -101,7 +102,8 @@ class Summary:
     """The result of an evaluation.
 
     Attributes:
-        scores: "box" and "mask" -> the 12 COCO numbers in percent, by their names.
+        scores: "box" and "mask", and "boundary" where it was asked for -> the 12 COCO numbers in percent, by
+            their names.
         layers: one row a layer: target, gated; keep and keep_valid, the mean over images of the share
             of all and of valid tokens used; their standard deviations over images as *_spread.
         images: one row an image: objects, area (share of the image that objects cover, summed),
@@ -110,7 +112,7 @@ class Summary:
             fewer than three images were seen.
         rows: all COCO result objects.
         errors: image id -> why it could not be read; such an image counts as one without detections.
-        matches: "box" and "mask" -> which detections are right, of each image.
+        matches: the same kinds -> which detections are right, of each image.
         drawn: likewise AP on the images and on bootstrap draws of them.
         provenance: as in a recorded run, with the command.
         unmasked: objects annotated by a box alone; mask AP leaves them out, as it does crowd regions.
@@ -131,7 +133,7 @@ class Summary:
 
     @cached_property
     def intervals(self) -> dict[str, Interval]:
-        """ "box" and "mask" -> AP with its 95 % percentile interval over images."""
+        """Kind -> AP with its 95 % percentile interval over images."""
         return {kind: one.interval() for kind, one in self.drawn.items()}
 
     @cached_property
@@ -141,7 +143,9 @@ class Summary:
 
     def numbers(self) -> dict[str, float]:
         """The few that a training curve or a table shows."""
-        named = {f"{kind}_{name}": self.scores[kind][name] for kind in KINDS for name in _HEADLINE}
+        named = {
+            f"{kind}_{name}": self.scores[kind][name] for kind in self.scores for name in _HEADLINE
+        }
         named |= {name: float(self.images[name].mean()) for name in _MEANS}
         return {name: value for name, value in named.items() if not np.isnan(value)}
 
@@ -149,7 +153,7 @@ class Summary:
         """Plain values for `summary.json`."""
         ap = {
             kind: {**self.scores[kind], "AP_interval": list(self.intervals[kind].bounds)}
-            for kind in KINDS
+            for kind in self.scores
         }
         return {
             **ap,
@@ -178,7 +182,6 @@ class Summary:
             write_json(output / SUMMARY, plain_json(self.to_json()), indent=1, sealed=True)
 
 
-DIFFERENCES = ("box AP", "P box", "mask AP", "P mask")  # columns of a table of differences
 _HEADLINE = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _MEANS = ("keep_ratio", "macs_backbone", "macs")
 
@@ -211,11 +214,13 @@ def summarise(
     evaluator: str = "pycocotools",
     draws: int = 1000,
     slices: Mapping[str, Mapping[ImageId, str]] = {},
+    boundary: bool = False,
 ) -> Summary:
     """The summary of the outcomes of all images of a COCO dictionary, given in any order.
 
     Args:
         slices: field -> image id -> its text there; a column each in the table of images.
+        boundary: also scores the boundaries of masks.
 
     Raises:
         NothingMeasured: none of the images could be read.
@@ -229,13 +234,14 @@ def summarise(
     outcomes = sorted(outcomes, key=lambda outcome: place[outcome.image_id])
     rows = [row for outcome in outcomes for row in outcome.rows]
     seen = [outcome for outcome in outcomes if not outcome.error]
-    indices = {kind: load_truth(truth_of(truth, kind)) for kind in KINDS}
-    matches = {kind: matches_of(indices[kind], rows, kind) for kind in KINDS}
+    kinds = (*KINDS, BOUNDARY) if boundary else tuple(KINDS)
+    indices = {kind: load_truth(truth_of(truth, kind)) for kind in kinds}
+    matches = {kind: matches_of(indices[kind], rows, kind) for kind in kinds}
     images = _per_image(model, truth, seen)
     for name, texts in slices.items():
         images[f"{name}_slice" if name in images else name] = images["image_id"].map(texts)
     return Summary(
-        scores={kind: average_precision(indices[kind], rows, kind, evaluator) for kind in KINDS},
+        scores={kind: average_precision(indices[kind], rows, kind, evaluator) for kind in kinds},
         layers=_per_layer(model, seen),
         images=images,
         correlation={name: _correlation(images, name) for name in ("objects", "area")},
@@ -324,18 +330,20 @@ def mean_and_spread(values: pd.Series) -> dict[str, float | None]:
 
 def result_table(summaries: Sequence[Summary]) -> str:
     """Markdown: a line an evaluation. Keep is the mean over gated layers and valid tokens."""
-    head = ["inference", "masks", "seed", "box AP", "box AP50", "mask AP", "mask AP50"]
+    kinds = kinds_in(summaries)
+    numbers = [f"{kind} {name}" for kind in kinds for name in ("AP", "AP50")]
     rows = []
     for summary in summaries:
         keep = mean_and_spread(summary.images["keep_ratio"])
         cells = [*labels(summary)]
-        for kind in KINDS:
+        for kind in kinds:
             ap = (str(summary.intervals[kind]), f"{summary.scores[kind]['AP50']:.1f}")
             cells += [_undefined(summary, kind) or number for number in ap]
         cells += [_number(keep["mean"], 3), _number(keep["spread"], 3)]
         cells += [_number(_giga(summary.images[name]), 3) for name in ("macs_backbone", "macs")]
         rows.append(cells)
-    return text.table([*head, "keep", "± images", "GMACs backbone", "GMACs all"], rows)
+    head = ["inference", "masks", "seed", *numbers, "keep", "± images"]
+    return text.table([*head, "GMACs backbone", "GMACs all"], rows)
 
 
 def difference_table(pairs: Sequence[tuple[Summary, Summary]]) -> str:
@@ -345,11 +353,22 @@ def difference_table(pairs: Sequence[tuple[Summary, Summary]]) -> str:
     Raises:
         ValueError: the two are of other images or other draws.
     """
+    kinds = kinds_in([one for pair in pairs for one in pair])
     rows = [
-        [*labels(other), *(cell for kind in KINDS for cell in _difference(learned, other, kind))]
+        [*labels(other), *(cell for kind in kinds for cell in _difference(learned, other, kind))]
         for learned, other in pairs
     ]
-    return text.table(["inference", "learned minus", "seed", *DIFFERENCES], rows)
+    return text.table(["inference", "learned minus", "seed", *difference_head(kinds)], rows)
+
+
+def kinds_in(summaries: Sequence[Summary]) -> list[str]:
+    """The kinds of AP that all of the evaluations have."""
+    return [kind for kind in (*KINDS, BOUNDARY) if all(kind in one.scores for one in summaries)]
+
+
+def difference_head(kinds: Sequence[str]) -> list[str]:
+    """Columns of a table of differences."""
+    return [name for kind in kinds for name in (f"{kind} AP", f"P {kind}")]
 
 
 def _difference(a: Summary, b: Summary, kind: str) -> list[str]:

@@ -315,3 +315,25 @@ def test_boxes_alone_have_no_mask_ap() -> None:
         one["segmentation"] = []
     assert average_precision(load_truth(truth_of(truth, "mask")), rows, "mask")["AP"] == -1
     assert average_precision(load_truth(truth_of(truth, "box")), rows, "box")["AP"] > 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_12_numbers_of_boundaries_are_those_of_faster_coco_eval(seed: int):
+    truth, rows = scene(seed)
+    found, other = (
+        average_precision(load_truth(copy.deepcopy(truth)), copy.deepcopy(rows), "boundary", name)
+        for name in ("pycocotools", "faster-coco-eval")
+    )
+    assert found == pytest.approx(other, abs=1e-9)
+    assert 0 < found["AP"] < average_precision(load_truth(truth), rows, "mask")["AP"]
+
+
+def test_matches_of_boundaries_give_their_ap():
+    truth, rows = scene()
+    ap = average_precision(load_truth(truth), rows, "boundary")["AP"]
+    assert matches_of(load_truth(truth), rows, "boundary").ap() == pytest.approx(ap, abs=1e-9)
+
+
+def test_an_evaluator_without_boundaries_says_so():
+    with pytest.raises(ValueError, match="hotcoco has no boundary AP; take pycocotools"):
+        average_precision(load_truth(scene()[0]), [], "boundary", "hotcoco")

@@ -10,6 +10,7 @@ import pytest
 from support.scenes import detector, nano, shapes
 
 from analysis.numbers import image_list
+from svit.core.matches import MATCHES, MatchesFile
 from svit.data.coco import CocoDataset
 from svit.evaluation.evaluate import Scoring, evaluate
 from svit.evaluation.evaluation_table import report
@@ -87,6 +88,23 @@ def test_a_limit_leaves_slices_of_the_images_that_are_seen(kinds: Path, tmp_path
     few = evaluated(kinds, "all", tmp_path, PassOptions(limit=1, progress=False))
     assert slices_in(few) == [("kind", "crowded")]
     assert "| crowded | 1 |" in report([few])
+
+
+def test_boundaries_have_columns_in_every_table_where_asked(kinds: Path, tmp_path: Path) -> None:
+    options = (QUIET, PassOptions(intervention="off", progress=False))
+    learned, off = (
+        evaluated(kinds, "all", tmp_path / str(place), one, boundary=True)
+        for place, one in enumerate(options)
+    )
+    plain = evaluated(kinds, "all", tmp_path / "plain")
+    told = report([learned, off])
+    assert told.count("| boundary AP |") == 4 and told.count("| P boundary |") == 2
+    assert "boundary" not in report([learned, plain]) and "boundary" not in plain.to_json()
+    assert learned.to_json()["mask"] == plain.to_json()["mask"]
+    assert learned.to_json()["boundary"]["AP"] <= learned.to_json()["mask"]["AP"]
+    assert MatchesFile(tmp_path / "0" / MATCHES).matches("boundary").ap() == pytest.approx(
+        learned.scores["boundary"]["AP"]
+    )
 
 
 def test_images_are_compared_by_their_number_of_objects_where_asked(
