@@ -19,7 +19,8 @@ from svit.cli.options import kinds
 from svit.data.coco import CocoDataset, CocoFiles
 from svit.data.shapes import write_dataset
 from svit.evaluation.evaluate import Scoring, evaluate
-from svit.evaluation.summary import Summary, result_table
+from svit.evaluation.summary import Summary
+from svit.evaluation.summary_tables import result_table
 from svit.system.files import write_text
 from svit.system.home import home
 from svit.weights.loading import load_detector

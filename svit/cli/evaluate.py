@@ -27,7 +27,8 @@ from svit.evaluation.average_precision import EVALUATORS
 from svit.evaluation.evaluate import Scoring, evaluate
 from svit.evaluation.evaluation_table import Choice, choices, report
 from svit.evaluation.passes import PassOptions, inference_mode
-from svit.evaluation.summary import Summary, notes
+from svit.evaluation.summary import Summary
+from svit.evaluation.summary_tables import notes
 from svit.probing.calibrate import calibrate
 from svit.probing.interventions import INTERVENTIONS, intervened_layers, intervention
 from svit.system.files import write_text

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from svit.evaluation.slice_scores import slice_difference_table, slice_table
-from svit.evaluation.summary import (
-    Summary,
+from svit.evaluation.summary import Summary, mean_and_spread
+from svit.evaluation.summary_tables import (
     difference_table,
     kinds_in,
     layer_table,
-    mean_and_spread,
     notes,
     result_table,
 )

@@ -10,14 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from svit.core.statistics import Drawn
-from svit.evaluation.summary import (
-    Summary,
-    difference_cells,
-    difference_head,
-    kinds_in,
-    labels,
-    mean_and_spread,
-)
+from svit.evaluation.summary import Summary, mean_and_spread
+from svit.evaluation.summary_tables import difference_cells, difference_head, kinds_in, labels
 from svit.system import text
 
 HEAD = ("inference", "masks", "seed", "slice", "images", "objects")
@@ -76,7 +70,7 @@ def _cells(summary: Summary, field: str, name: str, kinds: Sequence[str]) -> lis
 
 
 def slice_difference_table(pairs: Sequence[tuple[Summary, Summary]]) -> str:
-    """Markdown: first minus second of each pair in every slice, as `summary.difference_table`.
+    """Markdown: first minus second of each pair in every slice, as `summary_tables.difference_table`.
 
     Raises:
         ValueError: the images differ.

@@ -1,0 +1,116 @@
+"""Tables of evaluations: results, paired differences, layers, and what a reader has to know. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from svit.core.statistics import Drawn, probability
+from svit.evaluation.average_precision import BOUNDARY, KINDS
+from svit.evaluation.summary import Summary, mean_and_spread
+from svit.system import text
+
+
+def result_table(summaries: Sequence[Summary]) -> str:
+    """Markdown: a line an evaluation. Keep is the mean over gated layers and valid tokens."""
+    kinds = kinds_in(summaries)
+    numbers = [f"{kind} {name}" for kind in kinds for name in ("AP", "AP50")]
+    rows = []
+    for summary in summaries:
+        keep = mean_and_spread(summary.images["keep_ratio"])
+        cells = [*labels(summary)]
+        for kind in kinds:
+            ap = (str(summary.intervals[kind]), f"{summary.scores[kind]['AP50']:.1f}")
+            cells += [_undefined(summary, kind) or number for number in ap]
+        cells += [_number(keep["mean"], 3), _number(keep["spread"], 3)]
+        cells += [_number(_giga(summary.images[name]), 3) for name in ("macs_backbone", "macs")]
+        rows.append(cells)
+    head = ["inference", "masks", "seed", *numbers, "keep", "± images"]
+    return text.table([*head, "GMACs backbone", "GMACs all"], rows)
+
+
+def difference_table(pairs: Sequence[tuple[Summary, Summary]]) -> str:
+    """Markdown: first minus second of each pair in AP points with its paired percentile interval, and how
+    often the first is better on images drawn anew.
+
+    Raises:
+        ValueError: the two are of other images or other draws.
+    """
+    kinds = kinds_in([one for pair in pairs for one in pair])
+    rows = [
+        [*labels(other), *(cell for kind in kinds for cell in _difference(learned, other, kind))]
+        for learned, other in pairs
+    ]
+    return text.table(["inference", "learned minus", "seed", *difference_head(kinds)], rows)
+
+
+def kinds_in(summaries: Sequence[Summary]) -> list[str]:
+    """The kinds of AP that all of the evaluations have."""
+    return [kind for kind in (*KINDS, BOUNDARY) if all(kind in one.scores for one in summaries)]
+
+
+def difference_head(kinds: Sequence[str]) -> list[str]:
+    """Columns of a table of differences."""
+    return [name for kind in kinds for name in (f"{kind} AP", f"P {kind}")]
+
+
+def _difference(a: Summary, b: Summary, kind: str) -> list[str]:
+    return difference_cells(None if _undefined(a, kind) else a.drawn[kind] - b.drawn[kind])
+
+
+def difference_cells(apart: Drawn | None) -> list[str]:
+    """A difference with its interval, and how often it is above zero."""
+    if apart is None:
+        return ["–", "–"]
+    return [str(apart.interval()), probability(apart.above, len(apart.draws))]
+
+
+def _undefined(summary: Summary, kind: str) -> str:
+    """A dash where AP has no meaning: nothing of this kind was to be found. Empty otherwise."""
+    return "–" if summary.scores[kind]["AP"] < 0 else ""
+
+
+def notes(summary: Summary) -> list[str]:
+    """What a reader of the table has to know, a sentence or list each."""
+    told = []
+    if summary.unmasked:
+        told.append(
+            f"{summary.unmasked} objects have no mask: box AP counts them, mask AP leaves them out."
+        )
+    if summary.errors:
+        images = len(summary.images) + len(summary.errors)
+        head = f"{len(summary.errors)} of {images} images could not be read and count as empty:"
+        told.append(
+            "\n".join(
+                [head, "", *(text.one_line(f"- {i}: {m}") for i, m in summary.errors.items())]
+            )
+        )
+    return told
+
+
+def layer_table(summary: Summary) -> str:
+    """Markdown: target and realised keep ratio of each gated layer, blocks counted from 1."""
+    names = ("target", "keep", "keep_spread", "keep_valid", "keep_valid_spread")
+    rows = [
+        [str(row["layer"] + 1), *(_number(row[name], 3) for name in names)]
+        for row in summary.layers[summary.layers["gated"]].to_dict("records")
+    ]
+    head = ["block", "target", "keep", "± images", "keep, valid tokens", "± images"]
+    return text.table(head, rows)
+
+
+def labels(summary: Summary) -> list[str]:
+    """The first cells of a table's line: inference, masks, seed."""
+    facts = summary.provenance
+    masks = text.intervened(facts["intervention"], facts.get("layers"))
+    return [facts["inference"] or "–", masks, str(facts["seed"])]
+
+
+def _giga(values: pd.Series) -> float | None:
+    mean = mean_and_spread(values)["mean"]
+    return None if mean is None else mean / 1e9
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
