@@ -218,22 +218,29 @@ def errors_of(
     ids, detections, objects = [], [], []
     for place, (image_id, target, found) in enumerate(samples):
         ids.append(image_id)
-        rows, taken, mendable = _explained(found, target, rule)
-        detections.append(rows.assign(image=place, image_id=image_id))
+        columns, taken, mendable = _explained(found, target, rule)
+        detections.append({"image": np.full(len(columns["label"]), place), **columns})
         for index, row in object_rows(image_id, target, class_names):
             missed = not (taken[index] or mendable[index])
             objects.append({"image": place, **row, "found": bool(taken[index]), "missed": missed})
-    nothing = pd.DataFrame(columns=["image", "image_id", *_DETECTION]).astype(
-        {"ignored": bool, "label": int, "mended": int, "image": int}
-    )
-    return Errors(
-        tuple(ids),
-        pd.concat(detections, ignore_index=True) if detections else nothing,
-        pd.DataFrame(objects, columns=_OBJECT).astype({"found": bool, "missed": bool}),
-    )
+    table = pd.DataFrame(objects, columns=_OBJECT).astype({"found": bool, "missed": bool})
+    return Errors(tuple(ids), _joined(ids, detections), table)
 
 
-_DETECTION = ("detection", "label", "score", "error", "ignored", "object", "iou", "mended")
+def _joined(ids: Sequence[ImageId], columns: Sequence[dict[str, np.ndarray]]) -> pd.DataFrame:
+    """The detections of all images below each other."""
+    nothing = {name: np.zeros(0, kind) for name, kind in _DETECTION.items()}
+    table = {name: np.concatenate([one[name] for one in columns or [nothing]]) for name in nothing}
+    rows = pd.DataFrame(table)
+    known = pd.Series(list(ids), dtype=object).reindex(rows["image"]).infer_objects()
+    rows.insert(1, "image_id", known.to_numpy())
+    return rows
+
+
+_DETECTION = {
+    **{"image": int, "detection": int, "label": int, "score": np.float32, "error": object},
+    **{"ignored": bool, "object": int, "iou": float, "mended": int},
+}
 _OBJECT = (
     *("image", "image_id", "object", "label", "class", "area", "size"),
     *("found", "missed"),
@@ -242,8 +249,8 @@ _OBJECT = (
 
 def _explained(
     found: Detections, target: Truth, rule: Rule
-) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-    """Rows of the detections of an image; bool (objects,), which are found, which an error could find."""
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """Columns of the detections of an image; bool (objects,), which are found, which an error could find."""
     seen = np.argsort(-found.scores, kind="stable")
     seen = seen[found.scores[seen] >= rule.score][:MOST]
     overlap = matching.overlaps(found, seen, target, np.arange(len(target)), rule.kind)
@@ -259,21 +266,19 @@ def _explained(
     error, place, iou = _types(overlap[:, real], same[:, real], chosen, taken, rule)
     first, mendable = _first_at_free(error, place, taken)
     labels = target.labels[real][place] if len(real) else found.labels[seen]
-    rows = pd.DataFrame(
-        {
-            "detection": seen,
-            "label": found.labels[seen],
-            "score": found.scores[seen],
-            "error": error,
-            "ignored": crowded & (chosen < 0),
-            "object": np.where(place >= 0, real[place], -1) if len(real) else -1,
-            "iou": iou,
-            "mended": np.where(first, labels, -1),
-        }
-    )
+    columns = {
+        "detection": seen,
+        "label": found.labels[seen],
+        "score": found.scores[seen],
+        "error": error,
+        "ignored": crowded & (chosen < 0),
+        "object": np.where(place >= 0, real[place], -1) if len(real) else place,
+        "iou": iou,
+        "mended": np.where(first, labels, -1),
+    }
     everywhere = np.zeros((2, len(target)), bool)
     everywhere[:, real] = taken, mendable
-    return rows, *everywhere
+    return columns, *everywhere
 
 
 def _types(

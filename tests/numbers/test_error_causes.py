@@ -75,6 +75,17 @@ def test_costs_of_all_groups_choose_every_error_once(tmp_path):
     ).empty
 
 
+def test_errors_are_grouped_by_what_is_joined_to_them(tmp_path):
+    run = write_misses(tmp_path / "a")
+    causes = error_causes.causes_of(samples(run), run.class_names)
+    kinds = run.images[["image_id"]].assign(kind=["day", "night", "night"])
+    joined = causes.frame.merge(kinds, on="image_id")
+    counts = error_causes.count_frame(joined[joined["error"] == "missed"], "kind")
+    assert dict(zip(counts["kind"], counts["errors"], strict=True)) == {"day": 1, "night": 2}
+    night = causes.chosen(joined[(joined["kind"] == "night") & (joined["error"] == "missed")])
+    assert night.objects.sum() == 2 and not night.detections.any()
+
+
 def test_a_run_differs_from_itself_by_nothing(tmp_path):
     errors = errors_in(write_run(tmp_path / "a"))
     apart = error_causes.difference_frame(errors, errors, draws=20)
