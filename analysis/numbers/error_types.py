@@ -9,8 +9,8 @@ The cost of a type, dAP, is what AP at IoU t_f gains when its errors are mended:
 classification error at a free object finds it, all others of the type go, missed objects are not asked for.
 
 As the reference (`tidecv` 1.0.1), and unlike COCO's AP50: the best 100 detections of an image count
-together, a class that is only detected has AP 0, and of equal scores the wrong ones come first once
-something was mended.
+together, a class that is only detected has AP 0, one of which all objects were missed leaves the mean once
+they are mended, and of equal scores the wrong ones come first once something was mended.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ SAMPLE = {  # of the whole grid: where pictures once were cut, squeezed or unrea
     "names of 200 letters": ("tradeoff", "controls", "curves"),
     "a transferred mask": ("controls",),
     "two seeds": ("tradeoff-speed",),
-    "one image": ("tradeoff", "speed", "misses", "compute"),
+    "one image": ("tradeoff", "speed", "misses", "errors", "compute"),
 }
 
 

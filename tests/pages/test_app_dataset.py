@@ -182,7 +182,7 @@ def test_an_empty_run_tells_how_to_fill_it(dataset, tmp_path):
     assert not page.exception and "svit record --out" in texts(page)
 
 
-@pytest.mark.parametrize("name", ("reactivation", "lives", "regions", "misses"))
+@pytest.mark.parametrize("name", ("reactivation", "lives", "regions", "misses", "errors"))
 def test_any_figure_of_a_run_is_shown_with_its_definition_and_files(dataset, tmp_path, name):
     write_run(tmp_path / "discs", (1, 2, 3))
     page = dataset(part="Figures", figure=name)

@@ -75,12 +75,12 @@ def print(frame: pd.DataFrame, ax: Axes) -> Axes:
         frame: of `frame`, with the run's `name`.
     """
     names = list(dict.fromkeys(frame["name"]))
-    left = np.zeros(len(names))
+    left, longest = np.zeros(len(names)), frame.groupby("name")["cost"].sum().max()
     for error in TYPES:
         values = frame[frame["error"] == error].set_index("name")["cost"].reindex(names).fillna(0)
         ax.barh(names, values, left=left, height=0.7, color=ERRORS[error], label=error)
         for place, (start, value) in enumerate(zip(left, values, strict=True)):
-            if value >= 0.05 * frame.groupby("name")["cost"].sum().max():
+            if value > 0.05 * longest:
                 style = {"ha": "center", "va": "center", "fontsize": "small", "color": "white"}
                 ax.text(start + value / 2, place, f"{value:.1f}", **style)
         left += values.to_numpy()
