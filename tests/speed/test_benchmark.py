@@ -282,7 +282,7 @@ def test_stage_shares_add_up_and_name_every_stage(report: Path) -> None:
     assert (stages["seconds"] > 0).all()
 
 
-@pytest.mark.parametrize("name", [row.name for row in ROWS if row.method != "dense"])
+@pytest.mark.parametrize("name", [row.name for row in ROWS if row.traits.selection != "none"])
 def test_of_every_method_choosing_is_a_stage_apart_from_the_blocks(name: str) -> None:
     """Every block's two halves count as blocks, also where a method looks between them."""
     detector = build_detector(load_config(f"{name}-plain-nano", ["framework=torchvision"])).eval()
