@@ -276,7 +276,7 @@ class _Watch:
     def _after(self, block: nn.Module, args: tuple, output: Any) -> None:
         layer, old, rows = self.before
         if self.reader is not None:
-            self._keep_attention(layer, rows)
+            self._keep_attention(layer)
         new = self._patches(first_tensor(output), layer).detach()
         then = rows if new.shape == old.shape else self._rows(layer, layer + 1, new.shape[1])
         if then is not rows:
@@ -302,17 +302,17 @@ class _Watch:
                 self.tape.tensors.setdefault(name, {})[layer] = kept
         self.before = None
 
-    def _keep_attention(self, layer: int, rows: Rows) -> None:
-        found, self.reader.read = self.reader.read.found, None
-        if not found:
+    def _keep_attention(self, layer: int) -> None:
+        received, self.reader.read = self.reader.read, None
+        if not received.found:
             why = f" ({self.reader.hidden} shows no q and k)" if self.reader.hidden else ""
             raise HostError(
                 f"the attention of block {layer + 1} cannot be read{why}: it ran neither softmax over its "
                 "tokens nor scaled_dot_product_attention; choose another implementation (as "
                 'attn_implementation="sdpa"), or attach with attention=False'
             )
-        for name, one in found.items():
-            self.tape.measures.setdefault(name, {})[layer] = rows.spread(one)
+        for name, one in received.found.items():
+            self.tape.measures.setdefault(name, {})[layer] = received.rows.spread(one)
 
     def _rows_in_order(self, tokens: Tensor, grid: Grid) -> Tensor:
         """What a block is given as (B, rows, C): sequences as they are, maps in raster order."""

@@ -6,8 +6,8 @@
 Rows are gathered before a block and put back behind it, so what is left out passes unchanged and may be
 chosen again; class and register tokens always take part. Blocks that keep all are called as they are: at a
 ratio of 1 the outputs are the model's, bit for bit. Only blocks that treat tokens as a set can be pruned so:
-windows, relative positions and rotations belong to places, and are refused. `attach(model, attention=False)`
-inside records the masks.
+windows, relative positions and rotations belong to places, and are refused. `attach(model)` inside records
+the masks.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ def prune(
     Raises:
         HostError: no blocks, or ones that cannot be pruned so; inside, a block that is given what belongs to
             places.
-        ValueError: an unknown selection (near names are listed), or ratios and locations that do not match.
+        ValueError: an unknown selection (near names are listed), ratios or locations that are no lists or do
+            not match.
     """
     if by not in SELECTIONS:
         raise ValueError(f"unknown selection {by!r}; {near(by, SELECTIONS)}")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from svit.probing.adapters.host import Host, HostError
-from svit.probing.rows import Rows
+from svit.probing.rows import Rows, of_mask
 
 
 class Received:
@@ -21,7 +21,7 @@ class Received:
 
     Args:
         layer: the zero-based block, for messages.
-        rows: the tokens of its rows.
+        rows: the tokens of its rows; where all stay and a part is used, its attention may run on that part.
         batch: how many items it is given.
         host: what is known of the model.
         grid_hw: token rows and columns of the pictures.
@@ -29,6 +29,7 @@ class Received:
         order: as `tokens` of `attach`, where the model has an order of its own.
 
     Attributes:
+        rows: the tokens of the rows that its attention ran on.
         found: name -> float32 (B, rows), once all heads are read.
     """
 
@@ -42,7 +43,7 @@ class Received:
         wanted: Collection[str],
         order: Callable[[Tensor, tuple[int, int]], Tensor] | None = None,
     ) -> None:
-        self._layer, self._rows, self._grid_hw = layer, rows, grid_hw
+        self._layer, self.rows, self._grid_hw = layer, rows, grid_hw
         self._wanted, self._order, self._class = wanted, order, host.class_token
         self._side = host.windows[layer] if host.windows else 0
         self._ahead, self._groups = host.prefix or 0, batch
@@ -65,13 +66,22 @@ class Received:
                 f"block {self._layer + 1} attends more than once: attach with attention=False, or name "
                 "modules that attend once as blocks"
             )
+        if self._keys not in (None, keys):
+            self._narrow(keys)
         if total % self._groups or queries != keys or self._keys not in (None, keys):
             raise HostError(
                 f"block {self._layer + 1} attends with {queries} queries to {keys} keys in {total} maps, "
-                f"expected {self._keys or 'its'} tokens in {self._groups} groups: its windows are not known "
-                "here; attach with attention=False"
+                f"expected {self._keys or 'its'} tokens in {self._groups} groups: what it leaves out or its "
+                "windows are not known here; attach with attention=False"
             )
         return total // self._groups
+
+    def _narrow(self, keys: int) -> None:
+        """To the used tokens, in raster order, where the block itself gathers them (`svit.probing.prune`)."""
+        whole = self.rows.carrier is None and not self._side and self._order is None
+        part = of_mask(self.rows.keep, keys - self._ahead) if whole else None
+        if part is not None:
+            self.rows, self._keys = part, keys
 
     def __call__(self, weights: Tensor, heads: int) -> None:
         """As `Reader`."""
@@ -84,7 +94,7 @@ class Received:
         elif self._order is not None:
             yield "attention", self._order(weights.sum(dim=1)[..., None], self._grid_hw)[..., 0]
         else:
-            sizes, ahead = self._rows.sizes(), self._ahead
+            sizes, ahead = self.rows.sizes(), self._ahead
             asks = torch.cat([sizes.new_ones(len(sizes), ahead), sizes], dim=1)
             if "attention" in self._wanted:
                 received = torch.einsum("bq,bqk->bk", asks, weights)

@@ -32,7 +32,9 @@ def gated_blocks(given: Sequence[int] | None, gates: int, depth: int, *, stages:
         given = [group * (index + 1) for index in range(gates)]
     elif given is None:
         given = list(range(depth - gates, depth))
-    locations = [int(location) for location in given]
+    locations = _listed(
+        "locations", given, int, "zero-based blocks, one a keep ratio, as [3, 6, 9]"
+    )
     good = len(locations) == gates and locations == sorted(set(locations))
     if not good or not all(0 <= location < depth for location in locations):
         raise ValueError(
@@ -50,9 +52,16 @@ def schedule(
     Raises:
         ValueError: a ratio outside (0, 1], or blocks that do not match.
     """
-    ratios = [float(ratio) for ratio in keep_ratios]
+    ratios = _listed("keep ratios", keep_ratios, float, "one a deciding block, as [0.7, 0.5]")
     check_ratios(ratios)
     return ratios, gated_blocks(locations, len(ratios), depth, stages=stages)
+
+
+def _listed(name: str, given: Any, number: type, example: str) -> list[Any]:
+    try:
+        return [number(one) for one in given]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: expected a list, {example}, found {given!r}") from error
 
 
 def check_ratios(ratios: Sequence[float]) -> None:

@@ -118,6 +118,35 @@ def test_attach_shows_the_masks_and_no_update_where_a_token_was_left_out() -> No
         prune(model, "norm", [0.5])
 
 
+@pytest.mark.parametrize("host", PRUNABLE)
+def test_attention_lies_on_the_rows_that_a_pruned_block_ran_on(host: str) -> None:
+    model, x = HOSTS[host](SIZE), pictures()
+    with torch.no_grad(), prune(model, "random", [0.5], locations=[1], **options(host)) as pruned:
+        with attach(model, prefix=pruned.prefix, tensors=["hook_in"]) as tape:
+            model(x)
+        keep, found = pruned.masks[1], tape["blocks.1.attention"]
+        assert keep.sum(1).tolist() == [N // 2] * 2
+        assert torch.equal(found.isnan(), ~keep)
+        assert not tape["blocks.0.attention"].isnan().any()
+        assert not tape["blocks.2.attention"].isnan().any()
+
+
+def test_attention_of_a_pruned_block_is_that_of_the_block_on_its_rows_alone() -> None:
+    model, x = timm_model("vit_tiny_patch16_224", SIZE), pictures()
+    with torch.no_grad(), prune(model, "norm", [0.25], locations=[1]) as pruned:
+        with attach(model, class_attention=True) as tape:
+            ((before, _),) = trace(model, x, pruned.blocks[1:2])
+        keep, block = pruned.masks[1], pruned.blocks[1]
+    for index in range(2):
+        rows = before[index, torch.cat([torch.tensor([True]), keep[index]])][None]
+        qkv = block.attn.qkv(block.norm1(rows)).unflatten(2, (3, block.attn.num_heads, -1))
+        query, key, _ = qkv.permute(2, 0, 3, 1, 4)
+        weights = (query @ key.transpose(2, 3) * block.attn.scale).softmax(-1).mean(1)[0]
+        close = partial(torch.testing.assert_close, atol=1e-5, rtol=1e-4)
+        close(tape["blocks.1.attention"][index, keep[index]], weights.sum(0)[1:])
+        close(tape["blocks.1.class_attention"][index, keep[index]], weights[0, 1:] * len(weights))
+
+
 def test_an_edit_of_the_masks_is_what_the_blocks_use() -> None:
     model, x = HOSTS["timm ViT"](SIZE), pictures()
     first = torch.arange(N).expand(2, -1) < 9
@@ -182,6 +211,11 @@ def test_what_cannot_be_asked_is_said_in_a_sentence() -> None:
         prune(model, "rando", [0.5])
     with pytest.raises(ValueError, match=r"at most 3 keep ratios .*found 4"):
         prune(model, "random", [0.5] * 4)
+    for ratios in (0.5, "half", None):
+        with pytest.raises(ValueError, match=r"keep ratios: expected a list, .*found"):
+            prune(model, "norm", ratios)
+    with pytest.raises(ValueError, match=r"locations: expected a list, .*found 3"):
+        prune(model, "norm", [0.5], locations=3)
     with pytest.raises(HostError, match="say how many tokens come before"):
         prune(HOSTS["torchvision ViT"](SIZE), "random", [0.5])
     without = timm_model("vit_tiny_patch16_224", SIZE, class_token=False, global_pool="avg")
