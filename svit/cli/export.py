@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 from svit.cli.options import kinds
-from svit.exchange.coco_files import write_coco
-from svit.exchange.fiftyone_folder import write_fiftyone
-from svit.exchange.rerun_file import write_rerun
+from svit.exchange.coco_files import coco
+from svit.exchange.exports import Write
+from svit.exchange.fiftyone_folder import fiftyone
+from svit.exchange.rerun_file import rerun_log
 from svit.runs.run import Run, folder_at, open_run
 from svit.system.claims import claim
 from svit.system.files import prepare_folder
 
-FORMATS: dict[str, Callable[[Run, Path], list[Path]]] = {
-    "fiftyone": write_fiftyone,
-    "coco": write_coco,
-    "rerun": write_rerun,
+FORMATS: dict[str, Callable[[Run], Write]] = {
+    "fiftyone": fiftyone,
+    "coco": coco,
+    "rerun": rerun_log,
 }
 
 
@@ -45,9 +45,10 @@ def run(args: argparse.Namespace) -> int:
         FileError: the folder holds something else, or cannot be written.
     """
     source = open_run(args.run, skip_corrupt=args.skip_corrupt)
+    write = FORMATS[args.to](source)  # what it refuses leaves nothing behind
     prepare_folder(args.out)
     facts = {"to": args.to, "run": source.path.resolve().name, "created": source.created}
     claim(args.out / "export.json", facts, what="export")
-    for path in FORMATS[args.to](source, args.out):
+    for path in write(args.out):
         print(f"written: {path}")
     return 0

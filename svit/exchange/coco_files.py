@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from svit.core.coco_rows import Row, result_rows
 from svit.core.rle import CodedTarget
 from svit.core.types import to_xywh
 from svit.data.coco_names import COCO_CLASSES
-from svit.exchange.exports import ExportError
+from svit.exchange.exports import ExportError, Write
 from svit.runs.run import Run
 from svit.system.files import write_text
 
@@ -26,10 +27,8 @@ def category_ids(class_names: Sequence[str]) -> list[int]:
     return list(range(1, len(class_names) + 1))
 
 
-def write_coco(run: Run, out: Path) -> list[Path]:
-    """Writes `results.json` where the run has detections, `instances.json` where it has annotations.
-
-    Returns: what was written.
+def coco(run: Run) -> Write:
+    """Of a run what writes `results.json` where it has detections, `instances.json` where it has annotations.
 
     Raises:
         ExportError: it has neither, or labels without a name.
@@ -41,21 +40,18 @@ def write_coco(run: Run, out: Path) -> list[Path]:
         raise ExportError(
             f"{run.path}: has labels beyond its {len(ids)} class names, so their category is unknown"
         ) from error
-    written = []
-    if results is not None:
-        written.append(_written(out / RESULTS, results))
+    contents: dict[str, Any] = {} if results is None else {RESULTS: results}
     if images:
         named = zip(ids, run.class_names, strict=True)
-        truth = {
+        contents[INSTANCES] = {
             "info": {"description": f"annotations of the run {run.path.name}"},
             "images": images,
             "annotations": [{"id": number, **one} for number, one in enumerate(objects, 1)],
             "categories": [{"id": number, "name": name} for number, name in named],
         }
-        written.append(_written(out / INSTANCES, truth))
-    if not written:
+    if not contents:
         raise ExportError(f"{run.path}: has neither detections nor annotations to export")
-    return written
+    return partial(_written, contents)
 
 
 def _collected(run: Run, ids: list[int]) -> tuple[list[Row] | None, list[dict], list[dict]]:
@@ -101,6 +97,7 @@ def _objects(target: CodedTarget, ids: list[int]) -> list[dict[str, Any]]:
     ]
 
 
-def _written(path: Path, content: Any) -> Path:
-    write_text(path, json.dumps(content))
-    return path
+def _written(contents: dict[str, Any], out: Path) -> list[Path]:
+    for name, content in contents.items():
+        write_text(out / name, json.dumps(content))
+    return [out / name for name in contents]

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
 from svit.core.types import ImageId, TokenGrid, TokenTrace
+from svit.runs.run import Run
+
+Write = Callable[
+    [Path], list[Path]
+]  # an export into a folder that is there. Returns: what was written
 
 PRUNED, CARRIED, USED = 0, 1, 2  # of a token in a block
 
 
 class ExportError(ValueError):
     """A run lacks what an export needs, or the program it is for is not installed."""
+
+
+def check_pictures(run: Run) -> None:
+    """Raises ExportError unless every image has its picture."""
+    for image_id, picture in zip(run.image_ids, run.iter_pictures(), strict=True):
+        if picture is None:
+            raise ExportError(
+                f"{run.path}: image {image_id!r} has no picture; record with --thumbnail"
+            )
 
 
 def states(trace: TokenTrace) -> np.ndarray:

@@ -14,13 +14,14 @@ import io
 import json
 import zlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from svit.core.types import Detections, ImageId, Target, TokenTrace
-from svit.exchange.exports import USED, ExportError, file_stem, on_picture, states
+from svit.exchange.exports import USED, Write, check_pictures, file_stem, on_picture, states
 from svit.runs import shards
 from svit.runs.run import Run
 from svit.system.files import prepare_folder, write_text, write_whole
@@ -30,21 +31,22 @@ _FIELDS, _LABELS = "fiftyone.core.fields", "fiftyone.core.labels"
 _SIDE = 10**6  # of a stored picture: as it is
 
 
-def write_fiftyone(run: Run, out: Path) -> list[Path]:
-    """Writes the folder. Returns: its two documents.
+def fiftyone(run: Run) -> Write:
+    """Of a run what writes the folder and returns its two documents.
 
     Raises:
         ExportError: an image has no picture.
     """
+    check_pictures(run)
+    return partial(_written, run)
+
+
+def _written(run: Run, out: Path) -> list[Path]:
     prepare_folder(out / "data")
     samples = []
     known = run.images.to_dict("records")
     parts = run.samples("trace", "detections", "target", "picture", masks=True)
     for place, (row, (trace, found, target, picture)) in enumerate(zip(known, parts, strict=True)):
-        if picture is None:
-            raise ExportError(
-                f"{run.path}: image {row['image_id']!r} has no picture; record with --thumbnail"
-            )
         name = f"data/{file_stem(place, row['image_id'])}.jpg"
         write_whole(out / name, lambda file, p=picture: file.write(shards.jpeg(p, _SIDE)))
         sample = {"filepath": name, "tags": [], "_media_type": "image", "_rand": _share(name)}

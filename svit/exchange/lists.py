@@ -148,7 +148,9 @@ def _trace(entry: Mapping[str, Any], image_id: ImageId, image_hw: tuple[int, int
         keep = used if keep is None else keep
         if keep.shape != group.shape:
             raise ValueError(f"`keep` has {len(keep)} layers and `group` {len(group)}")
-        carriers = np.where(group < 0, own, group).reshape(-1, *grid.grid_hw)
+        carriers = np.where(group < 0, own, group)
+        _check_dropped(group, carriers)
+        carriers = carriers.reshape(-1, *grid.grid_hw)
     scores = _layers(entry, "scores", lambda one: _scores(one, grid.tokens))
     shape = (len(keep), *grid.grid_hw)
     return TokenTrace(
@@ -253,6 +255,16 @@ def _group(given: Any, tokens: int) -> np.ndarray:
     if values.min() < -1 or values.max() >= tokens:
         raise ValueError(f"expected carriers from 0 to {tokens - 1}, or -1 for a dropped token")
     return values.astype(np.int64)
+
+
+def _check_dropped(group: np.ndarray, carriers: np.ndarray) -> None:
+    """Raises ValueError where a token that is dropped (-1) carries another."""
+    lost = (group >= 0) & (np.take_along_axis(group, carriers, axis=1) < 0)
+    for layer, token in np.argwhere(lost)[:1].tolist():
+        raise ValueError(
+            f"`group` of layer {layer + 1}: expected carriers that are there, found token {token} carried by "
+            f"{group[layer, token]}, which is dropped (-1); write -1 for both, or its own index for a carrier"
+        )
 
 
 def _scores(given: Any, tokens: int) -> np.ndarray:

@@ -5,7 +5,9 @@ Needs rerun-sdk (https://rerun.io), which is imported here alone and only when a
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -14,6 +16,8 @@ from svit.exchange.exports import (
     PRUNED,
     USED,
     ExportError,
+    Write,
+    check_pictures,
     file_stem,
     on_picture,
     states,
@@ -27,8 +31,8 @@ STATES = (
 )
 
 
-def write_rerun(run: Run, out: Path) -> list[Path]:
-    """Writes `NAME.rrd`. Returns: the file.
+def rerun_log(run: Run) -> Write:
+    """Of a run what writes `NAME.rrd`.
 
     Raises:
         ExportError: rerun-sdk is not installed, or an image has no picture.
@@ -37,16 +41,17 @@ def write_rerun(run: Run, out: Path) -> list[Path]:
         import rerun
     except ModuleNotFoundError as error:
         raise ExportError("rerun is not installed: python -m pip install rerun-sdk") from error
+    check_pictures(run)
+    return partial(_written, rerun, run)
+
+
+def _written(rerun: ModuleType, run: Run, out: Path) -> list[Path]:
     path = out / f"{run.path.resolve().name}.rrd"
     stream = rerun.RecordingStream("svit", recording_id=f"{path.stem} {run.created}")
     stream.save(path)
     stream.log("images", rerun.AnnotationContext(list(STATES)), static=True)
     parts = run.samples("trace", "detections", "picture")
     for place, (trace, found, picture) in enumerate(parts):
-        if picture is None:
-            raise ExportError(
-                f"{run.path}: image {trace.image_id!r} has no picture; record with --thumbnail"
-            )
         entity, picture_hw = f"images/{file_stem(place, trace.image_id)}", picture.shape[:2]
         stream.log(entity, rerun.Image(picture), static=True)
         if found is not None:

@@ -131,6 +131,7 @@ def test_a_run_that_lacks_what_is_needed_is_refused(
             main(["export", f"{tmp_path}/bare", "--to", kind, "--out", f"{tmp_path}/{kind}"]) == 2
         )
         assert words in capsys.readouterr().err
+        assert not (tmp_path / kind).exists()
 
 
 def test_a_carried_token_is_neither_used_nor_pruned() -> None:
@@ -192,4 +193,4 @@ def test_without_rerun_the_remedy_is_told(
 ) -> None:
     monkeypatch.setitem(sys.modules, "rerun", None)
     assert main(["export", str(run), "--to", "rerun", "--out", f"{tmp_path}/out"]) == 2
-    assert "pip install rerun-sdk" in capsys.readouterr().err
+    assert "pip install rerun-sdk" in capsys.readouterr().err and not (tmp_path / "out").exists()

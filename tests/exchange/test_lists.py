@@ -72,6 +72,11 @@ def test_a_token_is_used_carried_or_dropped_by_its_group(tmp_path: Path) -> None
         ({"keep": [None], "patch": 0}, "resized_hw as two positive numbers"),
         ({"group": [[0, 0, 1, 3, 4, 5]]}, "a carrier that another token carries"),
         ({"group": [[0, 1]]}, "expected 6 whole numbers"),
+        (
+            {"group": [None, [-1, 0, 2, 3, 4, 5]]},
+            r"`group` of layer 2: .*token 1 carried by 0, which is dropped",
+        ),
+        ({"group": [[-1, 0, 2, 3, 4, 5]], "keep": [[2]]}, "token 1 carried by 0, which is dropped"),
         ({"group": [[0, 1, 2, 3, 4, 6]]}, "carriers from 0 to 5"),
         ({"group": [None, None], "keep": [None]}, "`keep` has 1 layers and `group` 2"),
         ({"group": [[0, 0, 2, 3, 4, 5]], "keep": [None]}, "a used token that another one carries"),
