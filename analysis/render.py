@@ -199,13 +199,14 @@ def _pair(text: str) -> tuple[int, int]:
 def parser() -> argparse.ArgumentParser:
     """Names and options of the command."""
     summaries = {name: entry.summary for name, entry in FIGURES.items()} | PAGES
-    listed = "\n".join(f"  {name:14}{summary}" for name, summary in summaries.items())
+    room = max(map(len, summaries)) + 2
+    listed = "\n".join(f"  {name:{room}}{summary}" for name, summary in summaries.items())
     command = argparse.ArgumentParser(
         prog="python -m analysis.render",
         description="Draws figures of recorded runs and results, each as pdf, svg, png and csv.\n\n"
         f"names:\n{listed}",
         epilog="examples:\n"
-        "  python -m analysis.render heatmap demo/runs/shapes\n"
+        "  python -m analysis.render heatmap demo/runs/svit-plain-nano\n"
         "  python -m analysis.render layers runs/coco --image 79841 --image 000000391895.jpg\n"
         "  python -m analysis.render reactivation runs/coco --out paper/figures\n"
         "  python -m analysis.render claims runs/coco results/dense results/svit\n"
@@ -228,7 +229,8 @@ def parser() -> argparse.ArgumentParser:
     about = "rows x columns of usage-map, overlap (50x80)"
     add("--shape", type=_pair, default=PAPER_SHAPE, help=about)
     add("--paper", action="store_true", help="as the authors drew: --crop 7 12 --shape 50x80")
-    add("--block", type=int, metavar="N", help="block of overlay, from 1 (default: a middle one)")
+    about = "block of overlay and attention-beside-mask, from 1 (default: a middle one)"
+    add("--block", type=int, metavar="N", help=about)
     add("--skip-corrupt", action="store_true", help="use the rest of a run with damaged shards")
     return command
 

@@ -196,7 +196,11 @@ def test_help_lists_every_name_and_examples(capsys):
     assert caught.value.code == 0
     text = capsys.readouterr().out
     assert all(name in text and entry.summary in text for name, entry in render.FIGURES.items())
+    assert all(f"  {name}  " in text for name in render.FIGURES), "names run into their text"
     assert "examples:" in text and "--image 79841" in text
+    assert (
+        Path("demo/runs/svit-plain-nano").is_dir() and "heatmap demo/runs/svit-plain-nano" in text
+    )
 
 
 def test_an_unknown_name_lists_the_known_ones(run, capsys):

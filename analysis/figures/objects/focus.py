@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from analysis.figures.canvas.axes import legend_above
 from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.objects.regions import REGIONS
-from analysis.figures.output import DrawOptions, Entry, Product, annotated
+from analysis.figures.output import DrawOptions, Entry, Product, RenderError, annotated
 from analysis.figures.palette import INK
 from analysis.numbers import regions as objects
 from analysis.sources import labels
@@ -27,11 +27,17 @@ from svit.runs.run import Run
 
 
 def frame(runs: Sequence[Run]) -> pd.DataFrame:
-    """A row a run (`regions.focus`), the one that tells objects best first."""
-    rows = [
-        {"model": name.replace("\n", ", "), **objects.focus(list(annotated(run)))}
-        for name, run in zip(labels.row_names(runs), runs, strict=True)
-    ]
+    """A row a run (`regions.focus`), the one that tells objects best first.
+
+    Raises:
+        RenderError: a run is not annotated, or no token of it shows an object or an outline.
+    """
+    rows = []
+    for name, run in zip(labels.row_names(runs), runs, strict=True):
+        found = objects.focus(list(annotated(run)))
+        if np.isnan([found["object_auc"], found["contour_auc"]]).all():
+            raise RenderError(f"{run.path}: the ground truth holds no objects")
+        rows.append({"model": name.replace("\n", ", "), **found})
     return pd.DataFrame(rows).sort_values("object_auc", ascending=False, ignore_index=True)
 
 

@@ -46,12 +46,18 @@ def frame(run: Run) -> pd.DataFrame:
 
 
 def draw(run: Run, options: DrawOptions) -> Iterator[Product]:
-    """Uses by region, and of the tokens of objects by size and class."""
+    """Uses by region, and of the tokens of objects by size and class.
+
+    Raises:
+        RenderError: as `frame`, or no object shows in a token.
+    """
     table = frame(run)
+    single = objects.object_frame(annotated(run), run.class_names)
+    if single.empty:
+        raise RenderError(f"{run.path}: the ground truth holds no objects")
     figure = Figure(figsize=(WIDTH, 2.6))
     figure_axes = figure.subplots(1, 3, width_ratios=[1.25, 1, 1])
     print(table, figure_axes[0], targets=run.targets)
-    single = objects.object_frame(annotated(run), run.class_names)
     mean = table["used"].sum() / table[table["layer"] == 0]["tokens"].sum()
     figure_axes[2].sharex(figure_axes[1])
     for by, ax in zip(("size", "class"), figure_axes[1:], strict=True):
