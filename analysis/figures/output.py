@@ -84,6 +84,7 @@ class Entry(Generic[Given]):
         takes: what it is drawn from.
         about: the definition, with formula and denominator: the file's docstring.
         screen: what it is drawn from -> an Altair chart; without one, pages show the drawing on paper.
+        screen_about: the definition of that chart, where it shows something else than the drawing.
     """
 
     summary: str
@@ -91,10 +92,11 @@ class Entry(Generic[Given]):
     takes: Kind[Given]
     about: str
     screen: Callable[[Given], alt.TopLevelMixin] | None = None
+    screen_about: str = ""
 
     @property
     def definition(self) -> str:
-        """What the sheet, the page `docs/analysis.md` and the app say of the figure."""
+        """What the sheet, the page `docs/analysis.md` and the app say of the drawing."""
         return inspect.cleandoc(self.about)
 
 

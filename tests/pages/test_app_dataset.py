@@ -187,7 +187,10 @@ def test_any_figure_of_a_run_is_shown_with_its_definition_and_files(dataset, tmp
     write_run(tmp_path / "discs", (1, 2, 3))
     page = dataset(part="Figures", figure=name)
     assert not page.exception and not page.error
-    assert registry.entries()[name].definition.split(":")[0][:40] in texts(page)
+    entry = registry.entries()[name]
+    told = entry.screen_about if entry.screen else entry.definition
+    assert told.split(":")[0][:40] in texts(page)
+    assert "Left as shares" not in texts(page), "of the drawing on paper, which is not shown"
     assert [one.proto.label for one in page.get("download_button")] == ["CSV", "PNG", "PDF"]
 
 

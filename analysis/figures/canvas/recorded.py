@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures.canvas import boxes, pictures
-from analysis.figures.canvas.sizes import LEGEND, TITLE, figsize
+from analysis.figures.canvas.sizes import LEGEND, LEGEND_ROW, TITLE, figsize
 from analysis.figures.output import DrawOptions, RenderError, token_table
 from analysis.numbers import usage as metrics
 from svit.core.types import ImageId, TokenGrid, TokenTrace
@@ -31,15 +31,17 @@ def strip(trace: TokenTrace, cells: int) -> tuple[Figure, list[Axes]]:
     """A figure of so many titled pictures, in two rows from five on, over the legend of states."""
     rows = 1 if cells < 5 else 2
     columns = math.ceil(cells / rows)
-    size = figsize(trace.grid.image_hw, columns, rows, above=TITLE, below=LEGEND)
+    merges = bool(metrics.layer_states(trace).carried.any())
+    below = LEGEND + merges * LEGEND_ROW
+    size = figsize(trace.grid.image_hw, columns, rows, above=TITLE, below=below)
     figure = Figure(figsize=size)
-    body, foot = figure.subfigures(2, 1, height_ratios=[size[1] - LEGEND, LEGEND])
+    body, foot = figure.subfigures(2, 1, height_ratios=[size[1] - below, below])
     axes = list(body.subplots(rows, columns, squeeze=False).flat)
     for empty in axes[cells:]:
         empty.set_axis_off()
     for picture in axes:
         picture.set_anchor("W")  # below the start of its title
-    pictures.state_legend(foot.subplots(), merges=trace.group is not None)
+    pictures.state_legend(foot.subplots(), merges=merges)
     return figure, axes[:cells]
 
 

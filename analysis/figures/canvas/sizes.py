@@ -6,6 +6,7 @@ import textwrap
 
 WIDTH = 7.2  # inches: the text width of a two-column paper
 TITLE, LEGEND, SCALE = 0.17, 0.26, 0.45  # inches: above a picture, below all, beside all
+LEGEND_ROW = 0.14  # inches: what a second row of a legend adds
 TITLE_WIDTH, LEGEND_WIDTH, SCALE_HEIGHT = 1.05, 5.2, 1.5  # inches that their words take
 SIGNS = 15  # of a heading that an inch holds
 LONGEST = 5  # sides of a drawn picture: a longer one would be a line in which no token shows

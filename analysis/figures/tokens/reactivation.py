@@ -139,4 +139,7 @@ ENTRY = Entry(
     RUNS,
     __doc__,
     screen=lambda runs: screen(frame(census(runs[0]))),
+    screen_about="Pruned tokens of each block as a share of all valid tokens of all images, by what becomes "
+    "of them: back in the next block, back later, never again; the three add up to the pruned share. Lines: "
+    "the pruned share of single images, 5 % to 95 %.",
 )

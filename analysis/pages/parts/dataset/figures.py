@@ -25,7 +25,7 @@ def show(survey: Survey) -> None:
     name = st.selectbox("Figure", list(FIGURES), key="figure", format_func=_titled)
     shell.remember(figure=name)
     entry = FIGURES[name]
-    st.caption(shell.definition(entry.definition))
+    st.caption(shell.definition(entry.screen_about or entry.definition))
     try:
         products = drawn(survey.run, survey.key, name)
         chart = entry.screen(_given(survey.run, name)) if entry.screen else None

@@ -123,9 +123,8 @@ def height(grid: TokenGrid) -> int:
 def legend_of(view: View, mode: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Words and colours below the chart."""
     if mode == "States":
-        shown = [
-            one for one in STATE_NAMES if one != "carried" or view.sample.trace.group is not None
-        ]
+        merges = usage.layer_states(view.sample.trace).carried.any()
+        shown = [one for one in STATE_NAMES if one != "carried" or merges]
         colours = (token_maps.STATE_COLOURS[one] for one in shown)
         return tuple(STATE_NAMES[one] for one in shown), tuple(colours)
     if mode == "Usage":
