@@ -12,7 +12,7 @@ from svit.runs.run import RunWriter
 PARTS = ("Tokens", "Objects", "Budget", "Errors", "Figures")
 LABELS = {"Tokens": "Usage, averaged", "Objects": "Inside, on the contour", "Budget": "complexity"}
 LABELS["Errors"] = "missed objects whose tokens were pruned"
-LABELS["Figures"] = "Pruned tokens of each block and what becomes of them"
+LABELS["Figures"] = "Pruned tokens of each block as a share of all valid tokens"
 
 
 @pytest.fixture
