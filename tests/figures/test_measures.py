@@ -6,10 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from support.runs import write_foreign, write_run
 
 from analysis.figures.output import DrawOptions, RenderError
 from analysis.figures.registry import entries
+from svit.core.types import TokenTrace
+from svit.runs.run import Run, open_run
+from svit.runs.writer import RunWriter
 
 NAMES = {"updates": "update", "norms": "norm", "attention": "attention"}
 
@@ -23,7 +27,30 @@ def test_the_table_holds_the_recorded_numbers_of_every_block(name: str, tmp_path
     values = trace.measures[NAMES[name]][4, :rows, :columns]
     np.testing.assert_array_equal(product.table["block_5"], values.ravel())
     titles = [ax.get_title() for ax in product.figure.axes if ax.get_title()]
-    assert len(titles) == 12 and titles[4] == f"block 5  {values.mean():.2g}"
+    assert len(titles) == 12 and titles[4] == f"block 5: {values.mean():.2g}"
+    assert "image 3; a number: the mean" in product.figure.get_suptitle()
+
+
+def bar_of(name: str, run: Run) -> Axes:
+    (product,) = entries()[name].draw(run, DrawOptions())
+    product.figure.canvas.draw()
+    *_, last = [ax for ax in product.figure.axes if ax.child_axes]
+    return last.child_axes[0]
+
+
+def test_small_numbers_stand_on_the_bar_without_a_factor_over_it(tmp_path: Path) -> None:
+    trace = write_foreign(tmp_path / "run", (3,)).trace(3)
+    small = {"update": trace.measures["update"] * 1e-6}
+    with RunWriter(tmp_path / "small", {"method": "unknown", "class_names": []}) as writer:
+        writer.add(TokenTrace(3, trace.grid, trace.keep, measures=small))
+    bar = bar_of("updates", open_run(tmp_path / "small"))
+    assert bar.yaxis.get_offset_text().get_text() == ""
+    assert any("e-07" in label.get_text() for label in bar.get_yticklabels())
+
+
+def test_the_bar_of_attention_runs_from_a_quarter_to_four_times_the_even_share(tmp_path: Path):
+    bar = bar_of("attention", write_foreign(tmp_path / "run", (3,)))
+    assert [label.get_text() for label in bar.get_yticklabels()] == ["≤0.25", "1", "≥4"]
 
 
 def test_a_run_without_measures_is_refused_in_a_sentence(tmp_path: Path) -> None:

@@ -11,11 +11,14 @@ from collections.abc import Iterator
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from analysis.figures.canvas import pictures
+from analysis.figures.canvas.axes import heading
 from analysis.figures.canvas.sizes import SCALE, TITLE, figsize
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError, chosen, token_table
+from analysis.figures.tokens.attention_beside_mask import REACH
 from analysis.numbers import usage
 from analysis.sources import labels
 from analysis.sources.collection import RUN
@@ -23,16 +26,18 @@ from svit.core.types import TokenTrace
 from svit.runs.run import Run
 
 WORDS = {"update": "‖Δx‖ / ‖x‖", "norm": "‖x‖ behind the block", "attention": "attention received"}
+_CLEAR = " tokens that are not in a block stay clear. The number over each map is its mean."
 _SCALE = (
-    " Colours run from 0 to the 98 % quantile over valid tokens of all blocks of the image; tokens that are "
-    "not in a block stay clear. The number over each map is its mean."
+    " Colours run from 0 to the 98 % quantile over valid tokens of all blocks of the image;"
+    + _CLEAR
 )
 ABOUT = {
     "update": "How much each block changed each token, an image each: ‖block(x) − x‖ / ‖x‖."
     + _SCALE,
     "norm": "Length of each token behind each block, an image each: ‖block(x)‖." + _SCALE,
     "attention": "Attention that each token receives in each block, an image each: summed over queries, "
-    "mean over heads; 1 where all look everywhere alike." + _SCALE,
+    "mean over heads; 1 where all look everywhere alike. Colours run from a quarter to four times that, on a "
+    "logarithmic scale;" + _CLEAR,
 }
 
 
@@ -45,6 +50,7 @@ def draw(name: str, run: Run, options: DrawOptions) -> Iterator[Product]:
     for image_id in chosen(run, options):
         trace, image = run.trace(image_id), run.picture(image_id)
         figure = _strip(trace, name, image, options.alpha)
+        heading(figure, f"{labels.label(run)}, image {image_id}; a number: the mean of the block")
         values = usage.valid_measure(trace, name)
         maps = {f"block_{block}": plane for block, plane in enumerate(values, 1)}
         table = token_table(trace.grid, maps)
@@ -60,19 +66,31 @@ def _strip(trace: TokenTrace, name: str, image: np.ndarray | None, alpha: float)
     first, *others = figure.subplots(rows, columns, squeeze=False).flat
     pictures.picture(image, trace.grid, first)
     values = usage.valid_measure(trace, name)
-    style = {"vmin": 0, "vmax": usage.reach(values), "cmap": mpl.rcParams["image.cmap"]}
+    style = {"norm": _norm(name, values), "cmap": mpl.rcParams["image.cmap"]}
     for layer, (plane, ax) in enumerate(zip(values, others)):
         pictures.picture(image, trace.grid, ax, grey=True)
         opacity = 1 if image is None else alpha
         drawn = pictures.tokens(plane, trace.grid, ax, alpha=opacity, **style)
         mean = np.nanmean(plane) if np.isfinite(plane).any() else np.nan
-        ax.set_title(f"block {layer + 1}  {mean:.2g}")
+        ax.set_title(f"block {layer + 1}: {mean:.2g}")
     for empty in others[trace.layers :]:
         empty.set_axis_off()
-    bar = figure.colorbar(drawn, cax=pictures.beside(others[columns - 2 if rows > 1 else -1]))
+    beside = pictures.beside(others[columns - 2 if rows > 1 else -1])
+    # without a format, small numbers get a common factor, over which the title would have to rise
+    bar = figure.colorbar(drawn, cax=beside, format="%.2g")
     bar.solids.set_alpha(1)
     bar.set_label(WORDS[name])
+    if name == "attention":
+        bar.set_ticks([1 / REACH, 1, REACH], labels=[f"≤{1 / REACH:g}", "1", f"≥{REACH:g}"])
+        bar.ax.minorticks_off()
     return figure
+
+
+def _norm(name: str, values: np.ndarray) -> Normalize:
+    """Attention varies by factors around 1, the other measures from 0 on."""
+    if name == "attention":
+        return LogNorm(1 / REACH, REACH, clip=True)
+    return Normalize(0, usage.reach(values))
 
 
 def _entry(name: str, summary: str) -> Entry[Run]:
