@@ -65,10 +65,11 @@ keep_chart = st.cache_data(keep.one_image, show_spinner=False)
 def choose_mode(view: View) -> str:
     """What the map over the picture shows."""
     modes = stage.modes_of(view)
-    shell.restore("mode", modes[0], modes)
+    first = stage.first_mode(view, modes)
+    shell.restore("mode", first, modes)
     mode = st.segmented_control("Map", modes, key="mode", label_visibility="collapsed")
     if mode is None:  # a second click takes the choice back
-        mode = modes[0]
+        mode = first
     shell.remember(mode=mode)
     return mode
 

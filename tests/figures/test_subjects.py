@@ -10,7 +10,7 @@ import pytest
 from matplotlib import pyplot, style
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from support.runs import PROVENANCE, TARGETS, parts, write_one_found, write_run
+from support.runs import PROVENANCE, TARGETS, parts, write_dense, write_one_found, write_run
 
 from analysis.figures import palette, registry
 from analysis.figures.objects import complexity, misses, objectness
@@ -139,6 +139,12 @@ def test_a_scatter_where_nothing_varies_says_so(ax):
     interval = budget.spearman(frame["objects"], frame["keep_ratio"])
     complexity.print(frame, ax, name="objects", interval=interval)
     assert ax.get_title(loc="left") == "ρ undefined: nothing varies"
+
+
+def test_complexity_of_a_run_that_prunes_nothing_is_refused_in_a_sentence(tmp_path):
+    run = write_dense(tmp_path / "dense")
+    with pytest.raises(RenderError, match="no layer prunes a token"):
+        list(FIGURES["complexity"].draw(run, OPTIONS))
 
 
 def test_modules_stand_largest_first(ax):

@@ -32,6 +32,8 @@ def test_the_image_page_shows_measures_where_a_run_has_them(
     (modes,) = (one for one in app.get("button_group") if one.key == "mode")
     assert [*modes.options] == [mode for mode in MODES if mode != "Groups"] and not app.exception
     assert app.session_state["mode"] == "Update"
+    app = open_page(monkeypatch, "image", tmp_path / "theirs")
+    assert app.session_state["mode"] == "Update", "nothing is pruned, so states show nothing"
     app = open_page(monkeypatch, "image", tmp_path / "ours", mode="Update")
     (modes,) = (one for one in app.get("button_group") if one.key == "mode")
     assert not set(OF_MEASURES) & set(modes.options) and app.session_state["mode"] == "States"

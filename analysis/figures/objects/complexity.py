@@ -1,6 +1,7 @@
 """Do complex images keep more tokens? Keep ratio of every image against three measures of it.
 
-Keep ratio: mean over blocks that may prune of kept valid / valid tokens. Annotated objects without
+Keep ratio: mean over blocks that may prune (all where the run states no targets) of kept valid /
+valid tokens. Annotated objects without
 crowds; pixels that they cover / pixels of the image; pixels of the stored picture whose grey
 changes by more than 16 levels a pixel / its pixels. ρ: Spearman's rank correlation over images
 with its 95 % percentile interval.
@@ -27,6 +28,7 @@ from analysis.sources.collection import RUN
 from svit.core.statistics import Interval
 from svit.runs.run import Run
 
+KEPT = "keep ratio, mean over blocks"
 MEASURES = {
     "objects": "annotated objects",
     "area": "share of the image that objects cover",
@@ -38,11 +40,13 @@ def frame(run: Run) -> pd.DataFrame:
     """A row an image (`budget.complexity_frame`).
 
     Raises:
-        RenderError: there is nothing to measure.
+        RenderError: there is nothing to measure, or nothing is pruned.
     """
     table = budget.complexity_frame(run)
     if not measures(table):
         raise RenderError(f"{run.path} holds neither annotations nor pictures to measure")
+    if (table["keep_ratio"] == 1).all():
+        raise RenderError(f"{run.path}: no layer prunes a token, so all images keep as many")
     return table
 
 
@@ -60,7 +64,7 @@ def draw(run: Run, options: DrawOptions) -> Iterator[Product]:
     for name, ax in zip(shown, axes, strict=True):
         interval = budget.spearman(table[name], table["keep_ratio"])
         print(table, ax, name=name, interval=interval)
-    axes[0].set_ylabel("keep ratio of gated blocks")
+    axes[0].set_ylabel(KEPT)
     over(run, figure)
     yield Product("complexity", figure, table)
 
@@ -99,7 +103,7 @@ def screen(frame: pd.DataFrame, measure: str) -> alt.Chart:
             ),
             y=alt.Y(
                 "keep_ratio:Q",
-                title="keep ratio of gated blocks",
+                title=KEPT,
                 axis=shared.SHARES,
                 scale=alt.Scale(zero=False, padding=12),
             ),

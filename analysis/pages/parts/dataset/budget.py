@@ -108,5 +108,5 @@ def scatter(frame: pd.DataFrame, measure: str) -> Figure:
     page = Figure(figsize=(3.6, 2.6))
     interval = budget.spearman(frame[measure], frame["keep_ratio"])
     ax = drawing.print(frame, page.subplots(), name=measure, interval=interval)
-    ax.set_ylabel("keep ratio of gated blocks")
+    ax.set_ylabel(drawing.KEPT)
     return page

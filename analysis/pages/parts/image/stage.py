@@ -96,6 +96,13 @@ def modes_of(view: View) -> list[str]:
     return [mode for mode in MODES if mode not in absent]
 
 
+def first_mode(view: View, modes: Sequence[str]) -> str:
+    """What the page opens with: states, or how much blocks change tokens where that is known and nothing is
+    pruned."""
+    dense = usage.valid_keep(view.sample.trace).all()
+    return "Update" if dense and "Update" in modes else modes[0]
+
+
 def margins(view: View, layer: int) -> tuple[np.ndarray, float]:
     """Scores of the valid tokens at a layer, less the layer's limit where it has one, and the largest
     distance from 0 among all layers, for the scale of colours."""
