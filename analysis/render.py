@@ -28,6 +28,7 @@ from analysis.sources.evaluations import EvaluationError
 from analysis.sources.trainings import TrainingError
 from svit.runs.run import Run
 from svit.system.files import FileError, prepare_folder, write_text
+from svit.system.text import counted
 
 FIGURES = registry.entries()
 PAGES = {
@@ -254,7 +255,7 @@ def _render(given: argparse.Namespace) -> Iterator[Path]:
     for run in found.runs:
         state = "the recording is unfinished, " if not run.finished else ""
         if state and len(run) or not len(run) and given.name in PAGES:  # figures refuse it
-            print(f"note: {run.path}: {state}{len(run)} images so far", file=sys.stderr)
+            print(f"note: {run.path}: {state}{counted(len(run), 'images')} so far", file=sys.stderr)
     name = given.run[0].resolve().name if len(given.run) == 1 else ""
     folder = given.out or Path("figures") / name
     if given.name == "all":

@@ -6,6 +6,7 @@ committed changes only where the code or what it shows changes, and is small.
 
 from __future__ import annotations
 
+import argparse
 import base64
 import io
 import os
@@ -57,8 +58,12 @@ def _fewer_colours(encoded: str) -> str:
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def main(names: Sequence[str]) -> None:
-    for path in [Path(name) for name in names] or sorted(FOLDER.glob("*.ipynb")):
+def main(words: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(
+        "python -m notebooks.execute", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("notebooks", nargs="*", type=Path, help="default: all of this folder")
+    for path in parser.parse_args(words).notebooks or sorted(FOLDER.glob("*.ipynb")):
         print(f"executing {path}", file=sys.stderr)
         nbformat.write(slim(executed(path, path.resolve().parent)), path)
 

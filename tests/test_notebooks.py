@@ -153,3 +153,9 @@ def test_a_path_in_an_output_would_be_found() -> None:
     assert foreign_paths(nbformat.v4.new_notebook(cells=[cell])) == ["/home/me/figures/a.png"]
     output["text"] = "3 / 4 of it, and/or a </td> of 1/2/3"
     assert not foreign_paths(nbformat.v4.new_notebook(cells=[cell]))
+
+
+def test_the_command_tells_its_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        execute.main(["--help"])
+    assert stopped.value.code == 0 and "NOTEBOOK" in capsys.readouterr().out.upper()

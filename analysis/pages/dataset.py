@@ -9,6 +9,7 @@ from analysis.pages.parts.dataset import budget, errors, figures, tokens
 from analysis.pages.parts.dataset import objects as dataset_objects
 from analysis.pages.parts.dataset.parts import Survey
 from svit.runs.run import Run
+from svit.system.text import counted
 
 PARTS = {
     "Tokens": tokens.show,
@@ -26,7 +27,7 @@ HELP = (
 
 def show(run: Run) -> None:
     """The page of a run that has images."""
-    classes = f" · {len(run.class_names)} classes" if run.class_names else ""
+    classes = f" · {counted(len(run.class_names), 'classes')}" if run.class_names else ""
     objects = run.images["objects"].sum()
     annotated = f" · {objects:,} annotated objects" if objects else ""
     with st.container(horizontal=True, vertical_alignment="bottom"):

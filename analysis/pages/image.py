@@ -17,7 +17,7 @@ from analysis.pages.parts.image import gallery, life, play, stage
 from analysis.pages.parts.image.view import View, blocks, first_block, run_key, view_of
 from svit.core.types import ImageId
 from svit.runs.run import Run
-from svit.system.text import escaped
+from svit.system.text import counted, escaped
 
 WIDTH = 3.8  # inches: the picture with its boxes
 TALLEST = 0.9  # of the width; taller pictures are shown smaller
@@ -208,7 +208,7 @@ def show_record(run: Run) -> None:
         with st.expander(f"Images that failed while recording: {len(run.errors)}"):
             st.dataframe(run.errors, hide_index=True)
     if not run.finished:
-        st.info(f"The recording is unfinished: {len(run)} images so far.")
+        st.info(f"The recording is unfinished: {counted(len(run), 'images')} so far.")
     shell.provenance(run)
 
 

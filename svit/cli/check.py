@@ -9,6 +9,7 @@ from pathlib import Path
 from svit.runs import check
 from svit.runs.head import RunError, read_head, read_manifests
 from svit.runs.run import find_runs, folder_at, open_run
+from svit.system.text import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +48,7 @@ def problems_of(folder: Path) -> Iterator[str]:
 def _summary(folder: Path) -> str:
     opened = open_run(folder)
     state = "finished" if opened.finished else "not finished: the same command goes on with it"
-    return f"ok, {len(opened)} images of {opened.layers} blocks, {state}{_unlisted(folder)}"
+    return f"ok, {counted(len(opened), 'images')} of {opened.layers} blocks, {state}{_unlisted(folder)}"
 
 
 def _unlisted(folder: Path) -> str:

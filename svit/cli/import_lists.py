@@ -9,6 +9,7 @@ from pathlib import Path
 from svit.cli.options import kinds
 from svit.exchange.importing import Truth, import_lists
 from svit.exchange.lists import read_lists
+from svit.system.text import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +40,9 @@ def run(args: argparse.Namespace) -> int:
     if truth is not None and truth.report.says:
         print("\n".join(truth.report.lines()), file=sys.stderr)
     failed = import_lists(lists, args.image_root, args.out, truth, args.thumbnail)
-    print(f"imported: {args.out} ({len(lists.images) - failed} images)")
+    print(f"imported: {args.out} ({counted(len(lists.images) - failed, 'images')})")
     if failed:
-        print(f"{failed} images could not be read; {args.out} lists them", file=sys.stderr)
+        print(
+            f"{counted(failed, 'images')} could not be read; {args.out} lists them", file=sys.stderr
+        )
     return 1 if failed else 0

@@ -105,7 +105,8 @@ def _body(config: Config, neck: str, size: str) -> str:
     backbone, detector = config.backbone, config.detector
     return (
         f"{SIZES[size]}, {NECKS[neck]}: {backbone.embed_dim} wide, {backbone.depth} blocks, "
-        f"{backbone.heads} heads, {detector.classes} classes, short side {config.data.short_side}"
+        f"{backbone.heads} heads, {text.counted(detector.classes, 'classes')}, "
+        f"short side {config.data.short_side}"
     )
 
 

@@ -22,6 +22,7 @@ from svit.detectors.base import Detector
 from svit.evaluation.record import record_run
 from svit.evaluation.record_module import record_module
 from svit.system.processes import Ranks, joined, launch
+from svit.system.text import counted
 from svit.weights.loading import class_names, load_coco
 
 
@@ -67,7 +68,7 @@ def _record(args: argparse.Namespace) -> int:
     if ranks.is_first:
         print(f"recorded: {args.out}")
     if failed and ranks.is_first:
-        told = f"{failed} of {len(range(len(images))[: args.limit])} images could not be read"
+        told = f"{failed} of {counted(len(range(len(images))[: args.limit]), 'images')} could not be read"
         print(f"{told}; {args.out} lists them", file=sys.stderr)
     return 1 if failed else 0
 

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from svit.system.text import counted
+
 EXAMPLES = 5
+OF_ALL = ("no images", "image ids of two types")  # kinds of a whole file: no count
 LONGEST = 60  # characters of a value in a message
 TYPES = {
     bool: "logical value",
@@ -56,7 +59,7 @@ class Report:
 
     def lines(self) -> list[str]:
         """The report for a terminal, one item a line; the first line is the summary."""
-        counts = ", ".join(f"{number} {name}" for name, number in self.counts.items())
+        counts = ", ".join(counted(number, name) for name, number in self.counts.items())
         verdict = "good after repairs" if self.repairs else "good"
         head = f"{self.source}: {'unusable' if self.refused else verdict}"
         lines = [head + (f" ({counts})" if counts else "")]
@@ -94,7 +97,8 @@ class Findings:
         count = self.counts[kind]
         more = ", ..." if count > len(self.places[kind]) == EXAMPLES else ""
         remedy = f": {self.table[kind]}" if self.table[kind] else ""
-        return f"{count} {kind}{remedy} ({'; '.join(self.places[kind])}{more})"
+        head = kind if kind in OF_ALL else counted(count, kind)
+        return f"{head}{remedy} ({'; '.join(self.places[kind])}{more})"
 
 
 def shown(value: Any) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from svit.core.slices import slices_of
-from svit.system.text import table
+from svit.system.text import counted, table
 
 SMALL, LARGE = (
     32**2,
@@ -69,7 +69,7 @@ def describe(data: Mapping[str, Any]) -> str:
         *_shares("size", objects["size"], ["small", "medium", "large"]),
         *_shares("class", objects["category"], [one["name"] for one in data["categories"]]),
     ]
-    totals = f"{len(ids)} images, {len(objects)} objects"
+    totals = f"{counted(len(ids), 'images')}, {counted(len(objects), 'objects')}"
     parts = [totals, table(head, spreads), table(["of the objects", "number", "share"], counts)]
     kinds = [
         row

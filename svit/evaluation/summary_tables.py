@@ -75,12 +75,15 @@ def notes(summary: Summary) -> list[str]:
     """What a reader of the table has to know, a sentence or list each."""
     told = []
     if summary.unmasked:
+        have = "has" if summary.unmasked == 1 else "have"
         told.append(
-            f"{summary.unmasked} objects have no mask: box AP counts them, mask AP leaves them out."
+            f"{text.counted(summary.unmasked, 'objects')} {have} no mask: box AP counts them, "
+            "mask AP leaves them out."
         )
     if summary.errors:
         images = len(summary.images) + len(summary.errors)
-        head = f"{len(summary.errors)} of {images} images could not be read and count as empty:"
+        of = text.counted(images, "images")
+        head = f"{len(summary.errors)} of {of} could not be read and count as empty:"
         told.append(
             "\n".join(
                 [head, "", *(text.one_line(f"- {i}: {m}") for i, m in summary.errors.items())]

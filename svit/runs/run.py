@@ -31,6 +31,7 @@ from svit.runs import check, shards
 from svit.runs.head import RunError, known, read_head, read_manifests
 from svit.runs.shards import GEOMETRY, GROUP
 from svit.runs.writer import RunWriter
+from svit.system.text import counted
 
 __all__ = ["Run", "RunError", "RunWriter", "find_runs", "open_run"]
 
@@ -66,7 +67,7 @@ def open_run(path: str | Path, skip_corrupt: bool = False) -> Run:
             except RunError as error:
                 if not skip_corrupt:
                     raise
-                skipped.append(f"{len(shard['image_ids'])} images left out: {error}")
+                skipped.append(f"{counted(len(shard['image_ids']), 'images')} left out: {error}")
                 logger.warning(skipped[-1])
     return Run(path, head, manifests, good, tuple(skipped))
 
@@ -143,7 +144,7 @@ class Run:
         for name, value in self.provenance.items():
             if isinstance(value, (str, int, float)) and not isinstance(value, bool) and value != "":
                 parts.append(f"{name} {_HASH.sub(lambda found: found[0][:10], str(value))}")
-        return " · ".join([*parts, f"{len(self)} images", f"recorded {self.created}"])
+        return " · ".join([*parts, counted(len(self), "images"), f"recorded {self.created}"])
 
     @property
     def errors(self) -> pd.DataFrame:
@@ -389,5 +390,7 @@ def _places(good_shards: list[dict[str, Any]]) -> dict[ImageId, tuple[int, int]]
             places.setdefault(image_id, (index, row))
     twice = sum(len(shard["image_ids"]) for shard in good_shards) - len(places)
     if twice:
-        logger.warning("%d images were recorded by several ranks; the first record counts", twice)
+        logger.warning(
+            "%s recorded by several ranks; the first record counts", counted(twice, "images")
+        )
     return places

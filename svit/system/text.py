@@ -5,6 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+_REGULAR = (
+    *("annotation", "file", "id", "image", "mask"),
+    *("name", "object", "orientation", "picture", "polygon"),
+)
+_ONE = {"boxes": "box", "categories": "category", "classes": "class", "nuclei": "nucleus"}
+_ONE |= {f"{word}s": word for word in _REGULAR}
+
+
+def counted(count: int, things: str) -> str:
+    """How many there are: "2 images", "1 image", "1 picture without a nucleus".
+
+    Args:
+        things: their name in the plural; its first word of `_ONE` is put into the singular.
+    """
+    if count == 1:
+        things = re.sub(rf"\b({'|'.join(_ONE)})\b", lambda found: _ONE[found[0]], things, count=1)
+    return f"{count} {things}"
+
 
 def blocks(layers: Sequence[int]) -> str:
     """Zero-based blocks in words, from 1 as in the paper: "block 4", "blocks 4–12", "blocks 1, 5–6"."""

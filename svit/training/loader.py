@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from svit.data.coco import CocoDataset, ImageError, batches
 from svit.data.samples import Sample, fingerprint
 from svit.system.signals import follow_parent
+from svit.system.text import counted
 
 FINGERPRINTED = 200  # images; the annotations of all 117,000 of COCO would take half a minute
 
@@ -30,7 +31,7 @@ def check_data(train_set: CocoDataset, classes: int, batch: int, world: int) -> 
     found = len(train_set.class_names)
     if found != classes:
         raise DataMismatch(
-            f"the data set has {found} classes, the model {classes}; add detector.classes={found}"
+            f"the data set has {counted(found, 'classes')}, the model {classes}; add detector.classes={found}"
         )
     twice = [name for name, count in Counter(train_set.class_names).items() if count > 1]
     if twice:  # the weights could tell them by position only

@@ -9,6 +9,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from svit.core.config import Config
+from svit.system.text import counted
 from svit.weights.conversion import Converted, Report, named
 from svit.weights.name_tables import VIT
 
@@ -75,5 +76,5 @@ def _described(config: Config) -> str:
         f"{config.name} (neck {backbone.neck}, patches of {backbone.patch}, {backbone.embed_dim} wide, "
         f"{backbone.depth} blocks, "
         f"pretrain_grid {backbone.pretrain_grid}, method {config.pruning.method}, "
-        f"{config.detector.classes} classes)"
+        f"{counted(config.detector.classes, 'classes')})"
     )

@@ -13,6 +13,7 @@ from svit.data.coco import CocoDataset, CocoFiles
 from svit.data.coco_names import likely_names
 from svit.detectors import build_detector
 from svit.detectors.base import Detector
+from svit.system.text import counted
 from svit.weights import checkpoint
 
 
@@ -73,8 +74,8 @@ def load_coco(
     )
     if len(dataset.class_names) != count:
         raise ClassError(
-            f"the data set has {len(dataset.class_names)} classes, the model {count} without names\n"
-            + side_by_side(dataset.class_names, [str(label) for label in range(count)])
+            f"the data set has {counted(len(dataset.class_names), 'classes')}, the model {count} without "
+            "names\n" + side_by_side(dataset.class_names, [str(label) for label in range(count)])
         )
     if tell:
         notes = dataset.class_notes if names else ["the weights name no classes: taken by position"]

@@ -18,6 +18,7 @@ from svit.core.config import Config, to_dict
 from svit.core.version import __version__
 from svit.detectors.base import Detector
 from svit.system.files import write_text
+from svit.system.text import counted
 from svit.weights import checkpoint
 from svit.weights.loading import class_names, load_detector
 from svit.weights.safe_read import CheckpointError
@@ -120,7 +121,9 @@ def _description(config: Config, names: list[str]) -> dict[str, Any]:
 
 def _card(folder: Path, config: Config, names: list[str], facts: Mapping[str, Any]) -> str:
     neck = "ViT-Adapter" if config.backbone.neck == "adapter" else "a plain ViT"
-    classes = f"{config.detector.classes} classes" + (f": {', '.join(names)}" if names else "")
+    classes = counted(config.detector.classes, "classes") + (
+        f": {', '.join(names)}" if names else ""
+    )
     told = [f"- {name}: {value}" for name, value in facts.items() if name != "class_names"]
     body = f"""\
 ---

@@ -229,7 +229,7 @@ def test_written_shapes_pass_the_check_and_a_broken_json_does_not(
     annotations[0].write_text(json.dumps(content), encoding="utf-8")
     capsys.readouterr()
     assert main(["dataset", "check", str(annotations[0])]) == 1
-    assert "unknown images" in capsys.readouterr().out
+    assert "unknown image" in capsys.readouterr().out
 
 
 def test_annotated_photographs_pass_the_check(coco_tiny: Path) -> None:

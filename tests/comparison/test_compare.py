@@ -195,7 +195,7 @@ def test_the_plan_counts_views() -> None:
     [
         (lambda data: data.update(annotations=[]), "has an object to find"),
         (lambda data: data["categories"][0].update(name="more"), "does not have: 'more'"),
-        (lambda data: data["annotations"][0].update(image_id="1"), "ids of another type"),
+        (lambda data: data["annotations"][0].update(image_id="1"), "id of another type"),
     ],
 )
 def test_data_that_no_row_could_use_is_refused_before_anything_is_written(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import re
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from svit.data.validate import (
     mended,
     repaired,
 )
+from svit.system.text import counted
 
 SQUARE = [4.0, 4.0, 12.0, 4.0, 12.0, 10.0, 4.0, 10.0]  # 8 wide, 6 high
 STRIPE = {"bbox": [1, 0, 2, 30], "area": 60}  # of the run lengths
@@ -188,8 +190,10 @@ def test_an_error_is_named_once_and_stops_the_use(kind: str) -> None:
     for data, found in FAULTS[kind]:
         report = check_coco(data)
         assert len(report.errors) == 1, report.lines()
-        assert f" {kind}: {ERRORS[kind]} (" in report.errors[0] and found in report.errors[0]
-        with pytest.raises(CocoError, match=kind):
+        head, remedy, places = report.errors[0].partition(f": {ERRORS[kind]} (")
+        assert remedy and found in head + remedy + places
+        assert head in (kind, counted(1, kind)) or head.endswith(f" {kind}"), head
+        with pytest.raises(CocoError, match=re.escape(report.errors[0])):
             repaired(data)
 
 
@@ -267,9 +271,7 @@ def test_a_single_box_in_another_order_is_told_by_its_mask() -> None:
     one["bbox"] = WRITERS["x1, y1, x2, y2"](*one["bbox"])
     report = check_coco(data)
     assert len(report.errors) == 1 and report.repairs == (), report.lines()
-    assert (
-        report.errors[0].startswith("1 boxes as x1, y1, x2, y2") and "id 4 in" in report.errors[0]
-    )
+    assert report.errors[0].startswith("1 box as x1, y1, x2, y2") and "id 4 in" in report.errors[0]
 
 
 def test_corners_as_width_and_height_are_told_without_masks_too() -> None:
@@ -340,7 +342,7 @@ def test_a_repair_is_reported_and_mends(kind: str) -> None:
         before = copy.deepcopy(data)
         report = check_coco(data)
         assert report.errors == () and len(report.repairs) == 1, report.lines()
-        assert report.repairs[0].startswith(f"1 {kind}: {REPAIRS[kind]}")
+        assert report.repairs[0].startswith(f"{counted(1, kind)}: {REPAIRS[kind]}")
         fixed = repaired(data)
         assert data == before
         assert check_coco(fixed).repairs == check_coco(fixed).errors == ()
@@ -348,7 +350,7 @@ def test_a_repair_is_reported_and_mends(kind: str) -> None:
             assert [item["id"] for item in fixed["annotations"]] == [2, 3]
         else:
             assert expected.items() <= fixed["annotations"][0].items()
-        with pytest.raises(CocoError, match=kind):
+        with pytest.raises(CocoError, match=re.escape(counted(1, kind))):
             checked(data, repair=False)
 
 
@@ -362,7 +364,7 @@ def test_an_object_without_a_mask_keeps_its_box_and_is_told(segmentation: Any) -
     report = check_coco(data)
     assert (
         report.errors == ()
-        and f"1 objects without a mask: {NOTES['objects without a mask']}" in report.notes[0]
+        and f"1 object without a mask: {NOTES['objects without a mask']}" in report.notes[0]
     )
     first = repaired(data)["annotations"][0]
     assert first["bbox"] == [4, 4, 8, 6] and first["area"] == 48 and not first["segmentation"]
@@ -448,7 +450,7 @@ def test_good_pictures_pass(tmp_path: Path) -> None:
 def test_missing_pictures_are_counted_and_all_named_in_a_file(tmp_path: Path) -> None:
     pictures(tmp_path, first="a.png")
     (line,) = check_coco(good(), tmp_path).errors
-    assert line.startswith("1 missing files") and "of 2: b.png; all in " in line
+    assert line.startswith("1 missing file") and "of 2: b.png; all in " in line
     assert "a.png" not in line
     listing = Path(line.split("all in ")[1].rstrip(")"))
     assert listing.read_text() == "b.png\n"
@@ -477,9 +479,9 @@ def test_a_name_of_another_system_is_offered_below_the_root_and_never_followed(
     data = named(name, "b.png")
     report = check_coco(data, root)
     assert report.errors == () and report.refused
-    assert f"1 foreign file names: {OFFERS['foreign file names']}" in report.offers[0]
+    assert f"1 foreign file name: {OFFERS['foreign file names']}" in report.offers[0]
     assert f"{name!r} may be {meant!r}" in report.offers[0]
-    with pytest.raises(CocoError, match="foreign file names"):
+    with pytest.raises(CocoError, match="foreign file name"):
         checked(data, image_root=root)
     assert [one["file_name"] for one in mended(data, root)["images"]] == [meant, "b.png"]
 
@@ -495,7 +497,7 @@ def test_a_name_that_may_mean_two_files_is_missing(tmp_path: Path) -> None:
     root = pictures(tmp_path, a="x.png", b="X.png", c="b.png")
     if len(list(root.iterdir())) < 3:
         return  # a file system without upper and lower case has no two such files
-    assert "1 missing files" in check_coco(named("x.PNG", "b.png"), root).errors[0]
+    assert "1 missing file" in check_coco(named("x.PNG", "b.png"), root).errors[0]
 
 
 def test_names_that_leave_the_root_are_refused(tmp_path: Path) -> None:
@@ -505,7 +507,7 @@ def test_names_that_leave_the_root_are_refused(tmp_path: Path) -> None:
     (root / "inside.png").symlink_to(root / "a.png")
     for name in ("../other/c.png", str(other / "c.png"), "link.png", "folder/c.png"):
         (line,) = check_coco(named(name, "b.png"), root).errors
-        assert line.startswith("1 names outside the image root") and repr(name) in line
+        assert line.startswith("1 name outside the image root") and repr(name) in line
     assert not check_coco(named("inside.png", "b.png"), root).refused
     alias = tmp_path / "alias"
     alias.symlink_to(root)
@@ -515,7 +517,7 @@ def test_names_that_leave_the_root_are_refused(tmp_path: Path) -> None:
 def test_headers_of_another_size_are_refused_without_decoding(tmp_path: Path) -> None:
     Image.new("RGB", (30, 40)).save(pictures(tmp_path) / "b.png")
     (line,) = check_coco(good(), tmp_path).errors
-    assert line.startswith("1 pictures of another size")
+    assert line.startswith("1 picture of another size")
     assert "b.png: annotated as 30 x 40 (height x width), the file has 40 x 30" in line
 
 
@@ -525,14 +527,14 @@ def test_decoding_finds_damaged_pictures(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:2000])
     assert check_coco(good(), tmp_path).errors == ()
     (line,) = check_coco(good(), tmp_path, decode=True).errors
-    assert line.startswith("1 wrong files") and "a.png: damaged or truncated" in line
+    assert line.startswith("1 wrong file") and "a.png: damaged or truncated" in line
 
 
 def test_a_header_that_cannot_be_read_is_told_or_refused_where_asked(tmp_path: Path) -> None:
     (pictures(tmp_path) / "a.png").write_text("no picture")
     report = check_coco(good(), tmp_path)
     assert not report.refused and "a.png: text, not a picture" in report.notes[0]
-    with pytest.raises(CocoError, match=r"1 wrong files.*a.png: text, not a picture"):
+    with pytest.raises(CocoError, match=r"1 wrong file.*a.png: text, not a picture"):
         checked(good(), image_root=tmp_path, strict=True)
 
 
@@ -541,7 +543,7 @@ def test_two_entries_of_one_picture_are_told() -> None:
     for image in data["images"]:
         image["file_name"] = "a.png"
     (note,) = check_coco(data).notes
-    assert note.startswith("1 pictures listed twice") and "a.png in 2 entries" in note
+    assert note.startswith("1 picture listed twice") and "a.png in 2 entries" in note
 
 
 def tagged(path: Path, hw: tuple[int, int], orientation: int) -> None:
@@ -556,7 +558,7 @@ def test_a_turned_picture_whose_size_does_not_decide_is_refused_until_told(
 ) -> None:
     tagged(pictures(tmp_path) / "a.png", (30, 40), orientation)
     (line,) = check_coco(good(), tmp_path).errors
-    assert line.startswith("1 undecided orientations") and "--exif on" in line
+    assert line.startswith("1 undecided orientation") and "--exif on" in line
     assert f"a.png: orientation {orientation}" in line
     for policy in ("on", "off"):
         report = check_coco(good(), tmp_path, exif=policy)
@@ -570,7 +572,7 @@ def test_a_size_that_decides_is_counted_only(tmp_path: Path) -> None:
     assert not check_coco(good(), tmp_path).refused  # annotated as shown
     assert "1 with orientation 6" in check_coco(good(), tmp_path).notes[0]
     (line,) = check_coco(good(), tmp_path, exif="off").errors
-    assert line.startswith("1 pictures of another size")
+    assert line.startswith("1 picture of another size")
 
 
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=30))

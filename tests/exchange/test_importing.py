@@ -100,7 +100,7 @@ def test_a_missing_picture_is_told_and_an_import_goes_on(
     cat = (photos / "cat.jpg").read_bytes()
     (photos / "cat.jpg").unlink()
     run = imported(documented(tmp_path), photos, tmp_path / "run", code=1)
-    assert "1 images could not be read" in capsys.readouterr().err
+    assert "1 image could not be read" in capsys.readouterr().err
     assert run.errors["image_id"].tolist() == ["cat.jpg"]
     (photos / "cat.jpg").write_bytes(cat)
     run = imported(documented(tmp_path), photos, tmp_path / "run")

@@ -315,7 +315,7 @@ def test_a_corrupt_run_says_so_and_shows_the_rest_on_request(app, tmp_path, how)
     assert "shard-00000-000001.tokens.parquet" in texts(page)
     page.checkbox[0].check().run()
     assert not page.exception
-    assert page.subheader[0].value == "Image 2" and "1 images left out" in texts(page)
+    assert page.subheader[0].value == "Image 2" and "1 image left out" in texts(page)
     page.slider(key="block").set_value(8).run()  # the choice stays
     assert page.subheader[0].value == "Image 2"
 
@@ -350,7 +350,7 @@ def test_an_unfinished_run_grows_while_it_is_watched(app, tmp_path):
     with RunWriter(tmp_path / "run", PROVENANCE, shard_size=1) as writer:
         writer.add(**parts(1))
         page = app(tmp_path)
-        assert "unfinished: 1 images" in texts(page)
+        assert "unfinished: 1 image" in texts(page)
         writer.add(**parts(2))
         page.run()
         assert not page.exception and "unfinished: 2 images" in texts(page)

@@ -181,7 +181,7 @@ def test_an_unfinished_run_is_noted(tmp_path, capsys):
         writer.add(**parts(1))
         raise KeyboardInterrupt
     render.main(["reactivation", str(tmp_path / "run"), "--out", str(tmp_path / "out")])
-    assert "unfinished, 1 images so far" in capsys.readouterr().err
+    assert "unfinished, 1 image so far" in capsys.readouterr().err
 
 
 def test_an_output_that_cannot_be_written_is_an_error(run, tmp_path, capsys):

@@ -447,7 +447,7 @@ def test_an_image_of_two_ranks_counts_once(tmp_path, caplog):
             writer.add(**parts(1))
             writer.add(**parts(10 + rank))
     run = open_run(tmp_path / "run")
-    assert "1 images were recorded by several ranks" in caplog.text
+    assert "1 image recorded by several ranks" in caplog.text
     assert run.image_ids == (1, 10, 11)
     assert len(run.keep_counts()) == 3 * 12 and len(run.images) == 3
     assert [trace.image_id for trace in run.iter_traces()] == [1, 10, 11]
@@ -517,7 +517,7 @@ def test_the_rest_of_a_corrupt_run_is_usable_on_request(tmp_path, spoil, file, c
     spoil(tmp_path / "run" / file)
     run = open_run(tmp_path / "run", skip_corrupt=True)
     assert run.image_ids == (3, 2) and len(run.images) == 2
-    assert "1 images left out" in caplog.text and file in caplog.text and file in run.skipped[0]
+    assert "1 image left out" in caplog.text and file in caplog.text and file in run.skipped[0]
     assert len(run.keep_counts()) == 2 * 12 and run.content_hash()
 
 
@@ -612,7 +612,7 @@ def test_the_description_names_what_made_the_run(tmp_path):
     long = {**PROVENANCE, "weights": "0123456789abcdef" * 4}
     line = write_run(tmp_path / "run", (1,), long).describe()
     assert line.startswith("svit-adapter-nano · framework torchvision · method svit")
-    assert "weights 0123456789 ·" in line and "1 images" in line
+    assert "weights 0123456789 ·" in line and "1 image" in line
 
 
 def test_reading_a_run_leaves_torch_unloaded(tmp_path):

@@ -31,11 +31,11 @@ COLOURED = (
     5  # mean distance of a pixel's largest and smallest channel from which a field is stained
 )
 TOLD = {
-    "pictures without a folder of masks": "they are not annotated and are left out",
-    "pictures longer than asked for": "they are left out",
-    "pictures without a nucleus": "they stay, as pictures without objects",
-    "empty masks": "they mark no pixel and make no nucleus",
-    "masks of another size than their picture": "they are left out, as nobody knows where they lie",
+    "pictures without a folder of masks": "not annotated, and left out",
+    "pictures longer than asked for": "left out",
+    "pictures without a nucleus": "kept, as pictures without objects",
+    "empty masks": "no pixel is marked, and no nucleus made",
+    "masks of another size than the picture": "left out, as the place is not known",
     "nuclei that share pixels with another": "each keeps them, as annotated",
 }
 
@@ -200,7 +200,7 @@ def _read_masks(
     for file in field.masks:
         mask, name = _bitmap(file), f"{field.name}/masks/{file.name}"
         if mask.shape != image_hw:
-            told.append(("masks of another size than their picture", name))
+            told.append(("masks of another size than the picture", name))
         elif not mask.any():
             told.append(("empty masks", name))
         else:

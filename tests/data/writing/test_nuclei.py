@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -120,13 +121,11 @@ def test_what_masks_lack_is_counted_and_named(source: Path, tmp_path: Path) -> N
     out = convert(source, tmp_path / "out")
     assert len(entries(out)["d"]["objects"]) == 1 and len(entries(out)["c"]["objects"]) == 3
     text = told(out)
-    assert "1 empty masks: they mark no pixel and make no nucleus (d/masks/0.png)" in text
-    assert "1 masks of another size than their picture" in text and "d/masks/2.png" in text
+    assert "1 empty mask: no pixel is marked, and no nucleus made (d/masks/0.png)" in text
+    assert "1 mask of another size than the picture" in text and "d/masks/2.png" in text
     assert "2 nuclei that share pixels with another" in text and "c/masks/1.png" in text
-    assert "1 pictures without a nucleus" in text and "(e)" in text
-    assert (
-        "1 pictures without a folder of masks: they are not annotated and are left out (f)" in text
-    )
+    assert "1 picture without a nucleus" in text and "(e)" in text
+    assert "1 picture without a folder of masks: not annotated, and left out (f)" in text
 
 
 def test_a_name_has_its_side_and_its_number_whatever_is_left_out(
@@ -148,7 +147,7 @@ def test_a_name_has_its_side_and_its_number_whatever_is_left_out(
     assert {name: entry["id"] for name, entry in entries(short).items()} == {
         name: number for name, number in numbers.items() if name != "aa"
     }
-    assert "1 pictures longer than asked for: they are left out (aa)" in told(short)
+    assert "1 picture longer than asked for: left out (aa)" in told(short)
 
 
 def test_an_interrupted_conversion_goes_on_to_the_same_bytes(
@@ -217,7 +216,26 @@ def test_the_command_converts_checks_and_tells(
     ]
     assert main.main(words) == 0
     out = capsys.readouterr().out
-    assert "instances_train2017.json: good" in out and "told: 1 empty masks" in out
+    assert "instances_train2017.json: good" in out and "told: 1 empty mask:" in out
     assert "kinds: " in out and "fluorescence" in out
     assert main.main(["dataset", "statistics", f"{tmp_path}/out"]) == 0
     assert "## train2017" in capsys.readouterr().out
+
+
+def test_statistics_pass_over_a_side_without_pictures(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    train, val = (coco_folder.annotations(out, one) for one in nuclei.SPLITS)
+    for folder in list(source.iterdir()):
+        if Field(1, folder / "images" / f"{folder.name}.png").split == "val2017":
+            shutil.rmtree(folder)
+    words = ["--from", str(source), "--out", str(out), "--workers", "1"]
+    assert main.main(["dataset", "nuclei", *words]) == 0
+    assert "none falls on this one" in capsys.readouterr().out
+    assert main.main(["dataset", "statistics", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert "## train2017" in shown and "## val2017\n\nNo pictures on this side" in shown
+    train.write_text(val.read_text())
+    assert main.main(["dataset", "statistics", str(out)]) == 2
+    assert "no pictures on any side" in capsys.readouterr().err
