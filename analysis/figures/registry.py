@@ -10,7 +10,6 @@ from __future__ import annotations
 import pkgutil
 from importlib import import_module
 
-from analysis import figures
 from analysis.figures.output import Entry
 
 SUBJECTS = ("tokens", "objects", "pairs", "rates")  # in this order, others after them
@@ -36,7 +35,7 @@ def entries() -> dict[str, Entry]:
 
 def _modules() -> list[str]:
     """Dotted names of the figures' files, those of a subject in its package."""
-    below = pkgutil.walk_packages(figures.__path__, f"{figures.__name__}.")
+    below = pkgutil.walk_packages(import_module(__package__).__path__, f"{__package__}.")
     return [one.name for one in below if not one.ispkg and one.name != __name__]
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from svit.cli.options import kinds
+from svit.cli.options.data import add_thumbnail
 from svit.exchange.importing import Truth, import_lists
 from svit.exchange.lists import read_lists
 from svit.system.text import counted
@@ -24,13 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=kinds.place, required=True, help="run folder to make or to go on with"
     )
-    parser.add_argument(
-        "--thumbnail",
-        type=kinds.count_or_none,
-        default=640,
-        metavar="SIDE",
-        help="stored pictures; 0 for none",
-    )
+    add_thumbnail(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from svit.cli.options import model as model_options
 from svit.cli.options import module as module_options
 from svit.cli.options import passes as pass_options
 from svit.cli.options import processes as process_options
-from svit.cli.options.data import add_class_map, add_exif
+from svit.cli.options.data import add_class_map, add_exif, add_thumbnail
 from svit.cli.options.model import load_model, weights_name
 from svit.data.classes import read_class_map
 from svit.data.coco import CocoFiles, ImageFiles
@@ -44,13 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=kinds.seed, default=0, help="of sampled masks (default 0)")
     pass_options.add_arguments(parser)
     parser.add_argument("--no-scores", action="store_true", help="leave the gates' scores out")
-    parser.add_argument(
-        "--thumbnail",
-        type=kinds.count_or_none,
-        default=640,
-        metavar="SIDE",
-        help="stored pictures; 0 for none",
-    )
+    add_thumbnail(parser)
     process_options.add_arguments(parser)
 
 

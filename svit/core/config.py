@@ -252,7 +252,7 @@ SHAPES_DETECTOR = DetectorConfig(
 )
 SHAPES_DATA = DataConfig(short_side=256, long_side=256, augment="flips")
 
-# nuclei are smaller and denser than shapes: up to 150 in a picture of 512 pixels, half of them below 26
+# nuclei are smaller and stand closer than shapes: smaller anchors, room for more proposals and detections
 NUCLEI_DETECTOR = replace(
     SHAPES_DETECTOR,
     classes=1,
@@ -295,7 +295,7 @@ SPARSE_SHAPES = replace(
     noise_end=0.5,
 )
 
-# measured starting points as well; the dense ones begin with the shipped weights for shapes
+# starting points that no shipped result stands for yet; the dense ones begin with the weights for shapes
 DENSE_NUCLEI = replace(
     DENSE_SHAPES, iterations=1600, rate=6e-4, warmup=50, average=0.998, checkpoint_period=50
 )

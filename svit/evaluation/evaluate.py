@@ -20,6 +20,7 @@ from typing import Any
 import torch.distributed as dist
 
 from svit.core.slices import crowding
+from svit.core.types import ImageId
 from svit.data.classes import ClassError, side_by_side
 from svit.data.coco import CocoDataset
 from svit.detectors.base import Detector
@@ -125,16 +126,24 @@ def evaluate(
     truth = dataset.coco(range(len(dataset))[: options.limit])
     settings = {"evaluator": scoring.evaluator, "draws": scoring.draws}
     settings["boundary"] = scoring.boundary
-    slices = {
-        field: dict(zip(dataset.image_ids[: options.limit], texts, strict=False))
-        for field, texts in dataset.slices.items()
-    }
-    if scoring.crowding:
-        found = Counter(one["image_id"] for one in truth["annotations"] if not one["iscrowd"])
-        slices["crowding"] = crowding({one["id"]: found[one["id"]] for one in truth["images"]})
+    slices = _slices(dataset, truth, options.limit, scoring.crowding)
     summary = summarise(_model(detector), truth, outcomes, described, slices=slices, **settings)
     summary.write(output)
     return summary
+
+
+def _slices(
+    dataset: CocoDataset, truth: dict[str, Any], limit: int | None, crowded: bool
+) -> dict[str, dict[ImageId, str]]:
+    """Field -> image id -> what the image is of it: texts of the json's images, and crowding where asked."""
+    slices = {
+        field: dict(zip(dataset.image_ids[:limit], texts, strict=False))
+        for field, texts in dataset.slices.items()
+    }
+    if crowded:
+        counts = Counter(one["image_id"] for one in truth["annotations"] if not one["iscrowd"])
+        slices["crowding"] = crowding({one["id"]: counts[one["id"]] for one in truth["images"]})
+    return slices
 
 
 def _check(detector: Detector, dataset: CocoDataset, limit: int | None) -> None:

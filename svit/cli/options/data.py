@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from svit.cli.options import kinds
 from svit.data.reading import EXIF_POLICIES
 
 
@@ -25,4 +26,15 @@ def add_class_map(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> 
         metavar="FILE|A=B,...",
         help="classes of the data that the weights call by another name: the data's name first; a file "
         "has a pair a line",
+    )
+
+
+def add_thumbnail(parser: argparse.ArgumentParser) -> None:
+    """`--thumbnail`, for every verb that writes a run with pictures."""
+    parser.add_argument(
+        "--thumbnail",
+        type=kinds.count_or_none,
+        default=640,
+        metavar="SIDE",
+        help="stored pictures; 0 for none",
     )
