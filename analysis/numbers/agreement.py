@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.numbers.matching import match
 from analysis.numbers.usage import gated_layers, keep_ratios, resample, usage, valid_keep
+from svit.core.finding import match
 from svit.core.statistics import Interval, bootstrap
 from svit.core.types import ImageId, TokenTrace
 from svit.runs.run import Run
@@ -175,7 +175,7 @@ def delta_frame(
 
     Args:
         targets: of the layers; which ones `keep_ratio` averages over (`metrics.gated_layers`).
-        rule: `iou`, `kind`, `score` of `matching.match`.
+        rule: `iou`, `kind`, `score` of `finding.match`.
 
     Returns:
         Columns image_id and, each also as first_* and second_*: `keep_ratio` = mean over gated

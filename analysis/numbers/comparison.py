@@ -14,11 +14,11 @@ import pandas as pd
 
 from analysis.numbers import budget
 from analysis.numbers.agreement import MismatchError, pair, paired_interval
-from analysis.numbers.matching import Matches, match
 from analysis.numbers.usage import gated_layers, keep_ratios, layer_states, valid_keep
 from svit.core.catalogue import METHODS
 from svit.core.config import Config, ConfigError, from_dict
 from svit.core.coverage import Truth
+from svit.core.finding import Matches, match
 from svit.core.types import Detections, ImageId, TokenTrace
 from svit.runs.head import UNKNOWN, known
 from svit.runs.run import Run, RunError, open_run
@@ -110,7 +110,7 @@ def outcome_frame(found: Sequence[Detections], target: Truth, **rule) -> pd.Data
 
     Args:
         found: what each run found in the image, the reference's first.
-        rule: `iou`, `kind`, `score` of `matching.match`.
+        rule: `iou`, `kind`, `score` of `finding.match`.
 
     Returns:
         Columns: run (its index), object (its index in the image), label, `found`, `score` of the
@@ -235,7 +235,7 @@ def image_frame(
 
     Args:
         layers: zero-based layers the keep ratio averages over (`deciding_layers`).
-        rule: `iou`, `kind`, `score` of `matching.match`.
+        rule: `iou`, `kind`, `score` of `finding.match`.
 
     Returns:
         Columns: image_id; `keep_ratio` = mean over `layers` of kept valid / valid tokens; `usage` =

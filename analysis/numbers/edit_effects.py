@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from analysis.numbers import usage
-from analysis.numbers.matching import match
+from svit.core.finding import match
 from svit.core.types import Detections, Target, TokenTrace
 
 COLUMNS = ["state", "class", "before", "after", "left", "top", "right", "bottom"]
@@ -28,7 +28,7 @@ def change_frame(
     """One row an object: state, class, scores before and after (NaN: not found), and its box.
 
     Objects are the annotated ones (no crowds), found by a detection of their class with at least the
-    score and box IoU (`matching.match`): kept (found both times), lost, gained, missed (neither time).
+    score and box IoU (`finding.match`): kept (found both times), lost, gained, missed (neither time).
     Without ground truth the detections before stand for the objects, and detections after that match
     none are gained.
     """

@@ -23,8 +23,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.numbers import matching
 from analysis.numbers.regions import object_rows
+from svit.core import finding
 from svit.core.coverage import Truth
 from svit.core.matches import interpolated
 from svit.core.statistics import Drawn, image_key, resampled
@@ -253,12 +253,12 @@ def _explained(
     """Columns of the detections of an image; bool (objects,), which are found, which an error could find."""
     seen = np.argsort(-found.scores, kind="stable")
     seen = seen[found.scores[seen] >= rule.score][:MOST]
-    overlap = matching.overlaps(found, seen, target, np.arange(len(target)), rule.kind)
+    overlap = finding.overlaps(found, seen, target, np.arange(len(target)), rule.kind)
     same = found.labels[seen][:, None] == target.labels
     real = np.flatnonzero(~target.crowd)
     own = np.where(same, overlap, 0)[:, real]
     # of equal overlaps the first object
-    backwards = matching.greedy(own[:, ::-1], np.zeros(len(real), bool), rule.found)
+    backwards = finding.greedy(own[:, ::-1], np.zeros(len(real), bool), rule.found)
     chosen = np.where(backwards >= 0, len(real) - 1 - backwards, -1)
     taken = np.zeros(len(real), bool)
     taken[chosen[chosen >= 0]] = True

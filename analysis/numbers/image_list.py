@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from analysis.numbers.matching import match
 from analysis.numbers.per_image import HIGH, LOW
 from analysis.numbers.usage import gated_layers
+from svit.core.finding import match
 from svit.core.types import ImageId
 from svit.runs.run import Run
 
