@@ -9,8 +9,10 @@ import pytest
 from matplotlib.axes import Axes
 from support.runs import write_foreign, write_run
 
+from analysis.figures.canvas import token_maps
 from analysis.figures.output import DrawOptions, RenderError
 from analysis.figures.registry import entries
+from analysis.figures.tokens import measures
 from svit.core.types import TokenTrace
 from svit.runs.run import Run, open_run
 from svit.runs.writer import RunWriter
@@ -51,6 +53,17 @@ def test_small_numbers_stand_on_the_bar_without_a_factor_over_it(tmp_path: Path)
 def test_the_bar_of_attention_runs_from_a_quarter_to_four_times_the_even_share(tmp_path: Path):
     bar = bar_of("attention", write_foreign(tmp_path / "run", (3,)))
     assert [label.get_text() for label in bar.get_yticklabels()] == ["≤0.25", "1", "≥4"]
+
+
+def test_attention_is_even_in_the_middle_of_its_colours_and_others_begin_at_nothing():
+    values = np.array([[[0.01, 1.0, 9.0, np.nan]]])
+    even = measures.norm("attention", values)
+    assert [round(float(even(one)), 3) for one in (0.01, 1.0, 9.0)] == [0, 0.5, 1]
+    assert measures.said(even, 5) == ("≤0.25", "0.5", "1", "2", "≥4")
+    assert measures.said(measures.norm("norm", np.array([[[0.0, 2.0]]])), 3)[0] == "0"
+    painted = token_maps.amounts(values[0], even, 0.5)
+    assert painted[0, 3, 3] == 0, "what is not known stays clear"
+    assert (painted[0, 0] != painted[0, 1]).any()
 
 
 def test_a_run_without_measures_is_refused_in_a_sentence(tmp_path: Path) -> None:

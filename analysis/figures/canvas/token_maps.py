@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.colors import LinearSegmentedColormap, to_rgb
+from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
 from PIL import Image, ImageDraw
 
 from analysis.figures import palette
@@ -62,10 +62,11 @@ def scores(values: np.ndarray, reach: float, opacity: float) -> np.ndarray:
     return _bytes(colours)
 
 
-def amounts(values: np.ndarray, reach: float, opacity: float) -> np.ndarray:
-    """Amounts from 0 to reach in the style's colour map; clear where not a number."""
-    colours = mpl.colormaps["inferno"](np.clip(np.nan_to_num(values / reach), 0, 1))
-    colours[..., 3] = np.where(np.isfinite(values), opacity, 0)
+def amounts(values: np.ndarray, norm: Normalize, opacity: float) -> np.ndarray:
+    """Amounts on the scale of `norm` in the style's colour map; clear where not a number."""
+    known = np.isfinite(values)
+    colours = mpl.colormaps["inferno"](norm(np.ma.masked_array(values, ~known)).filled(0))
+    colours[..., 3] = np.where(known, opacity, 0)
     return _bytes(colours)
 
 

@@ -111,6 +111,31 @@ def one_image() -> dict:
     return (bars + band + steps).properties(height=240).to_dict()
 
 
+SIDES = {"before": palette.PALE, "after": palette.USED}
+
+
+def two_sides() -> dict:
+    """Keep ratio of every block of an image before and after a change as bars, the target as a tick.
+
+    Returns: Vega-Lite with the table "ratios" (`edit_effects.ratio_frame` and `shown`, whether the block
+    is looked at).
+    """
+    ratios = alt.Chart(alt.NamedData("ratios"))
+    bars = ratios.mark_bar().encode(
+        x=shared.blocks(),
+        xOffset=alt.XOffset("masks:N", sort=list(SIDES)),
+        y=alt.Y("ratio:Q", title="kept tokens", axis=shared.SHARES, scale=alt.Scale(domain=[0, 1])),
+        color=shared.colours(SIDES, "masks"),
+        opacity=alt.condition("datum.shown", alt.value(1), alt.value(0.72)),
+        tooltip=["block:O", "masks:N", *shared.percents(ratio="ratio", target="target")],
+    )
+    known = ratios.transform_filter("datum.masks == 'after' && isValid(datum.target)")
+    target = known.mark_tick(color=palette.TARGET, thickness=2).encode(
+        x=shared.blocks(), y="target:Q"
+    )
+    return (bars + target).properties(height=240).to_dict()
+
+
 ENTRY = Entry(
     "keep ratio of every block against its target, with spread",
     draw,

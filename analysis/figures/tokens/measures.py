@@ -66,7 +66,7 @@ def _strip(trace: TokenTrace, name: str, image: np.ndarray | None, alpha: float)
     first, *others = figure.subplots(rows, columns, squeeze=False).flat
     pictures.picture(image, trace.grid, first)
     values = usage.valid_measure(trace, name)
-    style = {"norm": _norm(name, values), "cmap": mpl.rcParams["image.cmap"]}
+    style = {"norm": norm(name, values), "cmap": mpl.rcParams["image.cmap"]}
     for layer, (plane, ax) in enumerate(zip(values, others)):
         pictures.picture(image, trace.grid, ax, grey=True)
         opacity = 1 if image is None else alpha
@@ -81,16 +81,31 @@ def _strip(trace: TokenTrace, name: str, image: np.ndarray | None, alpha: float)
     bar.solids.set_alpha(1)
     bar.set_label(WORDS[name])
     if name == "attention":
-        bar.set_ticks([1 / REACH, 1, REACH], labels=[f"≤{1 / REACH:g}", "1", f"≥{REACH:g}"])
+        bar.set_ticks([1 / REACH, 1, REACH], labels=said(style["norm"], 3))
         bar.ax.minorticks_off()
     return figure
 
 
-def _norm(name: str, values: np.ndarray) -> Normalize:
-    """Attention varies by factors around 1, the other measures from 0 on."""
+def norm(name: str, values: np.ndarray) -> Normalize:
+    """The scale of a measure's colours: attention varies by factors around 1, the others from 0 on.
+
+    Args:
+        values: of all blocks (`usage.valid_measure`).
+    """
     if name == "attention":
         return LogNorm(1 / REACH, REACH, clip=True)
-    return Normalize(0, usage.reach(values))
+    return Normalize(0, usage.reach(values), clip=True)
+
+
+def said(scale: Normalize, steps: int) -> tuple[str, ...]:
+    """What so many colours of a scale, from its least to its largest, stand for."""
+    values = [float(scale.inverse(step / (steps - 1))) for step in range(steps)]
+    least = "≤" if values[0] > 0 else ""
+    return (
+        f"{least}{values[0]:.2g}",
+        *(f"{one:.2g}" for one in values[1:-1]),
+        f"≥{values[-1]:.2g}",
+    )
 
 
 def _entry(name: str, summary: str) -> Entry[Run]:

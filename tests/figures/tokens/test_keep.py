@@ -26,3 +26,9 @@ def test_the_screen_shows_the_same_columns():
     fields = {layer["encoding"]["y"]["field"] for layer in chart["layer"]}
     assert fields == {"low", "pooled", "target"}
     assert set(keep.one_image()["layer"][0]["data"].values()) == {"image"}
+
+
+def test_before_and_after_stand_side_by_side_in_every_block():
+    bars, target = keep.two_sides()["layer"]
+    assert bars["encoding"]["color"]["scale"]["domain"] == ["before", "after"]
+    assert "after" in str(target["transform"]), "one tick a block"

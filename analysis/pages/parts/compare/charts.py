@@ -1,4 +1,4 @@
-"""What the Compare page draws beside its panels: the life of one token, lines by block, costs by module."""
+"""What the Compare page draws beside its panels: lines by block, costs by module."""
 
 from __future__ import annotations
 
@@ -10,31 +10,9 @@ import streamlit as st
 
 from analysis.figures import palette
 from analysis.figures.canvas.screen import PADDING
-from analysis.pages.parts.compare.panels import WORDS
 from analysis.pages.parts.compare.parts import RUN_COLOURS
-from analysis.pages.parts.image.life import STATES
 
-LIFE = dict(zip(WORDS, (colour for _, colour in STATES.values()), strict=True))
 WIDTHS = [6, 4, 2.4, 1.2]
-
-
-def life_strip(lives: pd.DataFrame, block: int) -> alt.LayerChart:
-    """One token's state at each block, a row a run (columns: run, block, state, score)."""
-    scale = alt.Scale(domain=list(LIFE), range=list(LIFE.values()))
-    base = alt.Chart(lives).encode(
-        x=alt.X("block:O", title="block", axis=alt.Axis(labelAngle=0)),
-        y=alt.Y("run:N", title=None, sort=None, axis=alt.Axis(labelLimit=220, labelOverlap=False)),
-    )
-    key = alt.Legend(orient="top", title=None, symbolType="square", offset=4, symbolStrokeWidth=0.6)
-    cells = base.mark_rect(cornerRadius=2, stroke=palette.SOFT, strokeWidth=0.6).encode(
-        color=alt.Color("state:N", scale=scale, legend=key),
-        tooltip=["run", "block", "state", alt.Tooltip("score", title="keep score", format="+.2f")],
-    )
-    here = base.transform_filter(alt.datum.block == block).mark_rect(
-        filled=False, stroke=palette.HERE, strokeWidth=2.5
-    )
-    height = 32 * lives["run"].nunique() + 92
-    return (cells + here).properties(height=height, padding=PADDING)
 
 
 def show_lines(frame: pd.DataFrame, names: Sequence[str], block: int, **how: str) -> None:

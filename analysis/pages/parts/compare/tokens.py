@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from analysis.figures import palette
 from analysis.figures.canvas import pictures, sizes, token_maps
 from analysis.figures.pairs import difference
+from analysis.figures.tokens import life
 from analysis.numbers import agreement, comparison, usage
 from analysis.pages.parts import shell
 from analysis.pages.parts.compare import charts, panels
@@ -262,18 +263,11 @@ def show_life(
     """The chosen token over all blocks, a row a run."""
     row, column = token
     st.markdown(f"##### Token in row {row}, column {column}", help=HELP["States"])
-    parts = []
-    for name, trace in zip(view.names, seen, strict=True):
-        codes = comparison.lives(trace)[:, row, column]
-        scores = (
-            np.full(trace.layers, np.nan) if trace.scores is None else trace.scores[:, row, column]
-        )
-        frame = pd.DataFrame(
-            {"block": np.arange(1, trace.layers + 1), "score": scores.astype(float)}
-        )
-        parts.append(frame.assign(run=name, state=[WORDS[code] for code in codes]))
-    lives = pd.concat(parts, ignore_index=True)
-    st.altair_chart(charts.life_strip(lives, block), width="stretch")
+    lives = life.frame(dict(zip(view.names, seen, strict=True)), token)
+    shell.chart(life_chart(len(seen)), {"life": lives.assign(here=lives["block"] == block)})
+
+
+life_chart = st.cache_data(lambda runs: life.screen(runs).to_dict(), show_spinner=False)
 
 
 def show_lines(view: Comparison, seen: Sequence[TokenTrace], block: int) -> None:

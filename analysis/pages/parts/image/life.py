@@ -8,19 +8,14 @@ import streamlit as st
 
 from analysis.figures import palette
 from analysis.figures.canvas import token_maps
+from analysis.figures.canvas.screen import PADDING
+from analysis.figures.tokens import life as strip
 from analysis.numbers import biography
 from analysis.numbers.biography import Story
 from analysis.pages.parts import shell
 from analysis.pages.parts.image.view import TOKEN, View, token_chart
 from svit.system.text import escaped
 
-STATES = {  # `comparison.STATES` in words, and the colour of each in the strip
-    "used": ("used", palette.USED),
-    "never": ("pruned for good", palette.PRUNED),
-    "later": ("back later", palette.LATER),
-    "next": ("back next", palette.NEXT),
-    "carried": ("carried", palette.CARRIED),
-}
 INDENT = 28  # pixels left of both charts, so that their blocks stand below each other
 MOST = 4  # lines on what lies over the token
 HELP = {
@@ -101,12 +96,12 @@ def show(view: View, token: tuple[int, int], over: pd.DataFrame, layer: int) -> 
     if view.sample.picture is not None:
         picture.image(closeup(view, view.key, token), width="stretch")
     words.markdown(told(biography.story(view.sample.trace, *token)))
-    frame = biography.token_frame(view.sample.trace, *token, view.sample.limits)
+    frame = strip.frame({"": view.sample.trace}, token)
     rows = {"life": life_rows(frame, layer)}
-    shell.chart(life_chart(), rows, key="token life", theme=None)
+    shell.chart(life_chart(), rows, key="token life")
     if frame["score"].notna().any():
         st.markdown("Margin at each gate", help=HELP["margin"])
-        shell.chart(margin_chart(len(frame), shell.dark()), rows, key="token margins", theme=None)
+        shell.chart(margin_chart(len(frame)), rows, key="token margins")
     else:
         st.caption(
             "No scores are recorded for this token: the method has none, or they were left out."
@@ -141,47 +136,16 @@ def told(life: Story) -> str:
 
 @st.cache_data(show_spinner=False)
 def life_chart() -> dict:
-    """A square for each block in the colour of the token's state; the shown block is framed."""
-    words, colours = zip(*STATES.values(), strict=True)
-    scale = alt.Scale(domain=list(words), range=list(colours))
-    legend = alt.Legend(
-        orient="bottom",
-        title=None,
-        symbolType="square",
-        columns=2,
-        labelColor=palette.SOFT,
-        offset=4,
-    )
-    axis = alt.Axis(labelAngle=0, domain=False, ticks=False, labelColor=palette.SOFT, orient="top")
-    side = {"labels": False, "ticks": False, "domain": False}
-    left = alt.Axis(**side, minExtent=INDENT, maxExtent=INDENT)
-    base = alt.Chart(alt.NamedData("life")).encode(
-        x=alt.X("block:O", title=None, axis=axis), y=alt.Y("row:N", title=None, axis=left)
-    )
-    squares = base.mark_rect(stroke=palette.SOFT, strokeWidth=0.6, cornerRadius=3).encode(
-        color=alt.Color("word:N", scale=scale, legend=legend),
-        tooltip=[
-            "block:O",
-            alt.Tooltip("word:N", title="state"),
-            alt.Tooltip("score:Q", format="+.2f"),
-            alt.Tooltip("margin:Q", format="+.2f"),
-            alt.Tooltip("rank:Q", format=".0%", title="tokens that score lower"),
-        ],
-    )
-    here = base.transform_filter("datum.here").mark_rect(
-        fillOpacity=0, stroke=palette.HERE, strokeWidth=2.5, cornerRadius=3
-    )
-    return _plain(squares + here, 104)
+    """The strip of one run, made once."""
+    return strip.screen(1, INDENT).to_dict()
 
 
 @st.cache_data(show_spinner=False)
-def margin_chart(layers: int, dark: bool) -> dict:
+def margin_chart(layers: int) -> dict:
     """A bar up for a kept token, down for a pruned one; paler blocks have no limit of their own."""
-    axis = alt.Axis(labelAngle=0, domain=False, ticks=False, labelColor=palette.SOFT)
-    grid = palette.DARK_RULE if dark else palette.RULE
-    numbers = alt.Axis(
-        tickCount=4, labelColor=palette.SOFT, domain=False, gridColor=grid, ticks=False
-    )
+    axis = alt.Axis(labelAngle=0, domain=False, ticks=False)
+    ends = {"minExtent": INDENT, "maxExtent": INDENT}
+    numbers = alt.Axis(tickCount=4, domain=False, ticks=False, **ends)
     blocks = list(range(1, layers + 1))  # also those without a score
     base = alt.Chart(alt.NamedData("life")).encode(
         x=alt.X("block:O", title=None, axis=axis, scale=alt.Scale(domain=blocks)),
@@ -195,25 +159,17 @@ def margin_chart(layers: int, dark: bool) -> dict:
         opacity=alt.condition("datum.measure == 'margin'", alt.value(1), alt.value(0.5)),
     )
     zero = alt.Chart(alt.InlineData([{"y": 0}])).mark_rule(color=palette.SOFT).encode(y="y:Q")
-    return _plain(bars + zero, 120)
+    return (bars + zero).properties(height=120, padding=PADDING).to_dict()
 
 
 def life_rows(frame: pd.DataFrame, layer: int) -> pd.DataFrame:
     """What both charts show, from `biography.token_frame`."""
     limitless = frame["margin"].isna()
     return frame.assign(
-        row="",
-        word=[STATES[state][0] for state in frame["state"]],
         here=frame["layer"] == layer,
         value=frame["margin"].fillna(frame["score"]),
         measure=["score" if each else "margin" for each in limitless],
     )
-
-
-def _plain(chart: alt.LayerChart, height: int) -> dict:
-    """The specification without ground and frame."""
-    chart = chart.properties(height=height, background="transparent").configure_view(stroke=None)
-    return chart.to_dict()
 
 
 def show_over(over: pd.DataFrame) -> None:

@@ -17,6 +17,7 @@ from matplotlib.colors import to_hex
 from analysis.figures import palette
 from analysis.figures.canvas import token_maps
 from analysis.figures.canvas.sizes import drawn_ratio
+from analysis.figures.tokens import life, measures
 from analysis.numbers import usage
 from analysis.pages.parts import first_paint, shell
 from analysis.pages.parts.image.view import View, token_chart
@@ -38,16 +39,12 @@ MODES = {
     "Usage": "How many blocks use each token. Blocks without a gate use all.",
     "Update": "How much the block changed each token: ‖block(x) − x‖ / ‖x‖.",
     "Norm": "Length of each token behind the block.",
-    "Attention": "Attention that each token receives in the block; 1 where all look everywhere alike.",
+    "Attention": "Attention that each token receives in the block; 1 where all look everywhere alike. "
+    "Colours run from a quarter to four times that, on a logarithmic scale.",
 }
 OF_MEASURES = {"Update": "update", "Norm": "norm", "Attention": "attention"}
 OF_STATES = {"Used": "used", "Pruned": "pruned", "Back later": "later", "Back next": "next"}
-STATE_NAMES = {
-    "never": "pruned for good",
-    "later": "back later",
-    "next": "back in the next block",
-    "carried": "carried by another",
-}
+STATE_NAMES = {state: word for state, (word, _) in life.STATES.items() if state != "used"}
 WIDEST, TALLEST, LOWEST = 640, 560, 240  # screen pixels: the room a picture is laid out for
 LEGEND = 34
 STAGE = "stage"  # key of the chart's container
@@ -79,7 +76,8 @@ def overlay_address(_view: View, key: tuple, mode: str, layer: int, opacity: flo
         pixels = token_maps.groups(usage.carriers(sample.trace, layer), means, opacity)
     elif mode in OF_MEASURES:
         values = usage.valid_measure(sample.trace, OF_MEASURES[mode])
-        pixels = token_maps.amounts(values[layer], usage.reach(values), opacity)
+        norm = measures.norm(OF_MEASURES[mode], values)
+        pixels = token_maps.amounts(values[layer], norm, opacity)
     else:
         shown = getattr(usage.layer_states(sample.trace), OF_STATES[mode])[layer]
         pixels = token_maps.only(shown, opacity)
@@ -142,10 +140,10 @@ def legend_of(view: View, mode: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if mode == "Groups":
         return ("mean colour of the group", "pruned"), (palette.SOFT, "rgba(0,0,0,0)")
     if mode in OF_MEASURES:
-        most = usage.reach(usage.valid_measure(view.sample.trace, OF_MEASURES[mode]))
+        name = OF_MEASURES[mode]
+        norm = measures.norm(name, usage.valid_measure(view.sample.trace, name))
         steps = mpl.colormaps["inferno"].resampled(5)
-        words = [f"{most * step / 4:.2g}" for step in range(5)]
-        return (*words[:-1], f"{words[-1]} or more"), tuple(to_hex(steps(i)) for i in range(5))
+        return measures.said(norm, 5), tuple(to_hex(steps(i)) for i in range(5))
     if mode == "Score":
         return ("pruned", "close call", "kept"), token_maps.SCORE_COLOURS
     return (mode.lower() + ": picture", "all others"), ("rgba(0,0,0,0)", token_maps.VEIL)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from analysis.figures import palette
 from analysis.figures.canvas import boxes, pictures, sizes
+from analysis.figures.tokens import keep
 from analysis.numbers import edit_effects
 from analysis.pages.parts import shell
 from svit.core.types import Detections, TokenGrid
@@ -30,7 +31,6 @@ STATES = {
     "turned on": to_hex((palette.GAINED, 0.6), keep_alpha=True),
     "turned off": to_hex((palette.LOST, 0.68), keep_alpha=True),
 }
-SIDES = {"before": palette.PALE, "after": palette.USED}
 STATE_NAMES = {
     "kept": "found both times",
     "lost": "lost",
@@ -84,7 +84,7 @@ def found_png(_draw, key: tuple, ratio: float, dark: bool) -> bytes:
 def both_figure(before, after, ratio: float) -> Figure:
     """Before and after side by side, for a file; each draws on an Axes."""
     figure = Figure(figsize=(2 * WIDTH, WIDTH * ratio + 0.25))
-    for ax, draw, title in zip(figure.subplots(1, 2), (before, after), SIDES, strict=True):
+    for ax, draw, title in zip(figure.subplots(1, 2), (before, after), keep.SIDES, strict=True):
         draw(ax)
         ax.set_title(title)
     return figure
@@ -186,34 +186,12 @@ def selected(event: dict, tokens: pd.DataFrame) -> tuple[tuple[int, int], ...]:
     return tuple(sorted(points))
 
 
+ratio_chart = st.cache_data(keep.two_sides, show_spinner=False)
+
+
 def show_ratios(ratios: pd.DataFrame, block: int) -> None:
     """Kept tokens of every block, before and after, with the target as a tick; `block` stands out."""
-    shown = ratios.assign(shown=ratios["block"] == block)
-    shell.chart(_ratio_chart(), {"ratios": shown}, height=250)
-
-
-@st.cache_data(max_entries=1, show_spinner=False)
-def _ratio_chart() -> dict:
-    """The chart without its table."""
-    x = alt.X("block:O", title="block", axis=alt.Axis(labelAngle=0))
-    colour = alt.Color(
-        "masks:N",
-        scale=alt.Scale(domain=list(SIDES), range=list(SIDES.values())),
-        legend=alt.Legend(orient="top", title=None, offset=2),
-    )
-    share = alt.Axis(format="%", tickCount=5)
-    ratios = alt.Chart(alt.NamedData("ratios"))
-    bars = ratios.mark_bar().encode(
-        x=x,
-        xOffset=alt.XOffset("masks:N", sort=list(SIDES)),
-        y=alt.Y("ratio:Q", title="kept tokens", axis=share, scale=alt.Scale(domain=[0, 1])),
-        color=colour,
-        opacity=alt.condition("datum.shown", alt.value(1), alt.value(0.72)),
-        tooltip=["block:O", "masks:N", alt.Tooltip("ratio:Q", format=".1%")],
-    )
-    known = ratios.transform_filter("datum.masks == 'after' && isValid(datum.target)")
-    target = known.mark_tick(color=palette.TARGET, thickness=2).encode(x=x, y="target:Q")
-    return (bars + target).to_dict()
+    shell.chart(ratio_chart(), {"ratios": ratios.assign(shown=ratios["block"] == block)})
 
 
 def change_table(frame: pd.DataFrame):
@@ -224,7 +202,7 @@ def change_table(frame: pd.DataFrame):
         {
             "object": rows["class"],
             "change": rows["state"].map(STATE_NAMES),
-            **{side: rows[side].map(_score) for side in SIDES},
+            **{side: rows[side].map(_score) for side in keep.SIDES},
         }
     )
     ink = {"lost": palette.LOST, "gained": palette.GAINED}

@@ -12,6 +12,7 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from analysis.figures.tokens import keep
 from analysis.numbers import edit_effects, usage
 from analysis.pages.parts import shell
 from analysis.pages.parts.live import controls, parts
@@ -87,7 +88,7 @@ def show_pictures(view: View, first: int) -> None:
     grid, *sides = st.columns(3, gap="medium")
     with grid:
         show_tokens(view)
-    for place, side in zip(sides, parts.SIDES, strict=True):
+    for place, side in zip(sides, keep.SIDES, strict=True):
         with place:
             show_side(view, side)
     frames = parts.frames_said(view.changed)
