@@ -111,7 +111,7 @@ def causes_of(
         ]
     )
     return Causes(
-        errors, frame.reindex(columns=COLUMNS).reset_index(drop=True), _unfound(errors, objects)
+        errors, frame.reindex(columns=COLUMNS).reset_index(drop=True), unfound(errors, objects)
     )
 
 
@@ -151,7 +151,13 @@ def _fates(shares: np.ndarray) -> pd.DataFrame:
     return table.assign(last=np.where(np.isnan(shares).any(axis=1), np.nan, last))
 
 
-def _unfound(errors: Errors, objects: pd.DataFrame) -> pd.DataFrame:
+def unfound(errors: Errors, objects: pd.DataFrame) -> pd.DataFrame:
+    """The objects that nothing finds, with `error`: of the detection that could be mended to find it, or
+    "missed".
+
+    Args:
+        objects: `errors.objects`, with more columns where they are wanted.
+    """
     able = errors.detections[errors.detections["error"].isin(("localisation", "classification"))]
     able = able[able["mended"] >= 0][["image", "object", "error"]]
     left = objects[~objects["found"]].merge(able, on=["image", "object"], how="left")

@@ -106,15 +106,6 @@ def share_bands(shares: pd.DataFrame) -> pd.DataFrame:
     return shares.assign(low=low, high=high, outcome=outcome)
 
 
-def pruned_misses(errors: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `matching.error_frame`: missed objects that some layer used by less than half of their
-    tokens; those that the dense run finds come first, then the earliest drop."""
-    rows = errors[~errors["found"].astype(bool) & errors["fate"].isin(("rescued", "lost"))]
-    rows = rows.sort_values(["dropped", "image_id", "object"])
-    easy = rows["dense_found"].fillna(False).astype(bool)
-    return pd.concat([rows[easy], rows[~easy]], ignore_index=True)
-
-
 def states_at(trace: TokenTrace, block: int) -> tuple[np.ndarray, np.ndarray]:
     """Which valid tokens take part in a block, and which pruned ones a later layer uses: two bool maps."""
     return valid_part(trace)[block - 1], layer_states(trace).later[block - 1]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from support.runs import reactivation_of, write_dense, write_misses, write_run
+from support.runs import reactivation_of, write_dense, write_run
 
-from analysis.numbers import matching, per_image, regions
+from analysis.numbers import per_image, regions
 from analysis.numbers.run_counts import census
 
 
@@ -52,13 +52,3 @@ def test_pairs_leave_out_images_that_one_run_lacks_in_any_order(tmp_path):
         (3, 2),
         (2, 0),  # the dense run finds nothing there
     ]
-
-
-def test_what_the_dense_run_finds_comes_first(tmp_path):
-    run, dense = write_misses(tmp_path / "a"), write_dense(tmp_path / "b")
-    ids = per_image.scored_ids(run, dense)
-    samples = run.samples("trace", "target", "detections", ids=ids)
-    found = (one for (one,) in dense.samples("detections", ids=ids))
-    missed = per_image.pruned_misses(matching.error_frame(samples, (), found, score=0.2))
-    assert missed["image_id"].tolist() == [1, 3, 2]
-    assert missed["dense_found"].tolist() == [True, True, False]
