@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.numbers.comparison import STATES, lives
 from analysis.numbers.lifetimes import return_counts
 from analysis.numbers.usage import usage, valid_keep, valid_part
-from svit.core.coverage import token_weights
+from svit.core.coverage import token_cover, token_weights
 from svit.core.types import Detections, Target, TokenGrid, TokenTrace
 
 
@@ -54,6 +54,16 @@ def story(trace: TokenTrace, row: int, column: int) -> Story:
 def eventful(trace: TokenTrace) -> tuple[int, int]:
     """Row and column of the valid token with most returns; of these, the most used and then the first."""
     worth = return_counts(trace) * (trace.layers + 1) + usage(trace)
+    row, column = np.unravel_index(int(worth.argmax()), worth.shape)
+    return int(row), int(column)
+
+
+def token_of_object(trace: TokenTrace, target: Target, index: int) -> tuple[int, int]:
+    """Row and column of the token that stands for an object: of those that it covers by half (or by most,
+    where it covers none by half) the one that the fewest blocks use; of these, the most covered."""
+    cover = token_cover(target.masks[index : index + 1], trace.grid)[0]
+    own = cover >= min(0.5, float(cover.max()))
+    worth = np.where(own, cover - usage(trace), -np.inf)
     row, column = np.unravel_index(int(worth.argmax()), worth.shape)
     return int(row), int(column)
 

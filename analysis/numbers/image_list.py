@@ -10,7 +10,6 @@ import pandas as pd
 from analysis.numbers.per_image import HIGH, LOW
 from analysis.numbers.usage import gated_layers
 from svit.core.finding import match
-from svit.core.types import ImageId
 from svit.runs.run import Run
 
 SURE = 0.5  # detections from this score on count
@@ -19,9 +18,12 @@ ORDERS = {  # what images are sorted by -> column, whether small values come fir
     "Fewest tokens kept": ("keep_ratio", True),
     "Most tokens kept": ("keep_ratio", False),
     "Most missed objects": ("missed", False),
+    "Most wrong detections": ("wrong", False),
+    "Least confident": ("confidence", True),
     "Most objects": ("objects", False),
     "Fewest objects": ("objects", True),
 }
+OUTCOMES = ("confidence", "missed", "wrong")  # columns that `outcome_frame` adds
 
 
 def image_frame(run: Run) -> pd.DataFrame:
@@ -84,16 +86,26 @@ def _classes(run: Run) -> Iterator[tuple[str, ...]]:
         yield tuple(names[label] if label < len(names) else f"class {label}" for label in known)
 
 
-def missed_objects(run: Run) -> dict[ImageId, int]:
-    """Image id -> annotated objects (no crowds) that no detection from `SURE` on finds at box IoU 0.5;
-    images without annotations or detections are left out."""
-    missed = {}
+def outcome_frame(run: Run, score: float = SURE) -> pd.DataFrame:
+    """One row an image in recorded order, by its detections from a score on.
+
+    Columns: image_id; confidence = mean of their scores (NaN without one); missed = annotated objects (no
+    crowds) that none of them finds at box IoU 0.5; wrong = those of them that find none (nor a crowd); both
+    NaN without annotations or without recorded detections.
+    """
+    rows = []
     records = zip(run.image_ids, run.samples("target", "detections"), strict=True)
     for image_id, (target, found) in records:
-        if target is not None and found is not None:
-            hits = match(found, target, iou=0.5, score=SURE).detection
-            missed[image_id] = int(((hits < 0) & ~target.crowd).sum())
-    return missed
+        row = {"image_id": image_id, "confidence": np.nan, "missed": np.nan, "wrong": np.nan}
+        if found is not None:
+            sure = found.scores >= score
+            row["confidence"] = float(found.scores[sure].mean()) if sure.any() else np.nan
+            if target is not None:
+                hits = match(found, target, iou=0.5, score=score)
+                row["missed"] = int(((hits.detection < 0) & ~target.crowd).sum())
+                row["wrong"] = int((sure & (hits.target < 0)).sum())
+        rows.append(row)
+    return pd.DataFrame(rows, columns=["image_id", *OUTCOMES])
 
 
 def matching(frame: pd.DataFrame, text: str) -> pd.DataFrame:

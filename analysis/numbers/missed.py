@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.numbers import matching
 from analysis.numbers.error_causes import unfound
 from analysis.numbers.error_types import BOXES, Rule, Scored, errors_of
 from svit.core.coverage import Truth
+from svit.core.finding import match, overlaps
 from svit.core.types import Detections
 
 UNSURE, NOTHING = "unsure", "nothing"
@@ -80,8 +80,8 @@ def missed_frame(
 def nearest(found: Detections, target: Truth) -> Iterator[tuple[int, str, int, float, float]]:
     """Of each object (no crowds) its index, and `match`, label, score and IoU of what comes nearest."""
     everything = np.arange(len(found))
-    overlap = matching.overlaps(found, everything, target, np.arange(len(target)), BOXES.kind)
-    able = matching.match(found, target).detection
+    overlap = overlaps(found, everything, target, np.arange(len(target)), BOXES.kind)
+    able = match(found, target).detection
     for index in np.flatnonzero(~target.crowd).tolist():
         iou = overlap[:, index]
         on_top = np.flatnonzero(iou >= BOXES.found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from analysis.pages.parts import shell
-from analysis.pages.parts.dataset import budget, errors, figures, tokens
+from analysis.pages.parts.dataset import budget, errors, figures, images, tokens
 from analysis.pages.parts.dataset import objects as dataset_objects
 from analysis.pages.parts.dataset.parts import Survey
 from svit.runs.run import Run
@@ -16,12 +16,14 @@ PARTS = {
     "Objects": dataset_objects.show,
     "Budget": budget.show,
     "Errors": errors.show,
+    "Images": images.show,
     "Figures": figures.show,
 }
 HELP = (
     "Tokens: usage, keep ratios, reactivation. Objects: tokens inside and outside objects, by size and "
-    "class. Budget: tokens against the complexity of the image. Errors: missed objects and what their "
-    "tokens did. Figures: every figure of the command, with its files."
+    "class. Budget: tokens against the complexity of the image. Errors: missed objects, why, and what their "
+    "tokens did. Images: a grid to filter by kept tokens, errors and confidence. Figures: every figure of "
+    "the command, with its files."
 )
 
 

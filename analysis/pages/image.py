@@ -7,13 +7,13 @@ import streamlit as st
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures import output
+from analysis.figures import output, palette
 from analysis.figures.canvas import boxes, pictures, sizes
 from analysis.figures.tokens import keep
-from analysis.numbers import biography
+from analysis.numbers import biography, edit_effects
 from analysis.numbers import usage as metrics
 from analysis.pages.parts import shell
-from analysis.pages.parts.image import gallery, life, play, stage
+from analysis.pages.parts.image import gallery, life, objects, play, stage
 from analysis.pages.parts.image.view import View, blocks, first_block, run_key, view_of
 from svit.core.types import ImageId
 from svit.runs.run import Run
@@ -31,7 +31,7 @@ HELP = {
     "tokens": "A token is a square of pixels; a block works on the tokens its gate keeps. Click one "
     "to see its life. ",
     "found": "Solid boxes: what the detector found, from the chosen score on. Dashed boxes: the data "
-    "set's annotations. Colours go by class.",
+    "set's annotations. Colours go by class. The chosen object has a thick dashed frame.",
     "keep": "Kept tokens / tokens that show image pixels; padding is left out. The target is what "
     "training aimed at, on the mean over a batch.",
 }
@@ -39,8 +39,9 @@ HELP = {
 
 @st.cache_data(max_entries=24, show_spinner=False)
 def found_png(_view: View, key: tuple, score: float, shown: str, dark: bool) -> bytes:
-    """The picture with boxes and masks."""
+    """The picture with boxes and masks; the key names the chosen object, too, which is framed."""
     sample, names = _view.sample, _view.run.class_names
+    chosen = objects.box(_view)
 
     def draw(ax: Axes) -> None:
         pictures.picture(sample.picture, _view.grid, ax)
@@ -48,6 +49,7 @@ def found_png(_view: View, key: tuple, score: float, shown: str, dark: bool) -> 
             boxes.ground_truth(sample.target, ax, class_names=names)
         if sample.found is not None and "found" in SHOWN[shown]:
             boxes.detections(sample.found, ax, class_names=names, threshold=score)
+        edit_effects.outline(chosen, ax, palette.HERE, "--")
 
     ratio = min(sizes.drawn_ratio(_view.grid.image_hw), TALLEST)
     return shell.png(draw, WIDTH, ratio, dark)
@@ -81,6 +83,7 @@ def explore(view: View) -> None:
     shell.restore("opacity", 0.8, within=play.SHARE)
     shell.restore("score", 0.5, within=play.SHARE)
     play.advance(run.layers)
+    objects.restore(view)
     token = life.choose_token(view)
     sample, score = view.sample, st.session_state["score"]
     over = biography.over_token(
@@ -94,11 +97,13 @@ def explore(view: View) -> None:
             f"##### Block {layer + 1} keeps {ratio:.0%} of the tokens",
             help=HELP["tokens"] + stage.MODES[mode],
         )
-        stage.show(view, mode, layer, st.session_state["opacity"], token, over)
+        opacity = st.session_state["opacity"]
+        stage.show(view, mode, layer, opacity, token, objects.with_box(view, over))
         if mode == "Score" and not scored(view, layer):
             st.caption("No gate scored the tokens of this block.")
         show_found(view)
     with right:
+        objects.show(view, score)
         life.show(view, token, over, layer)
         show_kept(view, layer)
     show_downloads(view, layer)
@@ -117,7 +122,8 @@ def show_found(view: View) -> None:
     shown = controls[0].selectbox("Boxes", list(SHOWN), key="boxes")
     score = controls[1].slider("Score from", *play.SHARE, step=0.05, key="score")
     shell.remember(score=score, boxes=shown)
-    st.image(found_png(view, view.key, score, shown, shell.dark()), width="stretch")
+    key = (*view.key, objects.chosen())
+    st.image(found_png(view, key, score, shown, shell.dark()), width="stretch")
     for record, name in (
         (view.sample.found, "detections"),
         (view.sample.target, "annotations"),
@@ -175,7 +181,10 @@ def figure(view: View, layer: int) -> Figure:
 def show(run: Run) -> None:
     """The page of a run that has images."""
     with st.sidebar:
+        before = shell.recalled("image", "")
         image_id = shell.choose_image(run, "image")
+        if before not in ("", str(image_id)):
+            objects.forget()
         gallery.show(run, image_id, "image")
         show_ways_on(image_id)
     view = view_of(run, image_id)

@@ -116,3 +116,22 @@ def test_detections_below_the_score_are_left_out():
         for score in (0.3, 0.5)  # the second disc has score 0.4
     ]
     assert len(kinds[0]) == len(kinds[1]) + 1
+
+
+def test_the_token_of_an_object_lies_on_it_and_is_used_least():
+    run = parts(1)
+    trace, target = run["trace"], run["target"]
+    for index in range(2):
+        row, column = biography.token_of_object(trace, target, index)
+        cover = token_cover(target.masks, trace.grid)[index]
+        assert cover[row, column] >= 0.5
+        used = trace.keep.sum(axis=0)[: cover.shape[0], : cover.shape[1]]
+        assert used[row, column] == used[cover >= 0.5].min()
+
+
+def test_an_object_smaller_than_half_a_token_has_the_token_it_lies_on():
+    image, target = scene(0)
+    masks = np.zeros_like(target.masks[:1])
+    masks[0, 40:44, 70:74] = True
+    small = Target(np.array([[70, 40, 74, 44]], np.float32), target.labels[:1], masks)
+    assert biography.token_of_object(parts(1)["trace"], small, 0) == (2, 4)

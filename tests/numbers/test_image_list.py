@@ -7,6 +7,7 @@ import pytest
 from support.runs import PROVENANCE, parts, write_run
 
 from analysis.numbers import image_list, usage
+from svit.core.types import Detections
 from svit.runs.run import open_run
 from svit.runs.writer import RunWriter
 
@@ -34,11 +35,21 @@ def test_without_annotations_classes_are_what_was_surely_found(tmp_path):
     assert frame["classes"].tolist() == [("disc",), ()]
 
 
-def test_missed_objects_are_those_without_a_sure_detection(run, tmp_path):
-    assert image_list.missed_objects(run) == {3: 1, 1: 1, 2: 1}  # the second has score 0.4
+def test_an_image_is_told_with_its_missed_objects_wrong_detections_and_confidence(run, tmp_path):
+    frame = image_list.outcome_frame(run)  # the second detection has score 0.4
+    assert frame["image_id"].tolist() == [3, 1, 2] and frame["missed"].tolist() == [1] * 3
+    assert frame["wrong"].tolist() == [0] * 3
+    assert frame["confidence"].tolist() == pytest.approx([0.95] * 3)
     with RunWriter(tmp_path / "bare", PROVENANCE) as writer:
-        writer.add(parts(1)["trace"])
-    assert image_list.missed_objects(open_run(tmp_path / "bare")) == {}
+        made = parts(1)
+        writer.add(made["trace"])
+        other = Detections([[0, 0, 3, 3], [0, 0, 4, 4]], [0.9, 0.5], [0, 1])
+        writer.add(parts(2)["trace"], other, made["target"])
+        writer.add(parts(3)["trace"], other)
+    bare = image_list.outcome_frame(open_run(tmp_path / "bare"), score=0.6)
+    assert bare["missed"].isna().tolist() == bare["wrong"].isna().tolist() == [True, False, True]
+    assert bare.loc[1, ["missed", "wrong"]].tolist() == [2, 1]
+    np.testing.assert_allclose(bare["confidence"], [np.nan, 0.9, 0.9], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

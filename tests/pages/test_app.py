@@ -210,6 +210,26 @@ def test_playing_shows_one_block_after_the_other_and_stops_at_the_last(app, tmp_
     assert heading(page).startswith("##### Block 1 ")
 
 
+def test_a_link_frames_an_object_and_says_why_it_is_missed(app, tmp_path):
+    run = write_run(tmp_path / "discs", range(1, 31))
+    page = app(tmp_path, image="30", object="1", score="0.5")
+    assert not page.exception and not page.warning
+    box = grid_chart(page)["boxes"].query("kind == 'chosen'")
+    np.testing.assert_allclose(
+        box[["left", "top", "right", "bottom"]], run.target(30).boxes_xyxy[1:]
+    )
+    options = page.selectbox(key="object").options
+    assert len(options) == 3 and options[0] == "none"
+    assert options[2].endswith("missed: right, score too low (ball 0.40, IoU 1.00)")
+    assert page.number_input(key="gallery page").value == 3  # of 12 images each
+    page.selectbox(key="object").set_value(0).run()
+    expected = biography.token_of_object(run.trace(30), run.target(30), 0)
+    assert chosen(page) == expected and linked(page, "object") == "0"
+    page.selectbox(key="image").set_value(2).run()
+    assert page.selectbox(key="object").value == -1 and "object" not in page.query_params
+    assert page.number_input(key="gallery page").value == 1
+
+
 def test_another_image_can_be_chosen(app, tmp_path):
     write_run(tmp_path / "discs")
     page = app(tmp_path)

@@ -7,11 +7,12 @@ from support.driven import charts, open_page, texts
 from support.runs import PROVENANCE, parts, write_misses, write_run
 
 from analysis.figures import registry
+from analysis.numbers import image_list
 from svit.runs.run import RunWriter
 
-PARTS = ("Tokens", "Objects", "Budget", "Errors", "Figures")
+PARTS = ("Tokens", "Objects", "Budget", "Errors", "Images", "Figures")
 LABELS = {"Tokens": "Usage, averaged", "Objects": "Inside, on the contour", "Budget": "complexity"}
-LABELS["Errors"] = "missed objects whose tokens were pruned"
+LABELS |= {"Errors": "5 missed objects", "Images": "5 of 5 images"}
 LABELS["Figures"] = "Pruned tokens of each block as a share of all valid tokens"
 
 
@@ -45,6 +46,23 @@ def test_images_of_several_kinds_are_compared_by_kind(dataset, tmp_path):
     assert not page.exception and "By kind" in texts(page)
     (table,) = [one.value for one in page.dataframe if "of" in one.value]
     assert table["of"].tolist() == ["dark", "light"] and table["images"].tolist() == [2, 2]
+
+
+def test_the_grid_of_images_is_filtered_by_kept_tokens_and_ordered(dataset, tmp_path):
+    run = write_run(tmp_path / "discs", (1, 2, 3, 4, 5))
+    page = dataset(part="Images", order="Most tokens kept")
+    ratios = image_list.image_frame(run).set_index("image_id")["keep_ratio"].sort_values()
+    labels = [item.proto.label for item in page.get("page_link")]
+    assert [int(one.rpartition(" ")[2]) for one in labels] == ratios.index[::-1].tolist()
+    assert "kept · 1 missed · 0 wrong · 0.95" in labels[0]
+    assert "Missed objects: the same in all images" in texts(page)
+    low, _ = page.slider(key="grid_keep_ratio").value
+    limit = round(float(ratios.iloc[2:4].mean()), 2)
+    page.slider(key="grid_keep_ratio").set_value((low, limit)).run()
+    left = int((ratios <= limit).sum())
+    assert not page.exception and f"{left} of 5 images" in texts(page) and left < 5
+    page.text_input(key="search").set_value("nothing").run()
+    assert "No image fits" in texts(page)
 
 
 def test_a_link_to_no_part_is_ignored_with_a_note(dataset, tmp_path):
@@ -115,30 +133,47 @@ def test_missed_objects_are_listed_with_what_a_dense_run_does(dataset, tmp_path)
     page = dataset(run="sparse", part="Errors", score="0.2")
     assert not page.exception and not page.error
     assert page.selectbox(key="second").value == "dense"
-    assert "3 missed objects whose tokens were pruned" in texts(page)
+    assert "3 missed objects" in texts(page)
     table = page.dataframe[0].value
-    assert table["dropped"].tolist() == [5, 5, 5] and (table["back"] == "never").all()
+    assert table["dropped"].tolist() == [5, 5, 5] and table["back"].isna().all()
     assert table["second run"].tolist() == ["finds it"] * 3
+    assert table["error"].tolist() == ["missed"] * 3
     assert all(picture.startswith("data:image/jpeg") for picture in table["object"])
+
+
+def test_missed_objects_that_no_block_pruned_are_listed_with_the_detection_that_is_too_unsure(
+    dataset, tmp_path
+):
+    write_run(tmp_path / "discs", (1, 2, 3))  # the second object of each is detected with 0.4
+    page = dataset(part="Errors", score="0.5")
+    table = page.dataframe[0].value
+    assert set(table["nearest"]) == {"right, score too low"} and set(table["as"]) == {"ball"}
+    assert table["score"].tolist() == pytest.approx([0.4] * 3) and (table["IoU"] == 1).all()
+    page.selectbox(key="error_match").select("unsure").run()
+    assert len(page.dataframe[0].value) == 3
+    page.selectbox(key="error_order").select("largest").run()
+    assert not page.exception and len(page.dataframe[0].value) == 3
 
 
 def test_the_error_table_is_filtered(dataset, tmp_path):
     write_misses(tmp_path / "sparse")
     page = dataset(part="Errors", score="0.2")
-    page.selectbox(key="error class").select("ball").run()
+    page.selectbox(key="error_class").select("ball").run()
     assert set(page.dataframe[0].value["class"]) == {"ball"}
-    page.selectbox(key="error fate").select("rescued").run()
+    page.selectbox(key="error_fate").select("rescued").run()
     assert not page.exception and "No such object" in texts(page)
 
 
 def test_a_link_restores_a_missed_object_and_leads_to_both_runs(dataset, tmp_path):
     write_misses(tmp_path / "sparse")
     write_misses(tmp_path / "dense", "dense", find=True)
-    page = dataset(run="sparse", part="Errors", score="0.2", missed="2/1")
+    page = dataset(run="sparse", part="Errors", score="0.2", image="2", object="1")
     assert not page.exception and "ball in image 2" in texts(page)
     assert "###### dense" in texts(page) and "The second run finds it" in texts(page)
     links = {item.proto.label: item.proto.query_string for item in page.get("page_link")}
-    assert "block=5" in links["Open the image"] and "image=2" in links["Open the image"]
+    for asked in ("block=5", "image=2", "object=1", "token="):
+        assert asked in links["Open the image with it"]
+    assert "object=1" in links["What if its tokens were kept?"]
     assert "runs=sparse%7Cdense" in links["Compare both runs on the image"]
     assert texts(page).count("framework torchvision") == 2  # provenance of both
 

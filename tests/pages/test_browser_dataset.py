@@ -66,7 +66,7 @@ def test_a_click_on_a_point_opens_its_image(dataset):
 
 def test_an_error_shows_what_the_second_run_does_and_leads_to_both(dataset):
     page = dataset("Errors", run="sparse", score="0.2")
-    page.locator("h5", has_text="missed objects whose tokens were pruned").wait_for()
+    page.locator("h5", has_text="3 missed objects").wait_for()
     table = page.locator("[data-testid=stDataFrame]").first
     table.scroll_into_view_if_needed()
     box = table.bounding_box()

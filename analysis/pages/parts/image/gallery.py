@@ -16,7 +16,12 @@ from svit.runs.run import Run
 
 COLUMNS, ROWS = 3, 4
 DOWN = 76  # screen pixels of a picture with its line of text
-SHOWN = {"missed": "{:.0f} missed", "objects": "{:.0f} objects"}  # below a picture; else its share
+SHOWN = {  # below a picture; else its share of tokens
+    "missed": "{:.0f} missed",
+    "wrong": "{:.0f} wrong",
+    "confidence": "{:.2f} sure",
+    "objects": "{:.0f} objects",
+}
 
 
 @st.cache_data(max_entries=4, show_spinner="Listing the images")
@@ -26,9 +31,9 @@ def listed(_run: Run, key: tuple) -> pd.DataFrame:
 
 
 @st.cache_data(max_entries=4, show_spinner="Matching detections with objects")
-def missed(_run: Run, key: tuple) -> dict[ImageId, int]:
-    """Missed objects of each image, counted once a run."""
-    return image_list.missed_objects(_run)
+def outcomes(_run: Run, key: tuple, score: float = image_list.SURE) -> pd.DataFrame:
+    """`image_list.outcome_frame`, counted once a run and score."""
+    return image_list.outcome_frame(_run, score)
 
 
 @st.cache_data(max_entries=400, show_spinner=False)
@@ -48,6 +53,7 @@ def show(run: Run, image_id: ImageId, key: str) -> None:
     pages = -(-len(frame) // (COLUMNS * ROWS))
     page = 1
     if pages > 1:
+        _turn_to(list(frame["image_id"]), image_id)
         shell.restore("gallery page", 1, range(1, pages + 1))
         page = st.number_input(f"Page of {pages}", 1, pages, key="gallery page")
     part = frame.iloc[(page - 1) * COLUMNS * ROWS : page * COLUMNS * ROWS]
@@ -73,12 +79,22 @@ def _controls(run: Run) -> pd.DataFrame:
         list(image_list.ORDERS),
         key="order",
         help="Kept tokens: mean over the blocks that may prune. Missed: annotated objects that no "
-        "detection from score 0.5 on finds at box IoU 0.5. Objects stand for complexity.",
+        "detection from score 0.5 on finds at box IoU 0.5. Wrong: such detections that find none; "
+        "confidence is the mean of their scores. Objects stand for complexity.",
     )
     shell.remember(search=text or None, order=order)
-    if image_list.ORDERS[order][0] == "missed":
-        frame = frame.assign(missed=frame["image_id"].map(missed(run, run_key(run))))
+    if image_list.ORDERS[order][0] in image_list.OUTCOMES:
+        frame = frame.merge(outcomes(run, run_key(run)), on="image_id")
     return image_list.ordered(image_list.matching(frame, text), order)
+
+
+def _turn_to(image_ids: list[ImageId], image_id: ImageId) -> None:
+    """Opens the page of an image that another place chose."""
+    session = st.session_state
+    fresh = session.get("gallery image") != image_id or "gallery page" not in session
+    if fresh and image_id in image_ids:
+        session["gallery page"] = image_ids.index(image_id) // (COLUMNS * ROWS) + 1
+    session["gallery image"] = image_id
 
 
 def _steps(image_ids: list[ImageId], image_id: ImageId, key: str) -> None:

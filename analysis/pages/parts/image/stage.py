@@ -155,7 +155,7 @@ def show(
     """The chart; a click selects `token`, its row and column.
 
     Args:
-        over: boxes to draw (`biography.over_token`).
+        over: boxes to draw (`biography.over_token`, and those of a kind "chosen").
     """
     tall, wide = view.grid.image_hw
     place = {"left": [0.0], "top": [0.0], "right": [float(wide)], "bottom": [float(tall)]}
@@ -218,9 +218,14 @@ def _chart(grid: TokenGrid, pictured: bool, words: Sequence[str], colours: Seque
     )
     boxes = [
         layer("boxes")
-        .transform_filter(f"datum.kind {sign} 'detected'")
-        .mark_rect(fillOpacity=0, strokeWidth=2, stroke=colour, strokeDash=dash)
-        for sign, colour, dash in (("==", palette.HERE, [1, 0]), ("!=", palette.LIGHT, [5, 3]))
+        .transform_filter(f"datum.kind {which}")
+        .mark_rect(fillOpacity=0, strokeWidth=width, stroke=colour, strokeDash=dash)
+        for which, width, colour, dash in (
+            ("== 'detected'", 2, palette.HERE, [1, 0]),
+            ("== 'chosen'", 5, palette.DARK, [1, 0]),
+            ("== 'chosen'", 3, palette.HERE, [8, 4]),
+            ("!= 'detected' && datum.kind != 'chosen'", 2, palette.LIGHT, [5, 3]),
+        )
     ]
     hovered = on_grid(layer("tokens").transform_filter(over), grid)
     chosen = on_grid(layer("chosen"), grid).mark_rect(fillOpacity=0, strokeWidth=4.5)

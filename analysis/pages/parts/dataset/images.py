@@ -1,0 +1,96 @@
+"""The Dataset page's images: a grid to filter by kept tokens, errors and confidence."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import streamlit as st
+
+from analysis.numbers import image_list
+from analysis.pages.parts import shell
+from analysis.pages.parts.dataset.parts import ACROSS, Survey, gallery
+from analysis.pages.parts.image.gallery import listed, outcomes
+
+ROWS = 4
+RANGES = {  # column -> label, step, unit of what is shown
+    "keep_ratio": ("Kept tokens", 0.01, "percent"),
+    "missed": ("Missed objects", 1, "%d"),
+    "wrong": ("Wrong detections", 1, "%d"),
+    "confidence": ("Confidence", 0.01, "%.2f"),
+}
+HELP = (
+    "Kept tokens: mean over the blocks that may prune of kept / all tokens that show image pixels. Missed: "
+    "annotated objects that no detection of their class from the score on finds at box IoU 0.5. Wrong: "
+    "detections from the score on that find none. Confidence: mean of their scores. Images without a number "
+    "are shown while its whole range is asked for."
+)
+
+
+def show(survey: Survey) -> None:
+    """The part."""
+    run = survey.run
+    with st.sidebar:
+        shell.restore("score", 0.5, within=(0.0, 1.0))
+        score = st.slider("Detections from score", 0.0, 1.0, step=0.05, key="score")
+        shell.remember(score=score)
+    with st.spinner(f"Matching the detections of {len(run):,} images", show_time=True):
+        found = outcomes(run, survey.key, score)
+    frame = listed(run, survey.key).merge(found, on="image_id")
+    title = st.empty()
+    rows, order = filtered(frame)
+    title.markdown(f"##### {len(rows):,} of {len(run):,} images", help=HELP)
+    rows = image_list.ordered(rows, order)
+    if rows.empty:
+        st.info("No image fits.", icon=":material/filter_alt_off:")
+        return
+    pages, page = -(-len(rows) // (ACROSS * ROWS)), 1
+    if pages > 1:
+        shell.restore("grid_page", 1, range(1, pages + 1))
+        place = st.columns([1, 5])[0]
+        page = place.number_input(f"Page of {pages}", 1, pages, key="grid_page")
+    shown = rows.iloc[(page - 1) * ACROSS * ROWS : page * ACROSS * ROWS]
+    gallery(survey, [row | {"text": told(row)} for row in shown.to_dict("records")], score=score)
+    shell.downloads("dataset-images", rows.drop(columns="place"))
+
+
+def filtered(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The images that the search and the ranges leave, and the order wanted."""
+    left, right = st.columns(2)
+    shell.restore("search", "")
+    text = left.text_input("Search", key="search", placeholder="id, file, class or kind")
+    orders = list(image_list.ORDERS)
+    shell.restore("order", orders[0], orders)
+    order = right.selectbox("Order", orders, key="order")
+    shell.remember(search=text or None, order=order)
+    frame = image_list.matching(frame, text)
+    keep = pd.Series(True, index=frame.index)
+    for place, column in zip(st.columns(len(RANGES), gap="medium"), RANGES, strict=True):
+        with place:
+            keep &= within(frame[column], column)
+    return frame[keep], order
+
+
+def within(values: pd.Series, column: str) -> pd.Series:
+    """Whether each image lies in the range chosen for a column."""
+    label, step, form = RANGES[column]
+    known = values.dropna()
+    if known.nunique() < 2:
+        said = "not recorded" if known.empty else "the same in all images"
+        st.caption(f"{label}: {said}")
+        return pd.Series(True, index=values.index)
+    kind = type(step)
+    ends = (kind(math.floor(known.min() / step) * step), kind(math.ceil(known.max() / step) * step))
+    low, high = st.slider(label, *ends, ends, step=step, format=form, key=f"grid_{column}")
+    return values.between(low, high) | (values.isna() & ((low, high) == ends))
+
+
+def told(row: dict) -> str:
+    """A tile's numbers."""
+    said = [f"{row['keep_ratio']:.0%} kept"]
+    for column, form in (("missed", "{:.0f} missed"), ("wrong", "{:.0f} wrong")):
+        if not math.isnan(row[column]):
+            said.append(form.format(row[column]))
+    if not math.isnan(row["confidence"]):
+        said.append(f"{row['confidence']:.2f}")
+    return " · ".join(said)
