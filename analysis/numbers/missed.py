@@ -21,9 +21,9 @@ UNSURE, NOTHING = "unsure", "nothing"
 MATCHES = {  # what comes nearest -> in words
     UNSURE: "right, score too low",
     "classification": "another class on top",
-    "duplicate": "right, finds another object",
-    "localisation": "right class, box too far off",
-    "both": "another class, box too far off",
+    "duplicate": "finds another object",
+    "localisation": "right class, box off",
+    "both": "another class, box off",
     NOTHING: "nothing near",
 }
 ORDERS = {  # what the list is sorted by -> column, whether small values come first

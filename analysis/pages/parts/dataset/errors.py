@@ -65,8 +65,8 @@ def show(survey: Survey) -> None:
         st.caption(
             f"{count} of the run's {len(run)} images count: both runs hold their detections."
         )
-    show_charts(frame, name if other is not None else "")
     missed.show(survey, other, frame, score)
+    show_charts(frame, name if other is not None else "")
     if other is not None:
         shell.provenance(other)
 

@@ -92,5 +92,5 @@ def told(row: dict) -> str:
         if not math.isnan(row[column]):
             said.append(form.format(row[column]))
     if not math.isnan(row["confidence"]):
-        said.append(f"{row['confidence']:.2f}")
+        said.append(f"{row['confidence']:.2f} sure")
     return " · ".join(said)

@@ -19,6 +19,7 @@ from svit.system.text import counted, escaped
 COMPARE_PAGE, LIVE_PAGE = shell.page_file("compare"), shell.page_file("live")
 ALL = "all"
 ROWS = 100  # objects with a thumbnail at a time
+FILTER = 150  # screen pixels
 SECOND = {"finds it": True, "misses it": False}
 HELP = {
     "table": "Every annotated object that no detection of its class finds from the score on, at a box IoU of "
@@ -88,7 +89,6 @@ def linked(rows: pd.DataFrame) -> pd.Series | None:
 
 def filtered(missed: pd.DataFrame, has_second: bool) -> tuple[pd.DataFrame, str]:
     """The rows that the filters leave, and the order wanted."""
-    places = iter([*st.columns(4), *st.columns(4)])
     words = {**numbers.MATCHES, **misses.SHORT}
     choices = {
         "error_type": ("Error", "error", sorted(missed["error"].unique())),
@@ -104,10 +104,14 @@ def filtered(missed: pd.DataFrame, has_second: bool) -> tuple[pd.DataFrame, str]
     if has_second:
         choices["error_second"] = ("Second run", "dense_found", list(SECOND))
     keep = pd.Series(True, index=missed.index)
+    row = st.container(horizontal=True)
     for key, (label, column, options) in choices.items():
         shell.restore(key, ALL, [ALL, *options])
-        chosen = next(places).selectbox(
-            label, [ALL, *options], key=key, format_func=lambda name: words.get(name, name)
+        chosen = row.selectbox(
+            *(label, [ALL, *options]),
+            key=key,
+            width=FILTER,
+            format_func=lambda one: words.get(one, one),
         )
         shell.remember(**{key: None if chosen == ALL else chosen})
         if chosen != ALL:
@@ -116,7 +120,7 @@ def filtered(missed: pd.DataFrame, has_second: bool) -> tuple[pd.DataFrame, str]
         one for one in numbers.ORDERS if has_second or numbers.ORDERS[one][0] != "dense_found"
     ]
     shell.restore("error_order", orders[0], orders)
-    order = next(places).selectbox("Order", orders, key="error_order", help=HELP["order"])
+    order = row.selectbox("Order", orders, key="error_order", width=FILTER, help=HELP["order"])
     shell.remember(error_order=None if order == orders[0] else order)
     return missed[keep], order
 
@@ -148,16 +152,16 @@ def columns_of(layers: int) -> dict:
     column = st.column_config
     blocks = f"share of the object's tokens that each of the {layers} blocks uses"
     return {
-        "object": column.ImageColumn("at the drop", width="small"),
+        "object": column.ImageColumn("at the drop", width=70),
         "error": column.TextColumn(help="TIDE's type, among detections from the score on"),
-        "nearest": column.TextColumn(help="the best match at any score", width="medium"),
-        "as": column.TextColumn(help="class of the nearest detection", width="small"),
-        "score": column.NumberColumn(help="of the nearest detection", format="%.2f", width="small"),
-        "IoU": column.NumberColumn(help="of both boxes", format="%.2f", width="small"),
-        "size": column.TextColumn(width="small"),
-        "dropped": column.NumberColumn(help="first block under half of its tokens", width="small"),
-        "back": column.NumberColumn(help="first later block with half again", width="small"),
-        "used by block": column.BarChartColumn(help=blocks, y_min=0, y_max=1, width="medium"),
+        "nearest": column.TextColumn(help="the best match at any score"),
+        "as": column.TextColumn(help="class of the nearest detection"),
+        "score": column.NumberColumn(help="of the nearest detection", format="%.2f", width=58),
+        "IoU": column.NumberColumn(help="of both boxes", format="%.2f", width=52),
+        "size": column.TextColumn(width=70),
+        "dropped": column.NumberColumn(help="first block under half of its tokens", width=72),
+        "back": column.NumberColumn(help="first later block with half again", width=56),
+        "used by block": column.BarChartColumn(help=blocks, y_min=0, y_max=1, width=120),
     }
 
 
