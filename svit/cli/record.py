@@ -15,8 +15,9 @@ from svit.cli.options import passes as pass_options
 from svit.cli.options import processes as process_options
 from svit.cli.options.data import add_class_map, add_exif, add_thumbnail
 from svit.cli.options.model import load_model, weights_name
+from svit.core.config import DataConfig
 from svit.data.classes import read_class_map
-from svit.data.coco import CocoFiles, ImageFiles
+from svit.data.coco import CocoDataset, CocoFiles, ImageFiles
 from svit.data.samples import Images
 from svit.detectors.base import Detector
 from svit.evaluation.record import record_run
@@ -55,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _record(args: argparse.Namespace) -> int:
     module_options.check(args)
+    _check_images(args)
     with joined(args.device) as ranks, logging_redirect_tqdm():
         record = _record_module if args.module else _record_detector
         images, failed = record(args, ranks)
@@ -87,7 +89,7 @@ def _record_detector(args: argparse.Namespace, ranks: Ranks) -> tuple[Images, in
 def _record_module(args: argparse.Namespace, ranks: Ranks) -> tuple[Images, int]:
     """Any other model. Returns: as `_record_detector`."""
     model = module_options.load(args, ranks.device)
-    images = ImageFiles(args.images, module_options.pictures(args, model), exif=args.exif)
+    images = _plain_images(args, module_options.pictures(args, model), ranks)
     failed = record_module(
         model,
         images,
@@ -101,15 +103,30 @@ def _record_module(args: argparse.Namespace, ranks: Ranks) -> tuple[Images, int]
     return images, failed
 
 
-def _images(args: argparse.Namespace, detector: Detector, ranks: Ranks) -> Images:
+def _check_images(args: argparse.Namespace) -> None:
+    """Raises ValueError when neither or both ways of naming the images are used."""
     of_json = (args.coco is not None, args.image_root is not None)
     if of_json not in ((True, True), (False, False)) or all(of_json) == (args.images is not None):
         raise ValueError(
             "name the images: either --images PATH ... or --coco JSON --image-root DIR"
         )
+    if args.images is not None and args.class_map:
+        raise ValueError("--class-map goes with --coco: pictures alone have no classes")
+
+
+def _images(args: argparse.Namespace, detector: Detector, ranks: Ranks) -> Images:
+    """With the labels of a model of ours."""
     if args.images is not None:
-        if args.class_map:
-            raise ValueError("--class-map goes with --coco: pictures alone have no classes")
         return ImageFiles(args.images, detector.config.data, exif=args.exif)
     files, classes = CocoFiles(args.coco, args.image_root), read_class_map(args.class_map)
     return load_coco(files, detector, exif=args.exif, class_map=classes, tell=ranks.is_first)
+
+
+def _plain_images(args: argparse.Namespace, config: DataConfig, ranks: Ranks) -> Images:
+    """With the labels of the json, for a model that has none."""
+    if args.images is not None:
+        return ImageFiles(args.images, config, exif=args.exif)
+    images = CocoDataset(args.coco, args.image_root, config, exif=args.exif, check_files=True)
+    if images.report.says and ranks.is_first:
+        print("\n".join(images.report.lines()), file=sys.stderr)
+    return images

@@ -9,7 +9,7 @@ our own models are; `svit.probing.attach` watches it. What the model does not te
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from svit.evaluation.record import enter
 from svit.probing.adapters.find import host_of, patch_embedding
 from svit.probing.adapters.host import Host, HostError
 from svit.probing.attach import attach
+from svit.probing.planting import Grid
 from svit.runs.run import RunWriter
 from svit.system.processes import Ranks
 
@@ -52,15 +53,25 @@ class Watching:
     Attributes:
         blocks: a pattern of names, or "auto".
         prefix: tokens before those of the picture, or "auto".
+        grid: rows and columns of tokens, or pixels of a token's side, or "auto".
         attention, class_attention: whether attention is recorded.
         count: whether torch counts multiply-adds, in a forward of its own.
     """
 
     blocks: str = "auto"
     prefix: int | str = "auto"
+    grid: tuple[int, int] | int | str = "auto"
     attention: bool = True
     class_attention: bool = False
     count: bool = False
+
+    @property
+    def cut(self) -> str | Grid | Callable[[Tensor], Grid]:
+        """The grid as `attach` takes it."""
+        side = self.grid
+        if not isinstance(side, int):
+            return side
+        return lambda pictures: (pictures.shape[-2] // side, pictures.shape[-1] // side)
 
 
 def picture_config(host: Host, config: DataConfig) -> DataConfig:
@@ -151,7 +162,7 @@ class _Runner:
         self._module, self._host, self._watching = module, host, watching
         self._trunk, self._dtype = module.get_submodule(host.trunk), options.dtype
         self._device = next(module.parameters()).device
-        self._multiple = _multiple(module, host, config)
+        self._multiple = _multiple(module, host, config, watching.grid)
         self._found: dict[str, Any] = {"prefix": watching.prefix}
 
     def size_of(self, sample: Sample) -> tuple[int, int]:
@@ -168,7 +179,7 @@ class _Runner:
         how = {name: getattr(watching, name) for name in ("attention", "class_attention")}
         with (
             computing(self._device, self._dtype),
-            attach(self._module, watching.blocks, **self._found, **how) as tape,
+            attach(self._module, watching.blocks, watching.cut, **self._found, **how) as tape,
         ):
             begin = time.perf_counter()
             self._trunk(pictures)
@@ -186,11 +197,11 @@ class _Runner:
         return counter.get_total_flops() / 2
 
 
-def _multiple(module: nn.Module, host: Host, config: DataConfig) -> int:
+def _multiple(module: nn.Module, host: Host, config: DataConfig, grid: Any) -> int:
     """What sides of padded pictures are divisible by: the patch, and of an unknown model more than that
     where it suits."""
     try:
-        patch = int(patch_embedding(module, host).stride[0])
+        patch = grid if isinstance(grid, int) else int(patch_embedding(module, host).stride[0])
     except HostError:
         return config.pad_multiple
     return patch if host.known or config.pad_multiple % patch else config.pad_multiple
@@ -213,6 +224,8 @@ def _provenance(
         "class_token": host.class_token,
         "windows": list(host.windows),
     }
+    if watching.grid != "auto":
+        about["grid"] = list(watching.grid) if isinstance(watching.grid, tuple) else watching.grid
     about = {name: "unknown" if value is None else value for name, value in about.items()}
     if not host.known:
         about["prefix"] = "found by planting patches"

@@ -61,7 +61,7 @@ def attach(
         blocks: "auto", a pattern of dotted names (`backbone.blocks.*`), or names or modules in the order in
             which they run. A module that stands several times runs so many times.
         grid: "auto": what the patch embedding makes; or (rows, columns), or a function of the pictures
-            (B, channels, height, width).
+            (B, channels, height, width) that the trunk is given.
         prefix: tokens of a block before those of the picture; "auto" asks the adapter or plants patches.
         tokens: input of a block (B, ..., C) and grid -> (B, N, C) in raster order, for models that reorder
             tokens; "raster" vouches that they do not, where none can be planted (in training).
@@ -100,10 +100,11 @@ def _geometry(
     if grid == "auto":
         cuts = patch_embedding(model, host)
         return cuts, lambda pictures: _cut(cuts, pictures), int(cuts.stride[0])
+    trunk = model.get_submodule(host.trunk)
     if callable(grid):
-        return model, grid, 0
+        return trunk, grid, 0
     rows, columns = (int(side) for side in grid)
-    return model, lambda pictures: (rows, columns), 0
+    return trunk, lambda pictures: (rows, columns), 0
 
 
 def _cut(cuts: nn.Conv2d, pictures: Tensor) -> Grid:

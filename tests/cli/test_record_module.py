@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -57,19 +58,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def record(function: str, *words: str, out: str = "run") -> int:
-    return main.main(
-        [
-            "record",
-            "--module",
-            f"their_models:{function}",
-            "--images",
-            "photos",
-            "--out",
-            out,
-            *words,
-        ]
-    )
+PHOTOS = ("--images", "photos")
+
+
+def record(function: str, *words: str, out: str = "run", pictures: tuple[str, ...] = PHOTOS) -> int:
+    module = f"their_models:{function}"
+    return main.main(["record", "--module", module, *pictures, "--out", out, *words])
 
 
 def test_a_model_of_one_size_is_recorded_with_what_it_tells_and_unknown_for_the_rest(
@@ -125,6 +119,55 @@ def test_a_model_that_no_adapter_knows_is_tried_with_planted_patches() -> None:
     assert run.provenance["host"]["prefix"] == "found by planting patches"
     assert run.provenance["data"]["normalisation"].startswith("chosen")
     assert run.trace("wide.png").keep.shape == (2, 4, 4)
+
+
+def test_annotations_of_a_json_come_along_with_its_own_classes(folder: Path) -> None:
+    box = {"bbox": [90, 60, 90, 30], "area": 2700, "iscrowd": 0, "segmentation": []}
+    data = {
+        "images": [{"id": 7, "file_name": "wide.png", "height": 120, "width": 180}],
+        "annotations": [{"id": 1, "image_id": 7, "category_id": 3, **box}],
+        "categories": [{"id": 3, "name": "patch"}],
+    }
+    (folder / "truth.json").write_text(json.dumps(data))
+    named = ("--coco", "truth.json", "--image-root", "photos")
+    assert record("fixed", "--no-attention", pictures=named) == 0
+    run = open_run("run")
+    assert run.class_names == ["patch"] and run.image_ids == (7,)
+    np.testing.assert_array_equal(run.target(7).boxes_xyxy, [[90, 60, 180, 90]])
+
+
+@pytest.mark.parametrize("grid", ["4x6", "16"])
+def test_a_grid_may_be_told_by_rows_and_columns_or_by_the_side_of_a_token(grid: str) -> None:
+    assert record("fixed", "--no-attention") == 0
+    assert record("fixed", "--no-attention", "--grid", grid, out="told") == 0
+    told, plain = open_run("told"), open_run("run")
+    assert told.provenance["host"]["grid"] == ([4, 6] if "x" in grid else 16)
+    for image_id in plain.image_ids:
+        assert told.trace(image_id).grid == plain.trace(image_id).grid
+        np.testing.assert_array_equal(
+            told.trace(image_id).measures["update"], plain.trace(image_id).measures["update"]
+        )
+
+
+@pytest.mark.parametrize(
+    ("grid", "sentence"),
+    [
+        ("4x4", "does not cut pictures of 64x96 into squares"),
+        ("8", "block 1 has 24 tokens behind a prefix of 1, the grid 8x12"),
+    ],
+)
+def test_a_grid_that_does_not_fit_is_refused(
+    grid: str, sentence: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert record("fixed", "--no-attention", "--grid", grid) == 2
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("grid", ["4x", "0x6", "1x2x3", "auto"])
+def test_a_grid_is_two_numbers_or_one(grid: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        record("fixed", "--grid", grid)
+    assert f"as 16; found '{grid}'" in capsys.readouterr().err
 
 
 def test_facts_of_such_a_run_are_unknown_and_costs_refuse_with_a_sentence() -> None:

@@ -23,8 +23,6 @@ _OURS = {
     "random_weights": None,
     "framework": "auto",
     "set": [],
-    "coco": None,
-    "image_root": None,
     "class_map": None,
     "inference": None,
     "no_scores": False,
@@ -38,10 +36,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--module",
         metavar="PACKAGE:FUNCTION",
-        help="a function that gives any torch module with transformer blocks; with --images",
+        help="a function that gives any torch module with transformer blocks",
     )
     add("--blocks", metavar="PATTERN", help='names of its blocks, as "backbone.blocks.*"')
     add("--prefix", type=kinds.count_or_none, metavar="N", help="class and register tokens")
+    add(
+        "--grid",
+        type=grid,
+        metavar="ROWSxCOLUMNS|PIXELS",
+        help="tokens of every picture, as 14x14, or the side of a token (default: the patch embedding's)",
+    )
     add("--no-attention", action="store_true", help="leave attention received out")
     add("--class-attention", action="store_true", help="record the class token's attention")
     add(
@@ -66,6 +70,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--std", nargs=3, type=kinds.number(POSITIVE), metavar="V", help="likewise")
 
 
+def grid(text: str) -> tuple[int, int] | int:
+    """Rows and columns of tokens, or the side of a token in pixels."""
+    try:
+        sides = tuple(map(int, text.lower().split("x")))
+    except ValueError:
+        sides = ()
+    if len(sides) not in (1, 2) or min(sides) < 1:
+        raise argparse.ArgumentTypeError(
+            f"expected rows and columns, as 14x14, or pixels of a token's side, as 16; found {text!r}"
+        )
+    return sides if len(sides) == 2 else sides[0]
+
+
 def check(args: argparse.Namespace) -> None:
     """Refuses options of our models beside --module, and options of --module without it.
 
@@ -73,7 +90,7 @@ def check(args: argparse.Namespace) -> None:
         ValueError: it names them.
     """
     ours = [name for name, plain in _OURS.items() if getattr(args, name) != plain]
-    names = ("blocks", "prefix", "no_attention", "class_attention", "count")
+    names = ("blocks", "prefix", "grid", "no_attention", "class_attention", "count")
     theirs = [
         name for name in (*names, "short_side", "long_side", "mean", "std") if getattr(args, name)
     ]
@@ -82,8 +99,6 @@ def check(args: argparse.Namespace) -> None:
         words = ", ".join(f"--{name.replace('_', '-')}" for name in wrong)
         how = "cannot go with --module, which brings its own model" if ours else "go with --module"
         raise ValueError(f"{words} {how}")
-    if args.module and args.images is None:
-        raise ValueError("--module goes with --images PATH ...: name the pictures")
 
 
 def load(args: argparse.Namespace, device: torch.device) -> nn.Module:
@@ -121,6 +136,7 @@ def watching(args: argparse.Namespace) -> Watching:
     return Watching(
         blocks=args.blocks or "auto",
         prefix="auto" if args.prefix is None else args.prefix,
+        grid=args.grid or "auto",
         attention=not args.no_attention,
         class_attention=args.class_attention,
         count=args.count,
