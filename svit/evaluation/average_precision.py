@@ -25,12 +25,11 @@ METRICS = (
     *("AP", "AP50", "AP75", "APs", "APm", "APl"),
     *("AR1", "AR10", "AR100", "ARs", "ARm", "ARl"),
 )
+REFERENCE = "pycocotools"
 KINDS = {"box": "bbox", "mask": "segm"}  # ours -> COCO's
 BOUNDARY = "boundary"  # a third kind, of masks, that takes longer
 _TYPES = {**KINDS, BOUNDARY: BOUNDARY}
-EVALUATORS = {
-    name: name.replace("-", "_") for name in ("pycocotools", "faster-coco-eval", "hotcoco")
-}
+EVALUATORS = {name: name.replace("-", "_") for name in (REFERENCE, "faster-coco-eval", "hotcoco")}
 
 
 def unmasked(annotations: dict[str, Any]) -> int:
@@ -69,7 +68,7 @@ def average_precision(
     truth: COCO,
     rows: Sequence[Row],
     kind: str,
-    evaluator: str = "pycocotools",
+    evaluator: str = REFERENCE,
 ) -> dict[str, float]:
     """The 12 COCO numbers by their names in `METRICS`, in percent.
 
@@ -81,10 +80,36 @@ def average_precision(
     Raises:
         ValueError: see `check_evaluator`.
     """
+    return _numbers(_matched(truth, rows, kind, evaluator))
+
+
+def matches_of(truth: COCO, rows: Sequence[Row], kind: str) -> Matches:
+    """The matches of result objects of a kind of `average_precision`, of objects of all sizes and 100
+    detections an image."""
+    return _matches(_matched(truth, rows, kind))
+
+
+def measured(
+    truth: COCO, rows: Sequence[Row], kind: str, evaluator: str = REFERENCE
+) -> tuple[dict[str, float], Matches]:
+    """`average_precision` and `matches_of` in one; masks are matched once, unless another evaluator than the
+    reference is to give the numbers."""
+    reference = _matched(truth, rows, kind)
+    other = reference if evaluator == REFERENCE else _matched(truth, rows, kind, evaluator)
+    return _numbers(other), _matches(reference)
+
+
+def _matched(truth: COCO, rows: Sequence[Row], kind: str, evaluator: str = REFERENCE) -> Any:
+    """An evaluator that has matched detections to objects, image by image."""
     check_evaluator(evaluator, kind == BOUNDARY)
     with _silence():
         evaluation = _BUILD[evaluator](truth, rows, kind)
         evaluation.evaluate()
+    return evaluation
+
+
+def _numbers(evaluation: Any) -> dict[str, float]:
+    with _silence():
         evaluation.accumulate()
         evaluation.summarize()
     values = [float(value) for value in evaluation.stats[: len(METRICS)]]
@@ -136,7 +161,7 @@ def _rust(truth: COCO, rows: Sequence[Row], kind: str) -> Any:
     return hotcoco.COCOeval(index, index.load_res(found), _TYPES[kind])
 
 
-_BUILD = {"pycocotools": _reference, "faster-coco-eval": _faster, "hotcoco": _rust}
+_BUILD = {REFERENCE: _reference, "faster-coco-eval": _faster, "hotcoco": _rust}
 
 
 def _results(truth: COCO, rows: Sequence[Row], kind: str) -> COCO:
@@ -163,16 +188,11 @@ def _silence() -> Iterator[None]:
         yield
 
 
-def matches_of(truth: COCO, rows: Sequence[Row], kind: str) -> Matches:
-    """The matches of result objects of a kind of `average_precision`, of objects of all sizes and 100
-    detections an image."""
-    with _silence():
-        evaluation = _reference(truth, rows, kind)
-        evaluation.params.areaRng = evaluation.params.areaRng[:1]  # all sizes
-        evaluation.params.maxDets = evaluation.params.maxDets[-1:]
-        evaluation.evaluate()
+def _matches(evaluation: COCOeval) -> Matches:
+    """Those of objects of all sizes: COCO's first range of areas."""
     ids, found = np.array(evaluation.params.imgIds).tolist(), evaluation.evalImgs
     groups = [found[start : start + len(ids)] for start in range(0, len(found), len(ids))]
+    groups = groups[:: len(evaluation.params.areaRng)]  # a range within a class
     pairs = zip(evaluation.params.catIds, groups, strict=True)
     return Matches(tuple(ids), tuple(_ranking(*pair) for pair in pairs if any(pair[1])))
 

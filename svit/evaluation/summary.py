@@ -23,9 +23,8 @@ from svit.core.types import Detections, ImageId, TokenTrace
 from svit.evaluation.average_precision import (
     BOUNDARY,
     KINDS,
-    average_precision,
     load_truth,
-    matches_of,
+    measured,
     truth_of,
     unmasked,
 )
@@ -235,12 +234,13 @@ def summarise(
     seen = [outcome for outcome in outcomes if not outcome.error]
     kinds = (*KINDS, BOUNDARY) if boundary else tuple(KINDS)
     indices = {kind: load_truth(truth_of(truth, kind)) for kind in kinds}
-    matches = {kind: matches_of(indices[kind], rows, kind) for kind in kinds}
+    found = {kind: measured(indices[kind], rows, kind, evaluator) for kind in kinds}
+    matches = {kind: one for kind, (_, one) in found.items()}
     images = _per_image(model, truth, seen)
     for name, texts in slices.items():
         images[f"{name}_slice" if name in images else name] = images["image_id"].map(texts)
     return Summary(
-        scores={kind: average_precision(indices[kind], rows, kind, evaluator) for kind in kinds},
+        scores={kind: numbers for kind, (numbers, _) in found.items()},
         layers=_per_layer(model, seen),
         images=images,
         correlation={name: _correlation(images, name) for name in ("objects", "area")},

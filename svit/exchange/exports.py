@@ -24,11 +24,10 @@ class ExportError(ValueError):
 
 def check_pictures(run: Run) -> None:
     """Raises ExportError unless every image has its picture."""
-    for image_id, picture in zip(run.image_ids, run.iter_pictures(), strict=True):
-        if picture is None:
-            raise ExportError(
-                f"{run.path}: image {image_id!r} has no picture; record with --thumbnail"
-            )
+    if missing := run.without_picture():
+        raise ExportError(
+            f"{run.path}: image {missing[0]!r} has no picture; record with --thumbnail"
+        )
 
 
 def states(trace: TokenTrace) -> np.ndarray:

@@ -266,9 +266,13 @@ class Run:
     def iter_pictures(self) -> Iterator[np.ndarray | None]:
         """`picture` of every image in the order of `iter_traces`; memory holds one shard's JPEGs."""
         for index, table in enumerate(self._iter_tables("images", ["picture"])):
-            path = self._file(index, "images")
             for row, stored in enumerate(table["picture"]):
-                yield check.decode_picture(path, row, stored.as_py())
+                yield check.decode_picture(self._file(index, "images"), row, stored.as_py())
+
+    def without_picture(self) -> list[ImageId]:
+        """Images of which no picture is stored; none is decoded for it."""
+        stored = (row["picture"] for row in self._iter_rows("images", ["picture"]))
+        return [one for one, jpeg in zip(self.image_ids, stored, strict=True) if jpeg is None]
 
     def samples(
         self,
@@ -277,7 +281,7 @@ class Run:
         ids: Sequence[ImageId] | None = None,
         masks: bool = False,
     ) -> Iterator[tuple[Any, ...]]:
-        """Parts of every image together, a tuple an image, each part as its own reader gives it.
+        """Parts of every image together, a tuple an image, as their readers give them.
 
         Args:
             parts: of "trace" (without scores), "detections", "target", "picture".

@@ -25,6 +25,7 @@ from svit.evaluation.average_precision import (
     check_evaluator,
     load_truth,
     matches_of,
+    measured,
     truth_of,
     unmasked,
 )
@@ -332,6 +333,22 @@ def test_matches_of_boundaries_give_their_ap():
     truth, rows = scene()
     ap = average_precision(load_truth(truth), rows, "boundary")["AP"]
     assert matches_of(load_truth(truth), rows, "boundary").ap() == pytest.approx(ap, abs=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["box", "mask", "boundary"])
+def test_numbers_and_matches_come_from_one_matching(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth, rows = scene()
+    expected = average_precision(load_truth(truth), rows, kind)
+    alone = matches_of(load_truth(truth), rows, kind)
+    done, evaluate = [], COCOeval.evaluate
+    monkeypatch.setattr(COCOeval, "evaluate", lambda own: (done.append(own), evaluate(own)))
+    numbers, matches = measured(load_truth(truth), rows, kind)
+    assert len(done) == 1 and numbers == expected
+    assert matches.ap() == alone.ap() == pytest.approx(numbers["AP"], abs=1e-9)
+    other, _ = measured(load_truth(truth), rows, kind, "faster-coco-eval")
+    assert len(done) == 2 and other == pytest.approx(numbers, abs=1e-9)
 
 
 def test_an_evaluator_without_boundaries_says_so():

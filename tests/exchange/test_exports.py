@@ -23,6 +23,7 @@ from svit.core.types import TokenGrid, TokenTrace
 from svit.data.coco_names import COCO_CLASSES
 from svit.exchange.coco_files import category_ids
 from svit.exchange.exports import file_stem, on_picture, states
+from svit.runs import check
 from svit.runs.run import RunWriter, open_run
 
 
@@ -163,21 +164,27 @@ class Stream:
         pass
 
 
-def test_rerun_gets_the_tokens_of_every_block(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    streams: list[Stream] = []
+@pytest.fixture
+def streams(monkeypatch: pytest.MonkeyPatch) -> list[Stream]:
+    """Those that a stand-in for rerun-sdk opens."""
+    found: list[Stream] = []
     plain = {
         name: lambda *a, n=name, **k: (n, a, k)
         for name in ("Image", "Boxes2D", "AnnotationContext")
     }
     rerun = types.SimpleNamespace(
-        RecordingStream=lambda *a, **k: streams.append(Stream(*a, **k)) or streams[-1],
+        RecordingStream=lambda *a, **k: found.append(Stream(*a, **k)) or found[-1],
         SegmentationImage=lambda pixels: pixels,
         Box2DFormat=types.SimpleNamespace(XYXY="xyxy"),
         **plain,
     )
     monkeypatch.setitem(sys.modules, "rerun", rerun)
+    return found
+
+
+def test_rerun_gets_the_tokens_of_every_block(
+    run: Path, tmp_path: Path, streams: list[Stream]
+) -> None:
     out = exported(run, "rerun", tmp_path / "out")
     assert (out / "discs.rrd").is_file()
     logged = streams[0].logged
@@ -186,6 +193,22 @@ def test_rerun_gets_the_tokens_of_every_block(
     assert [block for block, _ in tokens] == list(range(1, 13))
     assert (tokens[11][1][3, 5] == 2) == trace.keep[11][trace.grid.token_at(5, 3)]
     assert logged["images/000000-3/detections"][0][0] is None
+
+
+@pytest.mark.parametrize("kind", ["fiftyone", "rerun"])
+def test_each_picture_is_decoded_once(
+    kind: str,
+    run: Path,
+    tmp_path: Path,
+    streams: list[Stream],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    decoded, decode = [], check.decode_picture
+    monkeypatch.setattr(
+        check, "decode_picture", lambda *place: (decoded.append(place), decode(*place))[1]
+    )
+    exported(run, kind, tmp_path / "out")
+    assert len(decoded) == len(open_run(run))
 
 
 def test_without_rerun_the_remedy_is_told(
