@@ -80,7 +80,7 @@ def _about(sources: Sequence[Source]) -> str:
 def write_tables(found: Collection, ledger: pd.DataFrame, folder: Path) -> list[Path]:
     """`tables.md` and a CSV a table, from what was found and its `claims.ledger`. Returns: the paths."""
     printed = tables.paper_tables(ledger)
-    others, timed = tables.arranged(found.results), frame(found.speeds)
+    others, timed = tables.arranged(found.results, found.accuracies), frame(found.speeds)
     written = [_text(folder / "tables.md", tables.tables_markdown(printed, others, timed))]
     every = tables.elsewhere(found.results)
     frames = {**printed, **others, "measured elsewhere": every, "measured speed": timed}
@@ -164,7 +164,7 @@ def _pages(found: Collection, ledger: pd.DataFrame) -> sheet.Section:
     """The paper's tables and the ledger as part of the sheet."""
     section = sheet.Section("The paper's numbers", tables.counts(ledger))
     section.frames |= tables.paper_tables(ledger)
-    section.frames |= tables.arranged(found.results)
+    section.frames |= tables.arranged(found.results, found.accuracies)
     section.frames["Measured speed"] = frame(found.speeds).round(3)
     section.frames["Claims, a column a world"] = tables.by_world(ledger)
     section.frames["Claims, a row a measurement"] = tables.shown_ledger(ledger)

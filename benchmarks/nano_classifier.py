@@ -4,6 +4,7 @@
 
 The body starts from the shipped dense detector (`vit-plain-nano`), the class token and the head anew. A dense
 classifier is trained first; from it SViT, and dense once more for as many steps as a control. All is seeded.
+Each line has a folder METHOD-MASKS-seedK with `accuracy.json`, which the claim ledger and `tables` read.
 Pictures are scenes of `svit.data.shapes` with a single object, on 14 x 14 tokens as in the supplement.
 """
 
@@ -53,9 +54,9 @@ def write_pictures(folder: Path) -> None:
                     Image.fromarray(drawn.image).save(path)
 
 
-def classifier(method: str, **options: object) -> ViTClassifier:
-    """With its initial weights, the same ones every time."""
-    torch.manual_seed(0)
+def classifier(seed: int, method: str, **options: object) -> ViTClassifier:
+    """With its initial weights, the same ones for a seed every time."""
+    torch.manual_seed(seed)
     body = PRESETS["vit-plain-nano"].backbone
     built = build_method(method, body.embed_dim, body.depth, body.heads, options)
     return ViTClassifier(replace(body, drop_path=0.0), built, len(CLASSES))
@@ -82,9 +83,9 @@ def batches(pictures: ImageFolder, generator: torch.Generator) -> Iterator[tuple
             yield images, torch.tensor([label for _, label in items])
 
 
-def train(model: ViTClassifier, pictures: ImageFolder, steps: int) -> ViTClassifier:
+def train(model: ViTClassifier, pictures: ImageFolder, steps: int, seed: int = 0) -> ViTClassifier:
     """AdamW and a cosine; as in the nano detectors gates have 15 times the rate, and their noise halves."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     own = list(model.method.parameters())
     rest = [one for name, one in model.named_parameters() if not name.startswith("method.")]
     groups = [{"params": rest, "lr": RATE}]
@@ -94,7 +95,7 @@ def train(model: ViTClassifier, pictures: ImageFolder, steps: int) -> ViTClassif
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, shape)
     model.train()
     for step, (images, labels) in zip(
-        range(steps), batches(pictures, torch.Generator().manual_seed(0))
+        range(steps), batches(pictures, torch.Generator().manual_seed(seed))
     ):
         if model.method.noise_scale is not None:
             model.method.noise_scale = 1 - 0.5 * step / steps
@@ -122,32 +123,28 @@ def main() -> None:
         default=(2000, 1000),
         help="dense first; each of both after it",
     )
+    parser.add_argument("--seed", type=int, default=0, help="of the trainings")
     given = parser.parse_args()
+    seed = given.seed
     write_pictures(given.work / "pictures")
     shown, held_out = (class_folder(given.work / "pictures" / part) for part in PARTS)
-    start = classifier("dense")
+    start = classifier(seed, "dense")
     body = checkpoint.read(weights_of("vit-plain-nano")).state
     take(start, {name.removeprefix(BELOW): one for name, one in body.items()})
-    train(start, shown, given.steps[0])
-    given.out.mkdir(parents=True, exist_ok=True)
-    facts = {"steps": list(given.steps), "batch": BATCH, "data": "single shapes, 14x14 tokens"}
+    train(start, shown, given.steps[0], seed)
+    trained = {"seed": seed, "steps": list(given.steps), "batch": BATCH}
     for method, options, lines in (
         ("svit", SVIT, ("learned", "shuffle", "random")),
         ("dense", {}, ("learned",)),
     ):
-        model = classifier(method, **options)
+        model = classifier(seed, method, **options)
         take(model, start.state_dict())
-        train(model, shown, given.steps[1])
-        for line in lines:
-            run = given.work / f"{method}-{line}"
-            found = classify(model, held_out, masks=line, run=run)
-            print(
-                f"{method} {line}: top-1 {found.top1:.1f}, keep {sum(found.keep[3:]) / 9:.3f}",
-                flush=True,
-            )
-            write_accuracy(
-                given.out / f"{method}-{line}.json", found, method=method, masks=line, **facts
-            )
+        train(model, shown, given.steps[1], seed)
+        for masks in lines:
+            name = f"{method}-{masks}-seed{seed}"
+            found = classify(model, held_out, masks=masks, run=given.work / name)
+            print(f"{name}: top-1 {found.top1:.1f}, keep {sum(found.keep[3:]) / 9:.3f}", flush=True)
+            write_accuracy(given.out / name, found, trained=trained)
 
 
 if __name__ == "__main__":

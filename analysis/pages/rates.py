@@ -15,12 +15,13 @@ from analysis.figures.rates import controls, tradeoff, tradeoff_speed
 from analysis.pages.parts import shell
 from analysis.pages.parts.rates import charts, speed
 from analysis.paper import claims, tables
-from analysis.sources import benchmarks, collection, control_gain, evaluations
+from analysis.sources import benchmarks, collection, evaluations
 from analysis.sources.collection import Collection
 from svit.system.text import escaped
 
 VIEWS = ("Trade-off", "Controls", "Speed", "Claims", "Tables")
 TABLES = ("Table 2", "Table 3", "Table 4", "Table 5")
+KINDS = {"box": "boxes", "mask": "masks"}  # of AP
 HELP = {
     "printed": "What Table 5 of the paper prints, for COCO and one A100. Only results of the same models on "
     "COCO val2017 have it in their own chart, as open marks; speeds of another machine share no axis.",
@@ -75,7 +76,7 @@ def worths(_found: Collection, key: tuple) -> dict[str, pd.DataFrame]:
 @st.cache_data(max_entries=2, show_spinner="Putting models in the paper's order")
 def arranged(_found: Collection, key: tuple) -> dict[str, pd.DataFrame]:
     """The paper's tables with other models."""
-    return tables.arranged(_found.results)
+    return tables.arranged(_found.results, _found.accuracies)
 
 
 def choose(label: str, name: str, options: Sequence[str], labels=None, **look) -> str:
@@ -110,9 +111,7 @@ def show_tradeoff(found: Collection) -> None:
     groups = evaluations.data_groups(found.results)
     results, timed = [], {}
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        kind = choose(
-            "AP of", "ap", control_gain.KINDS, lambda one: {"box": "boxes", "mask": "masks"}[one]
-        )
+        kind = choose("AP of", "ap", list(KINDS), KINDS.get)
         cost = choose("Against", "against", list(charts.COSTS), lambda one: charts.COSTS[one].label)
         if groups:
             group = choose_one("Images", "data", list(groups))
@@ -206,9 +205,7 @@ def show_controls(found: Collection, key: tuple) -> None:
         shell.empty(message, f"svit evaluate --weights FILE {masks} --out results/NAME")
         return
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        kind = choose(
-            "AP of", "ap", control_gain.KINDS, lambda one: {"box": "boxes", "mask": "masks"}[one]
-        )
+        kind = choose("AP of", "ap", list(KINDS), KINDS.get)
         group = choose_one("Images", "data", list(full))
     with st.container(border=True):
         for number, part in enumerate(controls.blocks(full[group], kind)):

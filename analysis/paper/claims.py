@@ -229,6 +229,8 @@ def _reason(claim: Claim) -> str:
     at = f" at {'/'.join(filter(None, [claim.ratio, claim.against_ratio]))}" * bool(claim.ratio)
     if kind in ("ap", "difference"):
         return f"needs evaluations of {pair} ({claim.size}, adapter{at}) on COCO val2017"
+    if kind.startswith("accuracy"):
+        return f"needs {claim.size} classifiers, {pair}, on ImageNet (docs/classification.md)"
     if kind == "tradeoff":
         return "needs dense models of two sizes and SViT, evaluated, and timed in one benchmark"
     if kind == "speed":

@@ -33,7 +33,7 @@ def told(group: Sequence[Evaluation], means: pd.DataFrame) -> Gains:
         (row["name"], against, kind): f"{row[f'{kind}_{column}']:+.1f}"
         for row in means.to_dict("records")
         for against, column in columns.items()
-        for kind in control_gain.KINDS
+        for kind in control_gain.kinds_of(means)
         if pd.notna(row[f"{kind}_{column}"])
     }
     rows = paired.differences(group).to_dict("records")

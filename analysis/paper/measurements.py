@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis.paper import differences, recorded, timed
+from analysis.paper import classified, differences, recorded, timed
 from analysis.paper.measurement import LeftOut, Measurement, Wanted
 from analysis.sources.collection import Collection
 
 MEASURES = {
     "ap": differences.ap,
     "difference": differences.difference,
+    "accuracy": classified.accuracy,
+    "accuracy-difference": classified.difference,
     "complexity": differences.complexity,
     "speed": timed.speed,
     "tradeoff": timed.tradeoff,

@@ -11,7 +11,8 @@ import pandas as pd
 from analysis.paper import claims, gain_tables
 from analysis.paper.foreign import foreign
 from analysis.paper.gain_tables import Gains
-from analysis.sources import control_gain, evaluations, paired
+from analysis.sources import classifiers, control_gain, evaluations, paired
+from analysis.sources.classifiers import Classified
 from analysis.sources.evaluations import Evaluation
 from svit.core.statistics import probability
 from svit.system.text import table as markdown_table
@@ -150,8 +151,11 @@ def elsewhere(results: Sequence[Evaluation]) -> pd.DataFrame:
     return evaluations.frame([one for one in results if _is_elsewhere(one)])
 
 
-def arranged(results: Sequence[Evaluation]) -> dict[str, pd.DataFrame]:
-    """Models that are not the paper's, in the order of its Tables 2-5, then all of them with their controls.
+def arranged(
+    results: Sequence[Evaluation], accuracies: Sequence[Classified] = ()
+) -> dict[str, pd.DataFrame]:
+    """Models that are not the paper's, in the order of its Tables 2-5, then all of them with their controls;
+    last the classifiers.
 
     Printed numbers are of the paper's tiny model on COCO: beside the measured ones they show whether the
     order is the same, nothing else.
@@ -178,6 +182,8 @@ def arranged(results: Sequence[Evaluation]) -> dict[str, pd.DataFrame]:
             for name, table in gain_tables.equal_tokens(group, means).items()
         }
         found[f"Controls: {about}"] = _controls(means, gains)
+    if accuracies:
+        found["Classification"] = classifiers.table(accuracies)
     return found
 
 
@@ -214,10 +220,11 @@ def _controls(means: pd.DataFrame, gains: Gains) -> pd.DataFrame:
 def _measured_cells(row: pd.Series, gains: Gains) -> dict[str, str]:
     """A row of `control_gain.over_seeds` as text."""
     cells = {}
-    for kind in control_gain.KINDS:
-        cells[f"{kind} AP"] = f"{row[f'{kind}_ap']:.1f}"
-        cells[f"{kind} ± images"] = f"{row[f'{kind}_half']:.1f}"
-        cells[f"{kind} by seed"] = row[f"{kind}_by_seed"]
+    for kind in control_gain.kinds_of(row):
+        unknown = pd.isna(row[f"{kind}_ap"])
+        cells[f"{kind} AP"] = "–" if unknown else f"{row[f'{kind}_ap']:.1f}"
+        cells[f"{kind} ± images"] = "–" if unknown else f"{row[f'{kind}_half']:.1f}"
+        cells[f"{kind} by seed"] = row[f"{kind}_by_seed"] or "–"
         cells[f"{kind} − dense"] = gains.get((row["name"], paired.DENSE, kind), "–")
     cells["kept"] = f"{row['keep_ratio']:.3f}"
     cells["GMACs backbone"] = f"{row['gmacs_backbone']:.3f}"
@@ -262,7 +269,7 @@ def by_world(ledger: pd.DataFrame) -> pd.DataFrame:
     named = {LEDGER_COLUMNS[name]: name for name in LEDGER_COLUMNS}
     columns = [
         *evaluations.WORLDS,
-        *(one for one in ("other", TIMED) if one in set(ledger["world"])),
+        *(one for one in (evaluations.CLASSES, "other", TIMED) if one in set(ledger["world"])),
     ]
     found: dict[str, list[dict[str, Any]]] = {}
     for row in ledger.to_dict("records"):

@@ -20,6 +20,7 @@ from analysis.numbers.object_counts import ObjectCounts, count_objects
 from analysis.numbers.run_counts import Census, census
 from analysis.sources import labels
 from analysis.sources.benchmarks import BENCHMARK, Speed, SpeedError, read_speeds
+from analysis.sources.classifiers import ACCURACY, Classified, read_accuracy
 from analysis.sources.evaluations import (
     SUMMARY,
     Evaluation,
@@ -79,6 +80,7 @@ class Collection:
         speeds: variants timed by `svit benchmark`.
         trainings: folders of `svit train`.
         problems: a sentence for each file that was left out.
+        accuracies: of `svit.evaluation.classify`.
     """
 
     runs: Sequence[Run] = ()
@@ -86,6 +88,7 @@ class Collection:
     speeds: Sequence[Speed] = ()
     trainings: Sequence[Training] = ()
     problems: Sequence[str] = ()
+    accuracies: Sequence[Classified] = ()
 
     @cached_property
     def recordings(self) -> list[Recording]:
@@ -195,17 +198,18 @@ def collect(folders: Sequence[Path], skip_corrupt: bool = False) -> Collection:
         EvaluationError, SpeedError, TrainingError: a file cannot be read.
     """
     for folder in folders:
-        if not any(files([folder], name) for name in (HEAD, SUMMARY, BENCHMARK, JOURNAL)):
+        if not any(files([folder], name) for name in (HEAD, SUMMARY, BENCHMARK, JOURNAL, ACCURACY)):
             raise CollectionError(
                 f"{folder} is not a recorded run and holds neither runs (run.json) nor results of "
-                "`svit evaluate` (summary.json), `svit benchmark` (benchmark.json) or `svit train` "
-                "(metrics.json)"
+                "`svit evaluate` (summary.json), `svit benchmark` (benchmark.json), `svit train` "
+                "(metrics.json) or of classifiers (accuracy.json)"
             )
     return Collection(
         [open_run(path.parent, skip_corrupt=skip_corrupt) for path in files(folders, HEAD)],
         [read_evaluation(path) for path in files(folders, SUMMARY)],
         [one for path in files(folders, BENCHMARK) for one in read_speeds(path)],
         [read_training(path) for path in files(folders, JOURNAL)],
+        accuracies=[read_accuracy(path) for path in files(folders, ACCURACY)],
     )
 
 
@@ -224,7 +228,9 @@ def collect_readable(folders: Sequence[Path], runs: Iterable[Path] = ()) -> Coll
     results = list(read(read_evaluation, files(folders, SUMMARY, inside=True)))
     timed = read(read_speeds, files(folders, BENCHMARK, inside=True))
     speeds = [one for benchmark in timed for one in benchmark]
-    return Collection(list(read(_proven, runs)), results, speeds, problems=problems)
+    accuracies = list(read(read_accuracy, files(folders, ACCURACY, inside=True)))
+    recorded = list(read(_proven, runs))
+    return Collection(recorded, results, speeds, problems=problems, accuracies=accuracies)
 
 
 def _proven(folder: Path) -> Run:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.sources import labels
-from analysis.sources.evaluations import Evaluation
+from analysis.sources.evaluations import KINDS, Evaluation
 
 # intervention -> in words; on and off keep another number of tokens than the model
 CONTROLS = {
@@ -24,7 +24,6 @@ CONTROLS = {
     "invert": "lowest scores",
     "off": "no token",
 }
-KINDS = ("box", "mask")
 # rows that agree in these saw the same images and grew from the same weights and seed, equally long: their
 # APs may be subtracted
 ALIKE = ["data_sha256", "images", "size", "neck", "framework", "seed", "start", "views"]
@@ -60,11 +59,16 @@ def line(one: Evaluation) -> dict[str, object]:
         "keep_ratio": one.mean("keep_ratio"),
         "gmacs_backbone": one.mean("macs_backbone") / 1e9,
     }
-    for kind in KINDS:
+    for kind in one.kinds:
         low, high = one.interval(kind)
         values |= {f"{kind}_ap": one.ap(kind), f"{kind}_half": one.half_width(kind)}
         values |= {f"{kind}_low": low, f"{kind}_high": high}
     return values
+
+
+def kinds_of(table: pd.DataFrame | pd.Series) -> list[str]:
+    """The kinds of AP that some row of `lines`, `frame` or `over_seeds` has, or one row of them."""
+    return [kind for kind in KINDS if f"{kind}_ap" in table]
 
 
 def dial_of(one: Evaluation, model: str, results: Sequence[Evaluation]) -> list[Evaluation]:
@@ -85,10 +89,10 @@ def frame(results: Sequence[Evaluation]) -> pd.DataFrame:
 
     Columns: what the model is (`name` for people, `seed` of its training, `dial`: whether the gates of a
     model that decides otherwise were calibrated to another keep ratio); keep_ratio over gated layers,
-    gmacs_backbone; for box and mask `*_ap` with its own masks, its 95 % percentile interval `*_low` to
-    `*_high` with half its width as `*_half`, `*_CONTROL` with each of `CONTROLS` (NaN where not measured; a
-    mean over their seeds), and `*_gap` = `*_ap` minus that of the dense model that `ALIKE` allows, with its
-    own masks; `lender` names the model whose masks it had.
+    gmacs_backbone; for every kind of AP that some result has (`kinds_of`) `*_ap` with its own masks, its
+    95 % percentile interval `*_low` to `*_high` with half its width as `*_half`, `*_CONTROL` with each of
+    `CONTROLS` (NaN where not measured; a mean over their seeds), and `*_gap` = `*_ap` minus that of the dense
+    model that `ALIKE` allows, with its own masks; `lender` names the model whose masks it had.
     """
     table = lines(results)
     if not len(table):
@@ -96,7 +100,7 @@ def frame(results: Sequence[Evaluation]) -> pd.DataFrame:
     means = table.groupby([*MODEL, "masks"], dropna=False).mean().reset_index()
     found = means[means["masks"] == "learned"].drop(columns="masks")
     for control in CONTROLS:
-        names = {f"{kind}_ap": f"{kind}_{control}" for kind in KINDS}
+        names = {f"{kind}_ap": f"{kind}_{control}" for kind in kinds_of(table)}
         mine = means[means["masks"] == control].rename(columns=names)
         found = found.merge(mine[[*MODEL, *names.values()]], on=MODEL, how="left")
     # calibration changes the weights' hash: what is equal is the row and the training
@@ -122,7 +126,7 @@ def _trainings_told(found: pd.DataFrame) -> pd.Series:
 
 def _with_gaps(found: pd.DataFrame) -> pd.DataFrame:
     dense = found[(found["model"] == "dense") & (found["lender"] == "")].groupby(ALIKE)
-    for kind in KINDS:
+    for kind in kinds_of(found):
         level = dense[f"{kind}_ap"].mean().rename("dense_ap").reset_index()
         merged = found[ALIKE].merge(level, on=ALIKE, how="left")["dense_ap"]
         found[f"{kind}_gap"] = found[f"{kind}_ap"].to_numpy() - merged.to_numpy()
@@ -130,15 +134,16 @@ def _with_gaps(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def over_seeds(found: pd.DataFrame) -> pd.DataFrame:
-    """One row a name, from `frame`: means over training seeds, their number as `seeds`, and for box and mask
+    """One row a name, from `frame`: means over training seeds, their number as `seeds`, and for every kind
     `*_by_seed` = the APs by ascending seed, as text; in the order of `found`."""
     numbers = [name for name in found.columns if pd.api.types.is_float_dtype(found[name])]
     groups = found.groupby("name", sort=False)
     table = groups[numbers].mean()
     table["seeds"] = groups["seed"].nunique()
-    for kind in KINDS:
+    for kind in kinds_of(found):
         single = found.sort_values("seed").groupby("name")[f"{kind}_ap"]
-        table[f"{kind}_by_seed"] = single.agg(lambda aps: ", ".join(f"{ap:.1f}" for ap in aps))
+        told = single.agg(lambda aps: ", ".join(f"{ap:.1f}" for ap in aps.dropna()))
+        table[f"{kind}_by_seed"] = told
         worth = [groups[f"{kind}_ap"].mean() - groups[f"{kind}_{one}"].mean() for one in CONTROLS]
         table = table.assign(**{f"{kind}_over_{one}": w for one, w in zip(CONTROLS, worth)})
     first = groups[["model", "dial"]].first()

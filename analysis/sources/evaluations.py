@@ -22,7 +22,9 @@ from svit.system import text
 from svit.system.files import FileError, read_json
 
 SUMMARY, PLAN = "summary.json", "plan.json"
-COCO_VAL_IMAGES = 5000
+KINDS = ("box", "mask", "boundary")  # of AP; the last where it was asked for
+COCO_VAL_IMAGES, IMAGENET_VAL_IMAGES = 5000, 50_000
+CLASSIFIER, CLASSES = "classifier", "classification"  # a framework, and the world of its numbers
 WORLDS = (
     "COCO",
     "shapes",
@@ -50,7 +52,7 @@ class Facts:
         size: tiny or small as in the paper, nano, else "WIDTHxDEPTH"; "unknown" of a model that is not ours.
         neck: adapter (the paper's) or pyramid.
         data: "COCO val2017" (80 classes of COCO, all images), "COCO, other images", "shapes", "nuclei" or
-            "other".
+            "other"; of classifiers "ImageNet" (1,000 classes, all images), "single shapes" or "other".
         targets: target keep ratio of each layer.
         source: what else must agree in one figure: framework, inference mode, masks (`masks_of`).
         seed: of sampled masks.
@@ -97,7 +99,9 @@ class Facts:
 
     @property
     def world(self) -> str:
-        """One of `WORLDS`, or "other"."""
+        """One of `WORLDS`, or `CLASSES` of a classifier, or "other"."""
+        if self.source[0] == CLASSIFIER:
+            return CLASSES
         return next((name for name in WORLDS if self.data.startswith(name)), "other")
 
 
@@ -122,7 +126,7 @@ def facts_of(provenance: dict[str, Any], images: int) -> Facts:
         variant=METHODS[method].variant(options) if method in METHODS else "",
         size=SIZES.get(sides, f"{sides[0]}x{sides[1]}") if any(sides) else UNKNOWN,
         neck=str(backbone.get("neck") or "unknown"),
-        data=_data(list(provenance.get("class_names") or []), images),
+        data=_data(provenance, images),
         targets=targets,
         source=(str(provenance.get("framework") or "unknown"), inference, masks_of(provenance)),
         seed=int(provenance.get("seed") or 0),
@@ -141,7 +145,12 @@ def masks_of(provenance: dict[str, Any]) -> str:
     return name if plain else text.intervened(name, provenance.get("layers"))
 
 
-def _data(names: list[str], images: int) -> str:
+def _data(provenance: dict[str, Any], images: int) -> str:
+    names = list(provenance.get("class_names") or [])
+    if provenance.get("framework") == CLASSIFIER:
+        if (len(names), images) == (1000, IMAGENET_VAL_IMAGES):
+            return "ImageNet"
+        return "single shapes" if {"circle", "star", "heart"} <= set(names) else "other"
     if len(names) == 80 and names[0] == "person" and names[-1] == "toothbrush":
         return "COCO val2017" if images == COCO_VAL_IMAGES else "COCO, other images"
     if names == ["nucleus"]:
@@ -204,19 +213,24 @@ class Evaluation:
         """How many were evaluated."""
         return int(self.summary["images"])
 
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of AP that were measured, of `KINDS`."""
+        return [kind for kind in KINDS if kind in self.summary]
+
     def ap(self, kind: str) -> float:
-        """COCO AP in percent of "box" or "mask"."""
+        """COCO AP in percent of one of `kinds`."""
         return float(self.summary[kind]["AP"])
 
     def drawn(self, kind: str) -> Drawn | None:
         """AP with its draws of the images, to be paired with those of others (`svit.core.statistics`); None
-        where no matches lie beside the summary.
+        where no matches lie beside the summary, or the kind was not measured.
 
         Raises:
             EvaluationError: they are damaged, or of another evaluation.
         """
         path, seal = self.path / MATCHES, self.summary.get("matches_sha256")
-        if not seal or not path.is_file():
+        if not seal or kind not in self.kinds or not path.is_file():
             return None
         try:
             return MatchesFile(path, seal).drawn(kind)
@@ -281,7 +295,7 @@ def frame(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
             "seed": one.facts.seed,
             "images": one.images,
             "base_ratio": one.facts.base_ratio,
-            **{f"{kind}_ap": one.ap(kind) for kind in ("box", "mask")},
+            **{f"{kind}_ap": one.ap(kind) for kind in one.kinds},
             **_ends(one),
             "keep_ratio": one.mean("keep_ratio"),
             "gmacs_backbone": one.mean("macs_backbone") / 1e9,
@@ -295,9 +309,8 @@ def frame(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
 
 def _ends(one: Evaluation) -> dict[str, float]:
     """Both ends of the intervals of AP, as columns."""
-    intervals = {kind: one.interval(kind) for kind in ("box", "mask")}
-    ends = [dict(zip((f"{kind}_low", f"{kind}_high"), pair)) for kind, pair in intervals.items()]
-    return ends[0] | ends[1]
+    ends = {kind: zip(("low", "high"), one.interval(kind)) for kind in one.kinds}
+    return {f"{kind}_{end}": value for kind, pair in ends.items() for end, value in pair}
 
 
 def rate_frame(results: Sequence[Evaluation]) -> pd.DataFrame:

@@ -27,14 +27,14 @@ def differences(results: Sequence[Evaluation]) -> pd.DataFrame:
     """What masks are worth, and how far models are from the dense one: paired, means over training seeds.
 
     Columns: name (as in `control_gain.frame`); against, a control of `control_gain.CONTROLS` on the same
-    weights, or "dense": the dense model alike with its own masks; kind, "box" or "mask"; value in AP points
+    weights, or "dense": the dense model alike with its own masks; kind, as "box"; value in AP points
     with its 95 % percentile interval over images, low to high; above, the share of draws on which the name is
     better; seeds, how many trainings.
     """
     found, known = control_gain.frame(results), _index(results)
     rows = []
     for name, models in found.groupby("name", sort=False) if len(found) else ():
-        for kind in control_gain.KINDS:
+        for kind in control_gain.kinds_of(found):
             for against in (*control_gain.CONTROLS, DENSE):
                 apart = [
                     _apart(model, against, kind, found, known) for _, model in models.iterrows()
@@ -137,7 +137,7 @@ def beside_dial(results: Sequence[Evaluation], model: str) -> pd.DataFrame:
     for name, same in found[~found["dial"]].groupby("name", sort=False) if len(found) else ():
         trained = [known[_key(row, "learned")][0] for _, row in same.iterrows()]
         meets = [(one, control_gain.dial_of(one, model, results)) for one in trained]
-        for kind in control_gain.KINDS:
+        for kind in control_gain.kinds_of(found):
             points = [point for one, dial in meets if (point := _meeting(one, dial, kind))]
             if points:
                 rows.append({"name": name, "against": DIAL, "kind": kind} | _joined(points))
@@ -155,8 +155,9 @@ class _Meeting:
 
 
 def _meeting(one: Evaluation, dial: Sequence[Evaluation], kind: str) -> _Meeting | None:
+    dial = [point for point in dial if kind in point.kinds]
     shares, kept = [point.mean("keep_ratio") for point in dial], one.mean("keep_ratio")
-    if len(dial) < 2 or not min(shares) <= kept <= max(shares):
+    if kind not in one.kinds or len(dial) < 2 or not min(shares) <= kept <= max(shares):
         return None
     order = np.argsort(shares)
     aps = np.array([point.ap(kind) for point in dial])[order]

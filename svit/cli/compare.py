@@ -57,6 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="training images rates are fitted on",
     )
+    parser.add_argument(
+        "--boundary",
+        action="store_true",
+        help="also give the AP of mask boundaries, where no row is finished without it",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
     parser.add_argument(
         "--jobs",
@@ -86,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
         args.device or ("cuda" if torch.cuda.is_available() else "cpu"),
         args.exif,
         read_class_map(args.class_map),
+        args.boundary,
     )
     for line in check(planned, setting):
         print(line, file=sys.stderr)

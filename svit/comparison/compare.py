@@ -37,7 +37,7 @@ from svit.comparison.row import FAILED, ROW, Setting, drawn, run_row
 from svit.core.catalogue import ROWS
 from svit.core.config import load_config
 from svit.detectors import build_detector
-from svit.evaluation.average_precision import KINDS
+from svit.evaluation.average_precision import BOUNDARY, KINDS
 from svit.system.files import read_json, write_text
 from svit.system.processes import LaunchError, Layout, joined, launch
 from svit.system.signals import INTERRUPTED, handling, interrupting
@@ -46,11 +46,6 @@ from svit.training.train import TrainError
 from svit.weights import checkpoint
 
 START, TABLE = "start.safetensors", "table.md"
-HEADINGS = (
-    *("row", "seed", "box AP", "mask AP", "box − dense", "mask − dense"),
-    *(f"learned − {name}" for name in CHANGED),
-    *("keep, gated layers", "GMACs backbone", "box AP at equal tokens", "keep there"),
-)
 TRAINED = 3  # forwards that a training view costs: its own, and the gradient's of about two
 log = logging.getLogger("svit.training")
 
@@ -209,11 +204,28 @@ def overview(planned: Sequence[Job], out: Path) -> str:
     seed and of other masks of the same trained row, with paired 95 % percentile intervals over images; AP at
     equal tokens."""
     found = finished(planned, out)
-    rows = [_cells(job, found, out) for job in planned if job.name in found]
-    return markdown_table(HEADINGS, rows) + "\n"
+    kinds = [
+        kind
+        for kind in (*KINDS, BOUNDARY)
+        if all(f"{kind}_AP" in row["lines"]["learned"] for row in found.values())
+    ]
+    rows = [_cells(job, found, out, kinds) for job in planned if job.name in found]
+    return markdown_table(_headings(kinds), rows) + "\n"
 
 
-def _cells(job: Job, found: dict[str, dict[str, Any]], out: Path) -> list[str]:
+def _headings(kinds: Sequence[str]) -> list[str]:
+    return [
+        *("row", "seed"),
+        *(f"{kind} AP" for kind in kinds),
+        *(f"{kind} − dense" for kind in kinds),
+        *(f"learned − {name}" for name in CHANGED),
+        *("keep, gated layers", "GMACs backbone", "box AP at equal tokens", "keep there"),
+    ]
+
+
+def _cells(
+    job: Job, found: dict[str, dict[str, Any]], out: Path, kinds: Sequence[str]
+) -> list[str]:
     dense, lines = f"dense-seed{job.seed}", found[job.name]["lines"]
     learned, equal = lines["learned"], lines.get(job.equal.name)
 
@@ -228,8 +240,8 @@ def _cells(job: Job, found: dict[str, dict[str, Any]], out: Path) -> list[str]:
 
     return [
         *(job.row.name, str(job.seed)),
-        *(f"{learned[f'{kind}_AP']:.1f}" for kind in KINDS),
-        *(apart(kind, dense, "learned") for kind in KINDS),
+        *(f"{learned[f'{kind}_AP']:.1f}" for kind in kinds),
+        *(apart(kind, dense, "learned") for kind in kinds),
         *(apart("box", job.name, name) for name in CHANGED),
         *(f"{learned['keep_ratio']:.3f}", f"{learned['macs_backbone'] / 1e9:.3f}"),
         *(

@@ -25,6 +25,7 @@ from svit.data.samples import fingerprint
 from svit.detectors import build_detector
 from svit.detectors.base import Detector
 from svit.evaluation import provenance
+from svit.evaluation.average_precision import BOUNDARY, KINDS
 from svit.evaluation.evaluate import Scoring, evaluate
 from svit.evaluation.passes import ALONE, PassOptions
 from svit.evaluation.summary import SUMMARY
@@ -59,6 +60,7 @@ class Setting:
         device: cpu or cuda.
         exif: as in `svit.data.reading.read_image`.
         class_map: name of a class in the data -> its name in the weights the rows start from.
+        boundary: also scores masks by their boundaries (`svit.evaluation.boundary`).
     """
 
     out: Path
@@ -70,6 +72,7 @@ class Setting:
     device: str = "cpu"
     exif: str = "auto"
     class_map: Mapping[str, str] = field(default_factory=dict)
+    boundary: bool = False
 
     def data(self, config: Config, *, check_files: bool = False) -> tuple[CocoDataset, CocoDataset]:
         """Training and validation images.
@@ -279,7 +282,10 @@ class RowMaker:
                 workers=self.setting.workers,
                 progress=self.ranks.is_first,
             ),
-            Scoring(record=self.folder / "run" if line == Line() else None),
+            Scoring(
+                record=self.folder / "run" if line == Line() else None,
+                boundary=self.setting.boundary,
+            ),
             ranks=self.ranks,
             weights=f"{self.job.name}/{self.model.name}",
             row=self.job.row.name,
@@ -307,11 +313,12 @@ class RowMaker:
 def _numbers(path: Path) -> dict[str, float | None]:
     summary = read_json(path, "delete it and repeat the command")
     means = {name: summary[name]["mean"] for name in ("keep_ratio", "macs_backbone", "macs")}
-    return {"box_AP": summary["box"]["AP"], "mask_AP": summary["mask"]["AP"], **means}
+    known = [kind for kind in (*KINDS, BOUNDARY) if kind in summary]
+    return {f"{kind}_AP": summary[kind]["AP"] for kind in known} | means
 
 
 def drawn(folder: Path, line: str, kind: str) -> Drawn | None:
-    """Box or mask AP of a line of a row with its draws; None where it was measured before these were kept.
+    """AP of a kind of a line of a row with its draws; None where it was measured before these were kept.
 
     Raises:
         FileError, MatchesError: the line's summary or matches are damaged.

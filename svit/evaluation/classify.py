@@ -7,10 +7,9 @@ middle cut out, ImageNet's normalisation.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +23,16 @@ from torchvision.datasets import ImageFolder
 
 from svit.core.catalogue import near
 from svit.data.reading import read_image
-from svit.data.samples import Sample
+from svit.data.samples import Sample, hash_of
 from svit.evaluation import provenance
 from svit.models.classifier import ViTClassifier
 from svit.probing.recorder import Tape, edit, record
 from svit.pruning.sampling import permuted, uniform
 from svit.runs.run import RunWriter
+from svit.system.files import prepare_folder, write_json
 from svit.weights import checkpoint
 
+ACCURACY = "accuracy.json"
 SALT = 7_777  # of moved masks, apart from that of sampled ones
 MOVES = ("learned", "shuffle", "random")
 
@@ -48,16 +49,21 @@ class Accuracy:
         images: how many.
         top1, top5: per cent of them whose class has the largest logit, or one of the five largest.
         keep: of each block, mean share of tokens that it used.
+        hits: a letter an image, in the folder's order: 1 where its class has the largest logit, 5 where it
+            has one of the five largest, 0 elsewhere. Two with equal images are paired by them.
         usage: rows of the grid, mean over images of the number of blocks that used the token of each place,
             as the authors draw it on 14 x 14 from 5 to 10 (`classification/plot_distribution.py`); blocks
             without a gate count.
+        provenance: what it follows from.
     """
 
     images: int
     top1: float
     top5: float
+    hits: str
     keep: list[float]
     usage: list[list[float]]
+    provenance: dict[str, Any]
 
 
 def class_folder(folder: str | Path, size: int = 224) -> ImageFolder:
@@ -121,9 +127,8 @@ def classify(
     count = len(pictures) if limit is None else min(limit, len(pictures))
     places = np.linspace(0, len(pictures) - 1, count).round().astype(int).tolist()
     tally = _Tally(model.config.depth)
-    opened = (
-        nullcontext() if run is None else RunWriter(run, _provenance(model, pictures, masks, seed))
-    )
+    source = _provenance(model, pictures, places, masks, seed)
+    opened = nullcontext() if run is None else RunWriter(run, source)
     with opened as writer:
         for start in range(0, count, batch):
             some = places[start : start + batch]
@@ -133,19 +138,21 @@ def classify(
             tally.add(logits, labels, tape)
             if writer is not None:
                 _write(writer, pictures, some, items, logits, tape)
-    return tally.accuracy()
+    return tally.accuracy(source)
 
 
-def write_accuracy(path: Path, found: Accuracy, **facts: Any) -> None:
-    """An accuracy as JSON, with where it comes from."""
-    about = {
-        **provenance.of_command(),
-        "versions": provenance.versions(),
-        "commit": provenance.commit(),
-    }
-    path.write_text(
-        json.dumps({**asdict(found), **facts, **about}, indent=1) + "\n", encoding="utf-8"
-    )
+def write_accuracy(folder: Path, found: Accuracy, **facts: Any) -> None:
+    """Writes `ACCURACY` into a folder, which is made, with more facts in its provenance.
+
+    Args:
+        facts: as `trained`: what two models must share to be compared, such as seed, steps and batch.
+
+    Raises:
+        FileError: it cannot be written.
+    """
+    prepare_folder(folder)
+    about = {**found.provenance, **facts, **provenance.of_command()}
+    write_json(folder / ACCURACY, asdict(replace(found, provenance=about)), indent=1, sealed=True)
 
 
 def _run(
@@ -166,7 +173,7 @@ def _run(
 
 class _Tally:
     def __init__(self, layers: int) -> None:
-        self.hits = torch.zeros(2, dtype=torch.float64)
+        self.hits = ""
         self.keep = torch.zeros(layers, dtype=torch.float64)
         self.usage: Tensor | float = 0.0
         self.images = 0
@@ -174,42 +181,52 @@ class _Tally:
     def add(self, logits: Tensor, labels: Tensor, tape: Tape) -> None:
         """A batch."""
         best = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
-        self.hits += torch.stack([best[:, 0].sum(), best.any(dim=1).sum()])
+        self.hits += "".join("1" if row[0] else "5" if any(row) else "0" for row in best.tolist())
         used = torch.from_numpy(tape.keep()).double()  # (B, layers, rows, columns)
         self.keep += used.mean(dim=(2, 3)).sum(dim=0)
         self.usage = self.usage + used.sum(dim=(0, 1))
         self.images += len(labels)
 
-    def accuracy(self) -> Accuracy:
+    def accuracy(self, source: dict[str, Any]) -> Accuracy:
         """Means over all that was added."""
-        top1, top5 = (100 * self.hits / self.images).tolist()
+        first, missed = self.hits.count("1"), self.hits.count("0")
         return Accuracy(
             self.images,
-            top1,
-            top5,
+            100 * first / self.images,
+            100 * (self.images - missed) / self.images,
+            self.hits,
             (self.keep / self.images).tolist(),
             (self.usage / self.images).tolist(),
+            source,
         )
 
 
 def _provenance(
-    model: ViTClassifier, pictures: ImageFolder, masks: str, seed: int
+    model: ViTClassifier, pictures: ImageFolder, places: Sequence[int], masks: str, seed: int
 ) -> dict[str, Any]:
     method = model.method
+    names = [_name(pictures, place) for place in places]
     return {
         "framework": "classifier",
-        "method": type(method).__name__,
+        "classifier": {"backbone": asdict(model.config), "pruning": asdict(method.settings)},
+        "method": method.settings.method,
         "inference": method.inference,
         "targets": method.target_ratios(),
         "cost": "unknown",
         "class_names": list(pictures.classes),
         "weights_sha256": checkpoint.fingerprint(model.state_dict()),
         "data": Path(pictures.root).name,
+        "data_sha256": hash_of(names, names),
         "intervention": masks,
         "seed": seed,
         "versions": provenance.versions(),
         "commit": provenance.commit(),
     }
+
+
+def _name(pictures: ImageFolder, place: int) -> str:
+    """Of a picture, below the folder."""
+    return Path(pictures.samples[place][0]).relative_to(pictures.root).as_posix()
 
 
 def _write(
@@ -220,9 +237,7 @@ def _write(
     logits: Tensor,
     tape: Tape,
 ) -> None:
-    names = [
-        Path(pictures.samples[place][0]).relative_to(pictures.root).as_posix() for place in places
-    ]
+    names = [_name(pictures, place) for place in places]
     samples = [
         Sample(name, image, tuple(image.shape[1:]))
         for name, (image, _) in zip(names, items, strict=True)

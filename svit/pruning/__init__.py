@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from svit.core.catalogue import METHODS, near
+from svit.core.config import PruningConfig
 from svit.pruning.base import Method
 from svit.pruning.options import check_kinds
 
@@ -55,4 +56,5 @@ def build_method(
     check_kinds(cls, options)
     method = cls(dim, depth, heads, **options)
     method.traits = METHODS[name].traits_of(options)
+    method.settings = PruningConfig(name, options)
     return method

@@ -134,7 +134,8 @@ class Method(nn.Module):
         taught: whether its losses need to know what objects cover (`State.cover`).
         noise_scale: factor of the noise in the decisions of a training, which a trainer may lower to 0;
             None for a method that draws none.
-        traits: what it selects by and preserves with its options; `build_method` sets them.
+        traits: what it selects by and preserves with its options; `build_method` sets them, and
+        settings: its name in the catalogue with the options that were given.
         locations: zero-based blocks that decide, ascending.
         keep_ratios: share of all N tokens that each of them is to keep.
         staged: whether a decision holds until the next one, or for its block only.
@@ -145,6 +146,7 @@ class Method(nn.Module):
     fits: ClassVar[Fitted | None] = None
     taught: ClassVar[bool] = False
     traits: Traits
+    settings: PruningConfig
 
     def __init__(self, dim: int, depth: int, heads: int) -> None:
         super().__init__()

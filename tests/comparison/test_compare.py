@@ -273,6 +273,18 @@ def test_results_are_read_by_the_tables(made: Path, tmp_path: Path) -> None:
     assert len(table) == 4 and table[2].startswith("| dense | 0 |")
 
 
+def test_boundary_ap_stands_beside_mask_ap_where_every_row_has_it(
+    data: Path, made: Path, start: Path, tmp_path: Path
+) -> None:
+    assert "boundary" not in (made / "table.md").read_text()
+    out = tmp_path / "out"
+    assert main.main([*words(data, out, start, "dense"), "--boundary"]) == 0
+    lines = json.loads((out / "dense-seed0" / "row.json").read_text())["lines"]
+    assert all({"mask_AP", "boundary_AP"} <= set(line) for line in lines.values())
+    head = (out / "table.md").read_text().splitlines()[0]
+    assert "| mask AP | boundary AP | box − dense | mask − dense | boundary − dense |" in head
+
+
 def test_finished_rows_are_passed_over(
     made: Path, data: Path, start: Path, capsys: pytest.CaptureFixture, monkeypatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,14 @@ import torch
 from PIL import Image
 
 from svit.core.config import BackboneConfig
-from svit.evaluation.classify import Accuracy, FolderError, class_folder, classify, write_accuracy
+from svit.evaluation.classify import (
+    ACCURACY,
+    Accuracy,
+    FolderError,
+    class_folder,
+    classify,
+    write_accuracy,
+)
 from svit.models.classifier import ViTClassifier
 from svit.pruning import build_method
 from svit.runs.run import open_run
@@ -65,8 +73,13 @@ def test_usage_is_the_mean_number_of_blocks_that_used_a_place(folder: Path, tmp_
     assert usage.shape == (4, 4) and usage.sum() == pytest.approx(16 * 3 + 8 * 9)
     recorded = [trace.keep.sum(axis=0) for trace in open_run(tmp_path / "run").iter_traces()]
     assert np.allclose(np.mean(recorded, axis=0), usage)
-    write_accuracy(tmp_path / "a.json", found, weights="x")
-    assert '"top1"' in (tmp_path / "a.json").read_text()
+    write_accuracy(tmp_path / "line", found, trained={"seed": 3})
+    told = json.loads((tmp_path / "line" / ACCURACY).read_text())
+    assert told["top1"] == 100 * told["hits"].count("1") / 12 and len(told["hits"]) == 12
+    source = told["provenance"]
+    assert source["method"] == "magnitude" and source["trained"] == {"seed": 3}
+    assert source["classifier"]["pruning"]["options"] == {"keep_ratios": [0.5] * 9}
+    assert source["data_sha256"] == open_run(tmp_path / "run").provenance["data_sha256"]
 
 
 @pytest.mark.parametrize("masks", ["shuffle", "random"])

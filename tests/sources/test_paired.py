@@ -11,8 +11,11 @@ import pytest
 from matplotlib.figure import Figure
 from support.summaries import SHAPES, provenance, write_result
 
+from analysis.figures.output import DrawOptions
 from analysis.figures.rates import controls
+from analysis.paper import tables
 from analysis.sources import control_gain, paired
+from analysis.sources.collection import Collection
 from analysis.sources.evaluations import EvaluationError, find_evaluations
 from svit.core.matches import MATCHES, Matches, packed
 from svit.core.statistics import Drawn
@@ -22,7 +25,15 @@ WAVES = np.random.default_rng(0).normal(size=400)  # what is hard in a draw is h
 
 
 def write_line(
-    folder: Path, method: str, line: str, box: float, seed: int = 0, *, key: str = "k", **choices
+    folder: Path,
+    method: str,
+    line: str,
+    box: float,
+    seed: int = 0,
+    *,
+    key: str = "k",
+    boundary: float | None = None,
+    **choices,
 ) -> None:
     """An evaluation whose draws are its AP plus what all evaluations share and a little of its own."""
     source = provenance(method, "nano", neck="pyramid", classes=SHAPES, **choices)
@@ -34,12 +45,14 @@ def write_line(
         path, box, box - 4, facts=facts | {"config": config}, method=method, **choices, **NANO
     )
     own = np.random.default_rng(round(box * 100)).normal(0, 0.1, len(WAVES))
-    kinds = {"box": box, "mask": box - 4}
+    kinds = {"box": box, "mask": box - 4} | ({} if boundary is None else {"boundary": boundary})
     drawn = {kind: Drawn(ap, ap + 2 * WAVES + own, key) for kind, ap in kinds.items()}
     content = packed({kind: Matches((1,), ()) for kind in kinds}, drawn)
     (path / MATCHES).write_bytes(content)
     summary = json.loads((path / "summary.json").read_text())
     summary["matches_sha256"] = hashlib.sha256(content).hexdigest()
+    if boundary is not None:
+        summary["boundary"] = {"AP": boundary, "AP_interval": [boundary - 1, boundary + 1]}
     (path / "summary.json").write_text(json.dumps(summary))
 
 
@@ -56,6 +69,25 @@ def test_own_minus_control_is_paired_and_a_mean_over_trainings(tmp_path: Path) -
     gap = table.loc[("svit", "dense", "mask")]
     assert gap["value"] == pytest.approx(-2) and gap["above"] == 0
     assert set(table.index.get_level_values("against")) == {"random", "dense"}
+
+
+def test_boundary_ap_stands_beside_mask_ap_where_both_results_have_it(tmp_path: Path) -> None:
+    write_line(tmp_path, "svit", "learned", 60, boundary=50)
+    write_line(tmp_path, "svit", "random", 59, boundary=47)
+    write_line(tmp_path, "dense", "learned", 63)
+    results = find_evaluations(tmp_path)
+    table = paired.differences(results).set_index(["name", "against", "kind"])
+    assert table.loc[("svit", "random", "boundary")]["value"] == pytest.approx(3)
+    assert ("svit", "dense", "mask") in table.index
+    assert ("svit", "dense", "boundary") not in table.index
+    (cells,) = (one for name, one in tables.arranged(results).items() if "Controls" in name)
+    cells = cells.set_index("model")
+    assert cells.loc["svit", ["mask AP", "boundary AP"]].tolist() == ["56.0", "50.0"]
+    assert cells.loc["dense", ["mask AP", "boundary AP", "boundary by seed"]].tolist() == [
+        *("59.0", "–", "–")
+    ]
+    names = [one.name for one in controls.draw(Collection(results=results), DrawOptions())]
+    assert names == ["controls-box", "controls-mask", "controls-boundary"]
 
 
 def test_the_figure_of_controls_draws_them(tmp_path: Path) -> None:

@@ -105,10 +105,11 @@ def _placed(part: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(found: Collection, options: DrawOptions) -> Iterator[Product]:
-    """Box and mask AP, two panels a part."""
+    """Each kind of AP, two panels a part."""
     table = frame(found.results)
-    for kind in control_gain.KINDS:
-        yield Product(f"controls-{kind}", compose(table, kind), _shown(table))
+    for kind in control_gain.kinds_of(table):
+        measured = table.dropna(subset=[f"{kind}_ap"])
+        yield Product(f"controls-{kind}", compose(measured, kind), _shown(table))
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:
