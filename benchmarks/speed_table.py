@@ -69,6 +69,7 @@ def speedups(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
                 {
                     **_case(name, row),
                     "variant": row["variant"],
+                    "boxes": _boxes(row),
                     "wall s": f"{row['wall_s_median']:.3f}",
                     "CPU s": f"{row['cpu_s_median']:.3f}",
                     "speed-up": f"{row['speedup_median']:.2f} "
@@ -87,6 +88,13 @@ def _case(name: str, row: dict[str, Any]) -> dict[str, Any]:
     """What a row is of; a single image a call goes without saying."""
     batch = f", batch {row['batch']}" if row.get("batch", 1) != 1 else ""
     return {"benchmark": name, "part": row["part"], "size": f"{row['size']}{batch}"}
+
+
+def _boxes(row: dict[str, Any]) -> str:
+    """Proposals and detections of an image that the heads worked on."""
+    if row["part"] != "network":
+        return ""
+    return f"{row['proposals']:.0f}, {row['detections']:.0f}"
 
 
 def ceilings(found: dict[str, dict[str, Any]]) -> pd.DataFrame:

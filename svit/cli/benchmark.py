@@ -34,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--parts", type=words, default=PARTS, help="backbone, network (default both)")
     about = "images a batch, or several sizes of batches as 1,2,4 (default 1)"
     add("--batch", dest="batches", type=kinds.listed(kinds.count), default=(1,), help=about)
+    about = "folder of pictures, the same for all, where masks are learned (default: noise)"
+    add("--images", type=kinds.place, help=about)
+    add("--limit", type=kinds.count, default=8, help="only its first pictures (default 8)")
+    about = "an image that all networks work on (default: the most that all take)"
+    add("--proposals", type=kinds.count, help=f"boxes {about}")
+    add("--detections", type=kinds.count, help=f"objects {about}")
     add("--rounds", type=kinds.count, default=10, help="calls of each variant (default 10)")
     add("--device", type=device, default="cpu", help="cpu, cuda or cuda:N (default cpu)")
     add("--threads", type=kinds.at_once, help="threads (default: torch's choice)")

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 CANONICAL_LEVEL = 4  # stride 16
@@ -53,6 +54,8 @@ class PyramidRoIAlign(nn.Module):
         regions = with_image_index(boxes)
         levels = self.levels(regions[:, 1:])
         pooled = regions.new_zeros(len(regions), maps[0].shape[1], self.cells, self.cells)
+        if _bags_pay(maps):  # what they write, and what the mask head reads fastest
+            pooled = pooled.contiguous(memory_format=torch.channels_last)
         for index, (values, stride) in enumerate(zip(maps, self.strides, strict=True)):
             chosen = (levels == index).nonzero().squeeze(1)
             if len(chosen):
@@ -61,16 +64,18 @@ class PyramidRoIAlign(nn.Module):
 
 
 def _pool(values: Tensor, regions: Tensor, cells: int, scale: float) -> Tensor:
-    """RoIAlign of regions ordered by image: torchvision's kernel, or its equal where that is faster.
+    """RoIAlign of regions ordered by image: torchvision's kernel, or its equals where these are faster.
 
     torchvision's CPU kernel takes sample by sample, and one core adds up its backward. On large maps the
-    matrices would multiply mostly zeros.
+    matrices would multiply mostly zeros; bags read what counts, but have no quick backward.
     """
     _, channels, height, width = values.shape
     small = height * width <= CELLS_FOR_MATRICES
     between = len(regions) * cells * width * channels
     if small and between <= MOST_AT_ONCE * len(values) and values.device.type == "cpu":
         return pool_by_matrices(values, regions, cells, scale)
+    if _bags_pay([values]):
+        return pool_by_bags(values, regions, cells, scale)
     return roi_align(values, regions, cells, scale, sampling_ratio=0, aligned=True)
 
 
@@ -104,6 +109,69 @@ def pool_by_matrices(
     return torch.cat(pooled).permute(0, 3, 1, 2)
 
 
+def _bags_pay(maps: Sequence[Tensor]) -> bool:
+    """On a CPU, where nothing is differentiated."""
+    graph = torch.is_grad_enabled() and any(values.requires_grad for values in maps)
+    return maps[0].device.type == "cpu" and not graph
+
+
+def pool_by_bags(
+    values: Float[Tensor, "batch channels height width"],
+    regions: Float[Tensor, "boxes 5"],
+    cells: int,
+    scale: float,
+) -> Float[Tensor, "boxes channels cells cells"]:
+    """RoIAlign as weighted sums of the map's rows: each pooled cell reads every map cell below it once.
+
+    The samples of a pooled cell share their neighbours (4 x 4 samples read 64 corners but at most 36 map
+    cells), and boxes that take equally many samples are summed in one call.
+
+    Args:
+        values: the map; no copy is made where its channels lie together in memory.
+        regions: (image, x0, y0, x1, y1) in pixels.
+        cells: side of the pooled region.
+        scale: cells of the map per pixel.
+
+    Returns:
+        Channels-last in memory.
+    """
+    _, channels, height, width = values.shape
+    table = values.permute(0, 2, 3, 1).reshape(-1, channels)
+    start, end = (regions[:, 1:] * scale - 0.5).split(2, dim=1)
+    samples = ((end - start) / cells).ceil().clamp(min=1).long()
+    pooled = values.new_zeros(len(regions), cells, cells, channels)
+    for across, down in samples.unique(dim=0).tolist():
+        chosen = ((samples[:, 0] == across) & (samples[:, 1] == down)).nonzero().squeeze(1)
+        first, last = start[chosen], end[chosen]
+        column, column_weight = _read_cells(first[:, 0], last[:, 0], cells, width)
+        row, row_weight = _read_cells(first[:, 1], last[:, 1], cells, height)
+        row = row + (regions[chosen, 0].long() * height).view(-1, 1, 1)
+        index = row[:, :, None, :, None] * width + column[:, None, :, None, :]
+        weight = row_weight[:, :, None, :, None] * column_weight[:, None, :, None, :]
+        sums = F.embedding_bag(
+            index.flatten(3).flatten(0, 2),
+            table,
+            mode="sum",
+            per_sample_weights=weight.flatten(3).flatten(0, 2),
+        )
+        pooled[chosen] = sums.view(len(chosen), cells, cells, channels)
+    return pooled.permute(0, 3, 1, 2)
+
+
+def _read_cells(
+    start: Float[Tensor, " boxes"], end: Float[Tensor, " boxes"], cells: int, length: int
+) -> tuple[Int[Tensor, "boxes cells read"], Float[Tensor, "boxes cells read"]]:
+    """Which cells of a map's axis each pooled cell reads, and how much each counts: `sample_weights`
+    without its zeros."""
+    place, counts, samples = _samples(start, end, cells, length)
+    low = place[:, :, :1].floor()
+    reach = int((place.amax(dim=2, keepdim=True) - low).max().floor()) + 2
+    read = low + torch.arange(reach, device=start.device)
+    nearness = (1 - (place.unsqueeze(3) - read.unsqueeze(2)).abs()).clamp(min=0)
+    weights = (nearness * (counts / samples).unsqueeze(3)).sum(dim=2)
+    return read.clamp(max=length - 1).long(), weights
+
+
 def sample_weights(
     start: Float[Tensor, " boxes"], end: Float[Tensor, " boxes"], cells: int, length: int
 ) -> Float[Tensor, "boxes cells length"]:
@@ -112,15 +180,27 @@ def sample_weights(
     A pooled cell is the mean of as many evenly spaced samples as it is map cells wide, rounded up;
     a sample reads linearly between its neighbours, repeats the border and is 0 beyond one cell from it.
     """
+    place, counts, samples = _samples(start, end, cells, length)
+    place = place.unsqueeze(3)
+    nearness = (1 - (place - torch.arange(length, device=start.device)).abs()).clamp(min=0)
+    return (nearness * (counts / samples).unsqueeze(3)).sum(dim=2)
+
+
+def _samples(
+    start: Float[Tensor, " boxes"], end: Float[Tensor, " boxes"], cells: int, length: int
+) -> tuple[
+    Float[Tensor, "boxes cells samples"],
+    Bool[Tensor, "boxes cells samples"],
+    Float[Tensor, "boxes 1 1"],
+]:
+    """Where the samples of each pooled cell lie on an axis, within it; which count; how many they are."""
     step = ((end - start) / cells).view(-1, 1, 1)
     samples = step.ceil().clamp(min=1)
     number = torch.arange(int(samples.max()), device=start.device)
     cell = torch.arange(cells, device=start.device).view(1, -1, 1)
     place = start.view(-1, 1, 1) + (cell + (number + 0.5) / samples) * step
     counts = (number < samples) & (step > 0) & (place >= -1) & (place <= length)
-    place = place.clamp(0, length - 1).unsqueeze(3)
-    nearness = (1 - (place - torch.arange(length, device=start.device)).abs()).clamp(min=0)
-    return (nearness * (counts / samples).unsqueeze(3)).sum(dim=2)
+    return place.clamp(0, length - 1), counts, samples
 
 
 def with_image_index(boxes: Sequence[Float[Tensor, "_ 4"]]) -> Float[Tensor, "boxes 5"]:

@@ -3,6 +3,7 @@
 What is compared runs in turn in one process. Keep ratios are forced through `recorder.edit`, so times
 depend neither on training nor on pictures; each table says how much of what arithmetic allows (the
 ratio of MACs, `svit.core.macs`) was reached, and at which share of this machine's own matmul rate.
+Heads work on the same boxes for all (`svit.speed.equal_work`).
 Stages and memory are measured in passes of their own, and each stage stands beside the time that this
 machine's matmul and memory rates allow its operators (`svit.speed.roofline`).
 """
@@ -30,7 +31,7 @@ from svit.probing.recorder import record
 from svit.pruning.attention import Attention
 from svit.pruning.base import declared_stages
 from svit.speed import report
-from svit.speed.benchmark_cases import Settings, Variant, noise_samples, variants
+from svit.speed.benchmark_cases import Settings, Variant, batches, variants
 from svit.speed.roofline import Roofline
 from svit.system import timing
 
@@ -62,7 +63,8 @@ def benchmark(settings: Settings) -> tuple[dict[str, Any], dict[str, pd.DataFram
     with ExitStack() as edits:
         compared = variants(settings, device, edits)
         for size, batch, part in product(settings.sizes, settings.batches, settings.parts):
-            samples = noise_samples(size, batch, device, settings.seed)
+            data = compared[0].detector.config.data
+            samples = batches(settings, size, batch, device, data)
             measured = _case(part, compared, samples, settings.rounds, environment)
             cases[part, "x".join(map(str, size)), batch] = measured
     tables = {name: _joined(cases, name) for name in ("summary", "stages", "times")}
@@ -71,35 +73,45 @@ def benchmark(settings: Settings) -> tuple[dict[str, Any], dict[str, pd.DataFram
     if settings.recording:
         tables["recording"] = report.overhead(tables["times"])
     verdicts = _verdicts(plain, tables["stages"], device.type == "cuda")
-    result = {"environment": environment, "settings": asdict(settings), "verdicts": verdicts}
-    return result, tables
+    told = asdict(settings) | {"images": settings.images and str(settings.images)}
+    return {"environment": environment, "settings": told, "verdicts": verdicts}, tables
 
 
 def _case(
     part: str,
     compared: Sequence[Variant],
-    samples: Sequence[Sample],
+    samples: Sequence[Sequence[Sample]],
     rounds: int,
     environment: Mapping[str, Any],
 ) -> dict[str, pd.DataFrame]:
-    """Tables of one part at one size and batch."""
-    device, images = samples[0].image.device, pad_batch(samples)
+    """Tables of one part at one size and batch; seconds and multiply-adds are means of a batch."""
+    device, padded = samples[0][0].image.device, [pad_batch(batch) for batch in samples]
     works = {
-        variant.label: lambda variant=variant: variant.run(part, samples, images)
+        variant.label: lambda variant=variant: [
+            variant.run(part, *batch) for batch in zip(samples, padded, strict=True)
+        ]
         for variant in compared
     }
     times = timing.interleave(works, rounds, device)
+    times[["wall_s", "cpu_s"]] /= len(samples)
     summary = timing.compare(times, compared[0].label)
     cpu = timing.compare(times, compared[0].label, "cpu_s")
     summary = summary.merge(cpu[["variant", "cpu_s_median", "cpu_s_speedup_median"]], on="variant")
-    counts = pd.DataFrame(_counted(part, variant, samples, images) for variant in compared)
+    counts = pd.DataFrame(
+        pd.DataFrame(_counted(part, variant, *batch) for batch in zip(samples, padded)).mean()
+        for variant in compared
+    ).astype({"tokens": int})
     summary = pd.concat([summary, counts], axis=1)
     summary["peak_mb"] = [timing.peak_memory(work, device) / 2**20 for work in works.values()]
     rates = float(environment["matmul_gflops"]), float(environment["copy_gbs"])
-    stages = [_staged(part, variant, works[variant.label], device, rates) for variant in compared]
+    stages = pd.concat(
+        [_staged(part, variant, works[variant.label], device, rates) for variant in compared],
+        ignore_index=True,
+    )
+    stages[["seconds", "least_s"]] /= len(samples)
     return {
         "summary": _derived(summary, rates[0]),
-        "stages": pd.concat(stages, ignore_index=True),
+        "stages": stages,
         "times": times,
     }
 

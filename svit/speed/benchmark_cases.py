@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import torch
+from jaxtyping import UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from svit.core.config import load_config
+from svit.core.config import DataConfig, DetectorConfig, load_config
 from svit.core.costs import GROUPS
+from svit.data.folder import ImageFiles
+from svit.data.images import normalise, resize_image
 from svit.data.samples import Sample
 from svit.detectors import build_detector
 from svit.detectors.base import Detector
@@ -23,6 +27,7 @@ from svit.models.layers import fuse
 from svit.probing.recorder import MaskEdit, edit, record
 from svit.pruning.attention import Attention, Kernel
 from svit.pruning.sampling import permuted
+from svit.speed.equal_work import equal_work
 from svit.speed.report import RECORDED
 from svit.weights.loading import load_detector
 
@@ -41,6 +46,10 @@ class Settings:
         attention: "fused" and "explicit" (the N x N matrix is written out, as in the official dense model).
         sizes: height and width of the pictures in pixels.
         batches: images a call, each measured.
+        images: pictures to run on, the same for all: the first `limit` of a folder, scaled to cover a size
+            and cut at the middle; None is noise.
+        proposals, detections: boxes an image that every network works on (`svit.speed.equal_work`); None is
+            the most that all compared models take.
         fused: fold batch normalisation into convolutions.
         recording: measure every variant with the recorder as well.
 
@@ -54,6 +63,10 @@ class Settings:
     sizes: tuple[tuple[int, int], ...] = ((640, 640),)
     batches: tuple[int, ...] = (1,)
     parts: tuple[str, ...] = PARTS
+    images: Path | None = None
+    limit: int = 8
+    proposals: int | None = None
+    detections: int | None = None
     rounds: int = 10
     device: str = "cpu"
     dtype: str = "float32"
@@ -93,13 +106,38 @@ class Variant:
                 tape.traces(samples)
 
 
-def noise_samples(
-    size: tuple[int, int], batch: int, device: torch.device, seed: int
-) -> list[Sample]:
-    """Pictures of noise: what they show decides nothing where masks are forced."""
-    generator = torch.Generator().manual_seed(seed)
-    images = torch.randn(batch, 3, *size, generator=generator).to(device)
-    return [Sample(index, image, size) for index, image in enumerate(images)]
+def batches(
+    settings: Settings, size: tuple[int, int], batch: int, device: torch.device, config: DataConfig
+) -> list[list[Sample]]:
+    """What a call runs on: one batch of noise, or a folder's pictures in batches of one size.
+
+    Raises:
+        ImageError: the folder has no picture, or one cannot be read.
+        ValueError: it has fewer pictures than a batch.
+    """
+    if settings.images is None:  # what is shown decides nothing where masks are forced
+        generator = torch.Generator().manual_seed(settings.seed)
+        noise = torch.randn(batch, 3, *size, generator=generator).to(device)
+        return [[Sample(index, image, size) for index, image in enumerate(noise)]]
+    pictures = ImageFiles([settings.images], config)
+    count = min(len(pictures), settings.limit) // batch * batch
+    if not count:
+        found = min(len(pictures), settings.limit)
+        raise ValueError(f"{settings.images}: expected {batch} pictures a batch, found {found}")
+    images = (normalise(cover(pictures.image(place), size), config) for place in range(count))
+    samples = [Sample(place, image.to(device), size) for place, image in enumerate(images)]
+    return [samples[start : start + batch] for start in range(0, count, batch)]
+
+
+def cover(
+    image: UInt8[np.ndarray, "_ _ 3"], size: tuple[int, int]
+) -> UInt8[np.ndarray, "height width 3"]:
+    """A picture scaled with its aspect kept until it covers the size, cut at its middle."""
+    scale = max(wanted / side for wanted, side in zip(size, image.shape))
+    new_hw = [max(wanted, round(scale * side)) for wanted, side in zip(size, image.shape)]
+    top, left = ((new - wanted) // 2 for new, wanted in zip(new_hw, size))
+    resized = resize_image(image, (new_hw[0], new_hw[1]))
+    return resized[top : top + size[0], left : left + size[1]]
 
 
 def keep_schedule(keep: str, targets: Sequence[float]) -> list[float] | None:
@@ -153,8 +191,9 @@ def variants(settings: Settings, device: torch.device, edits: ExitStack) -> list
         ValueError: two of the same name, which no table could tell apart, or settings that no model fits.
     """
     found: list[Variant] = []
-    for name in settings.models:
-        detector = _detector(name, settings).to(device).eval()
+    detectors = [_detector(name, settings).to(device).eval() for name in settings.models]
+    boxes = _boxes(settings, [one.config.detector for one in detectors])
+    for name, detector in zip(settings.models, detectors, strict=True):
         dense = detector.config.pruning.method == "dense"
         choices = product(
             ("learned",) if dense else settings.keep,
@@ -165,12 +204,27 @@ def variants(settings: Settings, device: torch.device, edits: ExitStack) -> list
             twin = sharing_copy(detector)
             set_attention(twin, attention)
             _force(twin, keep, settings.seed, edits)
+            edits.enter_context(equal_work(twin, *boxes, settings.seed))
             words = filter(None, [Path(name).stem, "" if dense else keep, attention])
             label = " ".join(words) + RECORDED * recording
             if label in {variant.label for variant in found}:
                 raise ValueError(f"two variants are named {label!r}; give models other file names")
             found.append(Variant(label, twin, recording, settings.dtype))
     return found
+
+
+def _boxes(settings: Settings, heads: Sequence[DetectorConfig]) -> tuple[int, int]:
+    """Proposals and detections of an image: as asked for, at most what all models take."""
+    most = min(one.rpn_post_nms_test for one in heads)
+    proposals = settings.proposals or most
+    found = min([proposals, *(one.max_detections for one in heads)])
+    detections = found if settings.detections is None else settings.detections
+    if proposals > most or detections > found:
+        asked = f"{proposals} and {detections}"
+        raise ValueError(
+            f"proposals and detections: at most {most} and {found} here, found {asked}"
+        )
+    return proposals, detections
 
 
 def explicit_attention(
