@@ -163,7 +163,7 @@ def _read_cells(
 ) -> tuple[Int[Tensor, "boxes cells read"], Float[Tensor, "boxes cells read"]]:
     """Which cells of a map's axis each pooled cell reads, and how much each counts: `sample_weights`
     without its zeros."""
-    place, counts, samples = _samples(start, end, cells, length)
+    place, counts, samples = _samples(start, end, cells, length, as_kernel=True)
     low = place[:, :, :1].floor()
     reach = int((place.amax(dim=2, keepdim=True) - low).max().floor()) + 2
     read = low + torch.arange(reach, device=start.device)
@@ -187,18 +187,30 @@ def sample_weights(
 
 
 def _samples(
-    start: Float[Tensor, " boxes"], end: Float[Tensor, " boxes"], cells: int, length: int
+    start: Float[Tensor, " boxes"],
+    end: Float[Tensor, " boxes"],
+    cells: int,
+    length: int,
+    as_kernel: bool = False,
 ) -> tuple[
     Float[Tensor, "boxes cells samples"],
     Bool[Tensor, "boxes cells samples"],
     Float[Tensor, "boxes 1 1"],
 ]:
-    """Where the samples of each pooled cell lie on an axis, within it; which count; how many they are."""
+    """Where the samples of each pooled cell lie on an axis, within it; which count; how many they are.
+
+    Args:
+        as_kernel: round as torchvision's kernel does, which is 100 times nearer to it on large maps;
+            what is trained keeps the other order, on which every weight so far depends.
+    """
     step = ((end - start) / cells).view(-1, 1, 1)
     samples = step.ceil().clamp(min=1)
     number = torch.arange(int(samples.max()), device=start.device)
     cell = torch.arange(cells, device=start.device).view(1, -1, 1)
-    place = start.view(-1, 1, 1) + (cell + (number + 0.5) / samples) * step
+    if as_kernel:
+        place = start.view(-1, 1, 1) + cell * step + (number + 0.5) * step / samples
+    else:
+        place = start.view(-1, 1, 1) + (cell + (number + 0.5) / samples) * step
     counts = (number < samples) & (step > 0) & (place >= -1) & (place <= length)
     return place.clamp(0, length - 1), counts, samples
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import TypeVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -13,9 +14,10 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 class Doubling(nn.ConvTranspose2d):
-    """`nn.ConvTranspose2d(inputs, outputs, 2, stride=2)`, parameters and all, by another route.
+    """`nn.ConvTranspose2d(inputs, outputs, 2, stride=2)`, parameters and all, by the faster route.
 
-    At stride 2 the 2x2 cells that each input writes do not overlap, so no sums are left.
+    At stride 2 the 2x2 cells that each input writes do not overlap, so no sums are left and one matrix
+    product does. Without gradients a CPU is faster with the convolution itself if channels lie together.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -25,6 +27,8 @@ class Doubling(nn.ConvTranspose2d):
         self, values: Float[Tensor, "batch inputs height width"], output_size: None = None
     ) -> Float[Tensor, "batch outputs double_height double_width"]:
         """Every cell becomes 2x2 cells; `output_size` is of the parent and not looked at."""
+        if values.device.type == "cpu" and not torch.is_grad_enabled():
+            return super().forward(values.contiguous(memory_format=torch.channels_last))
         batch, _, height, width = values.shape
         kernel = self.weight.permute(0, 2, 3, 1).flatten(1)  # (inputs, 4 · outputs)
         cells = values.permute(0, 2, 3, 1) @ kernel + self.bias.repeat(4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import roi_align
 
+from svit.detectors import pooling
 from svit.detectors.pasting import paste_masks
-from svit.detectors.pooling import PyramidRoIAlign, crop_masks, pool_by_matrices
+from svit.detectors.pooling import PyramidRoIAlign, crop_masks, pool_by_bags, pool_by_matrices
+from svit.speed.equal_work import spread_boxes
 
 
 def test_region_features_equal_averages_of_bilinear_samples() -> None:
@@ -59,6 +62,43 @@ def test_pooling_by_matrices_and_its_gradient_equal_torchvisions(
     found = pool_by_matrices(values, regions, cells, scale)
     assert torch.allclose(found, wanted, atol=1e-4)
     assert torch.allclose(torch.autograd.grad(found, values, direction)[0], gradient, atol=1e-3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 1), *[st.floats(-90, 200, width=32)] * 2, *[st.floats(0, 260)] * 2
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    st.sampled_from([1, 7, 14]),
+    st.sampled_from([0.25, 1 / 32]),
+)
+def test_pooling_by_bags_equals_torchvisions(
+    boxes: list[tuple[float, ...]], cells: int, scale: float
+) -> None:
+    regions = torch.tensor([[i, x, y, x + w, y + h] for i, x, y, w, h in boxes])
+    values = torch.randn(2, 3, 24, 31)
+    wanted = roi_align(values, regions, cells, scale, sampling_ratio=0, aligned=True)
+    found = pool_by_bags(values, regions, cells, scale)
+    torch.testing.assert_close(found, wanted, atol=2e-6, rtol=1e-6)
+
+
+def test_where_nothing_is_differentiated_large_maps_are_pooled_by_bags_and_equal() -> None:
+    boxes = [spread_boxes((320, 288), 60, 10, seed) for seed in (0, 1)]
+    maps = [torch.randn(2, 8, 320 // stride, 288 // stride) for stride in (4, 8, 16, 32)]
+    pooler = PyramidRoIAlign(7, (4, 8, 16, 32), 224)
+    with torch.no_grad(), patch.object(pooling, "CELLS_FOR_MATRICES", 0):
+        with patch.object(pooling, "roi_align", None):  # would fail if it were called
+            fast = pooler(maps, boxes)
+        with patch.object(pooling, "_bags_pay", lambda maps: False):
+            plain = pooler(maps, boxes)
+    assert fast.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(fast, plain, atol=2e-6, rtol=1e-6)
+    with patch.object(pooling, "pool_by_bags", None):
+        pooler([values.requires_grad_() for values in maps], boxes).sum().backward()
 
 
 def test_each_region_reads_the_level_of_its_size() -> None:
