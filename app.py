@@ -7,7 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 import analysis.pages
-from analysis.pages.parts import shell
+from analysis.pages.parts import session
 
 FOLDER = Path(analysis.pages.__file__).parent
 PAGES = {  # file in analysis/pages -> title, icon
@@ -28,5 +28,6 @@ def pages() -> list[st.Page]:
 st.set_page_config("SViT workbench", "🔲", layout="wide")
 st.html(FOLDER / "app.css")
 chosen = st.navigation(pages())
-shell.arrive(chosen.url_path)
+session.arrive(chosen.url_path or next(iter(PAGES)))
 chosen.run()
+session.leave()

@@ -13,7 +13,7 @@ from analysis.numbers import usage
 from svit.core.finding import match
 from svit.core.types import Detections, Target, TokenTrace
 
-COLUMNS = ["state", "class", "before", "after", "left", "top", "right", "bottom"]
+COLUMNS = ["state", "class", "before", "after", "left", "top", "right", "bottom", "object"]
 
 
 def change_frame(
@@ -25,12 +25,12 @@ def change_frame(
     score: float = 0.5,
     iou: float = 0.5,
 ) -> pd.DataFrame:
-    """One row an object: state, class, scores before and after (NaN: not found), and its box.
+    """One row an object: state, class, scores before and after (NaN: not found), box, and its place.
 
     Objects are the annotated ones (no crowds), found by a detection of their class with at least the
     score and box IoU (`finding.match`): kept (found both times), lost, gained, missed (neither time).
     Without ground truth the detections before stand for the objects, and detections after that match
-    none are gained.
+    none are gained; `object` is the place among the ones named first, -1 for others.
     """
     rule = {"iou": iou, "score": score}
     if target is not None:
@@ -51,7 +51,10 @@ def change_frame(
     ]
     fresh = np.flatnonzero(found.target < 0)
     news = _as_target(shown)
-    rows += [_row(class_names, news, place, np.nan, float(shown.scores[place])) for place in fresh]
+    rows += [
+        (*_row(class_names, news, place, np.nan, float(shown.scores[place]))[:-1], -1)
+        for place in fresh
+    ]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -71,7 +74,7 @@ def _row(
     state = states.get((not np.isnan(before), not np.isnan(after)), "missed")
     label = int(target.labels[place])
     name = names[label] if label < len(names) else f"class {label}"
-    return (state, name, before, after, *target.boxes_xyxy[place].tolist())
+    return (state, name, before, after, *target.boxes_xyxy[place].tolist(), place)
 
 
 def ratio_frame(before: TokenTrace, after: TokenTrace, targets: Sequence[float]) -> pd.DataFrame:

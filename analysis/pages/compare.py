@@ -9,10 +9,10 @@ import streamlit as st
 from analysis.figures.canvas import sizes
 from analysis.numbers import comparison
 from analysis.numbers.agreement import MismatchError
-from analysis.pages.parts import shell
+from analysis.pages.parts import session, shell
 from analysis.pages.parts.compare import numbers, objects, parts, tokens
 from analysis.pages.parts.compare.panels import LETTERS
-from analysis.pages.parts.compare.parts import BETWEEN, Comparison
+from analysis.pages.parts.compare.parts import Comparison
 from analysis.sources import labels
 from svit.core.types import ImageId, TokenGrid
 from svit.runs.run import Run, RunError, open_run
@@ -27,7 +27,7 @@ HELP = (
 
 def usual(known: dict[str, Path]) -> list[str]:
     """What is compared at first: the run last looked at and one with the same images."""
-    first = shell.recalled("run", next(iter(known)), known)
+    first = session.recalled("run", next(iter(known)), known)
     others = [name for name in known if name != first]
     try:
         path = comparison.partner(open_run(known[first]), known.values())
@@ -39,10 +39,10 @@ def usual(known: dict[str, Path]) -> list[str]:
 def choose_runs(known: dict[str, Path]) -> list[str]:
     """The sidebar's choice of runs, the reference first."""
     if "compared" not in st.session_state:
-        names = shell.recalled("runs", "").split(BETWEEN)
-        for name in filter(None, names):
-            if name not in known:
-                st.warning(f"The link asks for the run “{escaped(name[:80])}”, which is not here.")
+        names = session.recalled("runs", ())
+        missing = [name for name in names if name not in known]
+        if missing:
+            session.object_to("runs", "which is not here", " and ".join(missing))
         linked = list(dict.fromkeys(name for name in names if name in known))[: len(LETTERS)]
         st.session_state["compared"] = linked if len(linked) > 1 else usual(known)
     gone = [name for name in st.session_state["compared"] if name not in known]
@@ -53,7 +53,7 @@ def choose_runs(known: dict[str, Path]) -> list[str]:
     chosen = st.multiselect(
         "Runs", list(known), max_selections=len(LETTERS), key="compared", help=help_text
     )
-    shell.remember(runs=BETWEEN.join(chosen) or None)
+    session.remember(runs=tuple(chosen))
     return chosen
 
 
@@ -62,21 +62,18 @@ def choose_image(runs: list[Run], image_ids: list[ImageId]) -> ImageId:
     frame = runs[0].images
     names = dict(zip(frame["image_id"], frame["file_name"], strict=True))
     label = {i: str(i) if names[i] in ("", i) else f"{i}  {names[i]}" for i in image_ids}
-    wanted = st.session_state.pop("image to compare", None)  # a row clicked in the table below
-    if wanted in label:
-        st.session_state["image"] = wanted
-    shell.restore("image", image_ids[0], image_ids)
+    session.restore("image", image_ids[0], image_ids)
     chosen = st.selectbox("Image", image_ids, format_func=label.get, key="image")
-    shell.remember(image=chosen)
+    session.remember(image=str(chosen))
     return chosen
 
 
 def score_slider() -> float:
     """From which score on a detection counts."""
-    shell.restore("score", 0.5, within=(0.0, 1.0))
+    session.restore("score", 0.5, within=(0.0, 1.0))
     help_text = "Detections below this score are left out of boxes, matches and counts."
     score = st.slider("Detections from score", 0.0, 1.0, step=0.05, key="score", help=help_text)
-    shell.remember(score=score)
+    session.remember(score=score)
     return score
 
 

@@ -12,10 +12,9 @@ from analysis.figures.canvas import boxes, pictures, sizes
 from analysis.figures.tokens import keep
 from analysis.numbers import biography, edit_effects
 from analysis.numbers import usage as metrics
-from analysis.pages.parts import shell
+from analysis.pages.parts import session, shell
 from analysis.pages.parts.image import gallery, life, objects, play, stage
 from analysis.pages.parts.image.view import View, blocks, first_block, run_key, view_of
-from svit.core.types import ImageId
 from svit.runs.run import Run
 from svit.system.text import counted, escaped
 
@@ -68,20 +67,20 @@ def choose_mode(view: View) -> str:
     """What the map over the picture shows."""
     modes = stage.modes_of(view)
     first = stage.first_mode(view, modes)
-    shell.restore("mode", first, modes)
+    session.restore("mode", first, modes)
     mode = st.segmented_control("Map", modes, key="mode", label_visibility="collapsed")
     if mode is None:  # a second click takes the choice back
         mode = first
-    shell.remember(mode=mode)
+    session.remember(mode=mode)
     return mode
 
 
 def explore(view: View) -> None:
     """All that follows block, token, score and mode."""
     run, trace = view.run, view.sample.trace
-    shell.restore("block", first_block(run), blocks(run))
-    shell.restore("opacity", 0.8, within=play.SHARE)
-    shell.restore("score", 0.5, within=play.SHARE)
+    session.restore("block", first_block(run), blocks(run))
+    session.restore("opacity", 0.8, within=play.SHARE)
+    session.restore("score", 0.5, within=play.SHARE)
     play.advance(run.layers)
     objects.restore(view)
     token = life.choose_token(view)
@@ -107,6 +106,8 @@ def explore(view: View) -> None:
         life.show(view, token, over, layer)
         show_kept(view, layer)
     show_downloads(view, layer)
+    if not play.playing():  # Back leads to views, not through every block of a film
+        session.publish()
 
 
 def scored(view: View, layer: int) -> bool:
@@ -118,10 +119,10 @@ def show_found(view: View) -> None:
     """The picture with detections and annotations."""
     st.markdown("##### Detections and annotations", help=HELP["found"])
     controls = st.columns([1.2, 1], vertical_alignment="bottom", gap="medium")
-    shell.restore("boxes", next(iter(SHOWN)), SHOWN)
+    session.restore("boxes", next(iter(SHOWN)), SHOWN)
     shown = controls[0].selectbox("Boxes", list(SHOWN), key="boxes")
     score = controls[1].slider("Score from", *play.SHARE, step=0.05, key="score")
-    shell.remember(score=score, boxes=shown)
+    session.remember(score=score, boxes=shown)
     key = (*view.key, objects.chosen())
     st.image(found_png(view, key, score, shown, shell.dark()), width="stretch")
     for record, name in (
@@ -181,12 +182,9 @@ def figure(view: View, layer: int) -> Figure:
 def show(run: Run) -> None:
     """The page of a run that has images."""
     with st.sidebar:
-        before = shell.recalled("image", "")
         image_id = shell.choose_image(run, "image")
-        if before not in ("", str(image_id)):
-            objects.forget()
-        gallery.show(run, image_id, "image")
-        show_ways_on(image_id)
+        gallery.show(run, image_id)
+        show_ways_on()
     view = view_of(run, image_id)
     (rows, columns), (height, width) = view.grid.valid_hw, view.grid.image_hw
     size = f"{width} × {height} pixels · {columns} × {rows} tokens of {view.grid.patch} pixels"
@@ -198,14 +196,14 @@ def show(run: Run) -> None:
     st.fragment(explore, run_every=play.seconds_a_block())(view)
 
 
-def show_ways_on(image_id: ImageId) -> None:
+def show_ways_on() -> None:
     """Links to the Live page: with this image, with a picture of one's own."""
-    known = shell.recalled("run", "")
-    recorded = {"source": "recorded", "run": known, "image": str(image_id)}
+    seen = session.now()
+    recorded = session.link(source="recorded", run=seen.run, image=seen.image)
     st.page_link(
         LIVE, label="What if? Edit its masks", icon=":material/edit:", query_params=recorded
     )
-    upload = {"source": "upload"}
+    upload = session.link(source="upload")
     st.page_link(
         LIVE, label="Try a picture of your own", icon=":material/upload:", query_params=upload
     )

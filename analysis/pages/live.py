@@ -9,11 +9,12 @@ from pathlib import Path
 import streamlit as st
 
 from analysis.numbers import edit_effects, usage
-from analysis.pages.parts import shell
+from analysis.pages.parts import session, shell
 from analysis.pages.parts.live import controls, sources
 from analysis.pages.parts.live import view as views
-from analysis.pages.parts.live.controls import Mark, Wanted
+from analysis.pages.parts.live.controls import Wanted
 from analysis.pages.parts.live.view import HELP, Job, Model, View
+from analysis.pages.parts.state import Mark
 from analysis.sources import labels
 from svit.core.types import TokenTrace
 from svit.runs.run import RunError, open_run
@@ -122,9 +123,10 @@ def edits_of(wanted: Wanted, lent: dict) -> tuple[tuple[live.edits.Edit, ...], i
 
 def brushed(mark: Mark) -> live.edits.Edit:
     """The edit that a mark stands for."""
+    layers = tuple(block - 1 for block in mark.blocks)
     if mark.box is not None:
-        return live.edits.KeepBox(mark.box, mark.layers, mark.name)
-    return live.edits.Brush(mark.layers, mark.tokens, mark.on)
+        return live.edits.KeepBox(mark.box, layers, mark.name)
+    return live.edits.Brush(layers, mark.tokens, mark.on)
 
 
 def race(view: View) -> live.session.Latency:
@@ -206,9 +208,9 @@ def main() -> None:
     with st.sidebar:
         path = sources.choose_model(sources.checkpoints(live.checkpoints(shell.folders())))
         picture = attempt(sources.choose_picture, live.pictures)
-        shell.restore("score", 0.5, within=(0.05, 0.95))
-        st.slider("Score from", 0.05, 0.95, step=0.05, key="score")
-        shell.remember(score=st.session_state["score"])
+        session.restore("score", 0.5, within=(0.0, 1.0))
+        st.slider("Score from", 0.0, 1.0, step=0.05, key="score")
+        session.remember(score=st.session_state["score"])
     if picture is None:
         st.info(sources.WAITING[st.session_state["source"] or "scene"], icon=":material/image:")
         return

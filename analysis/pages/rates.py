@@ -12,7 +12,7 @@ import streamlit as st
 
 from analysis.figures.output import RenderError
 from analysis.figures.rates import controls, tradeoff, tradeoff_speed
-from analysis.pages.parts import shell
+from analysis.pages.parts import session, shell
 from analysis.pages.parts.rates import charts, speed
 from analysis.paper import claims, tables
 from analysis.sources import benchmarks, collection, evaluations
@@ -81,23 +81,23 @@ def arranged(_found: Collection, key: tuple) -> dict[str, pd.DataFrame]:
 
 def choose(label: str, name: str, options: Sequence[str], labels=None, **look) -> str:
     """A row of buttons, remembered in the link."""
-    shell.restore(name, options[0], options)
+    session.restore(name, options[0], options)
     shown = {} if labels is None else {"format_func": labels}
     # a second click on a chosen button unchooses it, and `restore` brings it back
     chosen = st.segmented_control(label, options, key=name, **shown, **look) or options[0]
-    shell.remember(**{name: chosen})
+    session.remember(**{name: chosen})
     return chosen
 
 
 def choose_several(place: Callable, label: str, name: str, options: Sequence[str]) -> list[str]:
     """Any number of options, remembered in the link; `place` draws the widget."""
     if name not in st.session_state:
-        linked = [part for part in shell.recalled(name, "").split(",") if part]
-        st.session_state[name] = [part for part in linked if part in options]
-        if len(st.session_state[name]) < len(linked):
-            st.warning(f"The link asks for {name} that is not here.")
+        wanted = session.recalled(name, ())
+        st.session_state[name] = [part for part in wanted if part in options]
+        if len(st.session_state[name]) < len(wanted):
+            session.object_to(name, "which is not here")
     chosen = place(label, options, key=name)
-    shell.remember(**{name: ",".join(chosen) or None})
+    session.remember(**{name: tuple(chosen)})
     return list(chosen)
 
 
@@ -233,11 +233,11 @@ def show_claims(found: Collection, key: tuple) -> None:
         places = choose_several(
             st.multiselect, "Where in the paper", "where", sorted(table["where"].unique())
         )
-        shell.restore("words", "")
+        session.restore("words", "")
         words = st.text_input("Claim contains", key="words", placeholder="reactivat")
-        shell.restore("measured", False)
+        session.restore("measured", False)
         measured = st.toggle("Only with a measurement", key="measured")
-        shell.remember(words=words or None, measured=measured or None)
+        session.remember(words=words, measured=measured)
     kept = filtered(table, verdicts, places, words, measured)
     st.dataframe(
         charts.coloured(tables.shown_ledger(kept)),

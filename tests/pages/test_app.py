@@ -136,7 +136,7 @@ def test_a_run_that_merges_shows_who_is_carried_and_its_groups(app, tmp_path):
     with RunWriter(tmp_path / "merged", PROVENANCE) as writer:
         writer.add(trace, image=image)
     page = app(tmp_path)
-    page.session_state["token row"], page.session_state["token column"] = 0, 1
+    page.query_params["token"] = "1,2"
     maps = []
     for mode in ("States", "Groups"):
         page.session_state["mode"] = mode
@@ -174,7 +174,7 @@ def test_a_click_on_a_token_tells_its_life(app, tmp_path):
     assert not page.exception and chosen(page) == (row, column)
     life = biography.story(run.trace(1), row, column)
     assert f"in **{life.used} of 12** blocks" in texts(page)
-    assert linked(page, "token") == f"{row},{column}"
+    assert linked(page, "token") == f"{row + 1},{column + 1}"
 
 
 def click(page: AppTest, run: Run, row: int, column: int) -> None:
@@ -190,7 +190,7 @@ def test_after_a_click_another_token_can_be_typed(app, tmp_path):
     page = app(tmp_path)
     click(page, run, 2, 3)
     page.number_input(key="token row").set_value(5).run()
-    assert not page.exception and chosen(page) == (5, 3)
+    assert not page.exception and chosen(page) == (4, 3)
 
 
 def test_playing_shows_one_block_after_the_other_and_stops_at_the_last(app, tmp_path, monkeypatch):
@@ -221,13 +221,13 @@ def test_a_link_frames_an_object_and_says_why_it_is_missed(app, tmp_path):
     options = page.selectbox(key="object").options
     assert len(options) == 3 and options[0] == "none"
     assert options[2].endswith("missed: right, score too low (ball 0.40, IoU 1.00)")
-    assert page.number_input(key="gallery page").value == 3  # of 12 images each
+    assert page.number_input(key="gallery_page").value == 3  # of 12 images each
     page.selectbox(key="object").set_value(0).run()
     expected = biography.token_of_object(run.trace(30), run.target(30), 0)
     assert chosen(page) == expected and linked(page, "object") == "0"
     page.selectbox(key="image").set_value(2).run()
     assert page.selectbox(key="object").value == -1 and "object" not in page.query_params
-    assert page.number_input(key="gallery page").value == 1
+    assert page.number_input(key="gallery_page").value == 1
 
 
 def test_another_image_can_be_chosen(app, tmp_path):
@@ -262,7 +262,7 @@ def test_a_link_restores_the_view(app, tmp_path):
     page = app(tmp_path, **view, score="0.3", search="ball", boxes="Both")
     assert not page.exception and not page.warning
     assert page.selectbox(key="run").value == "second" and page.subheader[0].value == "Image 2"
-    assert heading(page).startswith("##### Block 9 ") and chosen(page) == (3, 4)
+    assert heading(page).startswith("##### Block 9 ") and chosen(page) == (2, 3)
     assert page.slider(key="score").value == 0.3 and page.selectbox(key="boxes").value == "Both"
     page.slider(key="block").set_value(5).run()
     assert linked(page, "block") == "5" and linked(page, "run") == "second"
@@ -277,13 +277,20 @@ def test_wrong_values_in_a_link_are_told_and_ignored(app, tmp_path):
         image="<b>9",
         block="13",
         score="7",
-        token="99,0",
+        token="99,1",
     )
     assert not page.exception
     told = "\n".join(item.value for item in page.warning)
-    assert len(page.warning) == 5
-    assert r"\<b\>9" in told and "rows 0 to" in told
+    assert len(page.warning) == 4  # the token is of an image that is not here
+    assert r"\<b\>9" in told and "from 0 to 1" in told
     assert page.selectbox(key="run").options == ["run"] and page.subheader[0].value == "Image 1"
+
+
+def test_a_token_that_the_image_lacks_is_told_with_those_it_has(app, tmp_path):
+    write_run(tmp_path / "run")
+    page = app(tmp_path, token="99,1")
+    assert not page.exception and "rows 1 to" in page.warning[0].value
+    assert chosen(page) == biography.eventful(open_run(tmp_path / "run").trace(1))
 
 
 def test_runs_are_found_in_the_chosen_folders_only(app, tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
-from support.driven import charts, open_page, texts
+from support.driven import charts, linked, open_page, texts
 from support.runs import PROVENANCE, TARGETS, grid_for, parts, trace_of, write_dense, write_run
 
 from analysis.numbers import comparison
@@ -71,8 +71,8 @@ def test_the_other_parts_are_made_when_they_are_chosen(compare, tmp_path, part, 
     assert heading not in texts(page)
     page.segmented_control(key="compare_part").set_value(part).run()
     assert not page.exception and heading in texts(page) and len(charts(page)) == count
-    linked = compare(compare_part=part)
-    assert heading in texts(linked) and "Tokens at block" not in texts(linked)
+    again = compare(compare_part=part)
+    assert heading in texts(again) and "Tokens at block" not in texts(again)
 
 
 def test_the_first_run_chosen_is_the_reference(compare, tmp_path):
@@ -106,7 +106,7 @@ def test_the_slider_shows_another_block_and_the_chart_stays(compare, tmp_path):
 )
 def test_every_view_is_drawn_and_says_what_it_is(compare, tmp_path, view, heading):
     two(tmp_path)
-    page = compare(view=view)
+    page = compare(shown=view)
     assert not page.exception and heading in texts(page)
     assert page.slider(key="block").disabled == ("sage" in view)
 
@@ -116,14 +116,14 @@ def test_a_clicked_token_shows_its_life_in_every_run(compare, tmp_path):
     page = compare()
     page.session_state["panels"] = {"selection": {"token": [{"row": 2, "column": 5}]}}
     page.run()
-    assert not page.exception and "Token in row 2, column 5" in texts(page)
+    assert not page.exception and "Token in row 3, column 6" in texts(page)  # counted from 1
     assert len(charts(page)) == 4
 
 
-@pytest.mark.parametrize("token", ["2,5", "0,0"])
+@pytest.mark.parametrize("token", ["2,5", "1,1"])
 def test_a_link_restores_runs_image_view_block_and_token(compare, tmp_path, token):
     two(tmp_path)
-    page = compare(runs="sparse|dense", image="3", view="Usage", block="9", token=token)
+    page = compare(runs="sparse|dense", image="3", shown="Usage", block="9", token=token)
     assert not page.exception and not page.warning
     assert page.subheader[0].value == "Image 3"
     assert page.slider(key="block").value == 9
@@ -131,7 +131,7 @@ def test_a_link_restores_runs_image_view_block_and_token(compare, tmp_path, toke
     assert f"Token in row {row}, column {column}" in texts(page)
 
 
-@pytest.mark.parametrize("token", ["99,1", "a,b", "1", "-1,0"])
+@pytest.mark.parametrize("token", ["99,1", "a,b", "1", "-1,1", "0,1"])
 def test_a_token_that_the_image_lacks_is_ignored(compare, tmp_path, token):
     two(tmp_path)
     page = compare(token=token)
@@ -234,10 +234,13 @@ def test_fewer_than_two_chosen_runs_ask_for_more(compare, tmp_path):
 
 def test_the_row_of_an_image_opens_it_above(compare, tmp_path):
     two(tmp_path)
-    page = compare()
-    page.session_state["image to compare"] = 3
+    page = compare(compare_part="Numbers")
+    table = f"changes {page.selectbox(key='other').value} {page.selectbox(key='change_of').value}"
+    page.session_state[table] = {"selection": {"rows": [1], "columns": [], "cells": []}}
     page.run()
-    assert page.subheader[0].value == "Image 3"
+    opened = page.dataframe[-1].value["image_id"].iloc[1]
+    assert opened != 1 and page.subheader[0].value == f"Image {opened}"
+    assert linked(page, "image") == str(opened)
 
 
 def test_no_detection_at_all_loses_every_object(compare, tmp_path):

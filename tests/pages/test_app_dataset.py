@@ -72,7 +72,7 @@ def test_a_link_to_no_part_is_ignored_with_a_note(dataset, tmp_path):
 
 def test_images_behind_a_bar_are_ranked_by_their_own_share(dataset, tmp_path):
     run = write_run(tmp_path / "discs", (1, 2, 3, 4, 5))
-    page = dataset(**{"part": "Tokens", "at block": "7", "share of": "kept"})
+    page = dataset(**{"part": "Tokens", "at_block": "7", "share_of": "kept"})
     assert "Most tokens kept at block 7" in texts(page)
     shares = {i: run.trace(i).keep[6, :8, :10].mean() for i in run.image_ids}
     best = max(shares, key=shares.get)
@@ -114,10 +114,10 @@ def test_a_clicked_point_opens_its_image_on_the_image_page(dataset, tmp_path):
 
 def test_a_group_of_objects_can_be_opened(dataset, tmp_path):
     write_run(tmp_path / "discs", (1, 2, 3))
-    page = dataset(**{"part": "Objects", "group by": "class", "group": "ball"})
+    page = dataset(**{"part": "Objects", "group_by": "class", "group": "ball"})
     assert not page.exception and page.selectbox(key="group").value == "ball"
     assert len(page.get("page_link")) == 3  # one ball an image
-    page.selectbox(key="group by").select("region").run()
+    page.selectbox(key="group_by").select("region").run()
     assert not page.exception and page.selectbox(key="group").options == [
         "contour",
         "inside",
@@ -178,7 +178,7 @@ def test_a_link_restores_a_missed_object_and_leads_to_both_runs(dataset, tmp_pat
 
 def test_a_link_to_a_region_lists_its_images(dataset, tmp_path):
     write_run(tmp_path / "discs", (1, 2, 3))
-    page = dataset(**{"part": "Objects", "group by": "region", "group": "inside"})
+    page = dataset(**{"part": "Objects", "group_by": "region", "group": "inside"})
     assert not page.exception and "Most used: inside" in texts(page)
     assert len(page.get("page_link")) == 3
 

@@ -102,7 +102,7 @@ def test_selected_tokens_are_turned_off_in_the_chosen_blocks(page, plain):
     }
     app.run()
     assert "5 tokens selected" in texts(app)  # one clicked, four in the field
-    app.slider(key="range 12").set_value((5, 6)).run()
+    app.slider(key="blocks").set_value((5, 6)).run()
     button(app, "Turn off").click().run()
     assert not app.exception and "off in blocks 5–6" in edits(app)[0]
     button(app, "All off").click().run()
@@ -115,7 +115,7 @@ def test_selected_tokens_are_turned_off_in_the_chosen_blocks(page, plain):
 
 def test_an_objects_tokens_are_kept(page):
     app = page()
-    choice = app.selectbox(key="object")
+    choice = app.selectbox(key="object to keep")
     assert "at" in choice.options[0]
     button(app, "Keep its tokens").click().run()
     assert not app.exception and edits(app)[0].endswith("on in blocks 4–12")

@@ -201,8 +201,8 @@ def test_the_ledger_is_filtered_by_place_words_and_measurements(page, tmp_path):
 
 
 def test_a_link_restores_the_filters_of_the_ledger(page):
-    app = page(view="Claims", verdict="not tested", where="Table 3,4", words="reactivation")
-    assert not app.exception and "where that is not here" in app.warning[0].value
+    app = page(view="Claims", verdict="not tested", where="Table 3|4", words="reactivation")
+    assert not app.exception and r"where “Table 3\|4”, which is not here" in app.warning[0].value
     assert set(shown(app)["where"]) == {"Table 3"} and len(shown(app))
     assert app.pills(key="verdict").value == ["not tested"]
     app.multiselect(key="where").set_value([]).run()

@@ -28,7 +28,7 @@ def test_names_from_data_are_shown_as_they_are(app, tmp_path):
         writer.add(**image)
     left, top, right, bottom = image["target"].boxes_xyxy[0]
     row, column = image["trace"].grid.token_at((left + right) / 2, (top + bottom) / 2)
-    page = app(tmp_path, token=f"{row},{column}")
+    page = app(tmp_path, token=f"{row + 1},{column + 1}")
     assert not page.exception
     shown = [
         item for item in (*page.markdown, *page.caption, *page.subheader) if "alert" in item.value

@@ -83,7 +83,7 @@ def test_a_click_shows_the_token_in_every_run_and_the_link_restores_it(compare):
 
 
 def test_the_difference_of_two_runs_is_shown_and_another_view_can_be_chosen(compare):
-    page = compare(view="Difference", block="12")
+    page = compare(shown="Difference", block="12")
     heading(page, "Against the first run at block 12").wait_for()
     pink = [(np.abs(one - [220, 38, 127]).sum(axis=2) < 120).mean() for one in panels(page)]
     assert pink[1] > pink[0] + 0.2  # tokens that only the first run uses

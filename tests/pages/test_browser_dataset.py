@@ -50,7 +50,7 @@ def test_a_click_on_a_bar_leads_to_its_images_and_from_there_to_one(dataset):
 
 
 def test_a_link_restores_part_group_and_run(dataset):
-    page = dataset("Objects", **{"group by": "class", "group": "ball"})
+    page = dataset("Objects", **{"group_by": "class", "group": "ball"})
     page.get_by_text("Most used: ball").wait_for()
     assert page.locator("[data-testid=stPageLink]").count() == 5  # one ball an image
     page.locator("path[aria-roledescription=point]").last.click()
@@ -58,7 +58,7 @@ def test_a_link_restores_part_group_and_run(dataset):
 
 
 def test_a_click_on_a_point_opens_its_image(dataset):
-    page = dataset("Budget", **{"measure of complexity": "area"})
+    page = dataset("Budget", **{"complexity": "area"})
     page.locator("path[aria-roledescription=circle]").first.click()
     page.locator("h3", has_text="Image").wait_for()
     assert "image=" in page.url

@@ -1,4 +1,4 @@
-"""What the pages share: choosing runs and images, links that restore a view, downloads, messages.
+"""What the pages share: choosing runs and images, downloads, messages.
 
 No page itself. Text from data (names of files, classes, runs) goes through `escaped` before Markdown.
 """
@@ -12,7 +12,6 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
 
 import pandas as pd
 import streamlit as st
@@ -22,15 +21,12 @@ from matplotlib.style import context
 
 from analysis.figures import palette
 from analysis.figures.output import csv
+from analysis.pages.parts import session
 from analysis.sources import labels
 from svit.core.types import ImageId
 from svit.runs.run import Run, RunError, find_runs, open_run
 from svit.system.text import escaped
 
-Option = TypeVar("Option")
-
-PAGE = "page on show"
-MEMORY = "remembered"  # session state: what `remember` was told, also on other pages
 DARK_INK = dict.fromkeys(
     ("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.labelcolor", "ytick.labelcolor"),
     "#cfd6e0",
@@ -207,91 +203,6 @@ def _page(factory: Callable[[], Figure], ending: str) -> bytes:
     return buffer.getvalue()
 
 
-def remember(**values: object) -> None:
-    """Writes values of the view into the address and the session; None takes one out."""
-    memory = st.session_state.setdefault(MEMORY, {})
-    for name, value in values.items():
-        if value is None:
-            memory.pop(name, None)
-            st.query_params.pop(name, None)
-            continue
-        memory[name] = str(value)
-        if st.query_params.get(name) != memory[name]:
-            st.query_params[name] = memory[name]
-
-
-def recalled(
-    name: str,
-    default: Option,
-    among: Iterable[Option] | None = None,
-    within: tuple[float, float] | None = None,
-) -> Option:
-    """What the address says of `name`, or else the session, or else `default`.
-
-    Args:
-        default: gives the type, too: int, float, bool or text.
-        among: the values allowed; the address names one by its `str`. Wrong ones are ignored with a
-            note on the page.
-        within: smallest and largest number allowed, likewise.
-    """
-    linked = st.query_params.get(name)
-    text = st.session_state.get(MEMORY, {}).get(name) if linked is None else linked
-    if text is None:
-        return default
-    try:
-        value = _read(text, default, among)
-        if within is not None and not within[0] <= value <= within[1]:
-            raise ValueError(text)
-        return value
-    except ValueError:
-        if linked is not None:
-            st.warning(f"The link asks for {name} “{escaped(text[:80])}”, which is not here.")
-        return default
-
-
-def _read(text: str, default: Option, among: Iterable[Option] | None) -> Option:
-    """The value that `text` stands for.
-
-    Raises:
-        ValueError: none of the allowed ones, or not of the type of `default`.
-    """
-    if among is not None:
-        known = {str(option): option for option in among}
-        if text not in known:
-            raise ValueError(text)
-        return known[text]
-    if isinstance(default, bool):
-        if text not in ("True", "False"):
-            raise ValueError(text)
-        return text == "True"
-    return type(default)(text)
-
-
-def arrive(page: str) -> None:
-    """Forgets the widgets of the page before; call it first. Streamlit hands a key on to a page that has one
-    of this name, but no value: a slider would stand at its least. `restore` gives it what was remembered."""
-    if st.session_state.get(PAGE) != page:
-        for name in st.session_state.get(MEMORY, {}):
-            st.session_state.pop(name, None)
-    st.session_state[PAGE] = page
-
-
-def restore(
-    name: str,
-    default: Option,
-    among: Iterable[Option] | None = None,
-    within: tuple[float, float] | None = None,
-) -> None:
-    """Gives the widget of key `name` its recalled value, unless it has a possible one already.
-
-    Call it before the widget, and `remember` after it. Arguments as `recalled`.
-    """
-    among = None if among is None else list(among)
-    known = name in st.session_state
-    if not known or (among is not None and st.session_state[name] not in among):
-        st.session_state[name] = recalled(name, default, among, within)
-
-
 def choose_run(label: str, key: str, default: Path | None = None) -> Path:
     """A choice among the runs, remembered under `key`; without a run it ends the page with advice.
 
@@ -312,9 +223,9 @@ def choose_name(label: str, key: str, names: list[str], first: str | None = None
     Args:
         first: chosen to begin with; without, the first of the list.
     """
-    restore(key, first or names[0], names)
+    session.restore(key, first or names[0], names)
     chosen = st.selectbox(label, names, key=key)
-    remember(**{key: chosen})
+    session.remember(**{key: chosen})
     return chosen
 
 
@@ -330,20 +241,20 @@ def choose_image(run: Run, key: str) -> ImageId:
         name = names[image_id]
         return str(image_id) if name in ("", image_id) else f"{image_id}  {name}"
 
-    restore(key, image_ids[0], image_ids)
+    session.restore(key, image_ids[0], image_ids)
     chosen = st.selectbox("Image", image_ids, format_func=label, key=key)
-    remember(**{key: chosen})
+    session.remember(**{key: str(chosen)})
     return chosen
 
 
 def choose_part(key: str, parts: Iterable[str], about: str) -> str:
     """Which part of a page is made, the first to begin with, remembered under `key`."""
     parts = list(parts)
-    restore(key, parts[0], parts)
+    session.restore(key, parts[0], parts)
     part = st.segmented_control(
         "Part", parts, key=key, required=True, help=about, label_visibility="collapsed"
     )
-    remember(**{key: part})
+    session.remember(**{key: part})
     return part
 
 

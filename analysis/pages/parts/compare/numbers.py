@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis.numbers import comparison
-from analysis.pages.parts import shell
+from analysis.pages.parts import session, shell
 from analysis.pages.parts.compare import charts
 from analysis.pages.parts.compare.parts import Comparison
 from svit.core.types import ImageId, TokenTrace
@@ -117,9 +117,9 @@ def summary(_tables: Sequence[pd.DataFrame], key: tuple) -> pd.DataFrame:
 def show_all(view: Comparison, image_ids: list[ImageId]) -> None:
     """The runs over all common images; a row of the table below opens its image on this page."""
     st.markdown(f"##### All {len(image_ids)} common images", help=HELP["all"])
-    shell.restore("everywhere", len(image_ids) <= AT_ONCE)
+    session.restore("everywhere", len(image_ids) <= AT_ONCE)
     wanted = st.toggle(f"Read {len(image_ids)} images of each run", key="everywhere")
-    shell.remember(everywhere=wanted)
+    session.remember(everywhere=wanted)
     if not wanted:
         return
     layers = tuple(comparison.deciding_layers(view.runs))
@@ -160,10 +160,13 @@ def show_changes(view: Comparison, tables: Sequence[pd.DataFrame]) -> None:
     """A row an image: one run against the first, the largest differences first."""
     others = list(view.names[1:])
     left, right = st.columns(2)
-    other = left.selectbox("Against the first run", others, key="against")
+    session.restore("other", others[0], others)
+    other = left.selectbox("Against the first run", others, key="other")
+    session.restore("change_of", next(iter(NAMES)), NAMES)
     measure = right.selectbox(
-        "Largest change of", list(NAMES), format_func=NAMES.get, key="measure"
+        "Largest change of", list(NAMES), format_func=NAMES.get, key="change_of"
     )
+    session.remember(other=other, change_of=measure)
     changes = comparison.change_frame(tables[0], tables[1 + others.index(other)])
     ranked = comparison.largest_first(changes, measure)
     shown = ranked.rename(columns=NAMES)
@@ -186,5 +189,5 @@ def show_changes(view: Comparison, tables: Sequence[pd.DataFrame]) -> None:
     shell.downloads("compare-images", ranked)
     rows = picked["selection"]["rows"]
     if rows and ranked["image_id"].iloc[rows[0]] != view.image_id:
-        st.session_state["image to compare"] = ranked["image_id"].iloc[rows[0]]
+        session.change(image=str(ranked["image_id"].iloc[rows[0]]))
         st.rerun()

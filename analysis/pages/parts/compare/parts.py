@@ -15,7 +15,6 @@ from svit.runs import shards
 from svit.runs.run import Run
 
 RUN_COLOURS = palette.RUNS
-BETWEEN = "|"  # parts the runs in a link
 SIDE = 640  # pixels: a picture's longer side at most
 
 

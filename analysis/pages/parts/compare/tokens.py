@@ -16,7 +16,7 @@ from analysis.figures.canvas import pictures, sizes, token_maps
 from analysis.figures.pairs import difference
 from analysis.figures.tokens import life
 from analysis.numbers import agreement, comparison, usage
-from analysis.pages.parts import shell
+from analysis.pages.parts import session, shell
 from analysis.pages.parts.compare import charts, panels
 from analysis.pages.parts.compare.panels import LETTERS, WORDS, Layout, Title
 from analysis.pages.parts.compare.parts import RUN_COLOURS, Comparison, picture
@@ -51,8 +51,7 @@ def show(view: Comparison, seen: Sequence[TokenTrace]) -> None:
     """The token panels with their view and block, the life of a clicked token, lines by block."""
     shown, block, opacity = choose(view)
     token = chosen_token(seen[0])
-    said = None if token is None else f"{token[0]},{token[1]}"
-    shell.remember(view=shown, block=block, opacity=opacity, token=said)
+    session.remember(shown=shown, block=block, opacity=opacity, token=token)
     st.markdown(f"##### {heading(shown, block)}", help=HELP[shown])
     show_panels(view, seen, shown, block - 1, opacity, token)
     if token is None:
@@ -60,21 +59,22 @@ def show(view: Comparison, seen: Sequence[TokenTrace]) -> None:
     else:
         show_life(view, seen, token, block)
     show_lines(view, seen, block)
+    session.publish()
 
 
 def choose(view: Comparison) -> tuple[str, int, float]:
     """View, block and opacity of the maps."""
     layers = view.runs[0].layers
-    shell.restore("view", VIEWS[0], VIEWS)
+    session.restore("shown", VIEWS[0], VIEWS)
     shown = st.segmented_control(
-        "Show", VIEWS, key="view", required=True, label_visibility="collapsed"
+        "Show", VIEWS, key="shown", required=True, label_visibility="collapsed"
     )
     left, right = st.columns([3, 1], gap="medium")
     with left:
-        shell.restore("block", comparison.deciding_layers(view.runs)[0] + 1, range(1, layers + 1))
+        session.restore("block", comparison.deciding_layers(view.runs)[0] + 1, range(1, layers + 1))
         block = st.slider("Block", 1, layers, key="block", disabled=shown not in AT_A_BLOCK)
     with right:
-        shell.restore("opacity", 0.8, within=(0.0, 1.0))
+        session.restore("opacity", 0.8, within=(0.0, 1.0))
         opacity = st.slider("Opacity", 0.0, 1.0, step=0.05, key="opacity")
     return shown, block, opacity
 
@@ -90,21 +90,12 @@ def heading(shown: str, block: int) -> str:
 
 
 def chosen_token(trace: TokenTrace) -> tuple[int, int] | None:
-    """The clicked token, or the link's, if this image has it."""
+    """The clicked token, or the one of the link or another page, if this image has it."""
     clicked = st.session_state.get("panels", {}).get("selection", {}).get("token", [])
-    if clicked:
-        token = clicked[0].get("row"), clicked[0].get("column")
-    else:
-        try:
-            row, column = shell.recalled("token", "").split(",")
-            token = int(row), int(column)
-        except ValueError:
-            return None
-    inside = all(
-        isinstance(place, int) and 0 <= place < side
-        for place, side in zip(token, trace.grid.valid_hw, strict=True)
-    )
-    return token if inside else None
+    if clicked and clicked != st.session_state.get("panels clicked"):
+        st.session_state["panels clicked"] = clicked
+        session.remember(token=(int(clicked[0]["row"]), int(clicked[0]["column"])))
+    return session.recalled_token(trace.grid.valid_hw)
 
 
 def show_panels(
@@ -262,7 +253,7 @@ def show_life(
 ) -> None:
     """The chosen token over all blocks, a row a run."""
     row, column = token
-    st.markdown(f"##### Token in row {row}, column {column}", help=HELP["States"])
+    st.markdown(f"##### Token in row {row + 1}, column {column + 1}", help=HELP["States"])
     lives = life.frame(dict(zip(view.names, seen, strict=True)), token)
     shell.chart(life_chart(len(seen)), {"life": lives.assign(here=lives["block"] == block)})
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures.objects import complexity as drawing
 from analysis.numbers import budget, image_list
-from analysis.pages.parts import shell
+from analysis.pages.parts import session, shell
 from analysis.pages.parts.dataset.parts import IMAGE_PAGE, Survey, clicked_point, link
 from svit.runs.run import Run
 from svit.system.text import escaped
@@ -61,16 +61,16 @@ def show(survey: Survey) -> None:
         )
         return
     st.markdown("##### Tokens against complexity", help=HELP)
-    shell.restore("measure of complexity", shown[0], shown)
+    session.restore("complexity", shown[0], shown)
     measure = st.segmented_control(
         "Complexity",
         shown,
-        key="measure of complexity",
+        key="complexity",
         required=True,
         format_func=drawing.MEASURES.get,
         label_visibility="collapsed",
     )
-    shell.remember(**{"measure of complexity": measure})
+    session.remember(complexity=measure)
     row = table.set_index("quantity").loc[measure]
     if pd.isna(row["rho"]):
         st.caption("No rank correlation: one of the two is the same in all images.")

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures.objects import misses
 from analysis.numbers import comparison, matching, per_image
-from analysis.pages.parts import shell
+from analysis.pages.parts import session, shell
 from analysis.pages.parts.dataset import missed
 from analysis.pages.parts.dataset.parts import NOTHING, Survey, clicked_point, unannotated
 from analysis.sources import labels
@@ -48,11 +48,11 @@ def show(survey: Survey) -> None:
             return
     name, other = choose_second(survey)
     with st.sidebar:
-        shell.restore("score", 0.5, within=(0.0, 1.0))
+        session.restore("score", 0.5, within=(0.0, 1.0))
         score = st.slider(
             "Detections from score", 0.0, 1.0, step=0.05, key="score", help=HELP["score"]
         )
-        shell.remember(score=score)
+        session.remember(score=score)
     key = (survey.key, None if other is None else Survey(other).key)
     with st.spinner(f"Matching the detections of {len(run):,} images", show_time=True):
         frame, count = errors(run, other, key, score)
@@ -81,9 +81,9 @@ def choose_second(survey: Survey) -> tuple[str, Run | None]:
         if st.session_state.get("second") not in options:
             path = comparison.partner(survey.run, known.values(), "dense")
             dense = next((name for name in known if known[name] == path), NOBODY)
-            shell.restore("second", dense, options)
+            session.restore("second", dense, options)
         name = st.selectbox("Second run", options, key="second", help=HELP["second"])
-        shell.remember(second=name)
+        session.remember(second=name)
     other = None if name == NOBODY else shell.opened(known[name])
     if other is not None and not comparison.common_ids([survey.run, other]):
         st.warning(f"{escaped(name)} holds none of this run's images; it is left out.")
@@ -112,11 +112,11 @@ def show_charts(frame: pd.DataFrame, other: str) -> None:
         if not sizes:
             st.caption("No object covers a token.")
             return
-        shell.restore("size of objects", sizes[0], sizes)
+        session.restore("object_size", sizes[0], sizes)
         size = st.segmented_control(
-            "Size", sizes, key="size of objects", required=True, label_visibility="collapsed"
+            "Size", sizes, key="object_size", required=True, label_visibility="collapsed"
         )
-        shell.remember(**{"size of objects": size})
+        session.remember(object_size=size)
         chart = misses.screen_shares(shares[shares["size"] == size])
         st.altair_chart(chart.properties(height=244), width="stretch")
         shell.downloads("dataset-shares", shares)
@@ -126,10 +126,7 @@ def choose_fate() -> None:
     """Callback: the list shows the size and fate of the bar that was clicked."""
     point = clicked_point("fates", "size", "fate")
     if point:
-        st.session_state["error_size"], st.session_state["error_fate"] = (
-            point["size"],
-            point["fate"],
-        )
+        session.change(error_size=point["size"], error_fate=point["fate"])
 
 
 def fate_figure(frame: pd.DataFrame, other: str) -> Figure:

@@ -9,7 +9,7 @@ from matplotlib.style import context
 
 from analysis.figures import palette, registry
 from analysis.figures.output import DrawOptions, Product, RenderError
-from analysis.pages.parts import shell
+from analysis.pages.parts import session, shell
 from analysis.pages.parts.dataset.parts import Survey
 from analysis.sources.collection import PAIR_OR_RUN, RUN
 from analysis.sources.collection import RUNS as TOGETHER
@@ -21,9 +21,9 @@ FIGURES = {name: entry for name, entry in registry.entries().items() if entry.ta
 
 def show(survey: Survey) -> None:
     """A choice among the figures and the chosen one: its chart, or else its drawing on paper."""
-    shell.restore("figure", "reactivation", FIGURES)
+    session.restore("figure", "reactivation", FIGURES)
     name = st.selectbox("Figure", list(FIGURES), key="figure", format_func=_titled)
-    shell.remember(figure=name)
+    session.remember(figure=name)
     entry = FIGURES[name]
     st.caption(shell.definition(entry.screen_about or entry.definition))
     try:

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis.numbers import image_list
-from analysis.pages.parts import shell
+from analysis.pages.parts import session, shell
 from analysis.pages.parts.dataset.parts import ACROSS, Survey, gallery
 from analysis.pages.parts.image.gallery import listed, outcomes
 
@@ -31,9 +31,9 @@ def show(survey: Survey) -> None:
     """The part."""
     run = survey.run
     with st.sidebar:
-        shell.restore("score", 0.5, within=(0.0, 1.0))
+        session.restore("score", 0.5, within=(0.0, 1.0))
         score = st.slider("Detections from score", 0.0, 1.0, step=0.05, key="score")
-        shell.remember(score=score)
+        session.remember(score=score)
     with st.spinner(f"Matching the detections of {len(run):,} images", show_time=True):
         found = outcomes(run, survey.key, score)
     frame = listed(run, survey.key).merge(found, on="image_id")
@@ -46,9 +46,10 @@ def show(survey: Survey) -> None:
         return
     pages, page = -(-len(rows) // (ACROSS * ROWS)), 1
     if pages > 1:
-        shell.restore("grid_page", 1, range(1, pages + 1))
+        session.restore("grid_page", 1, range(1, pages + 1))
         place = st.columns([1, 5])[0]
         page = place.number_input(f"Page of {pages}", 1, pages, key="grid_page")
+        session.remember(grid_page=page)
     shown = rows.iloc[(page - 1) * ACROSS * ROWS : page * ACROSS * ROWS]
     gallery(survey, [row | {"text": told(row)} for row in shown.to_dict("records")], score=score)
     shell.downloads("dataset-images", rows.drop(columns="place"))
@@ -57,12 +58,12 @@ def show(survey: Survey) -> None:
 def filtered(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """The images that the search and the ranges leave, and the order wanted."""
     left, right = st.columns(2)
-    shell.restore("search", "")
+    session.restore("search", "")
     text = left.text_input("Search", key="search", placeholder="id, file, class or kind")
     orders = list(image_list.ORDERS)
-    shell.restore("order", orders[0], orders)
+    session.restore("order", orders[0], orders)
     order = right.selectbox("Order", orders, key="order")
-    shell.remember(search=text or None, order=order)
+    session.remember(search=text, order=order)
     frame = image_list.matching(frame, text)
     keep = pd.Series(True, index=frame.index)
     for place, column in zip(st.columns(len(RANGES), gap="medium"), RANGES, strict=True):

@@ -9,8 +9,7 @@ from analysis.figures.objects import misses
 from analysis.numbers import biography, matching
 from analysis.numbers import missed as numbers
 from analysis.numbers import usage as metrics
-from analysis.pages.parts import shell
-from analysis.pages.parts.compare.parts import BETWEEN
+from analysis.pages.parts import session, shell
 from analysis.pages.parts.dataset.parts import IMAGE_PAGE, Survey, link, object_crop, thumbnail
 from svit.core.coverage import SIZES
 from svit.runs.run import Run
@@ -55,10 +54,10 @@ def show(survey: Survey, other: Run | None, objects: pd.DataFrame, score: float)
         return
     pages, page = -(-len(rows) // ROWS), 1
     if pages > 1:
-        shell.restore("error_page", 1, range(1, pages + 1))
+        session.restore("error_page", 1, range(1, pages + 1))
         place = st.columns([1, 5])[0]
         page = place.number_input(f"Page of {pages}", 1, pages, key="error_page")
-        shell.remember(error_page=page)
+        session.remember(error_page=page)
     shown = rows.iloc[(page - 1) * ROWS : page * ROWS].reset_index(drop=True)
     event = st.dataframe(
         table_of(survey, shown, other is not None),
@@ -75,15 +74,15 @@ def show(survey: Survey, other: Run | None, objects: pd.DataFrame, score: float)
     if row is None:
         st.caption("Select a row to see the object block by block and to open its image with it.")
     else:
-        shell.remember(image=row["image_id"], object=row["object"])
+        session.remember(image=str(row["image_id"]), object=int(row["object"]))
         show_object(survey, other, row, score)
     shell.downloads("dataset-errors", rows, objects)
 
 
 def linked(rows: pd.DataFrame) -> pd.Series | None:
     """The object of the view, where the filters leave it."""
-    named = rows["image_id"].astype(str) == shell.recalled("image", "")
-    found = rows[named & (rows["object"] == shell.recalled("object", -1))]
+    seen = session.now()
+    found = rows[(rows["image_id"].astype(str) == seen.image) & (rows["object"] == seen.object)]
     return None if found.empty else found.iloc[0]
 
 
@@ -106,22 +105,22 @@ def filtered(missed: pd.DataFrame, has_second: bool) -> tuple[pd.DataFrame, str]
     keep = pd.Series(True, index=missed.index)
     row = st.container(horizontal=True)
     for key, (label, column, options) in choices.items():
-        shell.restore(key, ALL, [ALL, *options])
+        session.restore(key, ALL, [ALL, *options])
         chosen = row.selectbox(
             *(label, [ALL, *options]),
             key=key,
             width=FILTER,
             format_func=lambda one: words.get(one, one),
         )
-        shell.remember(**{key: None if chosen == ALL else chosen})
+        session.remember(**{key: chosen})
         if chosen != ALL:
             keep &= missed[column] == (SECOND[chosen] if key == "error_second" else chosen)
     orders = [
         one for one in numbers.ORDERS if has_second or numbers.ORDERS[one][0] != "dense_found"
     ]
-    shell.restore("error_order", orders[0], orders)
+    session.restore("error_order", orders[0], orders)
     order = row.selectbox("Order", orders, key="error_order", width=FILTER, help=HELP["order"])
-    shell.remember(error_order=None if order == orders[0] else order)
+    session.remember(error_order=order)
     return missed[keep], order
 
 
@@ -208,13 +207,13 @@ def show_ways_on(survey: Survey, other: Run | None, row: pd.Series, score: float
     run, image_id, index = survey.run, row["image_id"], int(row["object"])
     trace, target = run.trace(image_id), run.target(image_id)
     at = {"object": index, "score": score}
-    there = link(run, image_id, **at, block=first_block(run, row))
-    there["token"] = "{},{}".format(*biography.token_of_object(trace, target, index))
+    token = biography.token_of_object(trace, target, index)
+    there = link(run, image_id, **at, block=first_block(run, row), token=token)
     ways = {"Open the image with it": (IMAGE_PAGE, there, "open_in_new")}
     edit = link(run, image_id, **at, source="recorded")
     ways["What if its tokens were kept?"] = (LIVE_PAGE, edit, "edit")
     if other is not None:
-        both = {**there, "runs": BETWEEN.join((there["run"], st.session_state["second"]))}
+        both = there | session.link(runs=(there["run"], st.session_state["second"]))
         ways["Compare both runs on the image"] = (COMPARE_PAGE, both, "compare")
     with st.container(horizontal=True, vertical_alignment="center"):
         jpeg = thumbnail(run, survey.key, image_id)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from analysis.figures.objects import regions as region_figures
 from analysis.numbers import per_image
 from analysis.numbers import regions as objects
-from analysis.pages.parts import shell
+from analysis.pages.parts import session, shell
 from analysis.pages.parts.dataset.parts import Survey, clicked_point, show_extremes, unannotated
 from svit.core.coverage import SIZES
 from svit.runs.run import Run
@@ -104,7 +104,7 @@ def choose_group(by: str) -> None:
     """Callback: the list shows the group, by size or class, of the bar that was clicked."""
     point = clicked_point(f"bars {by}", by)
     if point:
-        st.session_state["group by"], st.session_state["group"] = by, str(point[by])
+        session.change(group_by=by, group=str(point[by]))
 
 
 def show_behind(survey: Survey, frame: pd.DataFrame, by_image: pd.DataFrame) -> None:
@@ -112,15 +112,15 @@ def show_behind(survey: Survey, frame: pd.DataFrame, by_image: pd.DataFrame) -> 
     st.markdown("##### Objects and images behind a bar", help=HELP["behind"])
     kinds = {"size": frame["size"], "class": frame["class"], "region": pd.Series(objects.REGIONS)}
     left, right, _ = st.columns([1, 1.4, 2])
-    shell.restore("group by", "size", kinds)
-    by = left.selectbox("By", list(kinds), key="group by")
+    session.restore("group_by", "size", kinds)
+    by = left.selectbox("By", list(kinds), key="group_by")
     names = kinds[by].value_counts().index.tolist() if by != "region" else list(objects.REGIONS)
     if not names:
         st.caption("No object shows in a token.")
         return
-    shell.restore("group", names[0], names)
+    session.restore("group", names[0], names)
     group = right.selectbox("Group", names, key="group")
-    shell.remember(**{"group by": by, "group": group})
+    session.remember(group_by=by, group=group)
     if by == "region":
         ranked = per_image.region_usage(by_image, group)
     else:

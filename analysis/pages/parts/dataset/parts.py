@@ -11,7 +11,7 @@ import streamlit as st
 
 from analysis.figures.canvas import token_maps
 from analysis.numbers import per_image
-from analysis.pages.parts import shell
+from analysis.pages.parts import session, shell
 from analysis.sources import labels
 from svit.core.types import ImageId
 from svit.runs import shards
@@ -41,9 +41,9 @@ class Survey:
 
 
 def link(run: Run, image_id: ImageId, **more: object) -> dict[str, str]:
-    """Query parameters of the Image page that shows an image of a run, and more, such as a block."""
+    """Query parameters of the Image page that shows an image of a run, and more fields, such as a block."""
     names = {path: name for name, path in labels.choices(shell.runs()).items()}
-    return {"run": names[run.path], "image": str(image_id), **{k: str(v) for k, v in more.items()}}
+    return session.link(run=names[run.path], image=str(image_id), **more)
 
 
 def unannotated(what: str) -> None:
@@ -88,7 +88,7 @@ def gallery(survey: Survey, rows: Sequence[dict[str, Any]], **more: object) -> N
 
     Args:
         rows: `image_id`, `text` in front of it, and `object` to cut one out.
-        more: query parameters of the links.
+        more: fields of the view that the links open.
     """
     for start in range(0, len(rows), ACROSS):
         for place, row in zip(st.columns(ACROSS, gap="small"), rows[start : start + ACROSS]):
@@ -116,7 +116,7 @@ def show_extremes(
     Args:
         text: how `value` is written, such as "{:.0%}".
         name: of the value.
-        more: query parameters of the links.
+        more: fields of the view that the links open.
     """
     if ranked.empty:
         st.caption("No image has such tokens.")

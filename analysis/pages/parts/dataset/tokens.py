@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from analysis.figures.tokens import keep, reactivation, usage_map
 from analysis.numbers import per_image, run_counts
 from analysis.numbers import usage as metrics
-from analysis.pages.parts import shell
+from analysis.pages.parts import session, shell
 from analysis.pages.parts.dataset.parts import Survey, clicked_point, show_extremes
 from svit.runs.run import Run
 
@@ -111,15 +111,14 @@ def choose_kept() -> None:
     """Callback: images are listed by what the clicked block keeps of them."""
     point = clicked_point("keep band", "block")
     if point:
-        st.session_state["at block"], st.session_state["share of"] = int(point["block"]), "kept"
+        session.change(at_block=int(point["block"]), share_of="kept")
 
 
 def choose_state() -> None:
     """Callback: images are listed by the clicked block's share of the clicked state."""
     point = clicked_point("reactivation", "block", "state")
     if point and point["state"] in SHARES:
-        st.session_state["at block"] = int(point["block"])
-        st.session_state["share of"] = point["state"]
+        session.change(at_block=int(point["block"]), share_of=point["state"])
 
 
 def show_behind(survey: Survey, single: pd.DataFrame) -> None:
@@ -128,11 +127,11 @@ def show_behind(survey: Survey, single: pd.DataFrame) -> None:
     st.markdown("##### Images behind a bar", help=HELP["behind"])
     left, right, _ = st.columns([1, 1.4, 2])
     blocks = range(1, run.layers + 1)
-    shell.restore("at block", metrics.gated_layers(run.layers, run.targets)[-1] + 1, blocks)
-    shell.restore("share of", "kept", SHARES)
-    block = left.selectbox("Block", blocks, key="at block")
-    share = right.selectbox("Tokens", list(SHARES), key="share of")
-    shell.remember(**{"at block": block, "share of": share})
+    session.restore("at_block", metrics.gated_layers(run.layers, run.targets)[-1] + 1, blocks)
+    session.restore("share_of", "kept", SHARES)
+    block = left.selectbox("Block", blocks, key="at_block")
+    share = right.selectbox("Tokens", list(SHARES), key="share_of")
+    session.remember(at_block=block, share_of=share)
     ranked = per_image.images_by(single, block, SHARES[share])
     show_extremes(survey, ranked, "{:.1%}", f"tokens {share} at block {block}", block=block)
     shell.downloads("dataset-images", ranked)

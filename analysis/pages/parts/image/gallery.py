@@ -8,7 +8,7 @@ import streamlit as st
 
 from analysis.figures import palette
 from analysis.numbers import image_list
-from analysis.pages.parts import shell
+from analysis.pages.parts import session, shell
 from analysis.pages.parts.image.view import run_key
 from svit.core.types import ImageId
 from svit.runs import shards
@@ -43,28 +43,29 @@ def address(_run: Run, key: tuple) -> str:
     return "" if picture is None else shell.data_address(shards.jpeg(picture, 112), "jpeg")
 
 
-def show(run: Run, image_id: ImageId, key: str) -> None:
-    """The gallery; a click or the two buttons put an image under `key` and run the page anew."""
+def show(run: Run, image_id: ImageId) -> None:
+    """The gallery; a click or the two buttons choose an image and run the page anew."""
     frame = _controls(run)
     if frame.empty:
         st.caption("No image fits. Search by id, file name or class.")
         return
-    _steps(list(frame["image_id"]), image_id, key)
+    _steps(list(frame["image_id"]), image_id)
     pages = -(-len(frame) // (COLUMNS * ROWS))
     page = 1
     if pages > 1:
         _turn_to(list(frame["image_id"]), image_id)
-        shell.restore("gallery page", 1, range(1, pages + 1))
-        page = st.number_input(f"Page of {pages}", 1, pages, key="gallery page")
+        session.restore("gallery_page", 1, range(1, pages + 1))
+        page = st.number_input(f"Page of {pages}", 1, pages, key="gallery_page")
+        session.remember(gallery_page=page)
     part = frame.iloc[(page - 1) * COLUMNS * ROWS : page * COLUMNS * ROWS]
-    _grid(run, part, image_id, key)
+    _grid(run, part, image_id)
     st.caption(f"{len(frame)} of {len(run)} images")
 
 
 def _controls(run: Run) -> pd.DataFrame:
     """Search and order, applied."""
     frame = listed(run, run_key(run))
-    shell.restore("search", "")
+    session.restore("search", "")
     text = st.text_input(
         "Search",
         key="search",
@@ -73,7 +74,7 @@ def _controls(run: Run) -> pd.DataFrame:
         "of photograph) or the name of a class: of the annotated objects or, without annotations, "
         "of detections from score 0.5 on.",
     )
-    shell.restore("order", next(iter(image_list.ORDERS)), image_list.ORDERS)
+    session.restore("order", next(iter(image_list.ORDERS)), image_list.ORDERS)
     order = st.selectbox(
         "Order",
         list(image_list.ORDERS),
@@ -82,7 +83,7 @@ def _controls(run: Run) -> pd.DataFrame:
         "detection from score 0.5 on finds at box IoU 0.5. Wrong: such detections that find none; "
         "confidence is the mean of their scores. Objects stand for complexity.",
     )
-    shell.remember(search=text or None, order=order)
+    session.remember(search=text, order=order)
     if image_list.ORDERS[order][0] in image_list.OUTCOMES:
         frame = frame.merge(outcomes(run, run_key(run)), on="image_id")
     return image_list.ordered(image_list.matching(frame, text), order)
@@ -90,14 +91,13 @@ def _controls(run: Run) -> pd.DataFrame:
 
 def _turn_to(image_ids: list[ImageId], image_id: ImageId) -> None:
     """Opens the page of an image that another place chose."""
-    session = st.session_state
-    fresh = session.get("gallery image") != image_id or "gallery page" not in session
-    if fresh and image_id in image_ids:
-        session["gallery page"] = image_ids.index(image_id) // (COLUMNS * ROWS) + 1
-    session["gallery image"] = image_id
+    before = st.session_state.get("gallery image")
+    if before != image_id and image_id in image_ids and not session.addressed("gallery_page"):
+        session.change(gallery_page=image_ids.index(image_id) // (COLUMNS * ROWS) + 1)
+    st.session_state["gallery image"] = image_id
 
 
-def _steps(image_ids: list[ImageId], image_id: ImageId, key: str) -> None:
+def _steps(image_ids: list[ImageId], image_id: ImageId) -> None:
     """Buttons to the image before and after, in the gallery's order."""
     place = image_ids.index(image_id) if image_id in image_ids else None
     before = image_ids[place - 1] if place else None
@@ -111,18 +111,18 @@ def _steps(image_ids: list[ImageId], image_id: ImageId, key: str) -> None:
             label,
             disabled=goal is None,
             on_click=_choose,
-            args=(key, goal),
+            args=(goal,),
             shortcut=letter,
             width="stretch",
             key=f"{label} image",
         )
 
 
-def _choose(key: str, image_id: ImageId) -> None:
-    st.session_state[key] = image_id
+def _choose(image_id: ImageId) -> None:
+    session.change(image=str(image_id))
 
 
-def _grid(run: Run, part: pd.DataFrame, image_id: ImageId, key: str) -> None:
+def _grid(run: Run, part: pd.DataFrame, image_id: ImageId) -> None:
     """Small pictures in rows; the one on show has a ring."""
     base = run_key(run)
     column = "keep_ratio"
@@ -147,7 +147,7 @@ def _grid(run: Run, part: pd.DataFrame, image_id: ImageId, key: str) -> None:
     def clicked() -> None:
         picked = st.session_state[widget]["selection"]["image"]
         if picked:
-            _choose(key, part["image_id"].iloc[int(picked[0]["tile"])])
+            _choose(part["image_id"].iloc[int(picked[0]["tile"])])
 
     st.vega_lite_chart(
         tiles,

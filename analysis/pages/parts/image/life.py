@@ -12,7 +12,7 @@ from analysis.figures.canvas.screen import PADDING
 from analysis.figures.tokens import life as strip
 from analysis.numbers import biography
 from analysis.numbers.biography import Story
-from analysis.pages.parts import shell
+from analysis.pages.parts import session, shell
 from analysis.pages.parts.image.view import TOKEN, View, token_chart
 from svit.system.text import escaped
 
@@ -31,18 +31,16 @@ HELP = {
 
 
 def choose_token(view: View) -> tuple[int, int]:
-    """The chosen token, before its widgets are drawn: what was clicked or typed, what a link asks
-    for, or else the most eventful one of a new image."""
-    rows, columns = view.grid.valid_hw
-    asked = _clicked(view) or _asked(view)
-    if asked is not None:
-        for key, value in zip(TOKEN, asked, strict=True):
-            st.session_state[key] = value
-    row = min(st.session_state[TOKEN[0]], rows - 1)
-    column = min(st.session_state[TOKEN[1]], columns - 1)
-    st.session_state["token link"] = f"{row},{column}"
-    shell.remember(token=f"{row},{column}")
-    return row, column
+    """The chosen token, before its widgets are drawn: what was clicked, typed or linked, or else the most
+    eventful one of a new image."""
+    clicked = _clicked(view)
+    if clicked is not None:
+        session.remember(token=clicked)
+    token = session.recalled_token(view.grid.valid_hw) or biography.eventful(view.sample.trace)
+    session.remember(token=token)
+    for key, place in zip(TOKEN, token, strict=True):
+        st.session_state[key] = place + 1
+    return token
 
 
 def _clicked(view: View) -> tuple[int, int] | None:
@@ -55,34 +53,8 @@ def _clicked(view: View) -> tuple[int, int] | None:
     return int(picked[0]["row"]), int(picked[0]["column"])
 
 
-def _asked(view: View) -> tuple[int, int] | None:
-    """The token of a new link, or of the page's or image's first sight."""
-    image, before = (view.key[0], view.image_id), st.session_state.get("token of")
-    linked = st.query_params.get("token")
-    fresh = linked is not None and linked != st.session_state.get("token link")
-    missing = not set(TOKEN) <= set(st.session_state)
-    if not fresh and not missing and image == before:
-        return None
-    st.session_state["token of"] = image
-    old = _linked(view) if fresh or before in (None, image) else None
-    return old or biography.eventful(view.sample.trace)
-
-
-def _linked(view: View) -> tuple[int, int] | None:
-    """The token that the link or an earlier visit names, if the image has it."""
-    rows, columns = view.grid.valid_hw
-    text = shell.recalled("token", "")
-    parts = text.split(",")
-    if len(parts) == 2 and all(part.isascii() and part.isdigit() for part in parts):
-        row, column = map(int, parts)
-        if row < rows and column < columns:
-            return row, column
-    if text:
-        st.warning(
-            f"The link asks for the token “{escaped(text[:80])}”, but the image has rows "
-            f"0 to {rows - 1} and columns 0 to {columns - 1}."
-        )
-    return None
+def _typed() -> None:
+    session.change(token=tuple(int(st.session_state[key]) - 1 for key in TOKEN))
 
 
 def show(view: View, token: tuple[int, int], over: pd.DataFrame, layer: int) -> None:
@@ -90,8 +62,8 @@ def show(view: View, token: tuple[int, int], over: pd.DataFrame, layer: int) -> 
     rows, columns = view.grid.valid_hw
     st.markdown("##### Token biography", help=HELP["life"])
     row, column = st.columns(2, gap="small")
-    row.number_input("Row", 0, rows - 1, key=TOKEN[0])
-    column.number_input("Column", 0, columns - 1, key=TOKEN[1])
+    row.number_input("Row", 1, rows, key=TOKEN[0], on_change=_typed)
+    column.number_input("Column", 1, columns, key=TOKEN[1], on_change=_typed)
     picture, words = st.columns([1, 1.4], gap="small", vertical_alignment="center")
     if view.sample.picture is not None:
         picture.image(closeup(view, view.key, token), width="stretch")

@@ -6,11 +6,12 @@ import pandas as pd
 import streamlit as st
 
 from analysis.numbers import biography, missed
-from analysis.pages.parts import shell
-from analysis.pages.parts.image.view import TOKEN, View
+from analysis.pages.parts import session
+from analysis.pages.parts.image.view import View
+from analysis.pages.parts.state import State
 from svit.core.finding import match
 
-OBJECT, NONE = "object", -1
+NONE = State.object  # none of the image's annotated ones
 HELP = (
     "Frames an annotated object in the picture and chooses one of its tokens: of those that it covers by "
     "half the one that the fewest blocks use. Missed: no detection of its class has the score and a box "
@@ -25,19 +26,13 @@ def _options(view: View) -> list[int]:
 
 def restore(view: View) -> None:
     """The object of a link or of the view; call it before `box`."""
-    shell.restore(OBJECT, NONE, _options(view))
-    shell.remember(object=None if chosen() == NONE else chosen())
-
-
-def forget() -> None:
-    """None is chosen: it belongs to another image."""
-    shell.remember(object=None)
-    st.session_state.pop(OBJECT, None)
+    session.restore("object", NONE, _options(view))
+    session.remember(object=st.session_state["object"])
 
 
 def chosen() -> int:
     """Index of the object, or `NONE`."""
-    return st.session_state[OBJECT]
+    return session.now().object
 
 
 def show(view: View, score: float) -> None:
@@ -49,7 +44,7 @@ def show(view: View, score: float) -> None:
     st.selectbox(
         "Object",
         options,
-        key=OBJECT,
+        key="object",
         format_func=lambda index: labels.get(index, "none"),
         on_change=_choose_token,
         args=(view,),
@@ -59,10 +54,10 @@ def show(view: View, score: float) -> None:
 
 def _choose_token(view: View) -> None:
     """Callback: one of the object's tokens is chosen with it."""
-    sample = view.sample
-    if chosen() != NONE:
-        token = biography.token_of_object(sample.trace, sample.target, chosen())
-        st.session_state.update(zip(TOKEN, token, strict=True))
+    sample, index = view.sample, st.session_state["object"]
+    session.change(object=index)
+    if index != NONE:
+        session.change(token=biography.token_of_object(sample.trace, sample.target, index))
 
 
 def told(view: View, score: float) -> dict[int, str]:

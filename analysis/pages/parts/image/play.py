@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from analysis.pages.parts import shell
+from analysis.pages.parts import session
 from analysis.pages.parts.image.view import View
 
 SECONDS = 0.8  # seconds a block is shown while playing
@@ -17,11 +17,10 @@ clock: Callable[[], float] = time.monotonic
 
 def choose_block(view: View) -> int:
     """The slider, its play button and the opacity; the zero-based layer."""
-    play, slider, more = st.columns([1.1, 5, 2], vertical_alignment="bottom", gap="medium")
-    playing = st.session_state.get("playing", False)
-    play.button(
-        "Stop" if playing else "Play",
-        icon=":material/stop:" if playing else ":material/play_arrow:",
+    button, slider, more = st.columns([1.1, 5, 2], vertical_alignment="bottom", gap="medium")
+    button.button(
+        "Stop" if playing() else "Play",
+        icon=":material/stop:" if playing() else ":material/play_arrow:",
         key="play",
         on_click=_toggle,
         args=(view.run.layers,),
@@ -32,22 +31,26 @@ def choose_block(view: View) -> int:
     arrows = "Once it has the focus, the arrow keys move it."
     block = slider.slider("Block", 1, view.run.layers, key="block", help=arrows)
     opacity = more.slider("Opacity of the map", *SHARE, step=0.05, key="opacity")
-    shell.remember(block=block, opacity=opacity)
+    session.remember(block=block, opacity=opacity)
     return block - 1
+
+
+def playing() -> bool:
+    """Whether blocks follow each other by themselves."""
+    return bool(st.session_state.get("playing"))
 
 
 def seconds_a_block() -> float | None:
     """Seconds between two blocks, or None while nothing plays."""
-    return SECONDS if st.session_state.get("playing") else None
+    return SECONDS if playing() else None
 
 
 def _toggle(layers: int) -> None:
     """Starts or stops; from the last block it starts over."""
-    playing = not st.session_state.get("playing", False)
-    st.session_state["playing"], st.session_state["block since"] = playing, clock()
+    st.session_state["playing"], st.session_state["block since"] = not playing(), clock()
     st.session_state["run again"] = True
-    if playing and st.session_state["block"] >= layers:
-        st.session_state["block"] = 1
+    if playing() and st.session_state["block"] >= layers:
+        session.change(block=1)
 
 
 def advance(layers: int) -> None:
@@ -55,7 +58,7 @@ def advance(layers: int) -> None:
 
     Where playing begins or ends it runs the whole page anew, which starts or stops the clock.
     """
-    if st.session_state.get("playing") and clock() - st.session_state["block since"] >= SECONDS / 2:
+    if playing() and clock() - st.session_state["block since"] >= SECONDS / 2:
         st.session_state["block since"] = clock()
         st.session_state["block"] = min(st.session_state["block"] + 1, layers)
         if st.session_state["block"] == layers:

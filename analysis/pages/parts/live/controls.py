@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 import pandas as pd
 import streamlit as st
 
-from analysis.pages.parts import shell
+from analysis.pages.parts import session
 from analysis.pages.parts.live.parts import STATE_NAMES
+from analysis.pages.parts.state import FIELDS, Mark
 from svit.system.text import escaped
 
-MARKS, TURN = "marks", "turn"  # session state: the brushed edits; how often a selection was used
+TURN = "turn"  # session state: how often a selection was used
+FRESH = ("marks", "dial", "forbid", "remove", "control", "lender")  # edits; without, none is made
 DIALS = {"trained": "as trained", "shift": "threshold", "ratio": "keep ratio"}
 CONTROLS = {
     "none": "none",
@@ -39,24 +41,6 @@ HELP = {
 
 
 @dataclass(frozen=True)
-class Mark:
-    """Tokens turned on or off by hand.
-
-    Attributes:
-        layers: zero-based blocks.
-        tokens: rows and columns; None for all of them, or for those of the box.
-        box: of an object whose tokens stay, in source pixels.
-        name: of the object.
-    """
-
-    layers: tuple[int, ...]
-    on: bool
-    tokens: tuple[tuple[int, int], ...] | None = None
-    box: tuple[float, float, float, float] | None = None
-    name: str = ""
-
-
-@dataclass(frozen=True)
 class Wanted:
     """All choices.
 
@@ -78,20 +62,17 @@ class Wanted:
 
 def start_over() -> None:
     """Callback: no edits any more."""
-    st.session_state[MARKS] = []
     st.session_state[TURN] = turn() + 1
-    fresh = {"dial": "trained", "forbid": False, "remove": False, "control": "none", "lender": ""}
-    st.session_state.update(fresh)
+    session.change(**{name: FIELDS[name].default for name in FRESH})
 
 
 def forget_places(key: tuple) -> None:
-    """Brushed tokens and lent masks belong to one picture and model: another `key` drops them."""
+    """Brushed tokens and lent masks belong to one picture and model: another `key` drops them, unless an
+    address brought them with it."""
     before = st.session_state.get("places of")
-    if before != key:
-        st.session_state["places of"] = key
-        st.session_state[MARKS] = []
-        if before is not None:  # else a link may name the lender
-            st.session_state["lender"] = ""
+    st.session_state["places of"] = key
+    if before not in (None, key) and not session.addressed("marks"):
+        session.change(marks=(), lender="")
 
 
 def turn() -> int:
@@ -99,18 +80,18 @@ def turn() -> int:
     return int(st.session_state.get(TURN, 0))
 
 
-def marks() -> list[Mark]:
-    """The marks of this viewer, in the order they act; the list itself, to be changed."""
-    return st.session_state.setdefault(MARKS, [])
+def marks() -> tuple[Mark, ...]:
+    """The marks of this viewer, in the order they act."""
+    return session.now().marks
 
 
 def _add(mark: Mark) -> None:
-    st.session_state[MARKS] = [*marks(), mark]
+    session.change(marks=(*marks(), mark))
     st.session_state[TURN] = turn() + 1
 
 
 def _drop(place: int) -> None:
-    st.session_state[MARKS] = [one for index, one in enumerate(marks()) if index != place]
+    session.change(marks=(*marks()[:place], *marks()[place + 1 :]))
 
 
 def panel(
@@ -142,28 +123,30 @@ def panel(
     )
     wanted = Wanted(marks=())
     with brush:
-        layers = choose_blocks(depth, first)
-        brushing(layers, chosen)
+        blocks = choose_blocks(depth, first)
+        brushing(blocks, chosen)
     with rate:
         wanted = dial(wanted, gates)
     with rules:
         wanted = rule(wanted)
     with rescue:
-        rescuing(layers, objects)
+        rescuing(blocks, objects)
     with borrow:
         wanted = borrowing(wanted, lenders)
-    return replace(wanted, marks=tuple(marks()))
+    return replace(wanted, marks=marks())
 
 
 def choose_blocks(depth: int, first: int) -> tuple[int, ...]:
-    """A range of blocks, zero-based."""
-    low, high = st.slider(
-        "Blocks to edit", 1, depth, (first + 1, depth), key=f"range {depth}", help=HELP["blocks"]
-    )
-    return tuple(range(low - 1, high))
+    """A range of blocks, counted from 1."""
+    low, high = session.recalled("blocks", (first + 1, depth))
+    if "blocks" not in st.session_state:
+        st.session_state["blocks"] = (min(low, depth), min(high, depth))
+    low, high = st.slider("Blocks to edit", 1, depth, key="blocks", help=HELP["blocks"])
+    session.remember(blocks=(low, high))
+    return tuple(range(low, high + 1))
 
 
-def brushing(layers: tuple[int, ...], chosen: Sequence[tuple[int, int]]) -> None:
+def brushing(blocks: tuple[int, ...], chosen: Sequence[tuple[int, int]]) -> None:
     """Buttons that turn the selected tokens, or all, on or off."""
     count = len(chosen)
     st.markdown(
@@ -175,29 +158,29 @@ def brushing(layers: tuple[int, ...], chosen: Sequence[tuple[int, int]]) -> None
     with st.container(horizontal=True, gap="small"):
         for label, on in (("Turn on", True), ("Turn off", False)):
             icon = ":material/toggle_on:" if on else ":material/toggle_off:"
-            mark = Mark(layers, on, tokens)
+            mark = Mark(blocks, on, tokens)
             st.button(label, icon=icon, on_click=_add, args=(mark,), disabled=not count)
         for label, on in (("All on", True), ("All off", False)):
-            st.button(label, on_click=_add, args=(Mark(layers, on),), type="tertiary")
+            st.button(label, on_click=_add, args=(Mark(blocks, on),), type="tertiary")
 
 
 def dial(wanted: Wanted, gates: bool) -> Wanted:
     """How much is kept: as trained, by a moved threshold, or by a share."""
-    shell.restore("dial", "trained", DIALS)
+    session.restore("dial", "trained", DIALS)
     chosen = st.segmented_control("Rate", list(DIALS), format_func=DIALS.get, key="dial")
     chosen = chosen or "trained"
-    shell.remember(dial=None if chosen == "trained" else chosen)
+    session.remember(dial=chosen)
     if not gates and chosen == "shift":
         st.caption("This model compares no score with a threshold.")
     value = 0.0
     if chosen == "shift":
-        shell.restore("shift", 0.0, within=(-4.0, 4.0))
+        session.restore("shift", 0.0, within=(-4.0, 4.0))
         value = st.slider("Threshold", -4.0, 4.0, step=0.05, key="shift", help=HELP["shift"])
-        shell.remember(shift=value)
+        session.remember(shift=value)
     if chosen == "ratio":
-        shell.restore("ratio", 0.7, within=(0.05, 1.0))
+        session.restore("ratio", 0.7, within=(0.05, 1.0))
         value = st.slider("Base keep ratio", 0.05, 1.0, step=0.05, key="ratio", help=HELP["ratio"])
-        shell.remember(ratio=value)
+        session.remember(ratio=value)
     return replace(wanted, dial=chosen, value=value)
 
 
@@ -207,37 +190,46 @@ def rule(wanted: Wanted) -> Wanted:
         ("forbid", "Forbid reactivation"),
         ("remove", "Remove instead of preserve"),
     ):
-        shell.restore(name, False)
+        session.restore(name, False)
         on = st.toggle(label, key=name, help=HELP[name])
-        shell.remember(**{name: True if on else None})
+        session.remember(**{name: on})
         wanted = replace(wanted, **{name: on})
     return wanted
 
 
-def rescuing(layers: tuple[int, ...], objects: pd.DataFrame | None) -> None:
+def rescuing(blocks: tuple[int, ...], objects: pd.DataFrame | None) -> None:
     """Keeps the tokens of an annotated object, missed ones first."""
     if objects is None or not len(objects):
         st.caption("This picture comes without objects annotated in the model's classes.")
         return
     order = objects["state"].map({"missed": 0, "lost": 1, "gained": 2, "kept": 3})
-    rows = objects.assign(order=order).sort_values("order", kind="stable").reset_index(drop=True)
+    rows = objects.assign(order=order).sort_values("order", kind="stable").set_index("object")
 
     def label(place: int) -> str:
-        row = rows.iloc[place]
+        row = rows.loc[place]
         corner = f"at {row['left']:.0f}, {row['top']:.0f}"
         return f"{row['class']} {corner}, {STATE_NAMES[row['state']]}"
 
-    place = st.selectbox("Object", rows.index, format_func=label, key="object", help=HELP["object"])
-    row = rows.iloc[place if place in rows.index else 0]
+    places = rows.index.tolist()
+    first = session.recalled("object", places[0], places)
+    place = st.selectbox(
+        "Object",
+        places,
+        index=places.index(first),
+        format_func=label,
+        key="object to keep",
+        help=HELP["object"],
+    )
+    row = rows.loc[place]
     box = tuple(float(row[side]) for side in ("left", "top", "right", "bottom"))
-    mark = Mark(layers, True, None, box, str(row["class"]))
+    mark = Mark(blocks, True, None, box, str(row["class"]))
     st.button("Keep its tokens", icon=":material/shield:", on_click=_add, args=(mark,))
 
 
 def borrowing(wanted: Wanted, lenders: Sequence[str]) -> Wanted:
     """Masks of others, and masks by chance."""
     options = ["", *lenders]
-    shell.restore("lender", "", options)
+    session.restore("lender", "", options)
     lender = st.selectbox(
         "Transplant the masks of",
         options,
@@ -245,8 +237,8 @@ def borrowing(wanted: Wanted, lenders: Sequence[str]) -> Wanted:
         key="lender",
         help=HELP["lender"],
     )
-    shell.remember(lender=lender or None)
-    shell.restore("control", "none", CONTROLS)
+    session.remember(lender=lender)
+    session.restore("control", "none", CONTROLS)
     left, right = st.columns([3, 1], vertical_alignment="bottom")
     control = left.segmented_control(
         "Control at equal counts",
@@ -256,8 +248,10 @@ def borrowing(wanted: Wanted, lenders: Sequence[str]) -> Wanted:
         help=HELP["control"],
     )
     control = control or "none"
-    shell.remember(control=None if control == "none" else control)
+    session.remember(control=control)
+    session.restore("draw", 0, within=(0, 999))
     draw = right.number_input("Draw", 0, 999, key="draw", disabled=control in UNDRAWN)
+    session.remember(draw=int(draw))
     return replace(wanted, lender=lender, control=control, draw=int(draw))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from analysis.pages.parts import shell
+from analysis.pages.parts import session, shell
 
 Picture = Any  # a `svit.live.pictures.Picture`: this half of the house knows no torch
 SHIPPED = "svit-plain-nano"  # chosen first
@@ -41,7 +41,7 @@ def choose_model(known: dict[str, Path]) -> Path:
     if not known:
         shell.empty("No checkpoint in the chosen folders. Training makes one:", "svit train --help")
         st.stop()
-    shell.restore("model", SHIPPED if SHIPPED in known else next(iter(known)), known)
+    session.restore("model", SHIPPED if SHIPPED in known else next(iter(known)), known)
     name = st.selectbox(
         "Model",
         list(known),
@@ -49,7 +49,7 @@ def choose_model(known: dict[str, Path]) -> Path:
         help="Checkpoints (.safetensors) below the chosen folders, and the shipped ones; `svit convert` "
         "makes some of released weights. One is in memory at a time.",
     )
-    shell.remember(model=name)
+    session.remember(model=name)
     return known[name]
 
 
@@ -62,25 +62,25 @@ def choose_picture(pictures: ModuleType) -> tuple[Picture, tuple] | None:
     Raises:
         ImageError, RunError: the picture cannot be read.
     """
-    shell.restore("source", "scene", SOURCES)
+    session.restore("source", "scene", SOURCES)
     chosen = st.segmented_control("Picture", list(SOURCES), format_func=SOURCES.get, key="source")
     source = chosen or "scene"
-    shell.remember(source=source)
+    session.remember(source=source)
     return {"scene": _scene, "upload": _upload, "recorded": _recorded}[source](pictures)
 
 
 def _scene(pictures: ModuleType) -> tuple[Picture, tuple]:
     """A drawn scene by its seed."""
-    shell.restore("scene", FIRST_SCENE, within=(0, LAST_SCENE))
+    session.restore("scene", FIRST_SCENE, within=(0, LAST_SCENE))
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     right.button("Next", on_click=_next, width="stretch", help="The scene of the next seed")
     seed = int(left.number_input("Seed", 0, LAST_SCENE, key="scene", step=1))
-    shell.remember(scene=seed)
+    session.remember(scene=seed)
     return _drawn(pictures, seed), ("scene", seed)
 
 
 def _next() -> None:
-    st.session_state["scene"] = min(int(st.session_state["scene"]) + 1, LAST_SCENE)
+    session.change(scene=min(int(st.session_state["scene"]) + 1, LAST_SCENE))
 
 
 @st.cache_resource(max_entries=8, show_spinner="Drawing the scene")

@@ -14,7 +14,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from analysis.figures.tokens import keep
 from analysis.numbers import edit_effects, usage
-from analysis.pages.parts import shell
+from analysis.pages.parts import session, shell
 from analysis.pages.parts.live import controls, parts
 from svit.core.types import Target, TokenTrace
 
@@ -151,9 +151,9 @@ def show_tokens(view: View) -> None:
 
 def choose_block(depth: int, first: int) -> None:
     """The block whose tokens are shown; the first gated one to begin with."""
-    shell.restore("block", first + 1, range(1, depth + 1))
+    session.restore("block", first + 1, range(1, depth + 1))
     st.slider("Block", 1, depth, key="block", label_visibility="collapsed")
-    shell.remember(block=st.session_state["block"])
+    session.remember(block=st.session_state["block"])
 
 
 def grid_key() -> str:

@@ -1,0 +1,196 @@
+"""The one place that reads and writes the view: a viewer's `State` in the session, widgets and address.
+
+A page calls `restore` before a widget whose key is a field of `State`, and `remember` after it. `arrive`
+and `publish` stand around every run of a page (app.py); a fragment ends with `publish`.
+
+An address comes from a link, or from Back and Forward. One that this session wrote stands for the state it
+was written of; of any other what it lacks stays as it was. Between a touch and the browser's new address
+an old one may still arrive: where a widget was touched, the address is not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+import streamlit as st
+
+from analysis.pages.parts import state as states
+from analysis.pages.parts.state import FIELDS, State, spoken
+from svit.system.text import escaped
+
+Option = TypeVar("Option")
+
+PAGE = "page on show"
+STATE = "state of the view"
+LINKED = "fields of a link"  # not looked at yet by the page
+ADDRESSED = "fields of the address"  # that led to this run
+WRITTEN = "addresses written"  # page and query -> state
+TOUCHED, RUNNING = "touched by a callback", "whole page runs"
+REMEMBERED = 200  # addresses that Back finds again
+
+
+def now() -> State:
+    """What this viewer sees."""
+    return st.session_state.setdefault(STATE, State())
+
+
+def arrive(page: str) -> None:
+    """Begins a run of a page: takes over what the address says, if a link, Back or Forward led here."""
+    session, query = st.session_state, st.query_params.to_dict()
+    address, before = _address(page, query), session.get(PAGE)
+    session[PAGE], session[RUNNING], session[LINKED], session[ADDRESSED] = page, True, set(), set()
+    known = session.setdefault(WRITTEN, {})
+    if page != before:  # Streamlit hands a key on to a page that has one of this name, but no value
+        _forget(FIELDS)
+    elif not query or address == next(reversed(known), None) or _touched():
+        return
+    if not query:
+        return
+    if address in known:
+        values = {name: getattr(known[address], name) for name in states.of_page(page)}
+    else:
+        values, said = states.from_query(query)
+        for sentence in said:
+            st.warning(escaped(sentence))
+        session[LINKED] = set(values)
+    session[STATE], session[ADDRESSED] = states.changed(now(), **values), set(values)
+    _forget(values)
+
+
+def addressed(name: str) -> bool:
+    """Whether the address that led to this run says anything about a field."""
+    return name in st.session_state.get(ADDRESSED, set())
+
+
+def _address(page: str, query: dict[str, str]) -> str:
+    return f"{page}?{urlencode(sorted(query.items()))}"
+
+
+def _forget(names: Iterable[str]) -> None:
+    """Widgets of these fields get their value from the state again."""
+    for name in names:
+        st.session_state.pop(name, None)
+
+
+def _touched() -> bool:
+    """Whether the viewer touched a widget since the last run."""
+    session = st.session_state
+    if session.get(TOUCHED):
+        return True
+    shown = {name: session[name] for name in FIELDS if session.get(name) is not None}
+    return any(_plain(value) != _plain(getattr(now(), name)) for name, value in shown.items())
+
+
+def _plain(value: object) -> str:
+    """For comparing what a widget holds with what the state does."""
+    return str(tuple(value) if isinstance(value, list) else value)
+
+
+def publish() -> None:
+    """Writes the address of what is shown; in a whole run only its end does."""
+    session = st.session_state
+    if session.get(RUNNING):
+        return
+    page = session[PAGE]
+    query = states.to_query(now(), page)
+    known = session[WRITTEN]
+    known.pop(_address(page, query), None)
+    known[_address(page, query)] = now()
+    while len(known) > REMEMBERED:
+        known.pop(next(iter(known)))
+    session[TOUCHED] = False
+    if st.query_params.to_dict() != query:
+        st.query_params.from_dict(query)
+
+
+def leave() -> None:
+    """Ends a run of a page."""
+    st.session_state[RUNNING] = False
+    publish()
+
+
+def remember(**values: object) -> None:
+    """Takes values of fields into the state; the widgets of fields that these drop begin anew."""
+    before, after = now(), states.changed(now(), **values)
+    st.session_state[STATE] = after
+    others = FIELDS.keys() - values.keys()
+    _forget(name for name in others if getattr(before, name) != getattr(after, name))
+
+
+def change(**values: object) -> None:
+    """As `remember`, for callbacks: the widgets of these fields show the values, too."""
+    remember(**values)
+    _forget(values)
+    st.session_state[TOUCHED] = True
+
+
+def recalled(
+    name: str,
+    default: Option,
+    among: Iterable[Option] | None = None,
+    within: tuple[float, float] | None = None,
+) -> Option:
+    """What the state holds under `name`, or else `default`.
+
+    Args:
+        among: the values allowed; the state names one by its `str`. Wrong ones are passed over, with a note
+            on the page where they came from a link.
+        within: smallest and largest number allowed, likewise.
+    """
+    value: Any = getattr(now(), name)
+    if value is None:
+        return default
+    if among is not None:
+        known = {str(option): option for option in among}
+        if str(value) in known:
+            return known[str(value)]
+    elif within is None or within[0] <= value <= within[1]:
+        return value
+    object_to(name, "which is not here")
+    return default
+
+
+def recalled_token(shape: tuple[int, int]) -> tuple[int, int] | None:
+    """Row and column of the chosen token, if an image of so many rows and columns has it."""
+    token, (rows, columns) = now().token, shape
+    if token is None or (token[0] < rows and token[1] < columns):
+        return token
+    object_to("token", f"but the image has rows 1 to {rows} and columns 1 to {columns}")
+    return None
+
+
+def object_to(name: str, why: str, text: str = "") -> None:
+    """Says on the page that a link asks for what it cannot show; of a value from elsewhere says nothing.
+
+    Args:
+        text: what it asks for, where that is not all that the field holds.
+    """
+    linked = st.session_state.get(LINKED, set())
+    if name in linked:
+        linked.discard(name)
+        said = escaped((text or states.text_of(name, getattr(now(), name)))[:80])
+        st.warning(f"The link asks for {spoken(name)} “{said}”, {why}.")
+
+
+def restore(
+    name: str,
+    default: Option,
+    among: Iterable[Option] | None = None,
+    within: tuple[float, float] | None = None,
+) -> None:
+    """Gives the widget of key `name` its recalled value, unless it has a possible one already.
+
+    Call it before the widget, and `remember` after it. Arguments as `recalled`.
+    """
+    among = None if among is None else list(among)
+    known = name in st.session_state
+    if not known or (among is not None and st.session_state[name] not in among):
+        st.session_state[name] = recalled(name, default, among, within)
+
+
+def link(**values: object) -> dict[str, str]:
+    """Query parameters of a link within the app: these fields, all else stays as it is."""
+    given = {name: value for name, value in values.items() if value is not None}
+    return {name: states.text_of(name, value) for name, value in given.items()}
