@@ -51,7 +51,8 @@ def show(survey: Survey) -> None:
         page = place.number_input(f"Page of {pages}", 1, pages, key="grid_page")
         session.remember(grid_page=page)
     shown = rows.iloc[(page - 1) * ACROSS * ROWS : page * ACROSS * ROWS]
-    gallery(survey, [row | {"text": told(row)} for row in shown.to_dict("records")], score=score)
+    tiles = [row | {"text": "", "below": told(row)} for row in shown.to_dict("records")]
+    gallery(survey, tiles, score=score)
     shell.downloads("dataset-images", rows.drop(columns="place"))
 
 

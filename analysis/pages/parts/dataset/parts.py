@@ -87,7 +87,7 @@ def gallery(survey: Survey, rows: Sequence[dict[str, Any]], **more: object) -> N
     """Thumbnails in rows of `ACROSS`, each with a link to its image.
 
     Args:
-        rows: `image_id`, `text` in front of it, and `object` to cut one out.
+        rows: `image_id`, `text` in front of it, `object` to cut one out, and `below`, more words.
         more: fields of the view that the links open.
     """
     for start in range(0, len(rows), ACROSS):
@@ -100,12 +100,15 @@ def gallery(survey: Survey, rows: Sequence[dict[str, Any]], **more: object) -> N
             with place.container(gap="xsmall"):
                 if jpeg is not None:
                     st.image(jpeg, width="stretch")
+                value = row["text"] and f"**{escaped(row['text'])}**"
                 st.page_link(
                     IMAGE_PAGE,
-                    label=f"**{escaped(row['text'])}** · {escaped(str(image_id))}",
+                    label=" · ".join(filter(None, (value, escaped(str(image_id))))),
                     query_params=link(survey.run, image_id, **more),
                     help=f"Opens image {escaped(str(image_id))}.",
                 )
+                if "below" in row:
+                    st.caption(escaped(row["below"]))
 
 
 def show_extremes(
