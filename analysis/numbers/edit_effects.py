@@ -25,34 +25,39 @@ def change_frame(
     score: float = 0.5,
     iou: float = 0.5,
 ) -> pd.DataFrame:
-    """One row an object: state, class, scores before and after (NaN: not found), box, and its place.
+    """One row an object: state, class, scores before and after, box, and its place.
 
     Objects are the annotated ones (no crowds), found by a detection of their class with at least the
-    score and box IoU (`finding.match`): kept (found both times), lost, gained, missed (neither time).
+    score and box IoU (`finding.match`): kept (found both times), lost, gained, missed (neither time). The
+    scores are those of the detection that finds the object or would, were its score higher (NaN: none).
     Without ground truth the detections before stand for the objects, and detections after that match
     none are gained; `object` is the place among the ones named first, -1 for others.
     """
     rule = {"iou": iou, "score": score}
     if target is not None:
-        first, second = match(before, target, **rule), match(after, target, **rule)
-        pairs = zip(first.detection, second.detection, strict=True)
+        sides = [(one, match(one, target, iou=iou).detection) for one in (before, after)]
         rows = [
-            _row(class_names, target, place, _score(before, one), _score(after, other))
-            for place, (one, other) in enumerate(pairs)
-            if not target.crowd[place]
+            _row(
+                class_names,
+                target,
+                place,
+                score,
+                *(_score(found, hits[place]) for found, hits in sides),
+            )
+            for place in np.flatnonzero(~target.crowd).tolist()
         ]
         return pd.DataFrame(rows, columns=COLUMNS)
     objects = _as_target(before[before.scores >= score])
     shown = after[after.scores >= score]
     found = match(shown, objects, **rule)
     rows = [
-        _row(class_names, objects, place, float(before.scores[place]), _score(shown, other))
+        _row(class_names, objects, place, score, float(before.scores[place]), _score(shown, other))
         for place, other in enumerate(found.detection)
     ]
     fresh = np.flatnonzero(found.target < 0)
     news = _as_target(shown)
     rows += [
-        (*_row(class_names, news, place, np.nan, float(shown.scores[place]))[:-1], -1)
+        (*_row(class_names, news, place, score, np.nan, float(shown.scores[place]))[:-1], -1)
         for place in fresh
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -68,10 +73,11 @@ def _score(found: Detections, place: int) -> float:
 
 
 def _row(
-    names: Sequence[str], target: Target, place: int, before: float, after: float
+    names: Sequence[str], target: Target, place: int, least: float, before: float, after: float
 ) -> tuple[object, ...]:
     states = {(True, True): "kept", (True, False): "lost", (False, True): "gained"}
-    state = states.get((not np.isnan(before), not np.isnan(after)), "missed")
+    hits = np.array([before, after], np.float32) >= np.float32(least)  # as scores are recorded
+    state = states.get(tuple(hits.tolist()), "missed")
     label = int(target.labels[place])
     name = names[label] if label < len(names) else f"class {label}"
     return (state, name, before, after, *target.boxes_xyxy[place].tolist(), place)

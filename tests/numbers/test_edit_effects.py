@@ -49,6 +49,15 @@ def test_crowds_are_no_objects_and_weak_detections_find_none():
     assert frame["state"].tolist() == ["lost", "lost", "missed", "missed"]
 
 
+def test_scores_below_the_limit_are_told():
+    weak, strong = found((0, 0, 0.41), (1, 1, 0.45)), found((0, 0, 0.44), (1, 1, 0.2))
+    frame = edit_effects.change_frame(weak, strong, truth(), NAMES, score=0.45)
+    assert frame["state"].tolist() == ["missed", "lost", "missed", "missed"]
+    assert frame.loc[:1, "before"].tolist() == pytest.approx([0.41, 0.45])
+    assert frame.loc[:1, "after"].tolist() == pytest.approx([0.44, 0.2])
+    assert frame.loc[2:, ["before", "after"]].isna().all(axis=None)
+
+
 def test_the_class_must_agree():
     wrong = found((0, 1, 0.9))
     assert edit_effects.change_frame(wrong, wrong, truth())["state"].tolist() == ["missed"] * 4
