@@ -13,13 +13,13 @@ import streamlit as st
 from analysis.figures.output import RenderError
 from analysis.figures.rates import controls, tradeoff, tradeoff_speed
 from analysis.pages.parts import session, shell
-from analysis.pages.parts.rates import charts, speed
+from analysis.pages.parts.rates import charts, runs, speed
 from analysis.paper import claims, tables
 from analysis.sources import benchmarks, collection, evaluations
 from analysis.sources.collection import Collection
 from svit.system.text import escaped
 
-VIEWS = ("Trade-off", "Controls", "Speed", "Claims", "Tables")
+VIEWS = ("Trade-off", "Runs", "Controls", "Speed", "Claims", "Tables")
 TABLES = ("Table 2", "Table 3", "Table 4", "Table 5")
 KINDS = {"box": "boxes", "mask": "masks"}  # of AP
 HELP = {
@@ -134,8 +134,6 @@ def show_tradeoff(found: Collection) -> None:
             show_timed(timed, condition if timed else "", f"{group}. Timed in", kind, note)
     with st.container(border=True):
         show_printed(kind, cost)
-    if results:
-        show_rows(evaluations.rate_frame(results))
 
 
 def show_nothing() -> None:
@@ -186,13 +184,6 @@ def show_printed(kind: str, cost: str) -> None:
         f"{note}COCO val2017, Table 5; speeds at batch 1 on an A100. Never drawn as one curve."
     )
     shell.downloads("paper-table-5", printed)
-
-
-def show_rows(evaluated: pd.DataFrame) -> None:
-    """What the chart is made of."""
-    with st.expander(f"All {len(evaluated)} evaluations behind the chart"):
-        shown = evaluated[list(charts.COLUMNS)].rename(columns=charts.COLUMNS)
-        st.dataframe(shown, hide_index=True, column_config=charts.FORMATS)
 
 
 def show_controls(found: Collection, key: tuple) -> None:
@@ -294,12 +285,14 @@ def show_tables(found: Collection, key: tuple) -> None:
 def main() -> None:
     """The page."""
     st.subheader("Rates: what accuracy costs", anchor=False)
-    folders, runs = looked_in(), shell.runs()
-    key = stamp(folders, runs)
-    found = collected(folders, runs, key)
+    folders, recorded = looked_in(), shell.runs()
+    key = stamp(folders, recorded)
+    found = collected(folders, recorded, key)
     view = choose("View", "view", VIEWS, label_visibility="collapsed")
     if view == "Trade-off":
         show_tradeoff(found)
+    elif view == "Runs":
+        runs.show(found.results) if found.results else show_nothing()
     elif view == "Controls":
         show_controls(found, key)
     elif view == "Speed":

@@ -48,6 +48,28 @@ def test_without_evaluations_the_page_tells_the_command_and_shows_the_paper(page
     assert len(charts(app)) == 1 and "In the paper" in texts(app)
 
 
+def test_runs_of_all_data_stand_in_one_table_and_are_filtered(page, tmp_path):
+    write_curve(tmp_path / "results")
+    write_result(
+        tmp_path / "results" / "shapes",
+        60,
+        55,
+        classes=SHAPES,
+        images=100,
+        facts={"data_sha256": "beef" * 16},
+    )
+    app = page(view="Runs")
+    assert not app.exception and "5 of 5 evaluations" in texts(app)
+    table = app.dataframe[0].value
+    assert set(table["data"]) == {"COCO val2017", "shapes"} and table["box AP"].max() == 60
+    app.text_input(key="words").set_value("Dense coco").run()
+    assert not app.exception and app.dataframe[0].value["box AP"].tolist() == [41]
+    app.selectbox(key="masks").select("others").run()
+    assert "0 of 5 evaluations" in texts(app)
+    app.selectbox(key="evaluated_on").select_index(1).run()
+    assert not app.exception and "0 of 5 evaluations" in texts(app)
+
+
 def test_results_beside_the_chosen_folder_make_a_curve(page, tmp_path):
     write_curve(tmp_path / "results")
     app = page()

@@ -252,6 +252,8 @@ class State:
     ap: str | None = _of(TEXT, "rates")
     against: str | None = _of(TEXT, "rates")
     data: str | None = _of(TEXT, "rates")
+    evaluated_on: str | None = _of(TEXT, "rates")
+    masks: str | None = _of(TEXT, "rates")
     timing: str | None = _of(TEXT, "rates")
     speed_of: str | None = _of(TEXT, "rates")
     stages_of: str | None = _of(TEXT, "rates")

@@ -34,7 +34,10 @@ PRINTED = {"base": "base_ratio", "speed": "fps"}  # costs that the paper prints
 COLUMNS = {
     "preset": "model",
     "series": "kind",
+    "data": "data",
     "box_ap": "box AP",
+    "box_low": "low",
+    "box_high": "high",
     "mask_ap": "mask AP",
     "base_ratio": "base ratio",
     "keep_ratio": "kept",
@@ -46,7 +49,10 @@ COLUMNS = {
     "path": "folder",
 }
 FORMATS = {
-    **{name: st.column_config.NumberColumn(format="%.1f") for name in ("box AP", "mask AP")},
+    **{
+        name: st.column_config.NumberColumn(format="%.1f")
+        for name in ("box AP", "low", "high", "mask AP")
+    },
     **{name: st.column_config.NumberColumn(format="%.3f") for name in ("base ratio", "kept")},
     **{
         name: st.column_config.NumberColumn(format="%.2f")
