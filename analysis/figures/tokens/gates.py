@@ -30,6 +30,7 @@ FIRST = 8  # images whose masks are compared
 QUARTERS = 4  # of the blocks, between which a ViT-Adapter interacts
 HALF = 0.36  # width of a block
 READ, FLOW = -0.28, 0.3  # height of both ends of an arrow
+MOST = 16  # blocks that all have their numbers
 WORDS = {"decides": "chooses anew", "keeps": "as the block before"}
 
 
@@ -66,7 +67,8 @@ def print(frame: pd.DataFrame, ax: Axes) -> Axes:
     gates = blocks[frame["decides"]] - 0.5
     style = {"marker": "D", "ls": "", "ms": 4.5, "mfc": palette.HERE, "mec": palette.INK}
     ax.plot(gates, np.full(len(gates), 0.5), mew=0.6, **style)
-    for block, share in zip(blocks, kept, strict=True):
+    some = slice(None, None, -(-len(frame) // MOST))
+    for block, share in zip(blocks[some], kept[some], strict=True):
         ax.text(block, 1.05, f"{share:.0%}", ha="center", va="bottom", fontsize="small")
     for end in blocks[frame["quarter"]]:
         _arrow(ax, end + 0.43, FLOW, READ)
@@ -77,7 +79,7 @@ def print(frame: pd.DataFrame, ax: Axes) -> Axes:
     ):
         ax.text(place, 0.5, words, ha=side, va="center")
     ax.set(xlim=(-0.9, len(frame) + 1.9), ylim=(READ - 0.02, 1.28), yticks=[])
-    ax.set_xticks(blocks)
+    ax.set_xticks(blocks[some])
     ax.set_xlabel("block")
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)

@@ -18,7 +18,7 @@ from svit.system.text import counted, escaped
 COMPARE_PAGE, LIVE_PAGE = shell.page_file("compare"), shell.page_file("live")
 ALL = "all"
 ROWS = 100  # objects with a thumbnail at a time
-FILTER = 150  # screen pixels
+FILTER = 130  # screen pixels
 SECOND = {"finds it": True, "misses it": False}
 HELP = {
     "table": "Every annotated object that no detection of its class finds from the score on, at a box IoU of "
@@ -63,7 +63,7 @@ def show(survey: Survey, other: Run | None, objects: pd.DataFrame, score: float)
         table_of(survey, shown, other is not None),
         hide_index=True,
         row_height=64,
-        height=min(420, 64 * len(shown) + 38),
+        height=min(360, 64 * len(shown) + 38),
         column_config=columns_of(survey.run.layers),
         on_select="rerun",
         selection_mode="single-row",
