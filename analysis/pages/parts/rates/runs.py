@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -44,10 +45,10 @@ def kept(
     keep = pd.Series(True, table.index)
     if data != ALL:
         group = {id(one) for one in evaluations.data_groups(results)[data]}
-        keep &= [id(one) in group for one in results]
+        keep &= np.array([id(one) in group for one in results])
     if masks != ALL:
         own = {id(one) for one in evaluations.own_masks(results)}
-        keep &= [(id(one) in own) == (masks == "own") for one in results]
+        keep &= np.array([(id(one) in own) == (masks == "own") for one in results])
     told = table[list(charts.COLUMNS)].astype(str).agg(" ".join, axis=1).str.casefold()
     for word in words.casefold().split():
         keep &= told.str.contains(word, regex=False)
