@@ -7,7 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 import analysis.pages
-from analysis.pages.parts import session
+from analysis.pages.parts import saved, session
 
 FOLDER = Path(analysis.pages.__file__).parent
 PAGES = {  # file in analysis/pages -> title, icon
@@ -28,6 +28,8 @@ def pages() -> list[st.Page]:
 st.set_page_config("SViT workbench", "🔲", layout="wide")
 st.html(FOLDER / "app.css")
 chosen = st.navigation(pages())
-session.arrive(chosen.url_path or next(iter(PAGES)))
+page = chosen.url_path or next(iter(PAGES))
+session.arrive(page)
 chosen.run()
+saved.show(page)
 session.leave()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.driven import charts, open_page, texts
+from support.driven import charts, linked, open_page, texts
 from support.runs import PROVENANCE, parts, write_misses, write_run
 
 from analysis.figures import registry
@@ -56,9 +56,11 @@ def test_the_grid_of_images_is_filtered_by_kept_tokens_and_ordered(dataset, tmp_
     assert list(map(int, labels)) == ratios.index[::-1].tolist()
     assert "kept · 1 missed · 0 wrong · 0.95 sure" in texts(page).replace("\\", "")
     assert "Missed objects: the same in all images" in texts(page)
-    low, _ = page.slider(key="grid_keep_ratio").value
-    page.slider(key="grid_keep_ratio").set_value((low, ratios.iloc[:2].mean())).run()
+    low, _ = page.slider(key="range of keep_ratio").value
+    page.slider(key="range of keep_ratio").set_value((low, ratios.iloc[:2].mean())).run()
     assert not page.exception and "1 of 3 images" in texts(page)
+    again = dataset(part="Images", grid_keep_ratio=linked(page, "grid_keep_ratio"))
+    assert "1 of 3 images" in texts(again)
     page.text_input(key="search").set_value("nothing").run()
     assert "No image fits" in texts(page)
 

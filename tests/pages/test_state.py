@@ -27,6 +27,7 @@ OF_KIND = {
     states.RANGE: st.tuples(st.integers(1, 50), st.integers(1, 50)).map(
         lambda ends: tuple(sorted(ends))
     ),
+    states.ENDS: st.tuples(side, side).map(lambda ends: tuple(sorted(ends))),
     states.MARKS: st.lists(mark, max_size=4).map(tuple),
     states.BLOCK: st.integers(1, 99),
     states.INDEX: st.integers(0, 99),

@@ -89,6 +89,14 @@ def _range(text: str) -> tuple[int, int]:
     return low, high
 
 
+def _ends(text: str) -> tuple[float, float]:
+    read, _ = _number(float, float("-inf"))
+    low, high = (read(part) for part in text.split(","))
+    if low > high:
+        raise ValueError(text)
+    return low, high
+
+
 def _quoted(name: str) -> str:
     """A name without the signs that part names."""
     for sign in ("%", BETWEEN, PART):
@@ -185,6 +193,7 @@ TRUTH = Kind(str, _truth, "True or False")
 NAMES = Kind(lambda names: BETWEEN.join(map(_quoted, names)), _names, f"names between {BETWEEN}")
 TOKEN = Kind(lambda token: f"{token[0] + 1},{token[1] + 1}", _pair, "a row and a column from 1 on")
 RANGE = Kind(lambda ends: "{}-{}".format(*ends), _range, "two blocks, such as 4-12")
+ENDS = Kind(lambda ends: ",".join(map(repr, ends)), _ends, "two numbers, such as 0.3,0.7")
 MARKS = Kind(
     _marks_text,
     lambda text: tuple(_mark(one) for one in text.split(BETWEEN) if one),
@@ -246,6 +255,10 @@ class State:
     error_second: str = _of(TEXT, "dataset", "all")
     error_page: int = _of(_whole(1), "dataset", 1)
     grid_page: int = _of(_whole(1), "dataset", 1)
+    grid_keep_ratio: tuple[float, float] | None = _of(ENDS, "dataset")
+    grid_missed: tuple[float, float] | None = _of(ENDS, "dataset")
+    grid_wrong: tuple[float, float] | None = _of(ENDS, "dataset")
+    grid_confidence: tuple[float, float] | None = _of(ENDS, "dataset")
     figure: str | None = _of(TEXT, "dataset")
 
     view: str | None = _of(TEXT, "rates")

@@ -65,12 +65,11 @@ def filtered(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     session.restore("order", orders[0], orders)
     order = right.selectbox("Order", orders, key="order")
     session.remember(search=text, order=order)
-    frame = image_list.matching(frame, text)
     keep = pd.Series(True, index=frame.index)
     for place, column in zip(st.columns(len(RANGES), gap="medium"), RANGES, strict=True):
         with place:
             keep &= within(frame[column], column)
-    return frame[keep], order
+    return image_list.matching(frame[keep], text), order
 
 
 def within(values: pd.Series, column: str) -> pd.Series:
@@ -83,8 +82,18 @@ def within(values: pd.Series, column: str) -> pd.Series:
         return pd.Series(True, index=values.index)
     kind = type(step)
     ends = (kind(math.floor(known.min() / step) * step), kind(math.ceil(known.max() / step) * step))
-    low, high = st.slider(label, *ends, ends, step=step, format=form, key=f"grid_{column}")
+    field, key = f"grid_{column}", f"range of {column}"
+    asked = session.recalled(field, ends)
+    st.session_state[key] = tuple(kind(min(max(one, ends[0]), ends[1])) for one in asked)
+    choose = {"on_change": _choose, "args": (field, key, ends)}
+    low, high = st.slider(label, *ends, step=step, format=form, key=key, **choose)
     return values.between(low, high) | (values.isna() & ((low, high) == ends))
+
+
+def _choose(field: str, key: str, ends: tuple[float, float]) -> None:
+    """Callback: the view holds a range, but not the whole one, which grows with the score."""
+    chosen = tuple(st.session_state[key])
+    session.change(**{field: None if chosen == ends else chosen})
 
 
 def told(row: dict) -> str:
