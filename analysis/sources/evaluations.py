@@ -30,8 +30,9 @@ WORLDS = (
     "shapes",
     "nuclei",
 )  # what numbers are of; none of one is ever pooled with one of another
-# width, depth, heads of the paper's two models and of ours for drawn shapes
-SIZES = {(192, 12, 3): "tiny", (384, 12, 6): "small", (96, 12, 3): "nano"}
+# width, depth, heads and patch of the paper's two models and of ours for drawn shapes
+SIZES = {(192, 12, 3, 16): "tiny", (384, 12, 6, 16): "small"}
+SIZES |= {(96, 12, 3, 16): "nano", (96, 12, 3, 8): "fine"}
 PAPER_TARGETS = (*[1.0] * 3, *[0.7] * 3, *[0.49] * 3, *[0.343] * 3)
 
 
@@ -49,7 +50,8 @@ class Facts:
         variant: its options that the paper compares: "preserve" or "remove" (EViT, ATS,
             DynamicViT), for SViT "", "fixed", "inherit", "fixed+inherit" or "gate GATE", for random "" or
             "inherit".
-        size: tiny or small as in the paper, nano, else "WIDTHxDEPTH"; "unknown" of a model that is not ours.
+        size: tiny or small as in the paper, nano, fine (nano with patches of 8 pixels), else "WIDTHxDEPTH";
+            "unknown" of a model that is not ours.
         neck: adapter (the paper's) or pyramid.
         data: "COCO val2017" (80 classes of COCO, all images), "COCO, other images", "shapes", "nuclei" or
             "other"; of classifiers "ImageNet" (1,000 classes, all images), "single shapes" or "other".
@@ -115,7 +117,10 @@ def facts_of(provenance: dict[str, Any], images: int) -> Facts:
     backbone, pruning = config.get("backbone") or {}, config.get("pruning") or {}
     train = config.get("train") or {}
     method = str(provenance.get("method") or pruning.get("method") or "unknown")
-    sides = tuple(backbone.get(name, 0) for name in ("embed_dim", "depth", "heads"))
+    sides = (
+        *(backbone.get(name, 0) for name in ("embed_dim", "depth", "heads")),
+        backbone.get("patch", 16),
+    )
     inference = str(provenance.get("inference") or "")
     options = pruning.get("options") or {}
     targets = tuple(float(target) for target in known(provenance, "targets") or ())
@@ -124,7 +129,7 @@ def facts_of(provenance: dict[str, Any], images: int) -> Facts:
         preset=str(config.get("name") or provenance.get("model") or method),
         method=method,
         variant=METHODS[method].variant(options) if method in METHODS else "",
-        size=SIZES.get(sides, f"{sides[0]}x{sides[1]}") if any(sides) else UNKNOWN,
+        size=SIZES.get(sides, f"{sides[0]}x{sides[1]}") if any(sides[:3]) else UNKNOWN,
         neck=str(backbone.get("neck") or "unknown"),
         data=_data(provenance, images),
         targets=targets,

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=(0,),
         help="of the trainings, as 0,1 (default 0)",
     )
-    parser.add_argument("--size", default="nano", choices=("nano", "nuclei", "t", "s"))
+    parser.add_argument("--size", default="nano", choices=("nano", "fine", "nuclei", "t", "s"))
     parser.add_argument("--neck", default="plain", choices=("plain", "adapter"))
     parser.add_argument(
         "--steps", type=kinds.count, metavar="N", help="of each training (default: recipe)"

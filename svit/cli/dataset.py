@@ -16,11 +16,12 @@ from svit.data.shapes import contact_sheet, read_scenes, write_dataset
 from svit.data.statistics import describe
 from svit.data.validate import check_coco, checked, mended, read_json
 from svit.data.writing.coco_folder import annotations
+from svit.data.writing.folds import write_folds
 from svit.data.writing.nuclei import SPLITS, convert_nuclei
 from svit.system.files import write_text, write_whole
 
 COLOURS = 160  # of a sheet as PNG
-KINDS = "shapes | nuclei | sheet | check | statistics"
+KINDS = "shapes | nuclei | folds | sheet | check | statistics"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_nuclei(
         kinds.add_parser("nuclei", help="convert the 2018 Data Science Bowl to COCO's layout")
     )
+    _add_folds(kinds.add_parser("folds", help="every image once for validation: K folders"))
     _add_sheet(kinds.add_parser("sheet", help="draw the first scenes with their outlines"))
     _add_check(kinds.add_parser("check", help="check a COCO json, line by line, before it is used"))
     statistics = kinds.add_parser("statistics", help="count objects, sizes and classes")
@@ -81,6 +83,20 @@ def _add_nuclei(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--workers", type=kinds.at_once, default=2, help="processes (default 2)")
     parser.set_defaults(action=_nuclei)
+
+
+def _add_folds(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="with train and val",
+    )
+    parser.add_argument("--out", type=kinds.place, required=True, help="folder to write")
+    parser.add_argument("--folds", type=kinds.count, default=5, metavar="K", help="default 5")
+    parser.set_defaults(action=_folds)
 
 
 def _add_sheet(parser: argparse.ArgumentParser) -> None:
@@ -147,6 +163,12 @@ def _nuclei(args: argparse.Namespace) -> int:
         for line in data["info"]["told"]:
             print(f"  told: {line}")
     return int(refused)
+
+
+def _folds(args: argparse.Namespace) -> int:
+    for folder in write_folds(args.source, args.out, args.folds):
+        print(f"written: {folder}")
+    return 0
 
 
 def _sheet(args: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from svit.cli.options import classifier as classifier_options
 from svit.cli.options import kinds
 from svit.cli.options import model as model_options
 from svit.cli.options import passes as pass_options
@@ -97,11 +98,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also give the AP of mask boundaries; takes 2 to 4 ms a mask",
     )
+    classifier_options.add_arguments(parser)
     process_options.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """`svit evaluate`. Returns: the exit code, 1 where images could not be read."""
+    classifier_options.check(args)
+    if args.class_folder is not None:
+        return classifier_options.run(args)
     return launch(_run, args, process_options.layout(args))
 
 

@@ -11,13 +11,14 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from svit.core.catalogue import METHODS, ROWS, Row
-from svit.core.config import PRESETS, Config, load_config, to_dict
+from svit.core.config import PRESETS, Config, load_config
 from svit.system import text
 from svit.system.files import write_text
 
 HEADINGS = ("preset", "selection", "dynamic rate", "preserved", "reactivated", "in the paper")
 NECKS = {"adapter": "ViT-Adapter", "plain": "maps from tokens only"}
-SIZES = {"t": "tiny", "s": "small", "nano": "nano", "nuclei": "nano for nuclei"}
+SIZES = {"t": "tiny", "s": "small", "nano": "nano", "fine": "nano, fine tokens"}
+SIZES |= {"nuclei": "nano for nuclei"}
 BASE_RATIO = "another base keep ratio: pruning.options.keep_ratios=[0.5,0.5,0.5,0.25,...]"
 
 
@@ -60,12 +61,13 @@ def as_yaml(name: str, overrides: list[str]) -> str:
     Raises:
         ConfigError: unknown preset or key, or a value of the wrong kind.
     """
-    return OmegaConf.to_yaml(to_dict(load_config(name, overrides))).rstrip()
+    return OmegaConf.to_yaml(OmegaConf.structured(load_config(name, overrides))).rstrip()
 
 
 def table() -> str:
     """All presets, one a line, a group a body; the columns are those of paper Table 1."""
     groups = [(neck, size) for neck in NECKS for size in SIZES]
+    groups = [group for group in groups if ROWS[0].preset(*group) in PRESETS]
     rows = {group: [_cells(row, *group) for row in ROWS] for group in groups}
     every = [HEADINGS, *(cells for group in rows.values() for cells in group)]
     widths = [max(len(cells[column]) for cells in every) for column in range(len(HEADINGS))]

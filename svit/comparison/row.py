@@ -231,6 +231,7 @@ class RowMaker:
             self.train_set,
             self.training,
             init=init,
+            teacher=self.setting.start,
             resume=True,
             workers=self.setting.workers,
             device=str(self.ranks.device),
@@ -251,7 +252,7 @@ class RowMaker:
         detector = build_detector(config).to(self.ranks.device).eval()
         names = self.train_set.foreign_names
         report = checkpoint.load_weights(
-            detector, source, complete=False, other_neck=True, class_names=names
+            detector, source, complete=False, other_body=True, class_names=names
         )
         detector.class_names = tuple(self.train_set.class_names)
         for line in report.lines():

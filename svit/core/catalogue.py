@@ -113,7 +113,8 @@ class Row:
         return METHODS[self.method].traits_of(self.options)
 
     def preset(self, neck: str, size: str) -> str:
-        """Name of its preset on a body: neck "plain" or "adapter", size "nano", "nuclei", "t" or "s"."""
+        """Name of its preset on a body: neck "plain" or "adapter", size "nano", "fine", "nuclei", "t" or
+        "s"."""
         stem = "vit" if self.method == "dense" else self.name
         return f"{stem}-{neck}-{size}"
 

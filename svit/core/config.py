@@ -70,6 +70,12 @@ def setting(default: Any, allowed: Allowed) -> Any:
     return field(default=default, metadata={"allowed": allowed})
 
 
+def later(default: Any, allowed: Allowed) -> Any:
+    """As `setting`, of a field that `to_dict` leaves out where it has its default: what was written before
+    there was such a field stays equal."""
+    return field(default=default, metadata={"allowed": allowed, "later": True})
+
+
 def _check_numbers(section: str, instance: Any) -> None:
     """Raises ConfigError for the first number that is not allowed."""
     for item in dataclasses.fields(instance):
@@ -202,6 +208,10 @@ class TrainConfig:
     average: float = setting(
         0.0, PART
     )  # deviation: decay a step of averaged weights, kept instead; 0: not averaged
+    # deviation: share of training over which the weight of the ratio loss rises from 0; 0: at once
+    ratio_warmup: float = later(0.0, SHARE)
+    # deviation: weight of the distance to the maps of the dense start; 0: none (docs/training.md)
+    distil: float = later(0.0, NOT_NEGATIVE)
     channels_last: bool = False  # memory layout of convolutions; no gain on CPU (training.md)
     seed: int = setting(0, COUNT_OR_NONE)
     checkpoint_period: int = setting(5000, COUNT)
@@ -295,11 +305,14 @@ SPARSE_SHAPES = replace(
     noise_end=0.5,
 )
 
-# starting points that no shipped result stands for yet; the dense ones begin with the weights for shapes
+# starting points that no shipped result stands for yet; the dense ones begin with the weights for shapes, the
+# sparse ones are a sixth of them, as the paper's (36 and 6 epochs)
 DENSE_NUCLEI = replace(
     DENSE_SHAPES, iterations=1600, rate=6e-4, warmup=50, average=0.998, checkpoint_period=50
 )
 SPARSE_NUCLEI = replace(SPARSE_SHAPES, iterations=270, warmup=20, checkpoint_period=50)
+DENSE_FINE = replace(DENSE_NUCLEI, iterations=1200)
+SPARSE_FINE = replace(SPARSE_NUCLEI, iterations=200)
 
 
 @dataclass(frozen=True)
@@ -315,6 +328,8 @@ class World:
 
 SHAPES_WORLD = World("nano", SHAPES_DETECTOR, SHAPES_DATA, DENSE_SHAPES, SPARSE_SHAPES)
 NUCLEI_WORLD = World("nuclei", NUCLEI_DETECTOR, NUCLEI_DATA, DENSE_NUCLEI, SPARSE_NUCLEI)
+# shapes on 32x32 tokens: patches of 8 pixels, `--init` resamples those of 16
+FINE_WORLD = World("fine", SHAPES_DETECTOR, SHAPES_DATA, DENSE_FINE, SPARSE_FINE)
 
 # the official sparse blocks of SViT ignore the 1e-6 of the dense ones (methods.md 6.6)
 _SPARSE_EPS = 1e-5
@@ -358,6 +373,7 @@ PRESETS: dict[str, Config] = {
         *_nano("adapter", replace(NANO, prior_dropout=0.5), SHAPES_WORLD),
         *_nano("plain", replace(NANO, neck="pyramid"), NUCLEI_WORLD),
         *_nano("adapter", replace(NANO, prior_dropout=0.5), NUCLEI_WORLD),
+        *_nano("plain", replace(NANO, neck="pyramid", patch=8, pretrain_grid=32), FINE_WORLD),
     )
 }
 
@@ -417,8 +433,12 @@ def _first_line(error: OmegaConfBaseException) -> str:
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """The configuration as plain nested dictionaries and lists, ready for JSON or YAML."""
-    return OmegaConf.to_container(OmegaConf.structured(config))  # type: ignore[return-value]
+    """The configuration as plain nested dictionaries and lists, ready for JSON or YAML; see `later`."""
+    values: dict[str, Any] = OmegaConf.to_container(OmegaConf.structured(config))  # type: ignore[assignment]
+    for item in dataclasses.fields(config.train):
+        if item.metadata.get("later") and getattr(config.train, item.name) == item.default:
+            del values["train"][item.name]
+    return values
 
 
 def from_dict(values: dict[str, Any]) -> Config:

@@ -54,6 +54,13 @@ def noise_scale(settings: TrainConfig, step: int, total: int) -> float:
     return max(0.0, 1 - step / (settings.noise_end * total))
 
 
+def ratio_share(settings: TrainConfig, step: int, total: int) -> float:
+    """Share of the ratio loss's weight at a zero-based step: from 0 linearly to 1 over `ratio_warmup` of the
+    training, in which gates learn what the task needs before they are held to a rate; 1 without it."""
+    warm = settings.ratio_warmup * total
+    return 1.0 if warm == 0 else min(1.0, step / warm)
+
+
 def set_noise_scale(backbone: Backbone, scale: float) -> bool:
     """Passes the scale on to a method that draws noise in training. Returns: whether this one does."""
     if backbone.method.noise_scale is None:

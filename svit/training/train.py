@@ -25,6 +25,7 @@ def train(
     output: Path,
     *,
     init: Path | None = None,
+    teacher: Path | None = None,
     resume: bool = False,
     workers: int = 0,
     device: str = "cpu",
@@ -44,6 +45,7 @@ def train(
         output: folder for checkpoints, `metrics.json`, `log.txt`, `config.yaml` and the final model;
             machines that train together must share it.
         init: weights to start from; not read when an earlier run is resumed.
+        teacher: dense weights whose maps `train.distil` learns; `init` where none are named.
         resume: go on from the newest good checkpoint in `output`, if there is one.
         workers: processes that read images ahead; 0 reads them in between.
         device: "cpu" or "cuda".
@@ -66,7 +68,7 @@ def train(
             torch.set_flush_denormal(True)  # vanishing activations would slow a CPU down manyfold
             stack.callback(torch.set_flush_denormal, False)
         stop = stack.enter_context(stop_requests())
-        trainer = Trainer(config, train_set, Path(output), ranks)
+        trainer = Trainer(config, train_set, Path(output), ranks, teacher or init)
         trainer.claim_output(stack, resume)
         trainer.start(init, resume)
         trainer.check_common_start()

@@ -33,6 +33,7 @@ from svit.system.claims import differences
 from svit.system.files import FileError, Lock, write_text
 from svit.system.processes import Ranks
 from svit.training import training_checkpoints
+from svit.training.distillation import teacher_of
 from svit.training.loader import check_data, derived_seed, feed, told, training_hash
 from svit.training.optimise import (
     Precision,
@@ -40,6 +41,7 @@ from svit.training.optimise import (
     build_optimizer,
     noise_scale,
     rate_factor,
+    ratio_share,
     set_noise_scale,
     set_rate,
     total_steps,
@@ -60,9 +62,16 @@ class TrainError(RuntimeError):
 
 
 class Trainer:
-    """The state of one training: model, optimiser, finished steps."""
+    """The state of one training: model, optimiser, finished steps; `teacher` as of `train`."""
 
-    def __init__(self, config: Config, train_set: CocoDataset, output: Path, ranks: Ranks) -> None:
+    def __init__(
+        self,
+        config: Config,
+        train_set: CocoDataset,
+        output: Path,
+        ranks: Ranks,
+        teacher: Path | None = None,
+    ) -> None:
         self.data, self.output, self.ranks = train_set, output, ranks
         check_data(train_set, config.detector.classes, config.train.batch, ranks.world)
         torch.manual_seed(config.train.seed)
@@ -73,6 +82,8 @@ class Trainer:
         self.data_hash = training_hash(train_set)
         self.step = 0
         self.journal: Journal | None = None
+        self.teacher = teacher_of(self.detector, teacher)
+        self.taught = {"teacher": self.teacher.sha256} if self.teacher else {}
         self._begun: dict[str, Any] = {}  # the line of the journal that a resumed run was in
 
     def claim_output(self, stack: ExitStack, resume: bool) -> None:
@@ -104,7 +115,7 @@ class Trainer:
         finished = self._finished() if resume else None
         if found is not None:
             path, snapshot = found
-            self._check_same(path, snapshot["config"], snapshot["dataset"])
+            self._check_same(path, snapshot["config"], snapshot["dataset"], snapshot.get("teacher"))
             self.detector.load_canonical(snapshot.get("unaveraged", snapshot["model"]))
         elif finished is not None:
             self.detector.load_canonical(finished.state)
@@ -112,7 +123,7 @@ class Trainer:
         elif init is not None:
             names = self.data.foreign_names
             report = checkpoint.load_weights(
-                self.detector, init, complete=False, other_neck=True, class_names=names
+                self.detector, init, complete=False, other_body=True, class_names=names
             )
             for line in report.lines():
                 self._say(line)
@@ -161,6 +172,8 @@ class Trainer:
         self.optimizer = build_optimizer(self.detector, self.settings)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.precision = Precision(self.settings.precision, self.ranks.device)
+        if self.teacher:  # once the average, which takes hooks along, is made
+            self.teacher.watch(self.detector)
         self.model: nn.Module = self.detector
         if self.ranks.world > 1:
             self.model = DistributedDataParallel(self.detector)
@@ -184,14 +197,19 @@ class Trainer:
         if not path.exists():
             return None
         final = checkpoint.read(path)
-        self._check_same(path, to_dict(final.config), final.extra.get("dataset"))
+        told = final.extra
+        self._check_same(path, to_dict(final.config), told.get("dataset"), told.get("teacher"))
         return final
 
-    def _check_same(self, path: Path, config: dict[str, Any], dataset: str | None) -> None:
+    def _check_same(
+        self, path: Path, config: dict[str, Any], dataset: str | None, teacher: str | None
+    ) -> None:
         """Refuses to go on in a folder, and to replace a result, that other facts have led to."""
         lines = differences(config, to_dict(self.config))
         if dataset != self.data_hash:
             lines.append("the training data: other images, classes or annotations")
+        if teacher != self.taught.get("teacher"):
+            lines.append("train.distil: the maps of other dense weights")
         if lines:
             listed = "\n  ".join(lines)
             raise TrainError(
@@ -273,6 +291,10 @@ class Trainer:
         loaded = time.perf_counter()
         state = self._begin_step()
         losses = self.precision.losses(self.model, samples)
+        if "ratio_loss" in losses:
+            share = ratio_share(self.settings, self.step, self.total)
+            losses["ratio_loss"] = share * losses["ratio_loss"]
+        losses |= self.teacher.take_losses() if self.teacher else {}
         total = torch.stack([losses[name] for name in sorted(losses)]).sum()
         norm = self.precision.backward(
             total, self.optimizer, self.parameters, self.settings.clip_norm
@@ -355,6 +377,7 @@ class Trainer:
             "scaler": self.precision.scaler.state_dict(),
             "config": to_dict(self.config),
             "dataset": self.data_hash,
+            **self.taught,
             "class_names": list(self.data.class_names),
             "journal": self.journal.begun if self.journal else {},
             "world": self.ranks.world,
@@ -374,6 +397,6 @@ class Trainer:
     def _export(self) -> None:
         """Writes the final model, unless an earlier run of the same facts has."""
         path = self.output / FINAL
-        extra = {"steps": self.step, "dataset": self.data_hash}
+        extra = {"steps": self.step, "dataset": self.data_hash, **self.taught}
         self._on_first(lambda: path.exists() or checkpoint.save(path, self._result, extra))
         self._say(f"finished: {path}")

@@ -29,6 +29,7 @@ from svit.weights.class_rows import CLASS_LAYERS, by_name
 from svit.weights.conversion import Converted, Report, convert_state, full_precision
 from svit.weights.fitting import NECK, misfit, told, without_neck
 from svit.weights.name_tables import GATES, SPARED, VIT
+from svit.weights.resampling import resampled
 from svit.weights.safe_read import CheckpointError
 from svit.weights.unwrapping import RawWeights, read_tensors
 
@@ -299,7 +300,7 @@ def load_weights(
     path: str | Path,
     *,
     complete: bool = True,
-    other_neck: bool = False,
+    other_body: bool = False,
     class_names: Sequence[str] | None = None,
 ) -> Report:
     """Loads a file of any known origin into a detector.
@@ -308,8 +309,8 @@ def load_weights(
         complete: every tensor of the model must be in the file. False lets parts that files of this
             kind never hold (gates in a dense file, all but the ViT in DeiT's) keep their initial
             values; the report lists them as missing.
-        other_neck: a file with the other neck will do as well, for a training to start from: the neck
-            keeps its initial values.
+        other_body: a file with the other neck will do as well, for a training to start from: the neck
+            keeps its initial values; of one with other patches or positions these are resampled.
         class_names: those of the model, for a training to start from: layers of the classes are taken by
             name (`svit.weights.class_rows`). Without them they are taken as they are.
 
@@ -321,7 +322,9 @@ def load_weights(
     if class_names is not None:
         converted, other = by_name(converted, detector.canonical_state_dict(), class_names)
         lacks = (*lacks, CLASS_LAYERS) if other else lacks
-    if other_neck and converted.config.backbone.neck != detector.config.backbone.neck:
+    if other_body:
+        converted = resampled(converted, detector.canonical_state_dict())
+    if other_body and converted.config.backbone.neck != detector.config.backbone.neck:
         converted, lacks = without_neck(converted), (*lacks, NECK)
     return load_into(detector, converted, allow_missing=lacks)
 

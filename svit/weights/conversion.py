@@ -275,8 +275,8 @@ def _patch_notes(state: Mapping[str, Tensor]) -> tuple[str, ...]:
     if weight is None or weight.ndim != 4 or weight.shape[-1] in (8, 16):
         return ()
     return (
-        f"its patches have {weight.shape[-1]} pixels, those of models here 16 (or 8): timm resamples them, "
-        "timm.create_model(NAME, pretrained=True, patch_size=16).state_dict()",
+        f"its patches have {weight.shape[-1]} pixels, those of models here 16 (or 8): a training that starts "
+        "from it resamples them",
     )
 
 

@@ -10,6 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from svit.cli.main import main
+from svit.cli.options import classifier as options
 from svit.core.config import BackboneConfig
 from svit.evaluation.classify import (
     ACCURACY,
@@ -102,3 +104,37 @@ def test_what_does_not_fit_is_said_in_a_sentence(folder: Path, tmp_path: Path) -
     with pytest.raises(FolderError, match="expected a subfolder of pictures for each class"):
         class_folder(tmp_path / "empty")
     assert isinstance(classify(model(), class_folder(folder, 64)), Accuracy)
+
+
+def test_the_command_measures_a_classifier_with_its_own_and_with_moved_masks(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    pruned = model("magnitude", keep_ratios=[0.5] * 9)
+    monkeypatch.setattr(options, "load_classifier", lambda path, method: pruned)
+    words = ["evaluate", "--weights", "a.pth", "--class-folder", str(folder), "--batch", "6"]
+    places = ["--out", str(tmp_path / "out"), "--record", str(tmp_path / "runs")]
+    assert main([*words, *places, "--intervene", "learned,shuffle"]) == 0
+    told = capsys.readouterr().out
+    assert "| shuffle | 0 |" in told and "12 images; with intervals" in told
+    for line in ("default-learned-seed0", "default-shuffle-seed0"):
+        assert (tmp_path / "out" / line / ACCURACY).is_file()
+        assert len(open_run(tmp_path / "runs" / line)) == 12
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--boundary", "--model", "x"], "--model, --boundary cannot go with --class-folder"),
+        (["--intervene", "off"], "masks are learned, shuffle, random, found 'off'"),
+        ([], "goes with --weights FILE"),
+    ],
+)
+def test_the_command_refuses_what_a_classifier_has_not(
+    words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    weights = ["--weights", "a.pth"] if words else []
+    given = ["evaluate", "--class-folder", str(tmp_path), "--out", f"{tmp_path}/out"]
+    assert main([*given, *weights, *words]) == 2
+    assert sentence in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert main(["evaluate", "--method", "evit", "--out", f"{tmp_path}/out"]) == 2
+    assert "--method goes with --class-folder" in capsys.readouterr().err

@@ -208,7 +208,7 @@ def test_the_other_neck_starts_anew_and_body_and_heads_are_taken(
     for complete in (True, False):
         with pytest.raises(CheckpointError, match="neck"):
             load_weights(model, path, complete=complete)
-    report = load_weights(model, path, complete=False, other_neck=True)
+    report = load_weights(model, path, complete=False, other_body=True)
     common = source.state.keys() & model.state.keys()
     body = {name for name in common if f"{VIT}blocks." in name or f"{VIT}patch_embed." in name}
     assert body and {name for name in common if name.startswith("roi_heads.")}
@@ -223,7 +223,7 @@ def test_a_checkpoint_without_all_of_the_body_is_refused_for_another_neck(tmp_pa
     checkpoint.save(tmp_path / "torn.safetensors", source)
     with pytest.raises(CheckpointError, match=r"blocks\.3\.mlp\.fc1\.weight"):
         path = tmp_path / "torn.safetensors"
-        load_weights(Weights("vit-adapter-nano"), path, complete=False, other_neck=True)
+        load_weights(Weights("vit-adapter-nano"), path, complete=False, other_body=True)
 
 
 def test_dense_weights_run_with_the_published_thresholds_of_a_method_that_has_some(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,11 @@ def listed(each: Callable[[str], Any] = str) -> Callable[[str], tuple[Any, ...]]
         return found
 
     return parse
+
+
+def flags(names: Iterable[str]) -> str:
+    """Options as a user writes them, from their names in the parser."""
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
 
 
 count = number(COUNT)

@@ -96,9 +96,8 @@ def check(args: argparse.Namespace) -> None:
     ]
     ours, theirs = (ours, []) if args.module else ([], theirs)
     if wrong := ours or theirs:
-        words = ", ".join(f"--{name.replace('_', '-')}" for name in wrong)
         how = "cannot go with --module, which brings its own model" if ours else "go with --module"
-        raise ValueError(f"{words} {how}")
+        raise ValueError(f"{kinds.flags(wrong)} {how}")
 
 
 def load(args: argparse.Namespace, device: torch.device) -> nn.Module:

@@ -38,7 +38,7 @@ class Scorer(nn.Module):
         nn.init.trunc_normal_(self.queries, std=dim**-0.5)
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = Mlp(dim, 4 * dim)
-        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.norm2 = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, 1)
         nn.init.trunc_normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)

@@ -1,0 +1,102 @@
+"""The options of `svit evaluate` that measure a classifier on a folder of pictures: `--class-folder`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from svit.cli.options import kinds
+from svit.core.catalogue import METHODS
+from svit.evaluation.classify import MOVES, Accuracy, class_folder, classify, write_accuracy
+from svit.evaluation.evaluation_table import choices
+from svit.system.text import table
+from svit.weights.classifiers import load_classifier
+
+# options of detectors: their names in the parser, and what they are where nobody gave them
+_OF_DETECTORS = {
+    **dict.fromkeys(("model", "random_weights", "dataset", "image_root", "data_root", "class_map")),
+    **dict.fromkeys(("blocks", "masks_from", "calibrate_on")),
+    **dict.fromkeys(("crowding", "boundary"), False),
+    **{"set": [], "framework": "auto", "workers": 0, "dtype": "float32", "processes": 1},
+    **{"split": "val2017", "exif": "auto", "evaluator": "pycocotools", "draws": 1000},
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds --class-folder and --method."""
+    group = parser.add_argument_group("a classifier instead of a detector (docs/classification.md)")
+    group.add_argument(
+        "--class-folder",
+        type=Path,
+        metavar="DIR",
+        help="top-1 of --weights (the official SViT, DeiT) on a subfolder of pictures a class",
+    )
+    group.add_argument(
+        "--method", choices=METHODS, help="that prunes a dense one, with its defaults"
+    )
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuses what goes with detectors alone beside --class-folder, and what needs it without.
+
+    Raises:
+        ValueError: it names them.
+    """
+    if args.class_folder is None:
+        if args.method:
+            raise ValueError("--method goes with --class-folder; presets name a detector's method")
+        return
+    given = [name for name, plain in _OF_DETECTORS.items() if getattr(args, name) != plain]
+    if given:
+        raise ValueError(
+            f"{kinds.flags(given)} cannot go with --class-folder, which takes a classifier"
+        )
+    if args.weights is None:
+        raise ValueError("--class-folder goes with --weights FILE: the official SViT, or DeiT's")
+    if unknown := sorted(set(args.intervene) - set(MOVES)):
+        raise ValueError(
+            f"--intervene: a classifier's masks are {', '.join(MOVES)}, found {unknown[0]!r}"
+        )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures a classifier. Returns: the exit code.
+
+    Raises:
+        CheckpointError, FolderError: the weights or the pictures cannot be used.
+        FileError, RunError: a folder cannot be written, or holds another run.
+    """
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    model = load_classifier(args.weights, args.method or "").to(args.device)
+    size = model.pretrain_grid * model.config.patch
+    pictures = class_folder(args.class_folder, size)
+    own, rows = model.method.inference, []
+    wanted = choices(own, args.inference, args.intervene, args.seed)
+    for choice in wanted:
+        if mode := choice.inference or own:
+            model.method.set_inference(mode)
+        below = choice.name if len(wanted) > 1 else ""
+        record = None if args.record is None else args.record / below
+        found = classify(
+            model,
+            pictures,
+            masks=choice.intervene,
+            batch=args.batch,
+            limit=args.limit,
+            seed=choice.seed,
+            run=record,
+        )
+        write_accuracy(args.out / below, found, weights=args.weights.name)
+        rows.append([mode or "–", choice.intervene, str(choice.seed), *_cells(found)])
+    head = ["inference", "masks", "seed", "top-1, %", "top-5, %", "tokens used"]
+    print(table(head, rows))
+    print(f"{found.images} images; with intervals: python -m analysis.render tables {args.out}")
+    return 0
+
+
+def _cells(found: Accuracy) -> list[str]:
+    kept = sum(found.keep) / len(found.keep)
+    return [f"{found.top1:.2f}", f"{found.top5:.2f}", f"{kept:.3f}"]

@@ -1,0 +1,151 @@
+"""All images of a data set as validation images once: a folder in COCO's layout for each fold. No torch.
+
+    OUT/folds.json                              whose the folder is
+    OUT/fold-1/train/, OUT/fold-1/val/          pictures, as hard links where the disk has them
+    OUT/fold-1/annotations/instances_val.json   a K-th of all images; the rest is instances_train.json
+
+A dense start must be trained in each fold anew: one that saw all training images knows those of other folds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from svit.core.slices import slices_of
+from svit.data.validate import CocoError, checked
+from svit.data.writing.coco_folder import annotations
+from svit.system.claims import claim
+from svit.system.files import prepare_folder, write_text
+
+SPLITS = ("train", "val")
+
+
+@dataclass(frozen=True, eq=False)
+class _Image:
+    """An entry of COCO's json with its annotations, and where its picture lies."""
+
+    entry: Mapping[str, Any]
+    objects: Sequence[Mapping[str, Any]]
+    picture: Path
+
+
+def write_folds(source: Path, out: Path, folds: int) -> list[Path]:
+    """Writes the folds of a data set, or goes on with them. Returns: their folders.
+
+    Images are dealt out in turn within each slice (`svit.core.slices`, as a kind), in the order of a hash of
+    their names, so every fold has its share of each; which fold an image is in depends on the other images.
+    Ids are numbered anew.
+
+    Args:
+        source: folder in COCO's layout with train and val.
+        folds: how many, at least 2.
+
+    Raises:
+        CocoError: a split is missing or wrong, the two have other classes or a file name in common, or there
+            are fewer images than folds.
+        FileError: `out` holds something else, or cannot be written.
+    """
+    images, categories = _all_images(source)
+    if not 2 <= folds <= len(images):
+        raise CocoError(
+            f"{source}: expected 2 to {len(images)} folds of {len(images)} images, found {folds}"
+        )
+    prepare_folder(out)
+    facts = {"folds": folds, "source_sha256": _hash([one.entry for one in images])}
+    claim(out / "folds.json", facts, what="set of folds")
+    written = []
+    for fold in range(folds):
+        folder = out / f"fold-{fold + 1}"
+        held_out = set(images[fold::folds])
+        parts = {
+            "train": [one for one in images if one not in held_out],
+            "val": images[fold::folds],
+        }
+        for split, part in parts.items():
+            _write_split(folder, split, part, categories)
+        written.append(folder)
+    return written
+
+
+def _all_images(source: Path) -> tuple[list[_Image], list[dict[str, Any]]]:
+    """Those of both splits in the order in which they are dealt out, and their classes."""
+    images: list[_Image] = []
+    categories: list[list[dict[str, Any]]] = []
+    for split in SPLITS:
+        name = _named(source, split)
+        data, _ = checked(annotations(source, name), image_root=source / name)
+        objects: dict[Any, list[dict[str, Any]]] = {one["id"]: [] for one in data["images"]}
+        for one in data["annotations"]:
+            objects[one["image_id"]].append(one)
+        categories.append(sorted(data["categories"], key=lambda one: one["id"]))
+        images += [
+            _Image(one, objects[one["id"]], source / name / one["file_name"])
+            for one in data["images"]
+        ]
+    names = Counter(one.entry["file_name"] for one in images)
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        raise CocoError(
+            f"{source}: {twice[0]} is a picture of both splits; give each a name of its own"
+        )
+    if categories[0] != categories[1]:
+        raise CocoError(f"{source}: train and val have other classes; their folds would mix them")
+    slices = slices_of([one.entry for one in images])
+    texts = list(zip(*slices.values(), strict=True)) or [()] * len(images)
+    keys = [(text, _hash(one.entry["file_name"])) for text, one in zip(texts, images, strict=True)]
+    order = sorted(range(len(images)), key=keys.__getitem__)
+    return [images[place] for place in order], categories[0]
+
+
+def _named(source: Path, split: str) -> str:
+    """A split as the folder has it: `train` or `train2017`."""
+    names = (split, f"{split}2017")
+    for name in names:
+        if annotations(source, name).is_file():
+            return name
+    raise CocoError(
+        f"{source}: expected annotations/instances_{' or instances_'.join(names)}.json in it, found neither"
+    )
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _write_split(
+    folder: Path, split: str, images: Sequence[_Image], categories: list[dict[str, Any]]
+) -> None:
+    """Pictures first, the json last."""
+    for one in images:
+        _place(one.picture, folder / split / one.entry["file_name"])
+    objects = [
+        {**found, "image_id": number}
+        for number, one in enumerate(images, 1)
+        for found in one.objects
+    ]
+    whole = {
+        "images": [{**one.entry, "id": number} for number, one in enumerate(images, 1)],
+        "annotations": [{**found, "id": number} for number, found in enumerate(objects, 1)],
+        "categories": categories,
+    }
+    prepare_folder(folder / "annotations")
+    write_text(annotations(folder, split), json.dumps(whole, separators=(",", ":")))
+
+
+def _place(source: Path, target: Path) -> None:
+    """A link to the picture, or a copy where the disk has no hard links."""
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copyfile(source, target)
