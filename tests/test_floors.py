@@ -31,7 +31,7 @@ HEAVY = frozenset({"torch", "torchvision", "timm", "safetensors", "jaxtyping", "
 TORCH_FREE = (  # with all they import
     *("svit", "svit.core.*", "svit.runs.*", "analysis", "analysis.*", "app"),
     *("svit.cli.presets", "svit.cli.app", "svit.cli.doctor", "svit.cli.dataset", "svit.cli.main"),
-    *("svit.exchange", "svit.exchange.*", "svit.cli.import_lists", "svit.cli.export"),
+    *("svit.exchange", "svit.exchange.*", "svit.cli.exchange", "svit.cli.exchange.*"),
 )
 # importer -> the one module of the torch side it may open, when its page is opened
 DOORS = {"analysis.pages.live": "svit.live.workplace"}
@@ -39,7 +39,7 @@ DOORS = {"analysis.pages.live": "svit.live.workplace"}
 FACE, MAIN = "svit", "svit.__main__"
 NAMED_ONCE = {  # package -> the only files that may name it
     "detectron2": ("svit.detectors.detectron2_*", "svit.detectors.configs.*"),
-    "torchvision.models.detection": ("svit.detectors.torchvision_rcnn",),
+    "torchvision.models.detection": ("svit.detectors.torchvision_rcnn", "svit.detectors.anchors"),
     "rerun": ("svit.exchange.rerun_file",),
     "streamlit": ("app", "analysis.pages.*", "svit.cli.app"),
 }

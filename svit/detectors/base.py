@@ -9,8 +9,8 @@ maps to losses or detections. Inference follows mmdet 2.28; where its training d
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ from svit.data.samples import Sample, pad_batch, padded_hw
 from svit.models.backbone import Backbone
 
 Maps = dict[str, Tensor]
+Near = Sequence[Tensor] | None  # boxes (n, 4) of each image, in pixels as the model sees it
+Proposals = Any  # of one image, as a framework holds them; a mask picks some
+NEAR = 0.4  # least IoU with a box of `near` for which a detection is computed to its end
 ASPECT_RATIOS = (0.5, 1.0, 2.0)  # height / width of the anchors
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # mmdet's stds .1 .1 .2 .2
 LEVELS = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64}  # FPN maps and their strides
@@ -82,12 +85,19 @@ class Detector(nn.Module):
         return {**losses, **self.backbone.take_losses()}
 
     @torch.no_grad()
-    def predict(self, samples: Sequence[Sample]) -> list[Detections]:
+    def predict(
+        self, samples: Sequence[Sample], near: Sequence[np.ndarray] | None = None
+    ) -> list[Detections]:
         """Detections in source pixels with boolean masks, one a sample.
 
         All samples are padded to one size, and padding takes part in every decision: samples of one
         `padded_hw` come out as they do alone, others do not, so
         `svit.evaluation.passes.run_detector` splits them.
+
+        Args:
+            near: float (boxes, 4) a sample, in source pixels: proposals that touch none of them are left out,
+                and with them most of the heads' work. Detections with an IoU of at least `NEAR` with a box
+                come out as without, unless the limit of detections an image cut them there; others may.
 
         Raises:
             RuntimeError: the detector is not in `eval()` mode.
@@ -98,7 +108,7 @@ class Detector(nn.Module):
         images, maps = self._maps(samples)
         expect_finite([sample.image_id for sample in samples], maps)
         with torch.autocast(images.device.type, enabled=False):
-            return self._detections(images, maps, samples)
+            return self._detections(images, maps, samples, _resized(near, samples))
 
     def forward(self, samples: Sequence[Sample]) -> dict[str, Tensor] | list[Detections]:
         """`losses` in training mode and `predict` otherwise: what DistributedDataParallel calls."""
@@ -115,9 +125,14 @@ class Detector(nn.Module):
         raise NotImplementedError
 
     def _detections(
-        self, images: Float[Tensor, "batch 3 height width"], maps: Maps, samples: Sequence[Sample]
+        self,
+        images: Float[Tensor, "batch 3 height width"],
+        maps: Maps,
+        samples: Sequence[Sample],
+        near: Near = None,
     ) -> list[Detections]:
-        """Detections in source pixels from the float32 maps c2..c5."""
+        """Detections in source pixels from the float32 maps c2..c5, of proposals that touch a box of `near`
+        (None for all)."""
         raise NotImplementedError
 
     def _maps(self, samples: Sequence[Sample]) -> tuple[Tensor, Maps]:
@@ -145,6 +160,36 @@ class Detector(nn.Module):
         if problem:
             raise ValueError(f"these weights do not fit {self.config.name!r}: {problem}")
         self.load_state_dict({here[name]: value for name, value in state.items()})
+
+
+def _resized(near: Sequence[np.ndarray] | None, samples: Sequence[Sample]) -> Near:
+    """Boxes of source pixels in those of the images as the model sees them."""
+    if near is None:
+        return None
+    boxes = []
+    for own, sample in zip(near, samples, strict=True):
+        scale = [there / here for there, here in zip(sample.resized_hw, sample.image_hw)]
+        boxes.append(sample.image.new_tensor(np.asarray(own, np.float32) * (scale[::-1] * 2)))
+    return boxes
+
+
+def touching(
+    proposals: Sequence[Proposals], near: Near, boxes: Callable[[Proposals], Tensor]
+) -> Sequence[Proposals]:
+    """Of the proposals of each image those that share an area with a box of `near`; all without.
+
+    Args:
+        boxes: those (n, 4) of an image's proposals.
+    """
+    if near is None:
+        return proposals
+    kept = []
+    for own, others in zip(proposals, near, strict=True):
+        first, second = boxes(own)[:, None], others[None]
+        starts = torch.maximum(first[..., :2], second[..., :2])
+        ends = torch.minimum(first[..., 2:], second[..., 2:])
+        kept.append(own[(ends > starts).all(dim=-1).any(dim=1)])
+    return kept
 
 
 def expect_finite(image_ids: Sequence[ImageId], maps: Maps) -> None:

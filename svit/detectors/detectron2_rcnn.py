@@ -52,8 +52,10 @@ from svit.detectors.base import (
     POOLED_LEVELS,
     Detector,
     Maps,
+    Near,
     expect_finite,
     image_seed,
+    touching,
 )
 from svit.detectors.pooling import crop_masks
 from svit.models import build_backbone
@@ -92,11 +94,12 @@ class Detectron2Detector(Detector):
         return {**losses, **region_losses}
 
     def _detections(
-        self, images: Tensor, maps: Maps, samples: Sequence[Sample]
+        self, images: Tensor, maps: Maps, samples: Sequence[Sample], near: Near = None
     ) -> list[Detections]:
         padded = ImageList(images, [sample.resized_hw for sample in samples])
         pyramid = self.model.backbone(maps)
         proposals, _ = self.model.proposal_generator(padded, pyramid)
+        proposals = touching(proposals, near, lambda one: one.proposal_boxes.tensor)
         found, _ = self.model.roi_heads(padded, pyramid, proposals)
         return [
             _to_detections(detector_postprocess(one, *sample.image_hw))

@@ -8,7 +8,6 @@ the background as 0 and classes from 1: `_truth` shifts for them, `RegionHeads._
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -16,27 +15,30 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
-from torchvision.ops import FeaturePyramidNetwork, batched_nms, clip_boxes_to_image
+from torchvision.ops import FeaturePyramidNetwork, batched_nms, box_iou, clip_boxes_to_image
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from svit.core.config import Config, DetectorConfig
 from svit.core.types import Detections, Target
 from svit.data.samples import Sample
+from svit.detectors.anchors import Anchors
 from svit.detectors.base import (
     ASPECT_RATIOS,
     BOX_CELLS,
     BOX_WEIGHTS,
     LEVELS,
     MASK_CELLS,
+    NEAR,
     POOLED_LEVELS,
     Detector,
     Maps,
+    Near,
+    touching,
 )
 from svit.detectors.pasting import to_source
 from svit.detectors.pooling import PyramidRoIAlign, crop_masks, learns_mask
@@ -102,11 +104,12 @@ class TorchvisionDetector(Detector):
         }
 
     def _detections(
-        self, images: Tensor, maps: Maps, samples: Sequence[Sample]
+        self, images: Tensor, maps: Maps, samples: Sequence[Sample], near: Near = None
     ) -> list[Detections]:
         pyramid, sizes = self._pyramid(maps), [sample.resized_hw for sample in samples]
         proposals, _ = self.rpn(ImageList(images, sizes), pyramid)
-        found, _ = self.roi_heads(pyramid, proposals, sizes)
+        proposals = touching(proposals, near, lambda boxes: boxes)
+        found, _ = self.roi_heads(pyramid, proposals, sizes, near=near)
         return [to_source(**one, sample=sample) for one, sample in zip(found, samples, strict=True)]
 
 
@@ -118,36 +121,6 @@ def _truth(target: Target, device: torch.device) -> dict[str, Tensor]:
         "masks": torch.from_numpy(target.masks.copy()).to(device),
         "has_mask": torch.from_numpy(target.has_mask.copy()).to(device),
     }
-
-
-class Anchors(AnchorGenerator):
-    """Anchors with unrounded sides whose first centre is the corner of the image (offset 0).
-
-    The step is the level's stride; torchvision divides image by map size, wrong for p6 of odd p5.
-    """
-
-    def generate_anchors(
-        self,
-        scales: Sequence[int],
-        aspect_ratios: Sequence[float],
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-    ) -> Float[Tensor, "anchors 4"]:
-        """Boxes around (0, 0) of area scale**2, one an aspect ratio h/w, computed in float64."""
-        rows = []
-        for scale in scales:
-            for ratio in aspect_ratios:
-                width = math.sqrt(scale**2 / ratio)
-                height = ratio * width
-                rows.append([-width / 2, -height / 2, width / 2, height / 2])
-        return torch.tensor(rows, dtype=dtype, device=device)
-
-    def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
-        """All anchors, levels one after another, once an image."""
-        self.set_cell_anchors(feature_maps[0].dtype, feature_maps[0].device)
-        grids = [list(values.shape[-2:]) for values in feature_maps]
-        strides = [[stride, stride] for stride in LEVELS.values()]
-        return [torch.cat(self.grid_anchors(grids, strides))] * len(image_list.image_sizes)
 
 
 class ProposalNetwork(RegionProposalNetwork):
@@ -282,12 +255,13 @@ class RegionHeads(RoIHeads):
         proposals: list[Tensor],
         image_shapes: list[tuple[int, int]],
         targets: list[dict[str, Tensor]] | None = None,
+        near: Near = None,
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
         """Nothing and losses in training; detections in resized pixels and no losses otherwise."""
         maps = [features[name] for name in POOLED_LEVELS]
         if self.training:
             return [], self._losses(maps, proposals, targets)
-        return self._detect(maps, proposals, image_shapes), {}
+        return self._detect(maps, proposals, image_shapes, near), {}
 
     def box_outputs(
         self, maps: Sequence[Tensor], boxes: Sequence[Tensor]
@@ -351,7 +325,11 @@ class RegionHeads(RoIHeads):
         return F.binary_cross_entropy_with_logits(logits, torch.cat(wanted))
 
     def _detect(
-        self, maps: list[Tensor], proposals: list[Tensor], image_shapes: list[tuple[int, int]]
+        self,
+        maps: list[Tensor],
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+        near: Near,
     ) -> list[dict[str, Tensor]]:
         logits, deltas = self.box_outputs(maps, proposals)
         counts = [len(boxes) for boxes in proposals]
@@ -360,6 +338,8 @@ class RegionHeads(RoIHeads):
             self._select(*one)
             for one in zip(proposals, deltas.split(counts), scores, image_shapes, strict=True)
         ]
+        if near is not None:
+            found = [_meant(*one) for one in zip(found, near, strict=True)]
         labels = torch.cat([one["labels"] for one in found])
         masks = self.mask_logits(maps, [one["boxes"] for one in found], labels).sigmoid()
         counts = [len(one["labels"]) for one in found]
@@ -380,6 +360,12 @@ class RegionHeads(RoIHeads):
         boxes, scores = clip_boxes_to_image(boxes, image_hw), scores[chosen, label]
         keep = batched_nms(boxes, scores, label, self.nms_thresh)[: self.detections_per_img]
         return {"boxes": boxes[keep], "scores": scores[keep], "labels": label[keep]}
+
+
+def _meant(found: dict[str, Tensor], near: Float[Tensor, "boxes 4"]) -> dict[str, Tensor]:
+    """Detections of an image that overlap one of the boxes."""
+    kept = (box_iou(found["boxes"], near) >= NEAR).any(dim=1)
+    return {name: values[kept] for name, values in found.items()}
 
 
 def _initialise(heads: RegionHeads) -> None:
