@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from svit.runs import check
+from svit.runs.attributions import problems as attribution_problems
 from svit.runs.head import RunError, read_head, read_manifests
 from svit.runs.run import find_runs, folder_at, open_run
 from svit.system.text import counted
@@ -43,6 +44,7 @@ def problems_of(folder: Path) -> Iterator[str]:
                 check.check_shard(folder, shard, manifest["layers"])
             except RunError as error:
                 yield str(error)
+    yield from attribution_problems(folder)
 
 
 def _summary(folder: Path) -> str:

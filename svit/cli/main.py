@@ -48,6 +48,7 @@ VERBS: dict[str, Verb] = {
     "presets": Verb("svit.cli.presets", "list the model presets, or print one as YAML"),
     "record": Verb("svit.cli.record", "record which tokens every layer uses, into a run folder"),
     "evaluate": Verb("svit.cli.evaluate", "measure box and mask AP on a COCO data set"),
+    "explain": Verb("svit.cli.explain", "find which tokens a detection needs, by taking them away"),
     "benchmark": Verb("svit.cli.benchmark", "measure speed: models side by side, stage by stage"),
     "train": Verb("svit.cli.train", "train a detector, dense or pruned"),
     "compare": Verb("svit.cli.compare", "finetune and measure every method of the paper alike"),
@@ -55,8 +56,10 @@ VERBS: dict[str, Verb] = {
     "convert": Verb(
         "svit.cli.convert", "turn released weights into a checkpoint of this workbench"
     ),
-    "import": Verb("svit.cli.import_lists", "make a run of kept or merged tokens that others list"),
-    "export": Verb("svit.cli.export", "write a run for FiftyOne, COCO's tools or Rerun"),
+    "import": Verb(
+        "svit.cli.exchange.import_lists", "make a run of kept or merged tokens that others list"
+    ),
+    "export": Verb("svit.cli.exchange.export", "write a run for FiftyOne, COCO's tools or Rerun"),
     "check": Verb("svit.cli.check", "read recorded runs whole and name what is damaged"),
     "dataset": Verb("svit.cli.dataset", "write the synthetic shapes, or check a COCO json"),
 }

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 
 from svit.core import macs as compute
+from svit.core.attribution import Explanation, Thing
 from svit.core.catalogue import METHODS
 from svit.core.types import Detections, Target, TokenTrace
 from svit.data.classes import ClassError, match_classes
@@ -24,6 +25,9 @@ from svit.evaluation import provenance
 from svit.evaluation.passes import inference_mode
 from svit.live.pictures import Picture
 from svit.probing.apply_edits import applied
+from svit.probing.attribution.explain import explain
+from svit.probing.attribution.options import Options
+from svit.probing.attribution.trials import Tell
 from svit.probing.edits import Edit
 from svit.probing.recorder import record
 from svit.probing.transplants import Transplant
@@ -206,6 +210,27 @@ class Session:
             found = self.detector.predict([sample])[0]
             trace = tape.traces([sample])[0]
         return Outcome(trace, found, self._macs(trace, len(found)), edits)
+
+    def explain(
+        self,
+        picture: Picture,
+        things: Sequence[Thing],
+        options: Options,
+        tell: Tell = lambda forwards: None,
+    ) -> list[Explanation]:
+        """What objects of a picture need (`svit.probing.attribution.explain.explain`)."""
+        sample = self._sample(picture)
+        with self._turn, inference_mode(self.detector, seed=self.seed):
+            return explain(self.detector, sample, things, options, tell)
+
+    def pace(self, picture: Picture, options: Options) -> float:
+        """Seconds that one of the forwards of `explain` takes here and now, from one batch of them."""
+        sample = self._sample(picture)
+        with self._turn, inference_mode(self.detector, seed=self.seed):
+            start = time.perf_counter()
+            with applied(self.detector, [sample] * options.batch, ()):
+                self.detector.predict([sample] * options.batch)
+        return (time.perf_counter() - start) / options.batch
 
     def race(
         self, picture: Picture, outcome: Outcome, rounds: int = 10, timeout_s: float = math.inf

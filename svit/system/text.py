@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 
 _REGULAR = (
-    *("annotation", "file", "id", "image", "mask"),
-    *("name", "object", "orientation", "picture", "polygon"),
+    *("annotation", "detection", "file", "id", "image", "mask"),
+    *("name", "object", "orientation", "picture", "polygon", "token"),
 )
 _ONE = {"boxes": "box", "categories": "category", "classes": "class", "nuclei": "nucleus"}
 _ONE |= {f"{word}s": word for word in _REGULAR}

@@ -1,0 +1,1 @@
+"""Verbs that read and write what other programs do."""

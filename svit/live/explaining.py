@@ -1,0 +1,206 @@
+"""Objects of a recorded run explained, each kept beside the run as soon as its picture is done.
+
+asked = Asked(run, session, options)
+for image_id, numbers in found_objects(run, 100).items():
+    asked.explain(image_id, "annotation", numbers)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from svit.core.attribution import Explanation, Thing
+from svit.core.types import ImageId
+from svit.data.images import resize_target
+from svit.data.reading import ImageError, read_image
+from svit.live.pictures import Picture, recorded
+from svit.live.session import Session
+from svit.probing.attribution.explain import as_target, things_of
+from svit.probing.attribution.options import AttributionError, Options
+from svit.probing.attribution.trials import Tell
+from svit.runs.attributions import Attributions, read_explanation
+from svit.runs.head import known
+from svit.runs.run import Run
+from svit.system.text import counted
+from svit.weights import checkpoint
+
+
+def weights_of(run: Run, candidates: Sequence[Path]) -> Path:
+    """The checkpoint that a run was recorded with, by its name.
+
+    Raises:
+        AttributionError: the run tells of none, or none of the candidates has its name.
+    """
+    name = Path(str(known(run.provenance, "weights") or "")).name
+    if known(run.provenance, "method") is None or "config" not in run.provenance:
+        raise AttributionError(
+            f"{run.path} was not recorded by a detector of this workbench, so there are no weights here to "
+            "run again with other masks; record its pictures with `svit record --weights FILE`"
+        )
+    found = [path for path in candidates if name and path.name == name]
+    if not found:
+        raise AttributionError(
+            f"{run.path} was recorded with {name or 'weights without a name'}, which is not among the "
+            f"checkpoints here; give them as --weights FILE"
+        )
+    return found[0]
+
+
+def session_of(run: Run, weights: Path, device: str = "cpu") -> Session:
+    """The model that a run was recorded with, deciding as it did then.
+
+    Raises:
+        AttributionError: other weights, or a run with changed masks.
+        CheckpointError: the file cannot be read.
+    """
+    session = Session.load(weights, device)
+    wanted = known(run.provenance, "weights_sha256")
+    found = checkpoint.fingerprint(session.detector.canonical_state_dict())
+    if wanted != found:
+        raise AttributionError(
+            f"{weights} holds other weights ({found[:10]}) than {run.path} was recorded with "
+            f"({str(wanted)[:10]}): give those, or record anew"
+        )
+    changed = run.provenance.get("intervention") or "learned"
+    if changed != "learned" or run.provenance.get("masks_from"):
+        raise AttributionError(
+            f"{run.path} was recorded with changed masks ({changed}), and explanations begin with the "
+            "model's own: take a run of `svit record`"
+        )
+    session.seed = int(run.provenance.get("seed") or 0)
+    if mode := run.provenance.get("inference"):
+        session.detector.backbone.method.set_inference(mode)
+    return session
+
+
+class Asked:
+    """A run, the model it was recorded with, and what is asked of both.
+
+    Args:
+        image_root: folder of the original pictures; None for those that the run stores.
+
+    Attributes:
+        kept: where the answers lie.
+    """
+
+    def __init__(
+        self, run: Run, session: Session, options: Options, image_root: Path | None = None
+    ) -> None:
+        self.run, self.session, self.options, self._root = run, session, options, image_root
+        self.kept = Attributions(run.path, self._settings())
+
+    def _settings(self) -> dict[str, Any]:
+        asked = {name: value for name, value in asdict(self.options).items() if name != "batch"}
+        pictures = "stored" if self._root is None else "original"
+        weights = self.run.provenance["weights_sha256"]
+        return {**asked, "weights_sha256": weights, "pictures": pictures}
+
+    def missing(self, image_id: ImageId, source: str, numbers: Sequence[int]) -> list[int]:
+        """Those that are not answered yet."""
+        paths = {number: self.kept.path(image_id, source, number) for number in numbers}
+        return [number for number, path in paths.items() if not path.exists()]
+
+    def explain(
+        self,
+        image_id: ImageId,
+        source: str,
+        numbers: Sequence[int],
+        tell: Tell = lambda forwards: None,
+    ) -> list[Explanation]:
+        """Answers what is not answered yet of one picture, and keeps it.
+
+        Raises:
+            AttributionError, ImageError: there is no such image, object or picture.
+            FileError: the run's folder cannot be written.
+        """
+        self.kept.claim()
+        if missing := self.missing(image_id, source, numbers):
+            picture = self.picture(image_id)
+            things = self._things(picture, source, missing)
+            plain = self.session.run(picture).trace
+            agreement = float((plain.keep == self.run.trace(image_id).keep).mean())
+            for one in self.session.explain(picture, things, self.options, tell):
+                self.kept.write(one, agreement)
+        paths = [self.kept.path(image_id, source, number) for number in numbers]
+        return [read_explanation(path) for path in paths]
+
+    def picture(self, image_id: ImageId) -> Picture:
+        """The picture with its ground truth.
+
+        Raises:
+            AttributionError: the run has no such image.
+            ImageError: its picture cannot be read.
+        """
+        if image_id not in self.run.image_ids:
+            some = ", ".join(str(one) for one in self.run.image_ids[:5])
+            raise AttributionError(
+                f"{self.run.path} has no image {image_id!r}; its {counted(len(self.run), 'images')} begin "
+                f"with {some}"
+            )
+        if self._root is None:
+            return recorded(self.run, image_id)
+        names = dict(zip(self.run.images["image_id"], self.run.images["file_name"], strict=True))
+        path = self._root / names[image_id]
+        if not path.is_file():
+            raise ImageError(
+                f"{path} is not there: --image-root is the folder that `svit record` read from; without it "
+                "the pictures that the run stores are used"
+            )
+        target, shape = self.run.target(image_id), self.run.trace(image_id).grid.image_hw
+        pixels = read_image(path)
+        if pixels.shape[:2] != shape:
+            raise ImageError(
+                f"{path} has {pixels.shape[0]} x {pixels.shape[1]} pixels, the recorded one {shape[0]} x "
+                f"{shape[1]}: it is another picture"
+            )
+        return Picture(pixels, image_id, str(path), target, tuple(self.run.class_names))
+
+    def _things(self, picture: Picture, source: str, numbers: Sequence[int]) -> list[Thing]:
+        found = self.run.detections(picture.image_id, masks=True)
+        detected = None if found is None else as_target(found)
+        if detected is not None:
+            sides = picture.pixels.shape[:2]
+            masks = found.masks is not None and found.masks.shape[1:] == sides
+            detected = detected if masks else resize_target(detected, sides)
+        known_ones = things_of(picture.target, detected)
+        by_number = {one.number: one for one in known_ones if one.source == source}
+        if lacking := [number for number in numbers if number not in by_number]:
+            there = f"has {counted(len(by_number), source + 's')} of its own"
+            numbered = ", numbered from 1" + " by falling score" * (source == "detection")
+            raise AttributionError(
+                f"image {picture.image_id!r} of {self.run.path} {there}{numbered}; there is no {source} "
+                f"{lacking[0]} (crowds have a number and cannot be explained)"
+            )
+        return [by_number[number] for number in numbers]
+
+
+def found_objects(
+    run: Run, count: int, least: float = 0.5, missed: bool = False
+) -> dict[ImageId, list[int]]:
+    """The first annotated objects of a run, crowds left out, that it finds with at least a score (or, if
+    `missed`, does not): image -> their numbers.
+
+    Raises:
+        AttributionError: there are none, or the run has no annotations or detections.
+    """
+    numbers: dict[ImageId, list[int]] = {}
+    left = count
+    for image_id in run.image_ids:
+        target, found = run.target(image_id), run.detections(image_id, masks=True)
+        things = [] if target is None or found is None else things_of(target)
+        wanted = [one for one in things if (one.hit(found).score < least) == missed][:left]
+        if wanted:
+            numbers[image_id] = [one.number for one in wanted]
+        left -= len(wanted)
+        if not left:
+            break
+    if not numbers:
+        what = "misses" if missed else "finds"
+        raise AttributionError(
+            f"{run.path} holds no annotated object that it {what} at a score of {least:g}; record a COCO "
+            "data set with `svit record --coco JSON --image-root DIR`"
+        )
+    return numbers

@@ -1,0 +1,145 @@
+"""Objects of recorded runs are explained once, kept, and refused with a remedy where that cannot be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from support import runs
+from support.scenes import SVIT, detector, shapes
+
+from svit.cli.main import main
+from svit.data.reading import ImageError
+from svit.evaluation.passes import PassOptions
+from svit.evaluation.record import record_run
+from svit.live.explaining import Asked, found_objects, session_of, weights_of
+from svit.probing.attribution.options import AttributionError, Options
+from svit.runs.attributions import read_attributions
+from svit.runs.run import Run, open_run
+from svit.weights import checkpoint
+
+QUICK = Options(orders=("gates", "random"), steps=2, draws=1, searches=0, forced=False, batch=4)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shapes, weights and a run of them."""
+    folder = tmp_path_factory.mktemp("world")
+    model, images = detector(**SVIT), shapes(folder / "shapes")
+    checkpoint.save(folder / "model.safetensors", model)
+    options = PassOptions(limit=2, progress=False)
+    record_run(model, images, folder / "run", options, weights="model.safetensors")
+    return folder
+
+
+@pytest.fixture
+def run(world: Path, tmp_path: Path) -> Run:
+    """A copy of the run."""
+    for path in sorted((world / "run").iterdir()):
+        (tmp_path / "run").mkdir(exist_ok=True)
+        (tmp_path / "run" / path.name).write_bytes(path.read_bytes())
+    return open_run(tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def session(world: Path):
+    return session_of(open_run(world / "run"), world / "model.safetensors")
+
+
+def test_a_detection_is_explained_once_and_read_the_second_time(run: Run, session) -> None:
+    asked, image_id, told = Asked(run, session, QUICK), run.image_ids[0], []
+    (first,) = asked.explain(image_id, "detection", [1], told.append)
+    forwards = sum(told)
+    (again,) = asked.explain(image_id, "detection", [1], told.append)
+    assert forwards > 0 and sum(told) == forwards
+    assert again.own == first.own and asked.missing(image_id, "detection", [1, 2]) == [2]
+    ((_, kept),) = read_attributions(run.path)
+    assert kept.number == 1 and kept.source == "detection"
+
+
+def test_an_interrupted_job_goes_on_with_what_is_left(run: Run, session) -> None:
+    asked, image_id = Asked(run, session, QUICK), run.image_ids[0]
+    asked.explain(image_id, "annotation", [1])
+
+    def stop(done: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        asked.explain(image_id, "annotation", [1, 2], stop)
+    assert asked.missing(image_id, "annotation", [1, 2]) == [2]
+    asked.explain(image_id, "annotation", [1, 2])
+    assert asked.missing(image_id, "annotation", [1, 2]) == []
+
+
+def test_the_original_picture_decides_as_it_was_recorded(world: Path, run: Run, session) -> None:
+    asked = Asked(run, session, QUICK, world / "shapes" / "val2017")
+    picture = asked.picture(run.image_ids[0])
+    found = session.run(picture)
+    assert (found.trace.keep == run.trace(run.image_ids[0]).keep).all()
+
+
+def test_what_is_not_there_is_refused_with_what_is(run: Run, session, tmp_path: Path) -> None:
+    asked, image_id = Asked(run, session, QUICK), run.image_ids[0]
+    with pytest.raises(AttributionError, match="no detection 77"):
+        asked.explain(image_id, "detection", [77])
+    with pytest.raises(AttributionError, match="has no image 12345; its 2 images begin with"):
+        asked.explain(12345, "detection", [1])
+    lacking = Asked(run, session, QUICK, tmp_path)
+    with pytest.raises(ImageError, match="is not there.*pictures that the run stores"):
+        lacking.explain(image_id, "detection", [1])
+    name = run.images["file_name"][0]
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (9, 9)).save(tmp_path / name)
+    with pytest.raises(ImageError, match="another picture"):
+        lacking.explain(image_id, "detection", [1])
+
+
+def test_runs_without_pictures_weights_or_own_masks_are_refused(
+    world: Path, tmp_path: Path, session
+) -> None:
+    foreign = runs.write_foreign(tmp_path / "foreign")
+    with pytest.raises(AttributionError, match="not recorded by a detector of this workbench"):
+        weights_of(foreign, [])
+    own = open_run(world / "run")
+    with pytest.raises(AttributionError, match="model.safetensors.*--weights FILE"):
+        weights_of(own, [Path("other.safetensors")])
+    checkpoint.save(tmp_path / "other.safetensors", detector(seed=1, **SVIT))
+    with pytest.raises(AttributionError, match="holds other weights"):
+        session_of(own, tmp_path / "other.safetensors")
+    bare = detector(**SVIT)
+    blind = tmp_path / "blind"
+    options = PassOptions(limit=1, progress=False)
+    record_run(bare, shapes(world / "shapes"), blind, options, picture_side=0)
+    with pytest.raises(ImageError, match="stores no pictures"):
+        Asked(open_run(blind), session, QUICK).explain(own.image_ids[0], "detection", [1])
+    shuffled = tmp_path / "shuffled"
+    changed = replace(options, intervention="shuffle")
+    record_run(bare, shapes(world / "shapes"), shuffled, changed)
+    with pytest.raises(AttributionError, match="changed masks"):
+        session_of(open_run(shuffled), world / "model.safetensors")
+
+
+def test_objects_are_chosen_in_recorded_order(run: Run) -> None:
+    missed = found_objects(run, 3, missed=True)
+    assert sum(map(len, missed.values())) <= 3 and set(missed) <= set(run.image_ids)
+    with pytest.raises(AttributionError, match="holds no annotated object that it finds"):
+        found_objects(run, 3, least=1.0)
+
+
+def test_the_command_explains_and_says_what_came_out(
+    world: Path, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    words = ["explain", str(run.path), "--weights", str(world / "model.safetensors")]
+    quick = ["--orders", "gates,random", "--steps", "2", "--draws", "1", "--searches", "1"]
+    quick += ["--budget", "4", "--no-forced", "--score", "0.01"]
+    one = [*words, "--image", str(run.image_ids[0]), "--detection", "1", *quick]
+    assert main(one) == 0
+    said = capsys.readouterr()
+    assert "at most" in said.err and "forwards" in said.err
+    assert "detection 1 of image" in said.out and "smallest set" in said.out
+    out = tmp_path / "out"
+    assert main([*words, "--objects", "2", "--missed", *quick, "--out", str(out)]) == 0
+    assert (out / "areas.csv").is_file() and (out / "summary.md").is_file()
+    assert main(words) == 2 and "say what to explain" in capsys.readouterr().err
