@@ -12,13 +12,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from svit.core.attribution import Explanation, Thing
 from svit.core.types import ImageId
 from svit.data.images import resize_target
 from svit.data.reading import ImageError, read_image
 from svit.live.pictures import Picture, recorded
 from svit.live.session import Session
-from svit.probing.attribution.explain import as_target, things_of
+from svit.probing.attribution.explain import as_target as as_target
+from svit.probing.attribution.explain import planned
+from svit.probing.attribution.explain import things_of as things_of
 from svit.probing.attribution.options import AttributionError, Options
 from svit.probing.attribution.trials import Tell
 from svit.runs.attributions import Attributions, read_explanation
@@ -90,13 +94,8 @@ class Asked:
         self, run: Run, session: Session, options: Options, image_root: Path | None = None
     ) -> None:
         self.run, self.session, self.options, self._root = run, session, options, image_root
-        self.kept = Attributions(run.path, self._settings())
-
-    def _settings(self) -> dict[str, Any]:
-        asked = {name: value for name, value in asdict(self.options).items() if name != "batch"}
-        pictures = "stored" if self._root is None else "original"
-        weights = self.run.provenance["weights_sha256"]
-        return {**asked, "weights_sha256": weights, "pictures": pictures}
+        pictures = "stored" if image_root is None else "original"
+        self.kept = Attributions(run.path, settings_of(run, options, pictures))
 
     def missing(self, image_id: ImageId, source: str, numbers: Sequence[int]) -> list[int]:
         """Those that are not answered yet."""
@@ -175,6 +174,67 @@ class Asked:
                 f"{lacking[0]} (crowds have a number and cannot be explained)"
             )
         return [by_number[number] for number in numbers]
+
+
+def settings_of(run: Run, options: Options, pictures: str) -> dict[str, Any]:
+    """What answers follow from, beside the object.
+
+    Args:
+        pictures: "stored" in the run, or "original".
+    """
+    asked = {name: value for name, value in asdict(options).items() if name != "batch"}
+    weights = run.provenance["weights_sha256"]
+    return {**asked, "weights_sha256": weights, "pictures": pictures}
+
+
+def explained(
+    session: Session,
+    picture: Picture,
+    thing: Thing,
+    run: Run | None = None,
+    tell: Tell = lambda forwards: None,
+) -> tuple[Explanation, Path | None]:
+    """An object of a picture that somebody looks at, with the options that `Options` has.
+
+    Args:
+        run: that the picture is of.
+
+    Returns: the answer, and its file in the run. There is one where the run was recorded with these weights
+    and the picture gives its masks again, token by token; it is read where it was asked for before.
+
+    Raises:
+        AttributionError, FileError: as `Asked.explain`.
+    """
+    options, kept = Options(), None
+    if run is not None and _same(run, session, picture):
+        stored = run.picture(picture.image_id)
+        same = stored is not None and np.array_equal(stored, picture.pixels)
+        kept = Attributions(run.path, settings_of(run, options, "stored" if same else "original"))
+        path = kept.path(picture.image_id, thing.source, thing.number)
+        if path.exists():
+            return read_explanation(path), path
+    (found,) = session.explain(picture, [thing], options, tell)
+    if kept is None:
+        return found, None
+    kept.claim()
+    return found, kept.write(found, 1.0)
+
+
+def pace(session: Session, picture: Picture) -> tuple[int, float]:
+    """How many forwards `explained` takes at most, and seconds for them here and now."""
+    options = Options()
+    forwards = planned(session.detector, options)
+    return forwards, forwards * session.pace(picture, options)
+
+
+def _same(run: Run, session: Session, picture: Picture) -> bool:
+    """Whether the picture gives the masks again that the run holds of it."""
+    weights = checkpoint.fingerprint(session.detector.canonical_state_dict())
+    if run.provenance.get("weights_sha256") != weights or picture.image_id not in run.image_ids:
+        return False
+    recorded_trace, now = run.trace(picture.image_id), session.run(picture).trace
+    same = recorded_trace.grid == now.grid and np.array_equal(recorded_trace.keep, now.keep)
+    return same and (run.provenance.get("intervention") or "learned") == "learned"
 
 
 def found_objects(

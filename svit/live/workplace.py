@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from svit.live import explaining as explaining
 from svit.live import pictures as pictures
 from svit.live import session as session
 from svit.live.session import Session

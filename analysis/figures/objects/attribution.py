@@ -80,10 +80,10 @@ def frame(explanations: Sequence[Explanation]) -> pd.DataFrame:
             draws = [_draws(one, mode, order) for one in explanations]
             means = np.array([own.mean(axis=0) for own in draws])
             low, high = _band(draws, means, [one.image_id for one in explanations])
-            areas = [one.areas().query("mode == @mode and order == @order") for one in explanations]
+            areas = [one.areas().set_index(["mode", "order"])["area"] for one in explanations]
             told = {"mode": mode, "order": order, "share": GRID, "score": means.mean(axis=0)}
             told |= {"low": low, "high": high, "objects": len(means)}
-            area = float(np.mean([own["area"].mean() for own in areas]))
+            area = float(np.mean([own.loc[[(mode, order)]].mean() for own in areas]))
             rows.append(pd.DataFrame({**told, "area": area}))
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
 
@@ -136,22 +136,33 @@ def _curves(found: Sequence[Explanation], title: str, name: str) -> Product:
 
 
 def _object(run: Run, one: Explanation) -> Product:
-    """Curves of one object over its maps and what giving back does."""
+    figure = of_object(one, run.picture(one.image_id), run.class_names)
+    stem = f"attribution-{labels.file_name(one.image_id)}-{one.source}-{one.number}"
+    return Product(stem, figure, frame([one]))
+
+
+def of_object(one: Explanation, image: np.ndarray | None, names: Sequence[str]) -> Figure:
+    """Curves of one object over its maps and what giving back does; maps where there are sets.
+
+    Args:
+        image: the picture, of any size.
+        names: of classes.
+    """
     table = frame([one])
     figure = Figure(figsize=(WIDTH, 5.4))
     upper, lower = figure.subfigures(2, 1, height_ratios=[2.8, 2.6])
     for ax, mode in zip(upper.subplots(1, 2, sharey=True), MODES, strict=True):
         print(table, ax, mode=mode)
     left, middle, right = lower.subplots(1, 3, width_ratios=[1, 1, 1.5])
-    print_set(one, run.picture(one.image_id), left)
-    print_set(one, run.picture(one.image_id), middle, beside=True)
+    if one.sets:
+        print_set(one, image, left)
+        print_set(one, image, middle, beside=True)
     if len(one.forced):
         print_forced(one, right)
-    else:
-        right.set_axis_off()
-    figure.suptitle(wrapped(title(one, run.class_names)), ha="left", x=0.01)
-    stem = f"attribution-{labels.file_name(one.image_id)}-{one.source}-{one.number}"
-    return Product(stem, figure, table)
+    for ax in (left, middle, right):
+        ax.set_visible(ax.has_data())
+    figure.suptitle(wrapped(title(one, names)), ha="left", x=0.01)
+    return figure
 
 
 def title(one: Explanation, names: Sequence[str] = ()) -> str:
@@ -205,7 +216,7 @@ def print_set(
         ax.set_title(f"smallest set, {len(best.tokens)} tokens: {best.score:.2f}")
         return ax
     scores = ", ".join(f"{score:.2f}" for score in random["score"][:4])
-    ax.set_title(f"as many at random: {scores}")
+    ax.set_title(f"at random: {scores}")
     return ax
 
 

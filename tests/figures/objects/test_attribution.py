@@ -58,8 +58,8 @@ def test_all_objects_come_first_and_then_those_with_sets(run: Run) -> None:
 def test_what_is_shown_of_a_set_is_the_set(run: Run) -> None:
     figure = list(attribution.draw(run, DrawOptions()))[1].figure
     titles = [ax.get_title() for ax in figure.axes]
-    assert "smallest set, 3 tokens: 0.85" in titles and "as many at random: 0.30" in titles
-    shown = figure.axes[titles.index("as many at random: 0.30")].images[-1].get_array()
+    assert "smallest set, 3 tokens: 0.85" in titles and "at random: 0.30" in titles
+    shown = figure.axes[titles.index("at random: 0.30")].images[-1].get_array()
     clear = np.flatnonzero(shown[..., 3] == 0).tolist()
     rows, columns = GRID.valid_hw
     assert clear == [place for place in (2, 4, 11 - GRID.grid_hw[1] + columns)]
