@@ -132,6 +132,7 @@ def test_the_command_explains_and_says_what_came_out(
     world: Path, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     words = ["explain", str(run.path), "--weights", str(world / "model.safetensors")]
+    words += ["--image-root", str(world / "shapes" / "val2017")]
     quick = ["--orders", "gates,random", "--steps", "2", "--draws", "1", "--searches", "1"]
     quick += ["--budget", "4", "--no-forced", "--score", "0.01"]
     one = [*words, "--image", str(run.image_ids[0]), "--detection", "1", *quick]
