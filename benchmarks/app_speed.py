@@ -52,6 +52,7 @@ PAGES = {  # name -> path and query
     "Compare": f"compare?{WIDE}",
     "Dataset": "dataset",
     "Rates": "rates",
+    "Live": "live",
 }
 BARE = ("streamlit", "run", str(Path(__file__).with_name("bare_page.py")), "--server.port")
 BARE_NAME = "bare Streamlit"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from matplotlib.colors import to_rgb
 
 STYLE = Path(__file__).with_name("workbench.mplstyle")
 LUMA = np.array([0.299, 0.587, 0.114])  # brightness of red, green, blue: ITU-R BT.601
@@ -71,8 +72,14 @@ OTHER = LINES[5]  # any other method
 ERRORS = dict(  # of a detector
     zip(("classification", "localisation", "both", "duplicate", "background", "missed"), LINES)
 )
-AGREES, DISAGREES = "#1b8a5a", "#b23a5e"  # verdicts on claims
+AGREES, DISAGREES = "#17804f", "#b23a5e"  # verdicts on claims
 BLOCKS, CHOOSING = "#3f8fb5", "#d98b00"  # modules that pruning works on, and that do the choosing
+MODULES = {  # of the network, in its order: the neck green, the heads violet
+    **{"blocks": BLOCKS, "selection": CHOOSING, "patch_embed": "#363f47"},
+    **{"prior": "#2a6e2c", "injectors": "#1a7667", "extractors": "#3d9960"},
+    **{"up": "#b7d5b4", "pyramid": "#b0e88c"},
+    **{"fpn": "#881485", "rpn": "#dd3a96", "box_head": "#de9db8", "mask_head": "#f0c8f6"},
+}
 
 APART = (
     (USED, LATER, NEXT, NEVER, CARRIED),
@@ -85,4 +92,17 @@ APART = (
     LINES,
     (BLOCKS, CHOOSING, NEVER),
     (OWN, *CONTROLS.values()),
+    tuple(MODULES.values()),
 )
+
+
+def words_on(colour: str) -> str:
+    """The ink that is read best on a colour, dark or light: the one of more contrast as WCAG 2 has it."""
+    shares = np.array(to_rgb(colour))
+    linear = np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
+    return DARK if linear @ (0.2126, 0.7152, 0.0722) > 0.195 else LIGHT
+
+
+def cell(colour: str) -> str:
+    """CSS of a table's cell in a colour, to be read on any theme."""
+    return f"background-color: {colour}; color: {words_on(colour)}"

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from analysis.numbers import usage
+from svit.core import macs
 from svit.core.finding import match
 from svit.core.types import Detections, Target, TokenTrace
 
@@ -63,6 +64,16 @@ def change_frame(
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def record_gap(recorded: Detections, again: Detections, score: float) -> tuple[int, float]:
+    """How far a repeated forward is from its record: recorded detections of at least the score that have no
+    partner of their class at box IoU 0.5 in it, and the largest difference in score among the others."""
+    shown = recorded[recorded.scores >= score]
+    partner = match(again, _as_target(shown)).detection
+    there = partner >= 0
+    gaps = np.abs(shown.scores[there] - again.scores[partner[there]])
+    return int((~there).sum()), float(gaps.max(initial=0))
+
+
 def _as_target(found: Detections) -> Target:
     """Detections as if they were annotated; boxes are all that is compared."""
     return Target(found.boxes_xyxy, found.labels, np.zeros((len(found), 1, 1), bool))
@@ -106,10 +117,21 @@ def kept_change(
     return share, 100 * (share - kept_share(before, targets))
 
 
-def macs_change(before: pd.Series, after: pd.Series) -> tuple[float, float]:
-    """Multiply-accumulates of all modules after, and after / before - 1."""
-    total = float(after.sum())
-    return total, total / float(before.sum()) - 1
+def macs_change(before: pd.Series, after: pd.Series) -> dict[str, tuple[float, float]]:
+    """Multiply-accumulates after, and after / before - 1, of the backbone and of the whole network.
+
+    Both sides get a mask for each detection before: more detections after would else hide what fewer tokens
+    save.
+    """
+    same = [name for name in ("mask_head",) if name in before]
+    sides = before, after.where(~after.index.isin(same), before)
+    heads = list(macs.HEAD_PARTS)
+    parts = {
+        "backbone": [one.drop(heads, errors="ignore") for one in sides],
+        "network": list(sides),
+    }
+    sums = {name: [float(one.sum()) for one in pair] for name, pair in parts.items()}
+    return {name: (after, after / before - 1) for name, (before, after) in sums.items()}
 
 
 def token_frame(before: TokenTrace, after: TokenTrace, layer: int) -> pd.DataFrame:

@@ -124,7 +124,10 @@ def show_found(view: View) -> None:
     score = controls[1].slider("Score from", *play.SHARE, step=0.05, key="score")
     session.remember(score=score, boxes=shown)
     key = (*view.key, objects.chosen())
-    st.image(found_png(view, key, score, shown, shell.dark()), width="stretch")
+    drawn = found_png(view, key, score, shown, shell.dark())
+    said = "Detections and annotations" if shown == "Both" else shown
+    told = f"{said} of image {view.image_id}, detections from score {score:g} on"
+    st.image(drawn, width="stretch", alt=told)
     for record, name in (
         (view.sample.found, "detections"),
         (view.sample.target, "annotations"),

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from analysis.numbers import edit_effects, usage
 from analysis.pages.parts import session, shell
@@ -32,6 +33,8 @@ except ImportError as error:  # the viewer may be installed without torch
     )
     st.stop()
 
+# in the order of a narrow window and of the keyboard; `app.css` lays them out in wider ones
+PANELS = ("map", "controls", "after", "objects", "edits", "before")
 RUN_S, RACE_S, ROUNDS = 60, 120, 10  # seconds that a forward and a race may take; rounds of a race
 
 
@@ -47,7 +50,8 @@ def outcome(_job: Job, _edits: tuple, key: tuple) -> tuple[live.session.Outcome,
     with workplace().session(_job.path) as session:
         found = session.run(_job.picture, _edits, timeout_s=RUN_S)
         names, truth = session.names(_job.picture), session.truth(_job.picture)
-        return found, Model(session.about, session.targets, names, truth, session.shifts)
+        facts = (session.about, session.targets, names, truth, session.weights_sha256)
+        return found, Model(*facts, session.shifts)
 
 
 def attempt(work: Callable, *arguments):
@@ -157,32 +161,35 @@ def keep(view: View, root: Path, name: str) -> Path:
         return session.keep(view.after, view.job.picture, live.new_run(root, name))
 
 
-def show(job: Job) -> None:
-    """The page of a model and a picture."""
+def show(job: Job, head: DeltaGenerator) -> None:
+    """The page of a model and a picture; `head` takes what they are."""
     plain = run(job)
     if plain is None:
         return
     before, model = plain
-    st.caption(escaped(f"{model.about} · {job.picture.origin}"))
+    known, about = escaped(f"{model.about} · {job.picture.origin}"), head.empty()
+    about.caption(known)
     controls.forget_places(job.key)
-    pictures, numbers = st.container(), st.container()
-    left, right = st.columns([5, 4], gap="large")
+    numbers = st.container(key="live-numbers")
+    with st.container(key="live"):
+        panels = {name: st.container(key=f"live-{name}") for name in PANELS}
     score, truth = st.session_state["score"], model.truth
     lent = lenders(job)
     first = usage.gated_layers(before.trace.layers, model.targets)[0]
     same = edit_effects.change_frame(
         before.detections, before.detections, truth, model.names, score=score
     )
-    with left:
+    with panels["controls"]:
         wanted = controls.panel(
             before.trace.layers,
             first,
             views.chosen_tokens(before.trace),
+            before.trace.grid.valid_hw,
             same if truth is not None else None,
             list(lent),
             model.shifts,
         )
-    with right:
+    with panels["edits"]:
         st.markdown("##### Edits in their order", help=HELP["page"])
         made = edits_of(wanted, lent)
         done = None if made is None else run(job, made[0])
@@ -194,17 +201,25 @@ def show(job: Job) -> None:
         before.detections, done[0].detections, truth, model.names, score=score
     )
     view = View(job, model, before, done[0], changed, score)
-    with pictures:
-        views.show_pictures(view, first)
     with numbers:
-        views.show_numbers(view, partial(attempt, race))
-    views.show_details(view)
+        views.show_numbers(view)
+    if told := views.record_said(view):
+        about.caption(f"{known} · {told}")
+    with panels["map"]:
+        views.show_tokens(view, first)
+    for side in ("before", "after"):
+        with panels[side]:
+            views.show_side(view, side)
+    with panels["objects"]:
+        views.show_objects(view)
+    views.show_details(view, partial(attempt, race))
     show_keep(view)
 
 
 def main() -> None:
     """The page."""
-    st.subheader("Live: change the masks of a model", anchor=False, help=HELP["page"])
+    head = st.container(horizontal=True, vertical_alignment="center", key="live-head")
+    head.markdown("#### Live", width="content", help=HELP["page"])
     with st.sidebar:
         path = sources.choose_model(sources.checkpoints(live.checkpoints(shell.folders())))
         picture = attempt(sources.choose_picture, live.pictures)
@@ -214,7 +229,7 @@ def main() -> None:
     if picture is None:
         st.info(sources.WAITING[st.session_state["source"] or "scene"], icon=":material/image:")
         return
-    show(Job(path, picture[0], (*sources.stamp(path), *picture[1])))
+    show(Job(path, picture[0], (*sources.stamp(path), *picture[1])), head)
 
 
 main()

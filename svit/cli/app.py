@@ -14,7 +14,10 @@ from svit.cli.options import kinds
 from svit.system.home import home
 
 # what the pages need and what takes long to load; the first viewer need not wait for it
-SLOW_TO_LOAD = ("pandas", "altair", "matplotlib.figure", "pyarrow.parquet")
+SLOW_TO_LOAD = (
+    *("pandas", "altair", "matplotlib.figure", "pyarrow.parquet"),
+    *("matplotlib.style", "omegaconf", "pycocotools.mask"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folders of recorded runs (default: ./runs and the shipped recordings)",
     )
+    parser.add_argument(
+        "--pictures",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="DIR",
+        help="folders of the recorded images: the Live page runs on these, not on the JPEGs of runs",
+    )
     parser.add_argument("--port", type=kinds.port, default=8501, help="of the local address (8501)")
 
 
@@ -33,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
     """`svit app`: this process becomes the server, so that a signal to it ends the server."""
     from streamlit.web import cli
 
-    sys.argv = command(args.port, args.runs or default_folders())
+    sys.argv = command(args.port, args.runs or default_folders(), args.pictures)
     os.chdir(home())
     threading.Thread(target=_load, args=(SLOW_TO_LOAD,), daemon=True).start()
     cli.main()
@@ -45,18 +56,22 @@ def default_folders() -> list[Path]:
     return [folder for folder in folders if folder.is_dir()]
 
 
-def command(port: int, runs: Sequence[Path]) -> list[str]:
+def command(port: int, runs: Sequence[Path], pictures: Sequence[Path] = ()) -> list[str]:
     """Streamlit's command line. It runs at home, whose `.streamlit/config.toml` it reads; folders
     there are named from there, as pages show them.
 
     Raises:
-        NotADirectoryError: one of `runs` is no folder.
+        NotADirectoryError: one of `runs` or `pictures` is no folder.
     """
-    for folder in runs:
-        if not folder.is_dir():
-            raise NotADirectoryError(f"--runs: expected a folder of runs, found none at {folder}")
-    words = ["streamlit", "run", str(home() / "app.py"), "--server.port", str(port)]
-    return [*words, "--", "--runs", *map(_from_home, runs)]
+    words = ["streamlit", "run", str(home() / "app.py"), "--server.port", str(port), "--"]
+    for option, folders in (("runs", runs), ("pictures", pictures)):
+        for folder in folders:
+            if not folder.is_dir():
+                raise NotADirectoryError(
+                    f"--{option}: expected a folder of {option}, found none at {folder}"
+                )
+        words += [f"--{option}", *map(_from_home, folders)] * bool(folders)
+    return words
 
 
 def _load(modules: Sequence[str]) -> None:

@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from svit.core.types import ImageId, Target
+from svit.core.types import Detections, ImageId, Target
 from svit.data.images import resize_target
 from svit.data.reading import ImageError, read_image
 from svit.data.shapes import CLASSES, Scene, scene
+from svit.live import originals
 from svit.runs.run import Run
 
 MAX_BYTES = 20 * 2**20  # as `.streamlit/config.toml` has it; here it holds without a server, too
 MAX_PIXELS = 25_000_000  # larger uploads are refused before they are decoded
 SIDE = 1333  # pixels of an uploaded picture's longer side: models see no more, masks cost no more
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """What a run says of the picture.
+
+    Attributes:
+        run: its name.
+        found: what was detected, in pixels of the picture; None where that was not recorded.
+        weights_sha256: of the model.
+        exact: whether the pixels are those that were recorded, not the smaller JPEG that the run stores.
+        masks: where the masks were from, unless the model decided ("learned").
+    """
+
+    run: str
+    found: Detections | None
+    weights_sha256: str
+    exact: bool
+    masks: str = "learned"
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +51,7 @@ class Picture:
         origin: one sentence on where it comes from.
         target: ground truth in the pixels of this picture, or None.
         class_names: of the labels of `target`.
+        record: of the run that it is from.
     """
 
     pixels: np.ndarray
@@ -36,6 +59,7 @@ class Picture:
     origin: str
     target: Target | None = None
     class_names: tuple[str, ...] = ()
+    record: Record | None = None
 
 
 def uploaded(data: bytes) -> Picture:
@@ -74,19 +98,39 @@ def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
     return columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
 
 
-def recorded(run: Run, image_id: ImageId) -> Picture:
-    """The picture that a run stores, with the ground truth in its pixels.
+def recorded(run: Run, image_id: ImageId, folders: Sequence[Path] = ()) -> Picture:
+    """The picture of a recorded image with the ground truth in its pixels.
 
-    It is a JPEG, and large pictures were made smaller, so a model may see it a little differently.
+    It is the one that was recorded where that is found (`originals.find`), else the JPEG that the run stores,
+    in which a model sees a little else.
+
+    Args:
+        folders: where the files of the recorded images may lie.
 
     Raises:
-        ImageError: the run stores no pictures.
+        ImageError: the run stores no pictures, and the original is not here.
     """
-    pixels, target = run.picture(image_id), run.target(image_id)
-    if pixels is None:
-        raise ImageError(f"{run.path} stores no pictures; record it again with --thumbnail 640")
+    stored, target = run.picture(image_id), run.target(image_id)
+    original = originals.find(run, image_id, stored, folders)
+    if stored is None and original is None:
+        raise ImageError(
+            f"{run.path} stores no pictures; name the folder of the recorded files (svit app --pictures), "
+            "or record it again with --thumbnail 640"
+        )
+    pixels, origin = (stored, "as it is stored") if original is None else original
     height, width = pixels.shape[:2]
     if target is not None:
         target = resize_target(target, (height, width))
-    origin = f"image {image_id} as run {run.path.name} stores it, {width} x {height} pixels"
-    return Picture(pixels, image_id, origin, target, tuple(run.class_names))
+    record = _record(run, image_id, (height, width), original is not None)
+    said = f"image {image_id} of run {run.path.name} {origin}, {width} x {height} pixels"
+    return Picture(pixels, image_id, said, target, tuple(run.class_names), record)
+
+
+def _record(run: Run, image_id: ImageId, hw: tuple[int, int], exact: bool) -> Record:
+    found, source = run.detections(image_id), run.provenance
+    if found is not None:
+        old_h, old_w = run.trace(image_id).grid.image_hw
+        scale = np.float32([hw[1] / old_w, hw[0] / old_h] * 2)
+        found = replace(found, boxes_xyxy=found.boxes_xyxy * scale)
+    masks = str(source.get("intervention", "learned"))
+    return Record(run.path.name, found, str(source.get("weights_sha256", "")), exact, masks)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from svit.data.samples import Sample, hash_of, to_device
 from svit.detectors.base import Detector
 from svit.evaluation import provenance
 from svit.evaluation.passes import inference_mode
+from svit.live import originals
 from svit.live.pictures import Picture
 from svit.probing.apply_edits import applied
 from svit.probing.attribution.explain import explain
@@ -33,6 +35,8 @@ from svit.probing.recorder import record
 from svit.probing.transplants import Transplant
 from svit.runs.run import RunError, RunWriter
 from svit.system import timing
+from svit.system.files import write_whole
+from svit.weights import checkpoint
 from svit.weights.loading import class_names, load_detector
 
 BEFORE, AFTER = "before", "after"
@@ -180,6 +184,11 @@ class Session:
     def _same_number(self, picture: Picture) -> bool:
         return len(picture.class_names) == self.detector.config.detector.classes
 
+    @cached_property
+    def weights_sha256(self) -> str:
+        """Of the weights, as runs name them."""
+        return checkpoint.fingerprint(self.detector.canonical_state_dict())
+
     @property
     def targets(self) -> list[float]:
         """Target keep ratio of each block."""
@@ -262,7 +271,7 @@ class Session:
         return Latency(times, self._machine())
 
     def keep(self, outcome: Outcome, picture: Picture, path: Path, file_name: str = "") -> Path:
-        """Writes an outcome as a run of one image; its provenance names the edits.
+        """Writes an outcome as a run of one image, its pixels beside it; its provenance names the edits.
 
         Raises:
             RunError: the folder exists, or cannot be written.
@@ -283,6 +292,7 @@ class Session:
         with RunWriter(path, source) as writer:
             truth = self.truth(picture)
             writer.add(outcome.trace, outcome.detections, truth, picture.pixels, file_name)
+        write_whole(path / originals.KEPT, lambda file: file.write(originals.kept(picture.pixels)))
         return path
 
     def _sample(self, picture: Picture) -> Sample:

@@ -193,6 +193,7 @@ def test_the_app_is_started_with_streamlit_and_the_folders_of_runs(tmp_path: Pat
     assert words[:2] == ["streamlit", "run"] and Path(words[2]).is_file()
     assert words[3:] == ["--server.port", "8600", "--", "--runs", str(tmp_path)]
     assert app.command(8600, [ROOT / "demo" / "runs"])[-1] == str(Path("demo", "runs"))
+    assert app.command(8600, [tmp_path], [tmp_path])[-2:] == ["--pictures", str(tmp_path)]
 
 
 def test_the_process_of_svit_app_becomes_the_server_and_shows_the_runs_that_lie_here(
@@ -203,7 +204,7 @@ def test_the_process_of_svit_app_becomes_the_server_and_shows_the_runs_that_lie_
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["svit"])
     monkeypatch.setattr("streamlit.web.cli.main", lambda: begun.append(list(sys.argv)))
-    app.run(argparse.Namespace(port=8600, runs=None))
+    app.run(argparse.Namespace(port=8600, runs=None, pictures=[]))
     assert begun[0][-2:] == [str(tmp_path / "runs"), str(Path("demo", "runs"))]
     assert Path.cwd() == ROOT
 

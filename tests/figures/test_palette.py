@@ -3,78 +3,16 @@
 from __future__ import annotations
 
 import re
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgb
+from support.colour import VIEWERS, contrast, difference, distances, texts
 
 from analysis.figures import palette
 
 ANALYSIS = Path(palette.__file__).parents[1]
 GROUNDS = {"paper": "#ffffff", "dark page": "#0e1117"}
-VIEWERS = {  # Machado, Oliveira, Fernandes 2009, severity 1, on linear RGB
-    "three cones": np.eye(3),
-    "deuteranope": np.array(
-        [
-            [0.367322, 0.860646, -0.227968],
-            [0.280085, 0.672501, 0.047413],
-            [-0.011820, 0.042940, 0.968881],
-        ]
-    ),
-    "protanope": np.array(
-        [
-            [0.152286, 1.052583, -0.204868],
-            [0.114503, 0.786281, 0.099216],
-            [-0.003882, -0.048116, 1.051998],
-        ]
-    ),
-}
-XYZ = np.array(
-    [
-        [0.4124564, 0.3575761, 0.1804375],
-        [0.2126729, 0.7151522, 0.0721750],
-        [0.0193339, 0.1191920, 0.9503041],
-    ]
-)
-
-
-def linear(colour: str) -> np.ndarray:
-    values = np.array(to_rgb(colour))
-    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
-
-
-def lab(rgb: np.ndarray) -> np.ndarray:
-    """CIELAB (D65) of linear RGB."""
-    shares = XYZ @ np.clip(rgb, 0, 1) / XYZ.sum(axis=1)
-    x, y, z = np.where(shares > (6 / 29) ** 3, np.cbrt(shares), shares * 841 / 108 + 4 / 29)
-    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
-
-
-def difference(first: np.ndarray, second: np.ndarray) -> float:
-    """CIEDE2000 (Sharma, Wu, Dalal 2005) of two CIELAB colours."""
-    (light, a, b), (light_2, a_2, b_2) = first, second
-    chroma = (np.hypot(a, b) + np.hypot(a_2, b_2)) / 2
-    stretch = 1.5 - 0.5 * np.sqrt(chroma**7 / (chroma**7 + 25.0**7))
-    c, c_2 = np.hypot(a * stretch, b), np.hypot(a_2 * stretch, b_2)
-    hue, hue_2 = (np.degrees(np.arctan2(y, x * stretch)) % 360 for x, y in ((a, b), (a_2, b_2)))
-    turn = (hue_2 - hue + 180) % 360 - 180 if c * c_2 else 0.0
-    middle = np.radians(hue + turn / 2 if c * c_2 else hue + hue_2)
-    weight = 1 - 0.17 * np.cos(middle - np.radians(30)) + 0.24 * np.cos(2 * middle)
-    weight += 0.32 * np.cos(3 * middle + np.radians(6)) - 0.2 * np.cos(4 * middle - np.radians(63))
-    bright, mean = (light + light_2) / 2 - 50, (c + c_2) / 2
-    by_light = (light_2 - light) / (1 + 0.015 * bright**2 / np.sqrt(20 + bright**2))
-    by_chroma = (c_2 - c) / (1 + 0.045 * mean)
-    by_hue = 2 * np.sqrt(c * c_2) * np.sin(np.radians(turn) / 2) / (1 + 0.015 * mean * weight)
-    angle = np.radians(60 * np.exp(-(((np.degrees(middle) % 360 - 275) / 25) ** 2)))
-    blue = -2 * np.sqrt(mean**7 / (mean**7 + 25.0**7)) * np.sin(angle)
-    return float(np.sqrt(by_light**2 + by_chroma**2 + by_hue**2 + blue * by_chroma * by_hue))
-
-
-def contrast(first: str, second: str) -> float:
-    low, high = sorted(float(XYZ[1] @ linear(colour)) for colour in (first, second))
-    return (high + 0.05) / (low + 0.05)
 
 
 @pytest.mark.parametrize(
@@ -90,12 +28,17 @@ def test_the_difference_is_that_of_the_published_table(first, second, expected):
     assert difference(np.array(first), np.array(second)) == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize("viewer", VIEWERS)
 @pytest.mark.parametrize("colours", palette.APART, ids=lambda colours: "-".join(colours)[:40])
-def test_what_stands_in_one_chart_is_told_apart(viewer: str, colours: tuple[str, ...]):
-    seen = {colour: lab(VIEWERS[viewer] @ linear(colour)) for colour in colours}
-    for one, other in combinations(seen, 2):
-        assert difference(seen[one], seen[other]) >= 11, (one, other)
+def test_what_stands_in_one_chart_is_told_apart(colours: tuple[str, ...]):
+    for one, other, seen in distances(colours):
+        assert len(seen) == len(VIEWERS) and min(seen.values()) >= 11, (one, other, seen)
+
+
+def test_words_of_the_app_are_read_in_both_themes():
+    table = list(texts())
+    assert {theme for theme, *_ in table} == {"light", "dark"}
+    assert any("soft" in text for _, text, *_ in table)
+    assert [row for row in table if row[-1] < 4.5] == []
 
 
 def test_words_are_read_on_their_grounds():
@@ -104,6 +47,19 @@ def test_words_are_read_on_their_grounds():
     assert contrast(palette.SOFT, GROUNDS["dark page"]) >= 4
     assert contrast(palette.PALE, GROUNDS["dark page"]) >= 4.5
     assert contrast(palette.SLATE, GROUNDS["paper"]) >= 4.5
+
+
+@pytest.mark.parametrize("colour", [*palette.LINES, *palette.RUNS, palette.GAINED, palette.LOST])
+def test_words_on_a_colour_are_read(colour: str):
+    assert contrast(palette.words_on(colour), colour) >= 4.25
+    others = {palette.DARK, palette.LIGHT} - {palette.words_on(colour)}
+    assert contrast(others.pop(), colour) <= contrast(palette.words_on(colour), colour)
+
+
+@pytest.mark.parametrize("name", ["GAINED", "LOST", "AGREES", "DISAGREES", "SOFT"])
+def test_cells_of_tables_are_read_on_any_theme(name: str):
+    colour = getattr(palette, name)
+    assert contrast(palette.words_on(colour), colour) >= 4.5 and colour in palette.cell(colour)
 
 
 def test_a_colour_has_one_meaning():
@@ -130,7 +86,6 @@ ALLOWED = {  # file -> why it holds colours of its own
     "figures/palette.py": "the palette",
     "figures/canvas/token_maps.py": "veil and ground, no meaning",
     "figures/rates/stages.py": "fourteen stages of the network",
-    "pages/parts/compare/charts.py": "twelve modules of the network",
     "pages/parts/shell.py": "inks of the dark theme",
 }
 

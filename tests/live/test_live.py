@@ -333,7 +333,9 @@ def test_a_kept_result_is_a_run_that_names_its_edits(
     assert run.provenance["edits"] == ["thresholds moved by +0.50 log-odds", "no reactivation"]
     assert "no reactivation" in run.describe() and run.class_names[0] == "circle"
     again = recorded(run, 7)
-    assert again.pixels.shape == PICTURE.pixels.shape and len(again.target) == len(PICTURE.target)
+    assert (again.pixels == PICTURE.pixels).all() and again.record.exact, "stored losslessly"
+    assert len(again.target) == len(PICTURE.target)
+    assert again.record.weights_sha256 == session.weights_sha256
     with pytest.raises(RunError, match="choose another name"):
         session.keep(plain, PICTURE, tmp_path / "run")
     plain_run = open_run(session.keep(plain, PICTURE, tmp_path / "plain"))

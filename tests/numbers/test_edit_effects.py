@@ -107,8 +107,22 @@ def test_costs_are_told_with_their_change():
     share, points = edit_effects.kept_change(before, after, TARGETS)
     shares = [edit_effects.kept_share(one, TARGETS) for one in (before, after)]
     assert share == shares[1] and points == pytest.approx(100 * (shares[1] - shares[0]))
-    total, change = edit_effects.macs_change(pd.Series([3.0, 1.0]), pd.Series([2.0, 1.0]))
-    assert (total, change) == (3.0, -0.25)
+
+
+def test_fewer_tokens_never_cost_more_because_more_was_found():
+    before = pd.Series({"blocks": 3.0, "selection": 1.0, "fpn": 2.0, "mask_head": 2.0})
+    after = pd.Series({"blocks": 2.0, "selection": 1.0, "fpn": 2.0, "mask_head": 9.0})
+    costs = edit_effects.macs_change(before, after)
+    assert list(costs) == ["backbone", "network"], "what pruning reaches stands first"
+    assert costs == {"backbone": (3.0, -0.25), "network": (7.0, -0.125)}
+
+
+def test_a_repeated_forward_is_held_against_its_record():
+    assert edit_effects.record_gap(BEFORE, BEFORE, 0.5) == (0, 0)
+    gone, gap = edit_effects.record_gap(BEFORE, AFTER, 0.5)
+    assert gone == 1 and gap == pytest.approx(0.2)
+    assert edit_effects.record_gap(BEFORE, found(), 0.85) == (1, 0)
+    assert edit_effects.record_gap(BEFORE, found(), 0.95) == (0, 0)
 
 
 def test_frames_lie_just_outside_of_their_boxes():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.driven import open_page, texts
+from support.driven import charts, open_page, texts
 from support.runs import write_foreign, write_run
 
 from analysis.pages.parts.image.stage import MODES, OF_MEASURES
@@ -18,6 +18,7 @@ def test_no_page_fails_on_runs_of_models_that_are_not_ours(
     write_foreign(tmp_path / "one"), write_foreign(tmp_path / "two")
     app = open_page(monkeypatch, page, tmp_path, compare_part="Numbers")
     assert not app.exception, app.exception
+    assert all('"description"' in spec for spec in charts(app)), "readers hear what a chart shows"
     if page in ("image", "dataset"):
         assert "The run states no target." in texts(app)
     if page == "compare":

@@ -163,11 +163,40 @@ def write_recorded(folder: Path, plain: Outcome) -> None:
 def test_the_image_of_a_run_takes_the_masks_of_a_run(page, plain, tmp_path):
     write_recorded(tmp_path / "runs" / "stripes", plain)
     app = page(source="recorded")
-    assert not app.exception and "as run stripes stores it" in about(app)
+    assert not app.exception and f"image {SEED} of run stripes as it is stored" in about(app)
+    assert "other weights" in texts(app)
     app.selectbox(key="lender").select("run stripes").run()
     assert not app.exception and metric(app, "Kept tokens")[0] == "50.0%"
     again = page(source="recorded", lender="run stripes")  # as the address says it now
     assert linked(app, "lender") == "run stripes" and metric(again, "Kept tokens")[0] == "50.0%"
+
+
+def test_before_is_the_record_or_says_why_not(page, session, plain, tmp_path):
+    for name in ("jpeg", "whole"):
+        session.keep(plain, drawn(SEED), tmp_path / "runs" / name)
+    (tmp_path / "runs" / "jpeg" / "picture.png").unlink()
+    assert "Before is what run whole recorded" in texts(page(source="recorded", run="whole"))
+    told = texts(page(source="recorded", run="jpeg"))
+    assert "Before differs from what run jpeg recorded" in told and "--pictures" in told
+
+
+def test_tokens_are_typed_as_rows_and_columns(page):
+    app = page()
+    app.text_input(key="typed 0").set_value("0-1,2 3,4-5").run()
+    assert "4 tokens selected" in texts(app)
+    button(app, "Turn off").click().run()
+    assert not app.exception and "0/2, 1/2, 3/4, 3/5" in edits(app)[0]
+    app.text_input(key="typed 1").set_value("3,99").run()
+    assert "columns at 15" in texts(app) and button(app, "Turn off").disabled
+    app.text_input(key="typed 1").set_value("all").run()
+    assert "expected row,column" in texts(app) and not app.exception
+
+
+def test_the_cost_of_the_backbone_stands_before_that_of_the_network(page):
+    app = page(forbid="True")
+    labels = [one.label for one in app.metric]
+    assert labels[:4] == ["Objects found", "Kept tokens", "Backbone", "Network"]
+    assert metric(app, "Backbone")[1].startswith("-") and metric(app, "Network")[1].startswith("-")
 
 
 def test_a_damaged_checkpoint_is_named_and_the_others_work(page, tmp_path):

@@ -175,3 +175,15 @@ def test_two_visitors_see_their_own_view(tab, workbench, browser, run):
         see(tab, f"Block 5 keeps {usage.keep_ratios(run.trace(1))[4]:.0%}")
         see(other, "Image 2")
         see(tab, "Image 1")
+
+
+def test_the_gallery_is_walked_without_a_mouse(tab, workbench):
+    visit(tab, workbench)
+    names = tab.locator(".st-key-gallery-keys button")
+    hidden = tab.locator(".st-key-gallery-keys").bounding_box()
+    names.nth(1).focus()
+    shown = tab.locator(".st-key-gallery-keys").bounding_box()
+    assert hidden["width"] <= 1 < shown["width"]
+    chosen = names.nth(1).inner_text()
+    tab.keyboard.press("Enter")
+    see(tab, f"Image {chosen}")

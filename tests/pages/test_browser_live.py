@@ -86,6 +86,47 @@ def keep_as(page, name: str) -> None:
     page.get_by_text("Kept as").wait_for()
 
 
+PANELS = ("map", "after", "controls", "objects")
+
+
+@pytest.mark.parametrize("size", [(1440, 900), (1024, 768)], ids=lambda size: f"{size[0]}")
+def test_an_edit_and_its_effect_stand_on_one_screen(browser, workbench, size):
+    with opened(browser, size) as page:
+        page.goto(f"{workbench}/live?forbid=True")
+        ready(page)
+        boxes = {name: page.locator(f".st-key-live-{name}").bounding_box() for name in PANELS}
+        button = page.get_by_role("button", name="Turn off").bounding_box()
+        numbers = page.locator(".st-key-live-numbers").bounding_box()
+    height = {name: box["y"] + box["height"] for name, box in boxes.items()}
+    assert max(*height.values(), button["y"] + button["height"]) <= size[1], height
+    assert boxes["map"]["y"] == boxes["after"]["y"] and numbers["y"] < boxes["map"]["y"]
+    assert boxes["map"]["x"] < boxes["after"]["x"]
+
+
+def test_panels_stack_on_a_phone_and_nothing_is_wider_than_it(browser, workbench):
+    with opened(browser, (390, 844)) as page:
+        page.goto(f"{workbench}/live")
+        ready(page)
+        lefts = {page.locator(f".st-key-live-{name}").bounding_box()["x"] for name in PANELS}
+        wide = page.evaluate("document.documentElement.scrollWidth")
+    assert len(lefts) == 1 and wide <= 390
+
+
+def test_tokens_are_turned_off_without_a_mouse(tab, workbench):
+    tab.goto(f"{workbench}/live")
+    ready(tab)
+    tab.get_by_role("textbox", name="Tokens").focus()
+    tab.keyboard.type("0-15,0-15")
+    tab.keyboard.press("Enter")
+    tab.get_by_text("256 tokens selected").wait_for()
+    settle(tab)
+    tab.get_by_role("button", name="Turn off").focus()
+    tab.keyboard.press("Enter")
+    tab.get_by_text(re.compile(r"off in blocks 4–12")).wait_for()
+    settle(tab)
+    assert "points" in number(tab, "Kept tokens")
+
+
 def test_two_viewers_at_once_see_their_own_model_and_edits(browser, tab, workbench):
     """Neither masks nor models mix: each page shows what its session shows alone."""
     paths = {path.stem: path for path in checkpoints([])}

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
 from analysis.figures.canvas.sizes import SIGNS, WIDTH
-from analysis.figures.palette import DARK, LUMA
+from analysis.figures.palette import words_on
 from svit.core.types import Detections, Target
 
 LONGEST_NAME = 24  # signs of a class name in a tag
@@ -119,12 +118,11 @@ def _tag(
     """A tag over a height of a box, turned inwards where the picture ends."""
     left, _, right, _ = box_xyxy
     outside = left + reach[0] > max(ax.get_xlim())
-    light = np.array(to_rgb(colour)) @ LUMA > 0.45
     ax.text(
         right if outside else left,
         top,
         text,
-        color=DARK if light else "white",
+        color=words_on(colour),
         fontsize=mpl.rcParams["font.size"] * 0.68,
         ha="right" if outside else "left",
         va="top" if top < reach[1] else "bottom",

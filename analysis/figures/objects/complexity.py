@@ -110,7 +110,11 @@ def screen(frame: pd.DataFrame, measure: str) -> alt.Chart:
             tooltip=["image_id:N", *tips],
         )
         .add_params(pick)
-        .properties(height=440, padding=shared.PADDING)
+        .properties(
+            height=440,
+            padding=shared.PADDING,
+            description=f"Kept tokens of every image against {measure}",
+        )
     )
 
 

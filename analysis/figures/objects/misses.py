@@ -197,7 +197,9 @@ def screen(fates: pd.DataFrame, other: str) -> alt.LayerChart:
         thickness=3, color=SOFT, width=alt.RelativeBandSize(0.95)
     )
     return (labelled + ticks.encode(y="dense_rate:Q")).properties(
-        height=300, padding=shared.PADDING
+        height=300,
+        padding=shared.PADDING,
+        description="Share of objects missed, by size and by what became of their tokens",
     )
 
 
@@ -222,7 +224,8 @@ def screen_shares(shares: pd.DataFrame) -> alt.LayerChart:
         y=y, tooltip=["size", "outcome", "block", "objects", alt.Tooltip("mean", format=".1%")]
     )
     band = base.mark_area(opacity=0.15).encode(y="low:Q", y2="high:Q")
-    return (band + line).properties(height=300, padding=shared.PADDING)
+    about = "Share of the tokens of found and of missed objects that each block uses"
+    return (band + line).properties(height=300, padding=shared.PADDING, description=about)
 
 
 ENTRY = Entry("missed objects and their tokens; a second, dense run", draw, PAIR_OR_RUN, __doc__)

@@ -133,7 +133,9 @@ def screen(frame: pd.DataFrame, targets: Sequence[float]) -> alt.LayerChart:
     wanted = pd.DataFrame({"block": range(1, len(targets) + 1), "target": list(targets)})
     target = alt.Chart(wanted).mark_line(color=SOFT, strokeDash=[4, 3], strokeWidth=1.2)
     return (band + target.encode(x=shared.blocks(), y="target:Q") + line + points).properties(
-        height=300, padding=shared.PADDING
+        height=300,
+        padding=shared.PADDING,
+        description="Share of tokens that each block uses inside, on the contour and outside of objects",
     )
 
 
@@ -167,7 +169,11 @@ def screen_groups(groups: pd.DataFrame, by: str, layers: int) -> alt.LayerChart:
         .mark_text(align="left", dx=5, color="white", fontSize=11)
         .encode(y=y, x=alt.datum(0), text="objects:Q")
     )
-    return (bars + spread + count).properties(height=25 * len(groups) + 60, padding=shared.PADDING)
+    return (bars + spread + count).properties(
+        height=25 * len(groups) + 60,
+        padding=shared.PADDING,
+        description=f"Blocks that use the tokens of objects, by {by}",
+    )
 
 
 ENTRY = Entry("tokens used inside objects, on contours, on the background", draw, RUN, __doc__)

@@ -243,7 +243,8 @@ def screen(part: pd.DataFrame, kind: str) -> alt.LayerChart:
         y=y, x=alt.value(0), text=alt.Text(f"{kind}_off:Q", format=".1f")
     )
     return (spread + points + off).properties(
-        height=alt.Step(13 if part["seed"].nunique() > 1 else 24)
+        height=alt.Step(13 if part["seed"].nunique() > 1 else 24),
+        description=f"{kind} AP of every model with its own masks and with masks that know less",
     )
 
 

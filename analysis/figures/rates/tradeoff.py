@@ -391,7 +391,8 @@ def screen(points: Points, title: str) -> alt.LayerChart:
     chart += feet.mark_point(shape="triangle-down", filled=True, size=60).encode(y="foot:Q")
     chart += _printed(points).encode(x=x)
     chart += _screen_names(points, named).encode(x=x, color=ink)
-    return chart.properties(height=PIXELS, padding=shared.PADDING)
+    about = f"{title} of every model against what it keeps or costs"
+    return chart.properties(height=PIXELS, padding=shared.PADDING, description=about)
 
 
 def _reached_costs(points: Points) -> pd.Series:
@@ -483,7 +484,9 @@ def screen_ranked(points: Points) -> alt.LayerChart:
     marks = alt.Chart(hollow).mark_point(filled=False, size=90, strokeWidth=2, color=SOFT)
     chart += words + marks.encode(y=y, x="paper:Q")
     return chart.properties(
-        height=alt.Step(PIXELS / max(len(ranked) + 2, 12)), padding=shared.PADDING
+        height=alt.Step(PIXELS / max(len(ranked) + 2, 12)),
+        padding=shared.PADDING,
+        description="The models in the order of their AP",
     )
 
 

@@ -83,7 +83,8 @@ def screen(frame: pd.DataFrame) -> alt.LayerChart:
         color=palette.TARGET, thickness=2, width=alt.RelativeBandSize(0.8)
     )
     layers = band + target.encode(y="target:Q") + points.add_params(pick)
-    return layers.properties(height=306, padding=shared.PADDING)
+    about = "Share of tokens that each block keeps, over all images of the run"
+    return layers.properties(height=306, padding=shared.PADDING, description=about)
 
 
 def one_image() -> dict:
@@ -108,7 +109,8 @@ def one_image() -> dict:
         color=palette.TARGET, interpolate="step", strokeWidth=2
     )
     steps = target.encode(x=shared.blocks(), y="target:Q")
-    return (bars + band + steps).properties(height=240).to_dict()
+    about = "Share of tokens that each block keeps in this image, and in those of the run"
+    return (bars + band + steps).properties(height=240, description=about).to_dict()
 
 
 SIDES = {"before": palette.PALE, "after": palette.USED}
@@ -133,7 +135,8 @@ def two_sides() -> dict:
     target = known.mark_tick(color=palette.TARGET, thickness=2).encode(
         x=shared.blocks(), y="target:Q"
     )
-    return (bars + target).properties(height=240).to_dict()
+    about = "Share of tokens that each block keeps before and after the edits"
+    return (bars + target).properties(height=240, description=about).to_dict()
 
 
 ENTRY = Entry(

@@ -72,4 +72,6 @@ def screen(runs: int, indent: int = 0) -> alt.LayerChart:
     here = base.transform_filter("datum.here").mark_rect(
         fillOpacity=0, stroke=palette.HERE, strokeWidth=2.5, cornerRadius=3
     )
-    return (squares + here).properties(height=ROW * runs + AROUND, padding=shared.PADDING)
+    about = "What becomes of the chosen token in each block"
+    size = {"height": ROW * runs + AROUND, "padding": shared.PADDING}
+    return (squares + here).properties(description=about, **size)

@@ -130,7 +130,8 @@ def screen(frame: pd.DataFrame) -> alt.LayerChart:
             tooltip=shared.percents(**ends),
         )
     )
-    return (bars + whiskers).properties(height=300, padding=shared.PADDING)
+    about = "What becomes of the tokens that each block prunes: back in the next, later, or never"
+    return (bars + whiskers).properties(height=300, padding=shared.PADDING, description=about)
 
 
 ENTRY = Entry(

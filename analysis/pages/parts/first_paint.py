@@ -30,14 +30,17 @@ def show(
         centred: in the middle of the container's width, else at its left.
     """
     whole = len(panels) * (1 + gap) - gap
+    shown = dict.fromkeys(url for urls in panels for url in filter(None, urls))
+    if not shown:
+        return
+    names = {url: f"--picture-{number}" for number, url in enumerate(shown)}  # each is sent once
     layers = [
-        f"url({url}) {place:.3%} 0 / {1 / whole:.3%} 100% no-repeat"
+        f"var({names[url]}) {place:.3%} 0 / {1 / whole:.3%} 100% no-repeat"
         for place, urls in zip(_places(len(panels), gap), panels, strict=True)
         for url in filter(None, urls)
     ]
-    if not layers:
-        return
     rules = {
+        **{name: f"url({url})" for url, name in names.items()},
         "content": '""',
         "position": "absolute",
         "z-index": "2",

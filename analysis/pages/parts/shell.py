@@ -35,10 +35,23 @@ DARK_INK = dict.fromkeys(
 
 def folders() -> list[Path]:
     """Where runs are looked for, from the command line."""
+    return _options().runs
+
+
+def pictures() -> list[Path]:
+    """Where the files of recorded images may lie, from the command line."""
+    return _options().pictures
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="streamlit run app.py --")
-    wanted = {"nargs": "+", "type": Path, "default": [Path("runs"), Path("demo/runs")]}
-    parser.add_argument("--runs", **wanted, help="folders of recorded runs (runs, demo/runs)")
-    return parser.parse_args().runs
+    wanted = {"nargs": "+", "type": Path}
+    runs = [Path("runs"), Path("demo/runs")]
+    parser.add_argument(
+        "--runs", **wanted, default=runs, help="folders of recorded runs (runs, demo/runs)"
+    )
+    parser.add_argument("--pictures", **wanted, default=[], help="folders of the recorded images")
+    return parser.parse_args()
 
 
 def page_file(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -83,7 +84,7 @@ def write_dataset(
         NAME,
         {"generator": "svit shapes", "version": VERSION, **facts},
         splits,
-        _file_name,
+        file_name,
         partial(_make, size=size, centre_bias=centre_bias),
         partial(_info, facts=facts),
         [{"id": n, "name": name, "supercategory": "shape"} for n, name in enumerate(CLASSES, 1)],
@@ -91,13 +92,14 @@ def write_dataset(
     write_folder(out, recipe, workers, progress, ShapesError)
 
 
-def _file_name(seed: int) -> str:
+def file_name(seed: int) -> str:
+    """Of a scene, as COCO names pictures by their ids."""
     return f"{seed:012d}.jpg"
 
 
 def _make(seed: int, folder: Path, *, size: int, centre_bias: bool) -> Entry:
-    drawn, name = scene(seed, size, centre_bias), _file_name(seed)
-    _write_jpeg(folder / name, drawn.image)
+    drawn, name = scene(seed, size, centre_bias), file_name(seed)
+    write_whole(folder / name, lambda file: file.write(jpeg(drawn.image)))
     image = {"id": seed, "file_name": name, "height": size, "width": size, "license": LICENCE}
     categories = (drawn.labels + 1).tolist()
     return {"image": image, "objects": objects_of(CodedMasks.of(drawn.masks), categories)}
@@ -107,10 +109,11 @@ def _info(split: str, entries: Sequence[Entry], *, facts: dict[str, Any]) -> dic
     return {"description": f"SViT workbench shapes, {split}", "version": str(VERSION), **facts}
 
 
-def _write_jpeg(path: Path, image: np.ndarray) -> None:
-    """JPEG without colour subsampling: edges between colours stay crisp."""
-    picture = Image.fromarray(image)
-    write_whole(path, lambda file: picture.save(file, "JPEG", quality=_QUALITY, subsampling=0))
+def jpeg(image: np.ndarray) -> bytes:
+    """A scene's file. JPEG without colour subsampling: edges between colours stay crisp."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
+    return buffer.getvalue()
 
 
 def read_scenes(folder: Path | str, split: str, count: int) -> list[Scene]:

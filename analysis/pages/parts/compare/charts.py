@@ -48,29 +48,14 @@ def line_chart(names: tuple[str, ...], y: str, title: str, dashes: str) -> dict:
     dashed = base.mark_line(strokeDash=[4, 3], strokeWidth=1.2, opacity=0.8).encode(y=f"{dashes}:Q")
     here = alt.Chart(alt.NamedData("here")).mark_rule(color=palette.SOFT, strokeDash=[2, 2])
     chart = here.encode(x=x) + dashed + line
-    return chart.properties(height=240, padding=PADDING).to_dict()
-
-
-MODULE_COLOURS = {
-    "blocks": palette.BLOCKS,
-    "selection": palette.CHOOSING,
-    "patch_embed": palette.SLATE,
-    "prior": "#6b7a90",
-    "injectors": "#8290a5",
-    "extractors": "#98a5b7",
-    "up": "#a9bbc8",
-    "pyramid": "#8290a5",
-    "fpn": "#9aa8d6",
-    "rpn": "#b3bee3",
-    "box_head": "#c8a6d8",
-    "mask_head": "#dcc5e8",
-}
+    about = f"{title} by block, a line a run"
+    return chart.properties(height=240, padding=PADDING, description=about).to_dict()
 
 
 def cost_bars(frame: pd.DataFrame, names: Sequence[str]) -> alt.Chart:
     """GMACs of every module, a bar a run (columns: run, module, gmacs, share)."""
-    modules = [name for name in MODULE_COLOURS if name in set(frame["module"])]
-    scale = alt.Scale(domain=modules, range=[MODULE_COLOURS[name] for name in modules])
+    modules = [name for name in palette.MODULES if name in set(frame["module"])]
+    scale = alt.Scale(domain=modules, range=[palette.MODULES[name] for name in modules])
     order = frame.assign(order=frame["module"].map(modules.index))
     return (
         alt.Chart(order)
@@ -101,5 +86,9 @@ def cost_bars(frame: pd.DataFrame, names: Sequence[str]) -> alt.Chart:
                 alt.Tooltip("share", format=".1%", title="of the network"),
             ],
         )
-        .properties(height=34 * len(names) + 136, padding=PADDING)
+        .properties(
+            height=34 * len(names) + 136,
+            padding=PADDING,
+            description="GMACs of every module, a bar a run",
+        )
     )

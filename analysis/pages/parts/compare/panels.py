@@ -251,7 +251,12 @@ def _framed(layout: Layout, dark: bool, *parts: alt.Chart) -> dict:
     ground = [picture.mark_rect(**field), picture.mark_image(aspect=False).encode(url="url:N")]
     return (
         alt.layer(*ground, *parts, *_titles(layout, dark))
-        .properties(height=layout.height, padding=NO_PADDING, usermeta=CANVAS)
+        .properties(
+            height=layout.height,
+            padding=NO_PADDING,
+            usermeta=CANVAS,
+            description=f"{layout.count} panels of the picture side by side, one a run",
+        )
         .add_params(alt.param(name="pixel", expr=layout.pixel))
         .configure_view(stroke=None)
         .to_dict()

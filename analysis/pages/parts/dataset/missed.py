@@ -218,7 +218,7 @@ def show_ways_on(survey: Survey, other: Run | None, row: pd.Series, score: float
     with st.container(horizontal=True, vertical_alignment="center"):
         jpeg = thumbnail(run, survey.key, image_id)
         if jpeg is not None:
-            st.image(jpeg, width=120)
+            st.image(jpeg, width=120, alt=f"Image {image_id}")
         for label, (page, query, icon) in ways.items():
             st.page_link(
                 page, label=label, query_params=query, icon=f":material/{icon}:", width="content"

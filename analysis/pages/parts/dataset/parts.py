@@ -99,7 +99,8 @@ def gallery(survey: Survey, rows: Sequence[dict[str, Any]], **more: object) -> N
                 jpeg = thumbnail(survey.run, survey.key, image_id)
             with place.container(gap="xsmall"):
                 if jpeg is not None:
-                    st.image(jpeg, width="stretch")
+                    told = ": ".join(filter(None, (f"Image {image_id}", row["text"])))
+                    st.image(jpeg, width="stretch", alt=told)
                 value = row["text"] and f"**{escaped(row['text'])}**"
                 st.page_link(
                     IMAGE_PAGE,

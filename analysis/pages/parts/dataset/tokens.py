@@ -72,7 +72,7 @@ def show(survey: Survey) -> None:
     with left:
         st.markdown("##### Usage, averaged over images", help=HELP["map"])
         picture = map_png(run, (*survey.key, shell.dark()), shell.dark())
-        st.image(picture, width="stretch")
+        st.image(picture, width="stretch", alt="Mean number of blocks that use each place")
         shares = whole.orientations().items()
         st.caption("Images: " + ", ".join(f"{share:.0%} {name}" for name, share in shares if share))
         usage = pd.DataFrame(whole.mean_usage(MAP_SHAPE))

@@ -58,6 +58,7 @@ def show(run: Run, image_id: ImageId) -> None:
         page = st.number_input(f"Page of {pages}", 1, pages, key="gallery_page")
         session.remember(gallery_page=page)
     part = frame.iloc[(page - 1) * COLUMNS * ROWS : page * COLUMNS * ROWS]
+    _keys(run, part, image_id)
     _grid(run, part, image_id)
     st.caption(f"{len(frame)} of {len(run)} images")
 
@@ -120,6 +121,20 @@ def _steps(image_ids: list[ImageId], image_id: ImageId) -> None:
 
 def _choose(image_id: ImageId) -> None:
     session.change(image=str(image_id))
+
+
+def _keys(run: Run, part: pd.DataFrame, image_id: ImageId) -> None:
+    """The images of the page as buttons for the keyboard; they show while they have the focus (`app.css`)."""
+    image_ids = list(part["image_id"])
+    widget = f"gallery keys {run_key(run)} {image_ids}"
+    st.session_state[widget] = image_id if image_id in image_ids else None
+
+    def chosen() -> None:
+        if st.session_state[widget] is not None:
+            _choose(st.session_state[widget])
+
+    with st.container(key="gallery-keys"):
+        st.pills("Images of this page", image_ids, format_func=str, key=widget, on_change=chosen)
 
 
 def _grid(run: Run, part: pd.DataFrame, image_id: ImageId) -> None:
@@ -207,7 +222,11 @@ def _chart(dark: bool, rows: int) -> dict:
     )
     chart = alt.layer(field, picture, words, frame)
     return (
-        chart.properties(height=rows * DOWN, background="transparent")
+        chart.properties(
+            height=rows * DOWN,
+            background="transparent",
+            description="Small pictures of the images; the list before them chooses by keyboard",
+        )
         .configure_view(stroke=None)
         .to_dict()
     )

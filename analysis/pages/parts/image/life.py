@@ -131,7 +131,8 @@ def margin_chart(layers: int) -> dict:
         opacity=alt.condition("datum.measure == 'margin'", alt.value(1), alt.value(0.5)),
     )
     zero = alt.Chart(alt.InlineData([{"y": 0}])).mark_rule(color=palette.SOFT).encode(y="y:Q")
-    return (bars + zero).properties(height=120, padding=PADDING).to_dict()
+    about = "Margin of the chosen token's score over each block's limit"
+    return (bars + zero).properties(height=120, padding=PADDING, description=about).to_dict()
 
 
 def life_rows(frame: pd.DataFrame, layer: int) -> pd.DataFrame:

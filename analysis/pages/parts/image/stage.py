@@ -242,7 +242,12 @@ def _chart(grid: TokenGrid, pictured: bool, words: Sequence[str], colours: Seque
     ]
     spec = (
         alt.layer(*parts)
-        .properties(height=height(grid), background="transparent", padding=NO_PADDING)
+        .properties(
+            height=height(grid),
+            background="transparent",
+            padding=NO_PADDING,
+            description="The picture, a map of its tokens over it; the fields Row and Column choose one",
+        )
         .configure_view(stroke=None)
         .to_dict()
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import pandas as pd
 import streamlit as st
@@ -11,7 +13,7 @@ import streamlit as st
 from analysis.pages.parts import session
 from analysis.pages.parts.live.parts import STATE_NAMES
 from analysis.pages.parts.state import FIELDS, Mark
-from svit.system.text import escaped
+from svit.system.text import counted, escaped
 
 TURN = "turn"  # session state: how often a selection was used
 FRESH = ("marks", "dial", "forbid", "remove", "control", "lender")  # edits; without, none is made
@@ -26,6 +28,9 @@ CONTROLS = {
 UNDRAWN = ("none", "centre", "centre-square")
 HELP = {
     "blocks": "Blocks in which brushed tokens and kept objects are changed.",
+    "tokens": "Rows and columns from 0, as the map tells them: 3,4 is a token, 0-3,5 four of a column, "
+    "0-3,5-8 a field; several with spaces between. Or click tokens in the map (shift adds more), or drag a "
+    "field over them.",
     "shift": "Log-odds by which every gate's threshold moves: to the right fewer tokens are kept.",
     "ratio": "Every gated block gets the threshold at which this picture keeps the share: the base ratio in "
     "the first stage, then its powers as in training.",
@@ -98,6 +103,7 @@ def panel(
     depth: int,
     first: int,
     chosen: Sequence[tuple[int, int]],
+    valid_hw: tuple[int, int],
     objects: pd.DataFrame | None,
     lenders: Sequence[str],
     gates: bool,
@@ -108,23 +114,20 @@ def panel(
         depth: blocks of the model.
         first: first gated block, from 0.
         chosen: tokens selected in the grid.
+        valid_hw: rows and columns of tokens.
         objects: `changes.change_frame` of the picture's ground truth; None without.
         lenders: who may lend masks.
         gates: whether the model has a threshold.
     """
-    brush, rate, rules, rescue, borrow = st.tabs(
-        [
-            ":material/brush: Brush",
-            ":material/tune: Rate",
-            ":material/rule: Rules",
-            ":material/shield: Object",
-            ":material/swap_horiz: Masks",
-        ]
-    )
+    brush, rate, rules, rescue, borrow = st.tabs(["Brush", "Rate", "Rules", "Object", "Masks"])
     wanted = Wanted(marks=())
     with brush:
-        blocks = choose_blocks(depth, first)
-        brushing(blocks, chosen)
+        left, right = st.columns(2, gap="small")
+        with left:
+            blocks = choose_blocks(depth, first)
+        with right:
+            tokens = choose_tokens(chosen, valid_hw)
+        brushing(blocks, tokens)
     with rate:
         wanted = dial(wanted, gates)
     with rules:
@@ -146,22 +149,50 @@ def choose_blocks(depth: int, first: int) -> tuple[int, ...]:
     return tuple(range(low, high + 1))
 
 
-def brushing(blocks: tuple[int, ...], chosen: Sequence[tuple[int, int]]) -> None:
-    """Buttons that turn the selected tokens, or all, on or off."""
-    count = len(chosen)
-    st.markdown(
-        f"**{count} token{'' if count == 1 else 's'} selected**"
-        if count
-        else "Click tokens in the picture above (shift adds more), or drag a field over them."
+def choose_tokens(
+    chosen: Sequence[tuple[int, int]], valid_hw: tuple[int, int]
+) -> tuple[tuple[int, int], ...]:
+    """Tokens selected in the grid and those typed."""
+    text = st.text_input(
+        "Tokens", key=f"typed {turn()}", placeholder="0-3,5 8,2-9", help=HELP["tokens"]
     )
-    tokens = tuple(chosen)
+    try:
+        return tuple(sorted({*chosen, *typed(text, valid_hw)}))
+    except ValueError as error:
+        st.caption(f":material/block: {escaped(str(error))}")
+        return tuple(chosen)
+
+
+def brushing(blocks: tuple[int, ...], tokens: tuple[tuple[int, int], ...]) -> None:
+    """Buttons that turn the chosen tokens, or all, on or off."""
     with st.container(horizontal=True, gap="small"):
         for label, on in (("Turn on", True), ("Turn off", False)):
-            icon = ":material/toggle_on:" if on else ":material/toggle_off:"
             mark = Mark(blocks, on, tokens)
-            st.button(label, icon=icon, on_click=_add, args=(mark,), disabled=not count)
+            st.button(label, on_click=_add, args=(mark,), disabled=not tokens)
         for label, on in (("All on", True), ("All off", False)):
             st.button(label, on_click=_add, args=(Mark(blocks, on),), type="tertiary")
+    said = f"{counted(len(tokens), 'tokens')} selected" if tokens else "Select tokens in the map"
+    st.caption(said)
+
+
+def typed(text: str, valid_hw: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """Tokens by row and column, each a number or a range: "3,4", "0-3,5" (four tokens of a column).
+
+    Args:
+        valid_hw: rows and columns that there are.
+
+    Raises:
+        ValueError: another text, or a token that the picture does not have.
+    """
+    for part in text.replace(";", " ").split():
+        found = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?,(\d{1,5})(?:-(\d{1,5}))?", part)
+        if found is None:
+            raise ValueError(f"expected row,column as 3,4 or 0-3,5; found {part[:40]!r}")
+        ends = [int(found[index] or found[index - 1]) for index in (1, 2, 3, 4)]
+        if ends[1] >= valid_hw[0] or ends[3] >= valid_hw[1]:
+            rows, columns = valid_hw
+            raise ValueError(f"{part}: rows end at {rows - 1}, columns at {columns - 1}")
+        yield from product(range(ends[0], ends[1] + 1), range(ends[2], ends[3] + 1))
 
 
 def dial(wanted: Wanted, gates: bool) -> Wanted:

@@ -24,6 +24,7 @@ from svit.core.types import Detections, TokenGrid
 WIDTH = 2.7  # inches of a picture; words in it are readable in a third of a page
 SIDE = 640  # pixels of the picture behind the token grid
 GRID = 342  # pixels of the token grid's height for a square picture, and of the margin below
+NO_PADDING = dict.fromkeys(("left", "top", "right", "bottom"), 0)  # 0 alone gets Streamlit's own
 TALLEST = 1.1  # height / width of the tallest picture shown
 STATES = {
     "used": "#00000000",
@@ -64,7 +65,7 @@ def frames_said(changed: pd.DataFrame) -> str:
     """What the frames in the pictures mean, if there are any."""
     counts = changed["state"].value_counts()
     lost, gained, missed = (int(counts.get(state, 0)) for state in ("lost", "gained", "missed"))
-    words = [f"purple frame: {lost} lost by the edits"] * bool(lost)
+    words = [f"purple frame: {lost} lost"] * bool(lost)
     words += [f"green frame: {gained} gained"] * bool(gained)
     words += [f"dotted: {missed} missed both times"] * bool(missed)
     return f"{', '.join(words)}.".capitalize() if words else ""
@@ -100,7 +101,7 @@ def address(_pixels: np.ndarray, key: tuple) -> str:
 
 
 def show_grid(
-    tokens: pd.DataFrame, missed: pd.DataFrame, grid: TokenGrid, url: str, key: str
+    tokens: pd.DataFrame, missed: pd.DataFrame, grid: TokenGrid, url: str, key: str, block: int
 ) -> None:
     """The tokens of one block over the picture: a click picks one (shift adds), dragging a field.
 
@@ -109,6 +110,7 @@ def show_grid(
         missed: left, top, right, bottom of objects to outline.
         url: of the picture.
         key: of the chart in the session, where its selection stands; a name in CSS.
+        block: from 1.
     """
     side, across = grid.image_hw
     height = round(GRID * shape(grid))
@@ -117,7 +119,18 @@ def show_grid(
     boxes = missed[["left", "top", "right", "bottom"]].set_axis(["x0", "y0", "x1", "y1"], axis=1)
     tables = {"picture": ground, "tokens": tokens, "missed": boxes}
     events = {"key": key, "on_select": "rerun", "selection_mode": ["token", "field"]}
-    shell.chart(_grid_chart(grid), tables, height=height, **events)
+    counts = tokens["state"].value_counts().reindex(list(STATES), fill_value=0)
+    said = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    spec = _grid_chart(grid) | {"description": f"Tokens of block {block} after the edits: {said}"}
+    shell.chart(spec, tables, height=height, **events)
+    shown = [state for state in STATES if state != "used" and counts[state]]
+    st.html(legend({state: STATES[state] for state in shown}))
+
+
+def legend(colours: dict[str, str]) -> str:
+    """Words behind squares of their colours, in one line below a picture."""
+    marks = (f'<i style="background:{colour}"></i>{word}' for word, colour in colours.items())
+    return f'<div class="legend">{"".join(f"<span>{mark}</span>" for mark in marks)}</div>'
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
@@ -164,7 +177,8 @@ def _grid_chart(grid: TokenGrid) -> dict:
         ),
         chosen.mark_rect(filled=False, stroke=palette.HOVER, strokeWidth=2.5),
     ]
-    return alt.layer(*parts).configure_view(strokeWidth=0).to_dict()
+    bare = alt.layer(*parts).configure_view(strokeWidth=0).properties(padding=NO_PADDING)
+    return bare.to_dict()
 
 
 def selected(event: dict, tokens: pd.DataFrame) -> tuple[tuple[int, int], ...]:
@@ -207,9 +221,7 @@ def change_table(frame: pd.DataFrame):
     )
     ink = {"lost": palette.LOST, "gained": palette.GAINED}
     ink = {STATE_NAMES[state]: colour for state, colour in ink.items()}
-    return shown.style.map(
-        lambda text: f"color: {ink[text]}; font-weight: 600" if text in ink else "", ["change"]
-    )
+    return shown.style.map(lambda text: palette.cell(ink[text]) if text in ink else "", ["change"])
 
 
 def _score(score: float) -> str:

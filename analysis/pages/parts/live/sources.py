@@ -10,6 +10,8 @@ from typing import Any
 import streamlit as st
 
 from analysis.pages.parts import session, shell
+from svit.core.types import ImageId
+from svit.runs.run import Run
 
 Picture = Any  # a `svit.live.pictures.Picture`: this half of the house knows no torch
 SHIPPED = "svit-plain-nano"  # chosen first
@@ -109,4 +111,10 @@ def _recorded(pictures: ModuleType) -> tuple[Picture, tuple] | None:
     if run is None or not len(run):
         return None
     image_id = shell.choose_image(run, "image")
-    return pictures.recorded(run, image_id), ("run", str(path), run.created, image_id)
+    key = ("run", str(path), run.created, image_id)
+    return _of_run(pictures, run, image_id, key), key
+
+
+@st.cache_resource(max_entries=8, show_spinner="Finding the picture")
+def _of_run(_pictures: ModuleType, _run: Run, image_id: ImageId, key: tuple) -> Picture:
+    return _pictures.recorded(_run, image_id, shell.pictures())

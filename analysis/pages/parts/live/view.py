@@ -10,15 +10,16 @@ from typing import Any
 
 import pandas as pd
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
-from analysis.figures.tokens import keep
 from analysis.numbers import edit_effects, usage
 from analysis.pages.parts import session, shell
 from analysis.pages.parts.live import controls, parts
-from svit.core.types import Target, TokenTrace
+from svit.core.types import Detections, Target, TokenTrace
+from svit.system.text import counted, escaped
 
 SAME = "no change"
+SAME_SCORE = 0.005  # half of the last digit shown
+OBJECTS = 178  # screen pixels of the table of objects; it scrolls
 HELP = {
     "page": "The same picture through the same weights twice: as the model decides, and with the edits. "
     "Edits go through the probes of the blocks; nothing of them stays in the model. A link restores all but "
@@ -28,8 +29,9 @@ HELP = {
     "found": "Annotated objects found by a detection of their class with at least the score and a box IoU "
     "of 0.5. Without annotations, the detections before stand for the objects.",
     "tokens": "Kept tokens / tokens that show image pixels, mean over the gated blocks.",
+    "backbone": "Multiply-accumulates of the backbone by the compute ledger: all that pruning can reach.",
     "network": "Multiply-accumulates of the whole network by the compute ledger, with as many proposals as "
-    "configured and a mask for each detection.",
+    "configured. Both sides get a mask for each detection before, so that only tokens change the cost.",
     "time": "Median time of the whole detector on this picture. Before and after run in turn; the "
     "interval is that of the median of their ratios, valid for any distribution of times. Another "
     "program on this computer slows both.",
@@ -44,6 +46,7 @@ class Model:
     targets: list[float]
     names: tuple[str, ...]
     truth: Target | None
+    weights_sha256: str
     shifts: bool  # whether moved scores prune more or less
 
 
@@ -72,28 +75,40 @@ class View:
         """Names what is drawn, for the caches."""
         return (*self.job.key, *(one.key for one in self.after.edits), self.score)
 
+    def found(self, side: str) -> Detections:
+        """The detections of one side, all scores."""
+        return {"before": self.before, "after": self.after}[side].detections
+
     def draw(self, side: str) -> Callable:
         """What draws the detections of one side on an Axes."""
-        found = {"before": self.before, "after": self.after}[side].detections
         grid = self.before.trace.grid
         return lambda ax: parts.draw_found(
-            *(found, self.job.picture.pixels, grid, ax, self.model.names, self.score),
+            *(self.found(side), self.job.picture.pixels, grid, ax, self.model.names, self.score),
             *(self.changed, side == "after"),
         )
 
 
-def show_pictures(view: View, first: int) -> None:
-    """The grid to brush on with its block, and the detections of both sides; `first` is gated."""
-    choose_block(view.before.trace.layers, first)
-    grid, *sides = st.columns(3, gap="medium")
-    with grid:
-        show_tokens(view)
-    for place, side in zip(sides, keep.SIDES, strict=True):
-        with place:
-            show_side(view, side)
-    frames = parts.frames_said(view.changed)
-    said = "Tokens: white is pruned; green and purple turned on and off by the edits."
-    st.caption(f"{said} {frames}", help=HELP["grid"])
+def record_said(view: View) -> str:
+    """Whether Before is what a run recorded, and if not, why; "" where the picture is from no run."""
+    record = view.job.picture.record
+    if record is None or record.found is None:
+        return ""
+    name = f"run {escaped(record.run)}"
+    if record.weights_sha256 != view.model.weights_sha256:
+        return f"Before is this model's; {name} recorded other weights."
+    gone, gap = edit_effects.record_gap(record.found, view.before.detections, view.score)
+    if not gone and gap < SAME_SCORE:
+        return f"Before is what {name} recorded."
+    said = [f"{counted(gone, 'detections')} missing"] * bool(gone)
+    said += [f"scores off by up to {gap:.2f}"] * (gap >= SAME_SCORE)
+    why = f"its masks were {escaped(record.masks)}"
+    if not record.exact:
+        why = "this is the JPEG that it stores; `svit app --pictures DIR` names the folder of the files"
+    elif record.masks == "learned":
+        why = "it was recorded on another machine or in another mode"
+    return (
+        f":material/warning: Before differs from what {name} recorded ({', '.join(said)}): {why}."
+    )
 
 
 def show_side(view: View, side: str) -> None:
@@ -102,58 +117,57 @@ def show_side(view: View, side: str) -> None:
     ratio = parts.shape(view.before.trace.grid)
     shown = side if view.after.edits else "before"  # without edits both are one picture
     drawn = parts.found_png(view.draw(shown), (*view.key, shown), ratio, shell.dark())
-    st.image(drawn, width="stretch", alt=f"Detections {side} the edits")
+    found = view.found(side)
+    count = int((found.scores >= view.score).sum())
+    name = f"{counted(count, 'detections')} {side} the edits, from score {view.score:g} on"
+    st.image(drawn, width="stretch", alt=name)
 
 
-def show_numbers(view: View, measure: Callable[[View], Any]) -> None:
-    """Found objects, kept tokens, operations, time: after, and the difference."""
+def show_numbers(view: View) -> None:
+    """Found objects, kept tokens, operations: after, and the difference."""
     before, after = view.before, view.after
     counts = view.changed["state"].value_counts()
     gained, lost, stayed = (int(counts.get(state, 0)) for state in ("gained", "lost", "kept"))
     objects = str(stayed + gained)
     if view.model.truth is not None:
         objects += f" of {len(view.changed)}"
-    row = st.container(horizontal=True)
-    _metric(row, "Objects found", objects, f"+{gained} −{lost}" if gained or lost else SAME)
+    _metric("Objects found", objects, f"+{gained} −{lost}" if gained or lost else SAME)
     kept, points = edit_effects.kept_change(before.trace, after.trace, view.model.targets)
-    _metric(row, "Kept tokens", f"{kept:.1%}", f"{points:+.1f} points" if points else SAME)
+    _metric("Kept tokens", f"{kept:.1%}", f"{points:+.1f} points" if points else SAME)
     if after.macs is None or before.macs is None:
-        _metric(row, "Network", "–", "no cost formula")
-    else:
-        macs, change = edit_effects.macs_change(before.macs, after.macs)
-        _metric(row, "Network", f"{macs / 1e9:.2f} GMACs", f"{change:+.1%}" if change else SAME)
-    show_latency(view, measure, row)
+        _metric("Network", "–", "no cost formula")
+        return
+    for part, (macs, change) in edit_effects.macs_change(before.macs, after.macs).items():
+        said = f"{change:+.1%}" if change else SAME
+        _metric(part.capitalize(), f"{macs / 1e9:.2f} GMACs", said)
 
 
-def _metric(place: DeltaGenerator, name: str, value: str, change: str) -> None:
+def _metric(name: str, value: str, change: str) -> None:
     """A number and how it differs from before; no colour says whether that is good."""
-    place.metric(
-        name,
-        value,
-        change,
-        delta_color="off",
-        delta_arrow="off",
-        border=True,
-        help=HELP[name.split()[-1].lower()],
-    )
+    said = HELP[name.split()[-1].lower()]
+    st.metric(name, value, change, delta_color="off", delta_arrow="off", border=True, help=said)
 
 
-def show_tokens(view: View) -> None:
-    """The grid to brush on."""
-    trace, block = view.after.trace, st.session_state["block"]
+def show_tokens(view: View, first: int) -> None:
+    """The grid to brush on, and its block; `first` is gated."""
+    trace = view.after.trace
+    words, slider = st.columns([1.5, 1], vertical_alignment="center", gap="small")
+    with slider:
+        block = choose_block(view.before.trace.layers, first)
     tokens = edit_effects.token_frame(view.before.trace, trace, block - 1)
     kept = usage.keep_ratios(trace)[block - 1]
-    st.markdown(f"##### Block {block} keeps {kept:.0%}")
+    words.markdown(f"**Block {block} keeps {kept:.0%}**", help=HELP["grid"])
     url = parts.address(view.job.picture.pixels, view.job.key)
     missed = view.changed[view.changed["state"] == "missed"]
-    parts.show_grid(tokens, missed, trace.grid, url, grid_key())
+    parts.show_grid(tokens, missed, trace.grid, url, grid_key(), block)
 
 
-def choose_block(depth: int, first: int) -> None:
+def choose_block(depth: int, first: int) -> int:
     """The block whose tokens are shown; the first gated one to begin with."""
     session.restore("block", first + 1, range(1, depth + 1))
-    st.slider("Block", 1, depth, key="block", label_visibility="collapsed")
-    session.remember(block=st.session_state["block"])
+    block = st.slider("Block", 1, depth, key="block", label_visibility="collapsed")
+    session.remember(block=block)
+    return block
 
 
 def grid_key() -> str:
@@ -167,36 +181,38 @@ def chosen_tokens(before: TokenTrace) -> tuple[tuple[int, int], ...]:
     return parts.selected(event.get("selection", {}), edit_effects.token_frame(before, before, 0))
 
 
-def show_details(view: View) -> None:
-    """Objects, keep ratios and files."""
+def show_objects(view: View) -> None:
+    """What the edits did to every object."""
+    st.markdown("##### Objects", help=HELP["found"])
+    st.caption(parts.frames_said(view.changed))
+    st.dataframe(parts.change_table(view.changed), hide_index=True, height=OBJECTS)
+
+
+def show_details(view: View, measure: Callable[[View], Any]) -> None:
+    """Keep ratios, times and files."""
     left, right = st.columns(2, gap="large")
     with left:
-        st.markdown("##### Objects", help=HELP["found"])
-        st.dataframe(parts.change_table(view.changed), hide_index=True, height="content")
-    with right:
         st.markdown("##### Kept tokens per block", help=HELP["tokens"])
         ratios = edit_effects.ratio_frame(view.before.trace, view.after.trace, view.model.targets)
         parts.show_ratios(ratios, st.session_state["block"])
+    with right:
+        show_latency(view, measure)
     ratio = parts.shape(view.before.trace.grid)
     figure = partial(parts.both_figure, view.draw("before"), view.draw("after"), ratio)
     shell.downloads("live", view.changed, ratios, figure)
 
 
-def show_latency(view: View, measure: Callable[[View], Any], row: DeltaGenerator) -> None:
-    """Times on request, kept until something changes.
-
-    Args:
-        row: takes the number; button and interval go below.
-    """
+def show_latency(view: View, measure: Callable[[View], Any]) -> None:
+    """Times on request, kept until something changes."""
     stored = st.session_state.get("latency")
     times = stored[1] if stored is not None and stored[0] == view.key[:-1] else None
     told = "Runs both sides ten times in turn."
     if times is None:
-        _metric(row, "Time", "–", "not measured")
+        _metric("Time", "–", "not measured")
     else:
         quartiles = [f"{1000 * value:.0f}" for value in times.seconds("after")]
         before = f"{1000 * times.seconds('before')[1]:.0f}"
-        _metric(row, "Time", f"{quartiles[1]} ms", f"before {before} ms")
+        _metric("Time", f"{quartiles[1]} ms", f"before {before} ms")
         told = f"Half of the calls {quartiles[0]} to {quartiles[2]} ms. {times.verdict}"
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("Measure", icon=":material/timer:"):

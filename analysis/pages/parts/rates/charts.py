@@ -59,7 +59,7 @@ FORMATS = {
         for name in ("backbone GMACs", "network GMACs")
     },
 }
-VERDICTS = {  # verdict -> ink
+VERDICTS = {  # verdict -> colour
     claims.CONFIRMED: palette.AGREES,
     claims.CONTRADICTED: palette.DISAGREES,
     claims.NOT_TESTED: palette.SOFT,
@@ -100,17 +100,17 @@ def printed(frame: pd.DataFrame, kind: str, cost: str) -> alt.LayerChart:
     return (
         marks
         + words.transform_filter(alt.FieldOneOfPredicate("name", rows["name"][named].tolist()))
-    ).properties(height=HEIGHT)
+    ).properties(height=HEIGHT, description="The AP that the paper prints, against cost")
 
 
 def coloured(ledger: pd.DataFrame):
     """The shown ledger with its verdicts in colour."""
     return ledger.style.map(
-        lambda verdict: f"color: {VERDICTS.get(verdict, palette.SOFT)}", ["verdict"]
+        lambda verdict: palette.cell(VERDICTS.get(verdict, palette.SOFT)), ["verdict"]
     )
 
 
 def paired(table: pd.DataFrame):
     """A table of the paper with its measured columns set off."""
     columns = [name for name in table.columns if str(name).endswith(", measured")]
-    return table.style.map(lambda value: f"color: {VERDICTS[claims.CONFIRMED]}", columns)
+    return table.style.map(lambda value: f"background-color: {palette.AGREES}26", columns)

@@ -51,7 +51,8 @@ def show_gain(table: pd.DataFrame, timed: Sequence[Speed], key: tuple) -> None:
     )
     rows = table[table["condition"] == chosen]
     draw = partial(gain, rows)
-    st.image(picture(draw, 0.52, (key, "speed", chosen), shell.dark()), width="stretch")
+    drawing = picture(draw, 0.52, (key, "speed", chosen), shell.dark())
+    st.image(drawing, width="stretch", alt=f"Speed-up of every pruned model, timed as {chosen}")
     shell.downloads("speed-up", table, lambda: drawn(speed.draw, timed))
 
 
@@ -73,7 +74,8 @@ def show_stages(timed: Sequence[Speed], key: tuple) -> None:
     chosen = shell.choose_name("Benchmark", "stages_of", list(groups))
     draw = partial(stages.print, groups[chosen], keys=True)
     ratio = 0.2 + 0.055 * len(groups[chosen])
-    st.image(picture(draw, ratio, (key, "stages", chosen), shell.dark()), width="stretch")
+    drawing = picture(draw, ratio, (key, "stages", chosen), shell.dark())
+    st.image(drawing, width="stretch", alt=f"Where the time of {chosen} goes, a bar a variant")
     table = stages.frame(groups[chosen])
     shell.downloads("stages", table, lambda: stages.compose(groups[chosen]))
 

@@ -1,0 +1,75 @@
+"""The picture that was recorded is found again, and only the one that was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.runs import PROVENANCE
+
+from svit.core.types import TokenGrid, TokenTrace
+from svit.data.reading import ImageError
+from svit.data.shapes import scene, writer
+from svit.live import originals
+from svit.live.pictures import recorded
+from svit.runs.run import Run, RunWriter, open_run
+
+SIDE, SEED = 64, 1_005_000_000
+PIXELS = scene(SEED, SIDE).image
+
+
+def written(folder: Path, pixels: np.ndarray, name: str, image_id: int | str, **how: int) -> Run:
+    """A run of one image."""
+    side = SIDE // 16
+    grid = TokenGrid((SIDE, SIDE), (SIDE, SIDE), (side, side), 16)
+    trace = TokenTrace(image_id, grid, np.ones((12, side, side), bool))
+    with RunWriter(folder, {**PROVENANCE}, **how) as run:
+        run.add(trace, None, None, pixels, name)
+    return open_run(folder)
+
+
+def test_the_file_of_an_image_is_run_and_another_of_its_name_is_not(tmp_path: Path):
+    run = written(tmp_path / "run", PIXELS, "sub/a.png", "a")
+    (tmp_path / "files" / "sub").mkdir(parents=True)
+    file = tmp_path / "files" / "sub" / "a.png"
+    assert not recorded(run, "a", [tmp_path / "files"]).record.exact
+    Image.fromarray(PIXELS).save(file)
+    found = recorded(run, "a", [tmp_path / "files"])
+    assert found.record.exact and (found.pixels == PIXELS).all()
+    assert "from its file sub/a.png" in found.origin
+    Image.fromarray(255 - PIXELS).save(file)
+    other = recorded(run, "a", [tmp_path / "files"])
+    assert not other.record.exact and "as it is stored" in other.origin
+
+
+def test_a_file_outside_of_the_named_folders_is_not_read(tmp_path: Path):
+    run = written(tmp_path / "run", PIXELS, "../a.png", "a")
+    (tmp_path / "files").mkdir()
+    Image.fromarray(PIXELS).save(tmp_path / "a.png")
+    assert not recorded(run, "a", [tmp_path / "files"]).record.exact
+
+
+def test_a_scene_is_drawn_again_as_its_file_held_it(tmp_path: Path):
+    (tmp_path / "scene.jpg").write_bytes(writer.jpeg(PIXELS))
+    with Image.open(tmp_path / "scene.jpg") as picture:
+        held = np.asarray(picture)
+    run = written(tmp_path / "run", held, writer.file_name(SEED), SEED)
+    found = recorded(run, SEED)
+    assert found.record.exact and (found.pixels == held).all() and "its seed" in found.origin
+
+
+def test_without_a_stored_picture_the_file_alone_will_do(tmp_path: Path):
+    run = written(tmp_path / "run", PIXELS, "a.png", "a", picture_side=0)
+    with pytest.raises(ImageError, match="svit app --pictures"):
+        recorded(run, "a")
+    Image.fromarray(PIXELS).save(tmp_path / "a.png")
+    assert (recorded(run, "a", [tmp_path]).pixels == PIXELS).all()
+
+
+def test_very_large_pictures_stay_as_the_run_stores_them(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(originals, "LARGEST", SIDE)
+    run = written(tmp_path / "run", PIXELS, "a.png", "a")
+    Image.fromarray(PIXELS).save(tmp_path / "a.png")
+    assert not recorded(run, "a", [tmp_path]).record.exact
