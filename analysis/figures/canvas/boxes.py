@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 
 import matplotlib as mpl
@@ -15,6 +16,7 @@ from analysis.figures.palette import words_on
 from svit.core.types import Detections, Target
 
 LONGEST_NAME = 24  # signs of a class name in a tag
+MOST_UNNAMED = 8  # detections that a line below the picture names one by one
 _TAG_REACH = np.array([0.2, 0.05])  # width and height of a tag as shares of the picture
 
 
@@ -30,34 +32,45 @@ def detections(
 
     Colours go by class and repeat after the style's cycle. A tag that would cover the tag of a better
     detection moves to another corner of its box; where all are taken, a line below the picture names
-    it. Small pictures do better without `tags`.
+    it. A picture with more than `MOST_UNNAMED` such detections has no tags, which would hide it, and the
+    line counts its classes. Small pictures do better without `tags`.
     """
     found = found[found.scores >= threshold]
     colours = mpl.rcParams["axes.prop_cycle"].by_key()["color"]
     reach = _TAG_REACH * np.ptp([ax.get_xlim(), ax.get_ylim()], axis=1)
-    tagged: list[np.ndarray] = []
-    crowded: list[str] = []
-    for index, label in enumerate(found.labels):
+    places = _free_corners(found.boxes_xyxy, reach) if tags else [None] * len(found)
+    crowded = [index for index, place in enumerate(places) if tags and place is None]
+    many = len(crowded) > MOST_UNNAMED
+    for index, (label, place) in enumerate(zip(found.labels, places, strict=True)):
         colour, box = colours[label % len(colours)], found.boxes_xyxy[index]
         if found.masks is not None:
             _mask(found.masks[index], ax, colour)
         corner, far = box.reshape(2, 2)
         shape = Rectangle(corner, *(far - corner), fill=False, edgecolor=colour, linewidth=0.8)
         ax.add_patch(shape)
-        if not tags:
-            continue
-        name = f"{_class_name(label, class_names)} {found.scores[index]:.2f}"
-        place = _free_corner(box, tagged, reach)
-        if place is None:
-            crowded.append(name)
-        else:
-            _tag(name, box, place[1], reach, ax, colour)
-            tagged.append(place)
+        if place is not None and not many:
+            _tag(_tag_text(found, index, class_names), box, place[1], reach, ax, colour)
     if crowded:
         width = max(20, round(SIGNS * WIDTH / 2.4))
-        words = f"without room for a name: {', '.join(crowded)}"
+        words = _counted(found, class_names) if many else _listed(found, crowded, class_names)
         ax.set_xlabel(textwrap.fill(words, width), fontsize="small", loc="left")
     return ax
+
+
+def _tag_text(found: Detections, index: int, class_names: Sequence[str]) -> str:
+    return f"{_class_name(found.labels[index], class_names)} {found.scores[index]:.2f}"
+
+
+def _listed(found: Detections, crowded: Sequence[int], class_names: Sequence[str]) -> str:
+    names = ", ".join(_tag_text(found, index, class_names) for index in crowded)
+    return f"without room for a name: {names}"
+
+
+def _counted(found: Detections, class_names: Sequence[str]) -> str:
+    """How many of each class, the most frequent first, and the range of their scores."""
+    counts = Counter(found.labels.tolist()).most_common()
+    names = ", ".join(f"{count} × {_class_name(label, class_names)}" for label, count in counts)
+    return f"{names}; scores {found.scores.min():.2f} to {found.scores.max():.2f}"
 
 
 def _class_name(label: int, class_names: Sequence[str]) -> str:
@@ -66,15 +79,19 @@ def _class_name(label: int, class_names: Sequence[str]) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
-def _free_corner(
-    box: np.ndarray, taken: Sequence[np.ndarray], reach: np.ndarray
-) -> np.ndarray | None:
-    """Where the tag of a box goes, left end and height: above it, else at its foot, no tag near."""
-    for height in (box[1], box[3]):
-        place = np.array([box[0], height])
-        if all((np.abs(place - other) > reach).any() for other in taken):
-            return place
-    return None
+def _free_corners(boxes_xyxy: np.ndarray, reach: np.ndarray) -> list[np.ndarray | None]:
+    """Where the tag of each box goes, left end and height: above it, else at its foot, no tag near."""
+    places: list[np.ndarray | None] = []
+    for box in boxes_xyxy:
+        taken = [place for place in places if place is not None]
+        corners = (np.array([box[0], height]) for height in (box[1], box[3]))
+        free = (
+            corner
+            for corner in corners
+            if all((np.abs(corner - other) > reach).any() for other in taken)
+        )
+        places.append(next(free, None))
+    return places
 
 
 def ground_truth(target: Target, ax: Axes, *, class_names: Sequence[str] = ()) -> Axes:

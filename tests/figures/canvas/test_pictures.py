@@ -183,6 +183,14 @@ def test_tags_do_not_cover_each_other_and_none_is_lost(ax):
     assert len(boxes(ax)) == 4
 
 
+def test_a_crowd_of_detections_is_counted_below_a_picture_without_tags(ax):
+    pictures.picture(IMAGE, GRID, ax)
+    crowd = Detections([[50, 50, 90, 90]] * 12, np.linspace(0.95, 0.6, 12), [0] * 9 + [1] * 3)
+    drawn_boxes.detections(crowd, ax, class_names=("disc", "ball"))
+    assert not ax.texts and len(boxes(ax)) == 12
+    assert ax.get_xlabel() == "9 × disc, 3 × ball; scores 0.60 to 0.95"
+
+
 def test_tags_turn_inwards_at_the_edges(ax):
     pictures.picture(IMAGE, GRID, ax)
     corners = [[2, 1, 40, 40], [140, 60, 150, 90]]
