@@ -11,7 +11,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from analysis.numbers import edit_effects, usage
 from analysis.pages.parts import session, shell
-from analysis.pages.parts.live import controls, sources
+from analysis.pages.parts.live import attribution, controls, sources
 from analysis.pages.parts.live import view as views
 from analysis.pages.parts.live.controls import Wanted
 from analysis.pages.parts.live.view import HELP, Job, Model, View
@@ -19,6 +19,7 @@ from analysis.pages.parts.state import Mark
 from analysis.sources import labels
 from svit.core.types import TokenTrace
 from svit.runs.run import RunError, open_run
+from svit.system.files import FileError
 from svit.system.text import escaped
 
 try:
@@ -66,7 +67,7 @@ def attempt(work: Callable, *arguments):
     except live.edits.EditError as error:
         st.error(f"This edit does not fit: {escaped(str(error))}.", icon=":material/block:")
         st.button("Start over", icon=":material/undo:", on_click=controls.start_over, key="again")
-    except (RunError, OSError, ValueError) as error:
+    except (FileError, OSError, ValueError) as error:
         st.error("That did not work.", icon=":material/broken_image:")
         st.code(str(error), language=None, wrap_lines=True)
     return None
@@ -137,6 +138,34 @@ def race(view: View) -> live.session.Latency:
     """Both sides timed in turn."""
     with st.spinner("Measuring both sides in turn"), workplace().session(view.job.path) as session:
         return session.race(view.job.picture, view.after, ROUNDS, timeout_s=RACE_S)
+
+
+def asking(view: View) -> attribution.Asking:
+    """What may be asked about the objects of the picture, of the model without edits."""
+    found = view.before.detections[view.before.detections.scores >= view.score]
+    one = live.explaining
+    named = {
+        _named(thing, view): thing
+        for thing in one.things_of(view.model.truth, one.as_target(found))
+    }
+
+    def pace() -> tuple[int, float]:
+        with workplace().session(view.job.path) as session:
+            return one.pace(session, view.job.picture)
+
+    def explain(thing: object, tell: Callable[[int], None]) -> tuple:
+        run = open_run(view.job.key[3]) if view.job.key[2] == "run" else None
+        with workplace().session(view.job.path) as session:
+            return one.explained(session, view.job.picture, thing, run, tell)
+
+    return attribution.Asking(named, partial(attempt, pace), partial(attempt, explain))
+
+
+def _named(thing: live.explaining.Thing, view: View) -> str:
+    """An object for the choice: "detection 2: cross 0.95", "annotation 3: ring, score 0.31"."""
+    names, hit = view.model.names, thing.hit(view.before.detections)
+    kind = names[thing.label] if thing.label < len(names) else f"class {thing.label}"
+    return f"{thing.source} {thing.number}: {kind}, score {hit.score:.2f}"
 
 
 def show_keep(view: View) -> None:
@@ -213,6 +242,7 @@ def show(job: Job, head: DeltaGenerator) -> None:
     with panels["objects"]:
         views.show_objects(view)
     views.show_details(view, partial(attempt, race))
+    attribution.show(view, asking(view))
     show_keep(view)
 
 

@@ -14,7 +14,15 @@ from svit.cli.main import main
 from svit.data.reading import ImageError
 from svit.evaluation.passes import PassOptions
 from svit.evaluation.record import record_run
-from svit.live.explaining import Asked, found_objects, session_of, weights_of
+from svit.live.explaining import (
+    Asked,
+    explained,
+    found_objects,
+    pace,
+    session_of,
+    things_of,
+    weights_of,
+)
 from svit.probing.attribution.options import AttributionError, Options
 from svit.runs.attributions import read_attributions
 from svit.runs.run import Run, open_run
@@ -119,6 +127,24 @@ def test_runs_without_pictures_weights_or_own_masks_are_refused(
     record_run(bare, shapes(world / "shapes"), shuffled, changed)
     with pytest.raises(AttributionError, match="changed masks"):
         session_of(open_run(shuffled), world / "model.safetensors")
+
+
+def test_what_is_asked_on_a_page_is_kept_where_the_picture_gives_the_masks_again(
+    world: Path, run: Run, session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("svit.live.explaining.Options", lambda: QUICK)
+    image_id = run.image_ids[0]
+    original = Asked(run, session, QUICK, world / "shapes" / "val2017").picture(image_id)
+    thing = things_of(original.target)[0]
+    forwards, seconds = pace(session, original)
+    told: list[int] = []
+    found, path = explained(session, original, thing, run, told.append)
+    assert path is not None and path.is_relative_to(run.path) and sum(told) <= forwards
+    again, same = explained(session, original, thing, run, told.append)
+    assert same == path and again.own == found.own and seconds > 0
+    darker = replace(original, pixels=original.pixels // 4)
+    assert explained(session, darker, thing, run)[1] is None
+    assert explained(session, original, thing)[1] is None
 
 
 def test_objects_are_chosen_in_recorded_order(run: Run) -> None:

@@ -16,6 +16,7 @@ from support.runs import PROVENANCE
 
 from svit.live.pictures import drawn
 from svit.live.session import Latency, Outcome, Session
+from svit.probing.attribution.options import Options
 from svit.runs.run import RunWriter, open_run
 from svit.system.home import home
 
@@ -284,3 +285,17 @@ def test_without_torch_the_page_tells_the_command(page, monkeypatch):
     monkeypatch.delattr("svit.live.workplace", raising=False)
     app = page()
     assert not app.exception and "pip install" in texts(app)
+
+
+def test_an_object_is_explained_after_its_cost_was_told(page, monkeypatch) -> None:
+    small = Options(orders=("gates", "random"), steps=2, draws=1, searches=1, budget=4)
+    monkeypatch.setattr("svit.live.explaining.Options", lambda: small)
+    app = page(model=NAME, scene=SEED)
+    names = next(one for one in app.selectbox if one.key == "explained object").options
+    assert any(name.startswith("annotation 1:") for name in names)
+    assert any(name.startswith("detection 1:") for name in names)
+    button(app, "Explain").click().run()
+    assert any(one.value.startswith("At most") for one in app.caption) and not app.exception
+    button(app, "Start").click().run()
+    assert any("Kept nowhere" in one.value for one in app.caption) and not app.exception
+    assert not any(one.label == "Start" for one in app.button)
