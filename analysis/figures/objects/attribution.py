@@ -9,7 +9,10 @@ early on the left and rises early on the right; beside its name stands its area 
 broken lines. Then a product for each of the first `--limit` objects with sets: the smallest set of tokens
 that suffices (score and IoU at least 0.9 of those with all; other tokens are veiled), a random set with at
 least as many uses, and the score when pruned tokens are given back in one block: those of the object, as
-many elsewhere (lines to the lowest and highest draw), all. Made by `svit explain` (docs/attribution.md).
+many elsewhere (lines to the lowest and highest draw), all. Made by `svit explain` (docs/attribution.md). On
+100 objects of shapes the shipped model's gates have an area of deletion 6.3 [4.2, 8.8] points below that of
+random orders and 1.8 [0.5, 3.2] below that of the picture's middle; their area of insertion does not differ
+from either (results/attribution).
 """
 
 from __future__ import annotations
