@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--missed", action="store_true", help="of --objects those that it misses")
     model = parser.add_argument_group("model and pictures")
     model.add_argument("--weights", type=Path, help="default: the run's own, found by their name")
-    about = "original pictures (default: those that the run stores)"
+    about = "of the original pictures (default: found, or as the run stores them)"
     model.add_argument("--image-root", type=Path, metavar="DIR", help=about)
     model.add_argument("--device", type=device, default="cpu", help="cpu, cuda or cuda:N")
     model.add_argument("--threads", type=kinds.at_once, help="default: torch's choice")

@@ -29,7 +29,6 @@ from svit.runs.attributions import Attributions, read_explanation
 from svit.runs.head import known
 from svit.runs.run import Run
 from svit.system.text import counted
-from svit.weights import checkpoint
 
 
 def weights_of(run: Run, candidates: Sequence[Path]) -> Path:
@@ -62,7 +61,7 @@ def session_of(run: Run, weights: Path, device: str = "cpu") -> Session:
     """
     session = Session.load(weights, device)
     wanted = known(run.provenance, "weights_sha256")
-    found = checkpoint.fingerprint(session.detector.canonical_state_dict())
+    found = session.weights_sha256
     if wanted != found:
         raise AttributionError(
             f"{weights} holds other weights ({found[:10]}) than {run.path} was recorded with "
@@ -84,7 +83,7 @@ class Asked:
     """A run, the model it was recorded with, and what is asked of both.
 
     Args:
-        image_root: folder of the original pictures; None for those that the run stores.
+        image_root: folder of the original pictures; None for what `svit.live.pictures.recorded` finds.
 
     Attributes:
         kept: where the answers lie.
@@ -94,7 +93,7 @@ class Asked:
         self, run: Run, session: Session, options: Options, image_root: Path | None = None
     ) -> None:
         self.run, self.session, self.options, self._root = run, session, options, image_root
-        pictures = "stored" if image_root is None else "original"
+        pictures = "found" if image_root is None else "original"
         self.kept = Attributions(run.path, settings_of(run, options, pictures))
 
     def missing(self, image_id: ImageId, source: str, numbers: Sequence[int]) -> list[int]:
@@ -180,10 +179,10 @@ def settings_of(run: Run, options: Options, pictures: str) -> dict[str, Any]:
     """What answers follow from, beside the object.
 
     Args:
-        pictures: "stored" in the run, or "original".
+        pictures: "original" ones of a folder, or "found" (`svit.live.pictures.recorded`).
     """
     asked = {name: value for name, value in asdict(options).items() if name != "batch"}
-    weights = run.provenance["weights_sha256"]
+    weights = known(run.provenance, "weights_sha256")
     return {**asked, "weights_sha256": weights, "pictures": pictures}
 
 
@@ -207,9 +206,7 @@ def explained(
     """
     options, kept = Options(), None
     if run is not None and _same(run, session, picture):
-        stored = run.picture(picture.image_id)
-        same = stored is not None and np.array_equal(stored, picture.pixels)
-        kept = Attributions(run.path, settings_of(run, options, "stored" if same else "original"))
+        kept = Attributions(run.path, settings_of(run, options, "found"))
         path = kept.path(picture.image_id, thing.source, thing.number)
         if path.exists():
             return read_explanation(path), path
@@ -229,8 +226,8 @@ def pace(session: Session, picture: Picture) -> tuple[int, float]:
 
 def _same(run: Run, session: Session, picture: Picture) -> bool:
     """Whether the picture gives the masks again that the run holds of it."""
-    weights = checkpoint.fingerprint(session.detector.canonical_state_dict())
-    if run.provenance.get("weights_sha256") != weights or picture.image_id not in run.image_ids:
+    same = known(run.provenance, "weights_sha256") == session.weights_sha256
+    if not same or picture.image_id not in run.image_ids:
         return False
     recorded_trace, now = run.trace(picture.image_id), session.run(picture).trace
     same = recorded_trace.grid == now.grid and np.array_equal(recorded_trace.keep, now.keep)

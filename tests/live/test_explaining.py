@@ -116,12 +116,10 @@ def test_runs_without_pictures_weights_or_own_masks_are_refused(
     checkpoint.save(tmp_path / "other.safetensors", detector(seed=1, **SVIT))
     with pytest.raises(AttributionError, match="holds other weights"):
         session_of(own, tmp_path / "other.safetensors")
-    bare = detector(**SVIT)
-    blind = tmp_path / "blind"
-    options = PassOptions(limit=1, progress=False)
-    record_run(bare, shapes(world / "shapes"), blind, options, picture_side=0)
+    blind = runs.write_run(tmp_path / "blind", picture_side=0)
     with pytest.raises(ImageError, match="stores no pictures"):
-        Asked(open_run(blind), session, QUICK).explain(own.image_ids[0], "detection", [1])
+        Asked(blind, session, QUICK).explain(3, "detection", [1])
+    bare, options = detector(**SVIT), PassOptions(limit=1, progress=False)
     shuffled = tmp_path / "shuffled"
     changed = replace(options, intervention="shuffle")
     record_run(bare, shapes(world / "shapes"), shuffled, changed)
