@@ -4,6 +4,8 @@ An error is about the object that it has, a background detection about its own b
 while it uses at least half of its tokens (`matching.HALF`, each weighs as much as it is covered). That
 tokens were pruned and an error was made is no cause: small objects lose more tokens and are harder. Columns
 that say what an intervention found can be joined by `row` and `error`, slices of `Run.images` by `image_id`.
+An intervention there is: the tokens of an object that was not found were kept, and the model ran again
+(`svit.runs.rescue`).
 """
 
 from __future__ import annotations
@@ -28,11 +30,14 @@ from analysis.numbers.matching import HALF, Sample, box_shares, fate, object_sha
 from svit.core.coverage import size_names
 from svit.core.statistics import Drawn
 from svit.core.types import to_xywh
+from svit.runs.rescue import Rescue
 
 COLUMNS = (
     *("row", "image_id", "error", "object", "label", "class", "area", "size", "score", "iou"),
     *("fate", "dropped", "back", "last", "found_there"),
+    *("score_before", "score_after", "rescued", "chance"),
 )
+_RESCUE = {"score_before": float, "score_after": float, "rescued": "boolean", "chance": float}
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +50,13 @@ class Causes:
             `errors.objects` if missed; image_id, error; `object` (-1 for background) with its label, class,
             area and size, or the detection's; score, iou (NaN if missed); `fate`, `dropped` and `back` of
             `matching.fate`; `last` block that holds it, 0 if none does; `found_there`: whether the other run
-            finds the object (missing for background, and without another run).
-        unfound: one row an object that nothing finds: columns of `errors.objects`, last, found_there, and
-            `error`: of the detection that could be mended to find it, or "missed".
+            finds the object (missing for background, and without another run); of objects that were not found
+            and were asked about (otherwise missing): `score_before` and `score_after` of the detection that
+            finds it at all, as recorded and with its tokens kept (NaN: none), `rescued`: whether it is
+            found then, `chance`: the share of random draws of as many tokens in which it is.
+        unfound: one row an object that nothing finds: columns of `errors.objects`, last, found_there, those
+            from score_before to chance of the frame, and `error`: of the detection that could
+            be mended to find it, or "missed".
     """
 
     errors: Errors
@@ -72,14 +81,17 @@ def causes_of(
     class_names: Sequence[str] = (),
     rule: Rule = BOXES,
     other: Errors | None = None,
+    rescue: Rescue | None = None,
 ) -> Causes:
     """Explains the errors of a run and follows the tokens they are about.
 
     Args:
         other: errors of another run, best a dense one, on the same images.
+        rescue: what keeping tokens did in this run (`svit.runs.rescue.read_rescue`).
 
     Raises:
-        ValueError: masks asked for and not given, or the other run is of other images.
+        ValueError: masks asked for and not given, the other run is of other images, or the rescue was asked
+            by another rule.
     """
     shares: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     areas: list[np.ndarray] = []
@@ -98,11 +110,14 @@ def causes_of(
         )
     if not errors.image_ids:
         nothing = pd.DataFrame(columns=list(COLUMNS))
-        return Causes(errors, nothing, errors.objects.assign(last=0, found_there=pd.NA, error=""))
+        told = ["last", "found_there", *_RESCUE, "error"]
+        unfound = errors.objects.reindex(columns=[*errors.objects, *told])
+        return Causes(errors, nothing, unfound)
     objects = errors.objects.join(_fates(np.concatenate(shares[0])))
     objects["found_there"] = pd.array(
         [pd.NA] * len(objects) if other is None else other.objects["found"], dtype="boolean"
     )
+    objects = _with_rescue(objects, rescue, rule)
     missed = objects[objects["missed"]].assign(error="missed")
     frame = pd.concat(
         [
@@ -149,6 +164,25 @@ def _fates(shares: np.ndarray) -> pd.DataFrame:
     table = pd.DataFrame([fate(row) for row in shares], columns=["fate", "dropped", "back"])
     last = ((shares >= HALF) * blocks).max(axis=1, initial=0).astype(float)
     return table.assign(last=np.where(np.isnan(shares).any(axis=1), np.nan, last))
+
+
+def _with_rescue(objects: pd.DataFrame, rescue: Rescue | None, rule: Rule) -> pd.DataFrame:
+    """Objects, and what keeping their tokens did."""
+    if rescue is None:
+        return objects.assign(**{name: pd.Series(dtype=kind) for name, kind in _RESCUE.items()})
+    asked = (rescue.facts["iou"], rescue.facts["kind"])
+    if asked != (rule.found, rule.kind):
+        raise ValueError(
+            f"expected a rescue by the rule of these errors, IoU {rule.found:g} of {rule.kind}, found "
+            f"IoU {asked[0]:g} of {asked[1]}"
+        )
+    answers = rescue.found(rule.score).rename(
+        columns={"before": "score_before", "after": "score_after"}
+    )
+    names = ["image_id", "object", *_RESCUE]
+    joined = objects.merge(answers[names].astype(_RESCUE), on=["image_id", "object"], how="left")
+    joined.loc[joined["found"].to_numpy(), list(_RESCUE)] = pd.NA
+    return joined
 
 
 def unfound(errors: Errors, objects: pd.DataFrame) -> pd.DataFrame:

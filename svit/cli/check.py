@@ -9,6 +9,7 @@ from pathlib import Path
 from svit.runs import check
 from svit.runs.attributions import problems as attribution_problems
 from svit.runs.head import RunError, read_head, read_manifests
+from svit.runs.rescue import read_part, rescue_files
 from svit.runs.run import find_runs, folder_at, open_run
 from svit.system.text import counted
 
@@ -45,6 +46,11 @@ def problems_of(folder: Path) -> Iterator[str]:
             except RunError as error:
                 yield str(error)
     yield from attribution_problems(folder)
+    for path in rescue_files(folder):
+        try:
+            read_part(path)
+        except RunError as error:
+            yield str(error)
 
 
 def _summary(folder: Path) -> str:

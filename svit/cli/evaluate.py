@@ -20,7 +20,7 @@ from svit.cli.options import passes as pass_options
 from svit.cli.options import processes as process_options
 from svit.cli.options.data import add_class_map, add_exif
 from svit.cli.options.model import load_model, weights_name
-from svit.core.ranges import Range
+from svit.core.ranges import SHARE, Range
 from svit.data.classes import read_class_map
 from svit.data.coco import CocoDataset, CocoFiles, find_coco
 from svit.detectors.base import Detector
@@ -28,10 +28,13 @@ from svit.evaluation.average_precision import EVALUATORS
 from svit.evaluation.evaluate import Scoring, evaluate
 from svit.evaluation.evaluation_table import Choice, choices, report
 from svit.evaluation.passes import PassOptions, inference_mode
+from svit.evaluation.rescue import Question, asked_layers, rescue
 from svit.evaluation.summary import Summary
 from svit.evaluation.summary_tables import notes
 from svit.probing.calibrate import calibrate
 from svit.probing.interventions import INTERVENTIONS, intervened_layers, intervention
+from svit.runs.rescue import read_rescue
+from svit.runs.run import open_run
 from svit.system.files import write_text
 from svit.system.processes import Ranks, joined, launch
 from svit.weights.loading import load_coco, load_detector
@@ -99,7 +102,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also give the AP of mask boundaries; takes 2 to 4 ms a mask",
     )
     classifier_options.add_arguments(parser)
+    _add_rescue(parser)
     process_options.add_arguments(parser)
+
+
+def _add_rescue(parser: argparse.ArgumentParser) -> None:
+    about = "missed objects, asked beside --record: do they come back when their tokens are kept?"
+    group = parser.add_argument_group(about)
+    group.add_argument(
+        "--rescue",
+        type=kinds.count,
+        nargs="?",
+        const=Question.draws,
+        metavar="DRAWS",
+        help=f"run the model again on each, beside DRAWS times as many random tokens ({Question.draws})",
+    )
+    group.add_argument(
+        "--rescue-score",
+        type=kinds.number(SHARE),
+        default=Question.score,
+        help=f"objects that no detection with this score finds are missed (default {Question.score})",
+    )
+    group.add_argument(
+        "--rescue-blocks",
+        help="blocks in which tokens are kept, from 1: 4,5 or 4-6 (default: gated)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -123,10 +150,11 @@ def _run(args: argparse.Namespace) -> int:
             progress=ranks.is_first,
         )
         wanted = _choices(args, detector)
+        question = _question(args, lender or detector)
         for choice in wanted:  # an impossible one is told now, not after hours of the others
             _check(choice, detector, options)
         summaries = [
-            _evaluate(args, choice, len(wanted) > 1, detector, dataset, options, ranks)
+            _evaluate(args, choice, len(wanted) > 1, detector, dataset, options, question, ranks)
             for choice in wanted
         ]
     if not ranks.is_first:
@@ -175,16 +203,33 @@ def _layers(args: argparse.Namespace, chooser: Detector) -> tuple[int, ...] | No
         raise ValueError(
             "--blocks goes with --intervene or --masks-from: nothing else changes masks"
         )
-    ends = [part.partition("-") for part in args.blocks.split(",")]
+    return intervened_layers(chooser, _blocks("--blocks", args.blocks))
+
+
+def _blocks(option: str, text: str) -> list[int]:
+    """The zero-based blocks of "4,5" or "4-6"."""
+    ends = [part.partition("-") for part in text.split(",")]
     try:
         spans = [(BLOCK.parse(first), BLOCK.parse(last or first)) for first, _, last in ends]
     except ValueError:
         raise ValueError(
-            f"--blocks: expected numbers from 1 like 4,5 or 4-6, found {args.blocks!r}"
+            f"{option}: expected numbers from 1 like 4,5 or 4-6, found {text!r}"
         ) from None
-    return intervened_layers(
-        chooser, [block - 1 for first, last in spans for block in range(first, last + 1)]
-    )
+    return [block - 1 for first, last in spans for block in range(first, last + 1)]
+
+
+def _question(args: argparse.Namespace, chooser: Detector) -> Question | None:
+    """What `--rescue` asks; refused here, before hours of evaluation."""
+    if args.rescue is None:
+        return None
+    if args.record is None:
+        raise ValueError("--rescue keeps its answers beside a run: name one with --record RUN")
+    layers = None
+    if args.rescue_blocks is not None:
+        layers = tuple(_blocks("--rescue-blocks", args.rescue_blocks))
+    question = Question(args.rescue, layers, args.rescue_score)
+    asked_layers(chooser, question)
+    return question
 
 
 def _evaluate(
@@ -194,6 +239,7 @@ def _evaluate(
     detector: Detector,
     dataset: CocoDataset,
     options: PassOptions,
+    question: Question | None,
     ranks: Ranks,
 ) -> Summary | None:
     """One line of the table; of several, each has its own folder."""
@@ -201,21 +247,37 @@ def _evaluate(
     record = None if args.record is None else args.record / below
     if choice.intervene == "learned" and options.masks_from is None:
         options = replace(options, layers=None)  # nothing changes them
-    return evaluate(
+    options = replace(
+        options, inference=choice.inference, intervention=choice.intervene, seed=choice.seed
+    )
+    summary = evaluate(
         detector,
         dataset,
         args.out / below,
-        replace(
-            options,
-            inference=choice.inference,
-            intervention=choice.intervene,
-            seed=choice.seed,
-        ),
+        options,
         Scoring(args.evaluator, args.draws, record, args.crowding, args.boundary),
         ranks=ranks,
         weights=weights_name(args),
         **({"calibrated_on": args.calibrate_on} if args.calibrate_on else {}),
     )
+    if question is not None:
+        _rescue(detector, dataset, record, question, options, ranks)
+    return summary
+
+
+def _rescue(
+    detector: Detector,
+    dataset: CocoDataset,
+    record: Path,
+    question: Question,
+    options: PassOptions,
+    ranks: Ranks,
+) -> None:
+    own = rescue(detector, dataset, record, question, options, ranks=ranks)
+    ranks.total(0)  # the others have written theirs
+    if ranks.is_first:
+        answers = read_rescue(record, own.facts["blocks"])
+        print(f"{record}: {answers.sentence(open_run(record).image_ids)}", file=sys.stderr)
 
 
 def _files(args: argparse.Namespace) -> CocoFiles:

@@ -15,6 +15,7 @@ from support.scenes import IMAGES, detector, shapes
 from svit.cli import main
 from svit.data.coco import CocoDataset
 from svit.data.shapes import CLASSES
+from svit.runs.rescue import read_rescue
 from svit.runs.run import open_run
 from svit.weights import checkpoint
 
@@ -233,3 +234,41 @@ def test_a_full_disk_does_not_cost_the_printed_table(
     found = capsys.readouterr()
     assert "| topk | learned | 0 |" in found.out
     assert "table.md: No space left on device" in found.err
+
+
+def test_missed_objects_are_asked_about_beside_the_recording(
+    dataset: CocoDataset, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    words = ["evaluate", "--weights", str(weights), "--framework", "torchvision", "--limit", "1"]
+    words += ["--data-root", str(dataset.image_root.parent), "--draws", "2"]
+    words += ["--record", str(tmp_path / "run"), "--out", str(tmp_path / "out"), "--rescue", "1"]
+    assert main.main([*words, "--rescue-blocks", "4-5"]) == 0
+    assert "missed objects come back when their tokens are kept in blocks 4–5" in (
+        capsys.readouterr().err
+    )
+    answers = read_rescue(tmp_path / "run")
+    assert answers.facts["blocks"] == [4, 5] and len(answers.frame) > 0
+    assert main.main(["check", str(tmp_path / "run")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "--rescue keeps its answers beside a run: name one with --record RUN"),
+        (["--record", "run", "--rescue-blocks", "3-4"], "decides, blocks 4–12; found block 3"),
+        (["--record", "run", "--rescue-blocks", "x"], "--rescue-blocks: expected numbers from 1"),
+    ],
+)
+def test_questions_about_missed_objects_are_refused_before_any_work(
+    dataset: CocoDataset,
+    weights: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    words: list[str],
+    sentence: str,
+) -> None:
+    words = [str(tmp_path / word) if word == "run" else word for word in words]
+    words += ["--weights", str(weights), "--framework", "torchvision", "--rescue"]
+    words += ["--data-root", str(dataset.image_root.parent), "--out", str(tmp_path / "out")]
+    assert main.main(["evaluate", *words]) == 2
+    assert sentence in capsys.readouterr().err and not (tmp_path / "out").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from support.runs import write_misses, write_run
 
@@ -10,6 +11,7 @@ from analysis.numbers import error_causes
 from analysis.numbers.error_types import TYPES, Rule, errors_of
 from analysis.numbers.matching import box_shares, object_shares
 from svit.core.types import Detections, Target, TokenGrid, TokenTrace
+from svit.runs.rescue import Rescue
 
 
 def samples(run):
@@ -46,6 +48,39 @@ def test_a_missed_object_is_told_with_its_last_block_and_whether_the_other_run_f
     counts = error_causes.count_frame(causes.frame).set_index("error").loc["missed"]
     assert counts.to_dict() == {"last": 4, "errors": 3, "found_there": 3}
     assert causes.unfound["error"].tolist() == ["missed"] * 3
+
+
+def test_errors_tell_what_keeping_the_objects_tokens_did(tmp_path):
+    run = write_misses(tmp_path / "a")
+    none = float("nan")
+    rows = [
+        (run.image_ids[0], 1, none, 0.7, [none, 0.6]),
+        (run.image_ids[1], 1, 0.3, 0.4, [none, none]),
+    ]
+    names = ["image_id", "object", "before", "after", "random"]
+    facts = {"blocks": [4, 5], "draws": 2, "score": 0.5, "iou": 0.5, "kind": "box"}
+    rescue = Rescue(facts, pd.DataFrame(rows, columns=names))
+    rule = Rule(score=0.5)
+    causes = error_causes.causes_of(samples(run), run.class_names, rule, rescue=rescue)
+    told = causes.frame[causes.frame["error"] == "missed"].set_index("image_id")
+    assert told.loc[run.image_ids[0], ["rescued", "chance", "score_after"]].tolist() == [
+        True,
+        0.5,
+        0.7,
+    ]
+    assert told.loc[run.image_ids[1], ["rescued", "chance", "score_before"]].tolist() == [
+        False,
+        0,
+        0.3,
+    ]
+    assert (
+        told.loc[run.image_ids[2:], ["rescued", "chance"]].isna().all(axis=None)
+    )  # not asked about
+    assert causes.unfound["rescued"].tolist()[:2] == [True, False]
+    without = error_causes.causes_of(samples(run), run.class_names, rule).frame
+    assert without[["rescued", "chance", "score_before", "score_after"]].isna().all(axis=None)
+    with pytest.raises(ValueError, match="IoU 0.7 of box, found IoU 0.5 of box"):
+        error_causes.causes_of(samples(run), rule=Rule(found=0.7), rescue=rescue)
 
 
 def test_a_background_detection_is_told_by_its_own_box():

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from svit.runs.rescue import COLUMNS as RESCUE
 from svit.runs.run import open_run
 from svit.runs.shards import COLUMNS, GEOMETRY, MEASURES, OPTIONAL
 
@@ -36,6 +37,16 @@ def test_the_tables_of_the_page_are_the_columns_that_are_written(kind: str, titl
     columns = [name for name in COLUMNS[kind] if name not in GEOMETRY]
     assert named == ["image_id", *columns, *OPTIONAL[kind]]
     assert all(f"`{name}`" in PAGE for name in GEOMETRY)
+
+
+def test_the_rescue_table_of_the_page_has_the_columns_that_are_written() -> None:
+    section = PAGE.partition("## The rescue table")[2].partition("\n## ")[0]
+    named = re.findall(r"^\| `(\w+)` \| (.*?) \|", section, re.MULTILINE)
+    kinds = {"list of float32": "list<item: float>", "float32": "float"}
+    kinds |= {"list of int32": "list<item: int32>", "int32": "int32"}
+    assert named.pop(0) == ("image_id", "int64 or string")
+    told = {name: kinds[kind] for name, kind in named}
+    assert told == {name: str(kind).replace("element", "item") for name, kind in RESCUE.items()}
 
 
 def test_the_page_tells_the_kind_of_number_of_every_measure() -> None:
