@@ -28,8 +28,8 @@ from analysis.numbers.error_types import (
 )
 from analysis.numbers.matching import HALF, Sample, box_shares, fate, object_shares
 from svit.core.coverage import size_names
-from svit.core.statistics import Drawn
-from svit.core.types import to_xywh
+from svit.core.statistics import Drawn, bootstrap
+from svit.core.types import ImageId, to_xywh
 from svit.runs.rescue import Rescue
 
 COLUMNS = (
@@ -37,6 +37,7 @@ COLUMNS = (
     *("fate", "dropped", "back", "last", "found_there"),
     *("score_before", "score_after", "rescued", "chance"),
 )
+AP = "AP"  # beside the types in `difference_frame`
 _RESCUE = {"score_before": float, "score_after": float, "rescued": "boolean", "chance": float}
 
 
@@ -111,8 +112,7 @@ def causes_of(
     if not errors.image_ids:
         nothing = pd.DataFrame(columns=list(COLUMNS))
         told = ["last", "found_there", *_RESCUE, "error"]
-        unfound = errors.objects.reindex(columns=[*errors.objects, *told])
-        return Causes(errors, nothing, unfound)
+        return Causes(errors, nothing, errors.objects.reindex(columns=[*errors.objects, *told]))
     objects = errors.objects.join(_fates(np.concatenate(shares[0])))
     objects["found_there"] = pd.array(
         [pd.NA] * len(objects) if other is None else other.objects["found"], dtype="boolean"
@@ -202,11 +202,41 @@ def count_frame(frame: pd.DataFrame, by: str = "last") -> pd.DataFrame:
     """Errors of each type in groups of `Causes.frame` (or `unfound`).
 
     Columns: error, the group (`by`, such as last, size, class, a slice), errors, found_there (of them, NaN
-    without another run).
+    without another run); asked: about how many of them `svit.runs.rescue` asked; of these rescued, and
+    chance: how many come back on average with as many tokens at random (NaN where none was asked about).
     """
     groups = frame.groupby(["error", by], sort=True)
-    there = groups["found_there"].sum(min_count=1)
-    return pd.DataFrame({"errors": groups.size(), "found_there": there}).reset_index()
+    sums = {
+        name: groups[name].sum(min_count=1).astype(float)
+        for name in ("found_there", "rescued", "chance")
+    }
+    there = {"errors": groups.size(), "found_there": sums.pop("found_there")}
+    return pd.DataFrame({**there, "asked": groups["rescued"].count(), **sums}).reset_index()
+
+
+def rescue_frame(
+    frame: pd.DataFrame, images: Sequence[ImageId], by: str | None = None, draws: int = 1000
+) -> pd.DataFrame:
+    """Of the errors that were asked about: how many objects come back with their tokens, beside chance.
+
+    Args:
+        images: all that were looked at, those without errors too.
+        by: a column of `Causes.frame` (or `unfound`); None for one row.
+
+    Columns: the group (`by`), asked, rescued, chance, difference (rescued - chance), low and high of its
+    95 % interval over images.
+    """
+    asked = frame[frame["rescued"].notna()].astype({"rescued": float})
+    rows = []
+    for name, group in [(None, asked)] if by is None else asked.groupby(by, sort=True):
+        apart = (group["rescued"] - group["chance"]).groupby(group["image_id"]).sum()
+        values = apart.reindex(list(images), fill_value=0).to_numpy(float)
+        interval = bootstrap(lambda weights, own=values: float(weights @ own), len(values), draws)
+        row = {by: name, "asked": len(group), "rescued": group["rescued"].sum()}
+        row |= {"chance": group["chance"].sum(), "difference": interval.value}
+        rows.append(row | {"low": interval.low, "high": interval.high})
+    names = ["asked", "rescued", "chance", "difference", "low", "high"]
+    return pd.DataFrame(rows, columns=[*([by] if by else []), *names])
 
 
 def cost_frame(causes: Causes, by: str | None = None, draws: int = 1000) -> pd.DataFrame:
@@ -235,7 +265,8 @@ def _ends(drawn: Drawn) -> dict[str, float]:
 
 
 def difference_frame(first: Errors, second: Errors, draws: int = 1000) -> pd.DataFrame:
-    """dAP of each type in two runs on the same images, and first minus second with its paired interval.
+    """AP at the rule's IoU (a row "AP") and dAP of each type in two runs on the same images, and first minus
+    second with its paired interval.
 
     Columns: error, first, second, cost (the difference, points), low, high, above (share of the draws in
     which the type costs the first more).
@@ -243,9 +274,9 @@ def difference_frame(first: Errors, second: Errors, draws: int = 1000) -> pd.Dat
     Raises:
         ValueError: the runs are of different images.
     """
-    sides = (first.costs(draws), second.costs(draws))
+    sides = [{AP: one.ap(draws), **one.costs(draws)} for one in (first, second)]
     rows = []
-    for error in TYPES:
+    for error in (AP, *TYPES):
         one, other = (side[error] for side in sides)
         apart = one - other
         row = {"error": error, "first": one.value, "second": other.value}

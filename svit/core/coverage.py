@@ -18,7 +18,7 @@ FOREGROUND = 0.25  # a token shows an object if objects cover more than this sha
 CONTOUR = 0.02  # an outline passes a token that an object covers by more, and leaves more of
 SIZES = {"small": 32.0**2, "medium": 96.0**2, "large": np.inf}  # COCO: annotated area up to, pixels
 
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 Truth = Target | CodedTarget  # the former of one image, the latter from `Run.iter_targets`
 
@@ -136,7 +136,7 @@ def local_contrast(picture: np.ndarray, grid: TokenGrid) -> np.ndarray:
     Args:
         picture: uint8 RGB of any resolution.
     """
-    grey = picture.astype(np.float32) @ _LUMA
+    grey = picture.astype(np.float32) @ LUMA
     grey -= grey.mean()  # float32 squares of small numbers lose less
     mean, square = token_means(grey, grid), token_means(grey**2, grid)
     return np.sqrt(np.clip(square - mean**2, 0, None))
@@ -166,5 +166,5 @@ def edge_density(picture: np.ndarray, threshold: float = 16.0) -> float:
     """
     if min(picture.shape[:2]) < 2:
         return 0.0
-    down, across = np.gradient(picture @ _LUMA)
+    down, across = np.gradient(picture @ LUMA)
     return float((np.hypot(down, across) > threshold).mean())

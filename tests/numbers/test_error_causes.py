@@ -46,7 +46,7 @@ def test_a_missed_object_is_told_with_its_last_block_and_whether_the_other_run_f
     assert (missed["last"] == 4).all() and (missed["dropped"] == 5).all()
     assert missed["found_there"].all() and missed["score"].isna().all()
     counts = error_causes.count_frame(causes.frame).set_index("error").loc["missed"]
-    assert counts.to_dict() == {"last": 4, "errors": 3, "found_there": 3}
+    assert counts[["last", "errors", "found_there", "asked"]].tolist() == [4, 3, 3, 0]
     assert causes.unfound["error"].tolist() == ["missed"] * 3
 
 
@@ -77,6 +77,17 @@ def test_errors_tell_what_keeping_the_objects_tokens_did(tmp_path):
         told.loc[run.image_ids[2:], ["rescued", "chance"]].isna().all(axis=None)
     )  # not asked about
     assert causes.unfound["rescued"].tolist()[:2] == [True, False]
+    (counts,) = error_causes.count_frame(causes.unfound).to_dict("records")
+    assert (counts["errors"], counts["asked"], counts["rescued"], counts["chance"]) == (
+        3,
+        2,
+        1,
+        0.5,
+    )
+    (whole,) = error_causes.rescue_frame(causes.unfound, run.image_ids, draws=50).to_dict("records")
+    assert whole["difference"] == 0.5 and whole["low"] == 0 < whole["high"]
+    sizes = error_causes.rescue_frame(causes.unfound, run.image_ids, "size", draws=5)
+    assert sizes["asked"].sum() == 2
     without = error_causes.causes_of(samples(run), run.class_names, rule).frame
     assert without[["rescued", "chance", "score_before", "score_after"]].isna().all(axis=None)
     with pytest.raises(ValueError, match="IoU 0.7 of box, found IoU 0.5 of box"):

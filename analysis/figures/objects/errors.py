@@ -53,7 +53,7 @@ def draw(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     frames = [frame(run) for run in runs]
     names = labels.row_names(runs)
     costs = pd.concat([one.assign(name=name) for one, name in zip(frames, names, strict=True)])
-    rule, dense = Rule(score=options.score), _dense(runs)
+    rule, dense = Rule(score=options.score), dense_of(runs)
     unfound = [_unfound(run, dense, rule) for run in runs]
     heights = [0.75 + ROW * len(runs), *[1.35] * len(runs)]
     figure = Figure(figsize=(WIDTH, sum(heights)))
@@ -120,11 +120,11 @@ def _by_block(rows: pd.DataFrame, places: np.ndarray) -> np.ndarray:
 
 
 def _unfound(run: Run, dense: Run | None, rule: Rule) -> pd.DataFrame:
-    other = None if dense is None or dense is run else _errors(dense, run, rule)
+    other = None if dense is None or dense is run else errors_on(dense, run, rule)
     return error_causes.causes_of(detected(run), run.class_names, rule, other).unfound
 
 
-def _errors(dense: Run, run: Run, rule: Rule) -> Errors | None:
+def errors_on(dense: Run, run: Run, rule: Rule) -> Errors | None:
     """Of the dense run on the images of another; None where it lacks one of them."""
     ids = per_image.scored_ids(run)
     if not set(ids) <= set(per_image.scored_ids(dense)) or dense.class_names != run.class_names:
@@ -135,7 +135,7 @@ def _errors(dense: Run, run: Run, rule: Rule) -> Errors | None:
     )
 
 
-def _dense(runs: Sequence[Run]) -> Run | None:
+def dense_of(runs: Sequence[Run]) -> Run | None:
     """The only dense run among several."""
     dense = [run for run in runs if run.provenance.get("method") == "dense"]
     return dense[0] if len(dense) == 1 else None

@@ -1,0 +1,1 @@
+"""Questions about single tokens: what their use follows, what pruning them lost."""
