@@ -5,7 +5,9 @@ Runs with other images, grids or layers are refused: a difference would mix caus
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -118,14 +120,11 @@ def agreement_frame(traces: Iterable[Pair], spread: bool = False) -> pd.DataFram
     totals: np.ndarray | None = None
     single: list[np.ndarray] = []
     for one, other in traces:
-        a, b = valid_keep(one), valid_keep(other)
-        first, second, both = (part.sum(axis=(1, 2)) for part in (a, b, a & b))
-        tokens = np.full(len(a), a[0].size)
-        counts = np.stack([tokens, first, second, both, first * second / tokens])
+        counts = _counts(one, other)
         if totals is not None and totals.shape != counts.shape:
             raise ValueError(f"expected {totals.shape[1]} layers, found {one.layers}")
         totals = counts if totals is None else totals + counts
-        single.append(_iou(both, first + second))
+        single.append(_iou(counts[3], counts[1] + counts[2]))
     totals = np.zeros((5, 0)) if totals is None else totals
     names = ("tokens", "first", "second", "both")
     frame = pd.DataFrame({name: row.astype(int) for name, row in zip(names, totals)})
@@ -138,6 +137,53 @@ def agreement_frame(traces: Iterable[Pair], spread: bool = False) -> pd.DataFram
     if spread and single:
         frame["iou_low"], frame["iou_high"] = np.quantile(np.stack(single), (0.05, 0.95), axis=0)
     return frame
+
+
+def between_frame(runs: Mapping[str, Run], draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """Agreement of each two of several runs on the same images, as of rates, seeds and methods.
+
+    Args:
+        runs: by the name that tells them apart.
+
+    Returns:
+        A row a pair: first, second; images; `iou` and `chance` of `agreement_frame`, over all blocks in which
+        both leave out a token of any image; `excess` = (iou - chance) / (1 - chance) with low and high of its
+        95 % percentile interval over images; all NaN where there is no such block.
+
+    Raises:
+        MismatchError: two of them cannot be compared.
+    """
+    rows = []
+    for (name, first), (other, second) in combinations(runs.items(), 2):
+        counts = np.stack([_counts(one, two) for one, two in pairs(first, second)])
+        prune = (counts[:, 1:3] < counts[:, :1]).any(axis=0).all(axis=0)  # (layers,)
+        counts = counts[:, :, prune].sum(axis=2)
+        row = {"first": name, "second": other, "images": len(counts)}
+        if not prune.any():
+            nothing = ("iou", "chance", "excess", "low", "high")
+            rows.append(row | dict.fromkeys(nothing, float("nan")))
+            continue
+        total = counts.sum(axis=0)
+        iou, chance = (float(_iou(shared, total[1] + total[2])) for shared in total[3:])
+        drawn = bootstrap(partial(_excess, counts), len(counts), draws, seed)
+        row |= {"iou": iou, "chance": chance, "excess": drawn.value}
+        rows.append(row | {"low": drawn.low, "high": drawn.high})
+    names = ["first", "second", "images", "iou", "chance", "excess", "low", "high"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def _excess(counts: np.ndarray, weights: np.ndarray) -> float:
+    total = weights @ counts
+    iou, chance = (float(_iou(shared, total[1] + total[2])) for shared in total[3:])
+    return (iou - chance) / (1 - chance) if chance < 1 - 1e-12 else float("nan")
+
+
+def _counts(one: TokenTrace, other: TokenTrace) -> np.ndarray:
+    """Of an image (5, layers): valid tokens, used by each and by both, and by both on average at random."""
+    a, b = valid_keep(one), valid_keep(other)
+    first, second, both = (part.sum(axis=(1, 2)) for part in (a, b, a & b))
+    tokens = np.full(len(a), a[0].size)
+    return np.stack([tokens, first, second, both, first * second / tokens])
 
 
 def _iou(both: np.ndarray, used: np.ndarray) -> np.ndarray:

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from support.runs import PROVENANCE, TARGETS, grid_for, parts, trace_of, write_run
+from support.runs import (
+    PROVENANCE,
+    TARGETS,
+    grid_for,
+    parts,
+    trace_of,
+    write_dense,
+    write_run,
+)
 
 from analysis.numbers import agreement
 from svit.core.types import Detections, TokenGrid, TokenTrace
@@ -140,6 +148,25 @@ def test_a_run_against_itself_differs_by_nothing(run):
         interval = agreement.paired_interval(frame[name], draws=50)
         assert interval.value == interval.low == interval.high == 0
     assert not agreement.mean_difference(agreement.pairs(run, run), (4, 5)).any()
+
+
+def test_each_two_of_several_runs_agree_beside_chance(run, folder):
+    runs = {"one": run, "again": run, "other": other_run(folder / "other", seed=90)}
+    frame = agreement.between_frame(runs, draws=50).set_index(["first", "second"])
+    same = frame.loc[("one", "again")]
+    assert same[["iou", "excess", "low", "high"]].tolist() == [1] * 4 and same["chance"] < 1
+    apart = frame.loc[("one", "other")]
+    assert apart["low"] <= apart["excess"] <= apart["high"] < 1 and apart["images"] == 3
+    whole = agreement.agreement_frame(agreement.pairs(run, runs["other"]))
+    gated = whole[whole["block"] > 3]
+    union = gated["first"].sum() + gated["second"].sum() - gated["both"].sum()
+    assert apart["iou"] == pytest.approx(gated["both"].sum() / union)
+
+
+def test_runs_that_prune_nothing_have_no_agreement(folder):
+    dense = [write_dense(folder / name) for name in ("dense", "dense2")]
+    frame = agreement.between_frame(dict(zip("ab", dense, strict=True)), draws=5)
+    assert frame["excess"].isna().all() and frame["images"].tolist() == [3]
 
 
 def test_images_without_a_difference_are_left_out():

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from support.runs import write_misses, write_run
 
 from analysis.figures import palette
+from analysis.figures.objects import error_deltas
 from analysis.figures.output import DrawOptions, RenderError
-from analysis.figures.pairs import error_deltas
 from analysis.numbers.error_types import TYPES
 
 
