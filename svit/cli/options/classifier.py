@@ -17,10 +17,11 @@ from svit.weights.classifiers import load_classifier
 # options of detectors: their names in the parser, and what they are where nobody gave them
 _OF_DETECTORS = {
     **dict.fromkeys(("model", "random_weights", "dataset", "image_root", "data_root", "class_map")),
-    **dict.fromkeys(("blocks", "masks_from", "calibrate_on")),
+    **dict.fromkeys(("blocks", "masks_from", "calibrate_on", "rescue", "rescue_blocks")),
     **dict.fromkeys(("crowding", "boundary"), False),
     **{"set": [], "framework": "auto", "workers": 0, "dtype": "float32", "processes": 1},
     **{"split": "val2017", "exif": "auto", "evaluator": "pycocotools", "draws": 1000},
+    "rescue_score": 0.5,
 }
 
 
