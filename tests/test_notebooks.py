@@ -81,8 +81,8 @@ def processor_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def test_the_five_notebooks_are_there_and_their_links_lead_somewhere() -> None:
-    assert [path.name[:2] for path in PATHS] == ["01", "02", "03", "04", "05"]
+def test_the_six_notebooks_are_there_and_their_links_lead_somewhere() -> None:
+    assert [path.name[:2] for path in PATHS] == ["01", "02", "03", "04", "05", "06"]
     for path in [*PATHS, FOLDER / "README.md"]:
         prose = path.read_text(encoding="utf-8")
         if path.suffix == ".ipynb":
