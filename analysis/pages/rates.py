@@ -13,10 +13,11 @@ import streamlit as st
 from analysis.figures.output import RenderError
 from analysis.figures.rates import controls, tradeoff, tradeoff_speed
 from analysis.pages.parts import session, shell
-from analysis.pages.parts.rates import charts, runs, speed
+from analysis.pages.parts.rates import charts, origins, runs, speed
 from analysis.paper import claims, tables
 from analysis.sources import benchmarks, collection, evaluations
 from analysis.sources.collection import Collection
+from analysis.sources.evaluations import Evaluation
 from svit.system.text import escaped
 
 VIEWS = ("Trade-off", "Runs", "Controls", "Speed", "Claims", "Tables")
@@ -116,8 +117,9 @@ def show_tradeoff(found: Collection) -> None:
         if groups:
             group = choose_one("Images", "data", list(groups))
             # the view Controls has those with other masks
-            results = evaluations.own_masks(groups[group]) or groups[group]
-            timed = benchmarks.speed_frames(results, found.speeds)
+            results = of_families(evaluations.own_masks(groups[group]) or groups[group])
+            speeds = benchmarks.speed_frames(results, found.speeds)
+            timed = {name: told(frame, results) for name, frame in speeds.items()}
         if cost == "speed" and timed:
             condition = choose_one("Measured as", "timing", list(timed))
     with st.container(border=True):
@@ -126,14 +128,31 @@ def show_tradeoff(found: Collection) -> None:
         if not results:
             show_nothing()
         elif cost != "speed":
-            show_measured(evaluations.rate_frame(results), group, kind, cost)
-            figure = partial(tradeoff.compose, evaluations.rate_frame(results), kind)
-            shell.downloads(f"tradeoff-{kind}", evaluations.rate_frame(results), figure)
+            rates = told(evaluations.rate_frame(results), results)
+            show_measured(rates, group, kind, cost)
+            figure = partial(tradeoff.compose, rates, kind, [charts.COSTS[cost].column])
+            shell.downloads(f"tradeoff-{kind}-{cost}", rates, figure)
         else:
             note = tradeoff_speed.refused(found.of_results(results))
             show_timed(timed, condition if timed else "", f"{group}. Timed in", kind, note)
     with st.container(border=True):
         show_printed(kind, cost)
+
+
+def of_families(results: Sequence[Evaluation]) -> list[Evaluation]:
+    """The results of the chosen families of methods, all at first; dense models stay as the level."""
+    families = list(dict.fromkeys(one.facts.method for one in results))
+    pruning = [name for name in families if name != "dense"]
+    if len(pruning) < 2:
+        return list(results)
+    pills = partial(st.pills, selection_mode="multi")
+    chosen = choose_several(pills, "Families", "families", pruning) or pruning
+    return [one for one in results if one.facts.method in ("dense", *chosen)]
+
+
+def told(table: pd.DataFrame, results: Sequence[Evaluation]) -> pd.DataFrame:
+    """A frame of results with where they come from."""
+    return origins.sourced(table, results, looked_in())
 
 
 def show_nothing() -> None:
@@ -168,7 +187,7 @@ def show_timed(
         shell.empty(message, "svit benchmark --models PRESET --keep paper --out results/NAME")
     else:
         show_measured(timed[condition], f"{about} {condition}", kind, "speed")
-        figure = partial(tradeoff_speed.compose, timed, kind, note)
+        figure = partial(tradeoff_speed.compose, {condition: timed[condition]}, kind, note)
         shell.downloads(f"tradeoff-speed-{kind}", timed[condition], figure)
     if note:
         st.caption(escaped(note))
@@ -230,6 +249,7 @@ def show_claims(found: Collection, key: tuple) -> None:
         measured = st.toggle("Only with a measurement", key="measured")
         session.remember(words=words, measured=measured)
     kept = filtered(table, verdicts, places, words, measured)
+    kept = origins.placed(kept, "source", looked_in())
     st.dataframe(
         charts.coloured(tables.shown_ledger(kept)),
         hide_index=True,
@@ -292,11 +312,11 @@ def main() -> None:
     if view == "Trade-off":
         show_tradeoff(found)
     elif view == "Runs":
-        runs.show(found.results) if found.results else show_nothing()
+        runs.show(found.results, folders) if found.results else show_nothing()
     elif view == "Controls":
         show_controls(found, key)
     elif view == "Speed":
-        speed.show(found.speeds, key)
+        speed.show(found.speeds, key, folders)
     elif view == "Claims":
         show_claims(found, key)
     else:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ class Speed:
         slow, fast = np.quantile(self.seconds, [0.75, 0.25])
         return self.batch / float(slow), self.batch / float(fast)
 
-    @property
+    @cached_property
     def facts(self) -> Facts:
         """Of the preset; of a checkpoint only its name is known."""
         config = to_dict(PRESETS[self.model]) if self.model in PRESETS else {"name": self.model}

@@ -15,11 +15,23 @@ import pandas as pd
 from analysis.sources.benchmarks import Speed
 from analysis.sources.evaluations import Evaluation, Facts, facts_of, masks_of, masks_told
 from analysis.sources.trainings import Training
+from svit.core.catalogue import METHODS, ROWS
 from svit.core.types import ImageId
 from svit.runs.run import Run
 
 FACTS = ("method", "inference", "intervention", "framework", "seed", "weights")
+# method and variant, as results call them -> the row of a comparison that is them
+_NAMES = {
+    f"{row.method} {METHODS[row.method].variant(row.options)}".strip(): row.name
+    for row in reversed(ROWS)
+}
 _VERSUS = ("method", "inference", "framework", "seed")  # told apart in the titles of two runs
+
+
+def of_model(model: str) -> str:
+    """How a model (`Facts.model`) is called wherever several stand together: as its row of a comparison,
+    "svit-fixed-inherit"; by method and variant where no row is it."""
+    return _NAMES.get(model, model)
 
 
 def folder(run: Run) -> str:
@@ -54,11 +66,11 @@ def labelled(runs: Sequence[Run], frames: Sequence[pd.DataFrame]) -> pd.DataFram
 
 
 def row_names(runs: Sequence[Run]) -> list[str]:
-    """Short names where runs are rows: the row of the comparison a run belongs to, or else method and
-    variant, and the seed of its masks; runs that still look alike add the seed of their training, how masks
+    """Short names where runs are rows: the row of the comparison a run belongs to, or else `of_model`, and
+    the seed of its masks; runs that still look alike add the seed of their training, how masks
     were decided, or their folder."""
     facts = [facts_of(run.provenance, len(run)) for run in runs]
-    plain = [str(run.provenance.get("row") or one.model) for run, one in zip(runs, facts)]
+    plain = [str(run.provenance.get("row") or of_model(one.model)) for run, one in zip(runs, facts)]
     seeds = [f"{name}\nseed {one.seed}" if one.seed else name for name, one in zip(plain, facts)]
     trained = [f"{name}\ntrained with seed {one.training_seed}" for name, one in zip(seeds, facts)]
     modes = [[word for word in one.source[1:] if word not in ("", "learned")] for one in facts]
@@ -114,7 +126,7 @@ def model_name(row: pd.Series, with_body: bool) -> str:
     Args:
         with_body: size, neck and framework are told, too.
     """
-    name = row["row"] or row["model"]
+    name = row["row"] or of_model(row["model"])
     if with_body:
         name += f" ({row['size']}, {row['neck']}, {row['framework']})"
     if row["dial"]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 from support.driven import charts, linked, open_page, texts
 from support.runs import write_run
 from support.summaries import SHAPES, write_benchmark, write_result
 
+from analysis.pages.parts import shell
+from analysis.pages.parts.rates import origins
 from analysis.paper import claims
 from analysis.sources import benchmarks, evaluations
 from analysis.sources.collection import collect_readable
@@ -127,6 +130,31 @@ def test_accuracy_stands_against_every_cost(page, tmp_path, cost, title):
     assert not app.exception and not app.warning
     assert title in charts(app)[0] and "mask AP" in charts(app)[0]
     assert ("The paper prints no such costs" in texts(app)) == (cost != "base")
+
+
+def test_the_chosen_axis_and_families_go_into_the_files(page, tmp_path, monkeypatch):
+    write_curve(tmp_path / "results")
+    write_result(tmp_path / "results" / "shapes", 30, 28, method="evit")
+    made = {}
+    monkeypatch.setattr(shell, "downloads", lambda name, *things: made.update({name: things}))
+    app = page(against="macs", families="svit")
+    assert not app.exception and not app.warning
+    assert points(app) == {"dense", "svit-0.5", "svit-0.7", "svit-0.9"}
+    table, figure = made["tradeoff-box-macs"]
+    assert set(table["model"]) == {"dense", "svit"}
+    assert {ax.get_xlabel() for ax in figure().axes} == {"GMACs of the network"}
+
+
+def test_files_tell_commit_and_weights_and_no_path_of_the_server(tmp_path):
+    facts = {"commit": "c0ffee", "weights_sha256": "feed"}
+    write_result(tmp_path / "results" / "one", facts=facts)
+    found = collect_readable([tmp_path / "results"]).results
+    table = origins.sourced(evaluations.rate_frame(found), found, [tmp_path / "results"])
+    row = table.iloc[0]
+    assert (row["commit"], row["weights_sha256"], row["path"]) == ("c0ffee", "feed", "results/one")
+    claimed = pd.DataFrame({"source": [f"{tmp_path}/results/a, {tmp_path}/results/b", None]})
+    short = origins.placed(claimed, "source", [tmp_path / "results"])["source"].tolist()
+    assert short[0] == "results/a, results/b" and pd.isna(short[1])
 
 
 def test_speed_needs_a_benchmark_of_an_evaluated_model(page, tmp_path):
@@ -319,7 +347,8 @@ def test_controls_have_a_view_with_a_row_a_model(page, tmp_path):
     assert "box_off" in chart  # a number, not a mark: it would stretch the axis
     frame = app.dataframe[0].value
     assert frame["box_random"].tolist() == [50] and frame["box_off"].tolist() == [40]
-    assert len(page(view="Trade-off").dataframe[0].value) == 2  # models with their own masks
+    own = page(view="Runs", masks="own").dataframe[0].value
+    assert len(own) == 2  # models with their own masks
 
 
 def test_tables_show_other_models_in_the_papers_order(page, tmp_path):

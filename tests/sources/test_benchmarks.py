@@ -52,6 +52,12 @@ def test_a_name_says_model_keep_ratio_and_whether_it_was_recorded(tmp_path):
     assert by_name(tmp_path)[SVIT].facts.size == "small"
 
 
+def test_what_a_preset_is_is_made_out_once(tmp_path):
+    write_benchmark(tmp_path / "b", {SVIT: [1.0]}, MODELS)
+    one = by_name(tmp_path)[SVIT]
+    assert one.facts is one.facts  # a ledger asks for it thousands of times
+
+
 def test_a_checkpoint_has_no_known_ratio(tmp_path):
     write_benchmark(tmp_path / "b", {"mine paper fused": [1.0]}, ["weights/mine.safetensors"])
     (one,) = collect([tmp_path]).speeds

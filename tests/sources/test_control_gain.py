@@ -174,6 +174,11 @@ def test_the_figure_has_a_row_a_model_and_axes_apart_for_those_far_below(
     assert np.allclose(
         sorted(ends[:, 1] - ends[:, 0]), 0.8
     )  # the stated interval, not twice its half
+    chart = control_figures.screen(part, "box").to_dict()
+    (rule,) = [one for one in chart["layer"] if "x2" in one["encoding"]]
+    assert rule["transform"] == [{"filter": {"field": "masks", "equal": "its own masks"}}]
+    reach = chart["layer"][1]["encoding"]["x"]["scale"]["domain"]
+    assert reach[0] < 50 - 1 and reach[1] > 61  # room for the numbers without any token
 
 
 def test_models_far_below_the_others_do_not_stretch_their_axis(tmp_path: Path) -> None:

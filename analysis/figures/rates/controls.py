@@ -214,19 +214,16 @@ def screen(part: pd.DataFrame, kind: str) -> alt.LayerChart:
     rows = _long(part, kind)
     order = part["short"].drop_duplicates().tolist()
     looks = {_word(masks): LOOKS[masks] for masks in LOOKS if _word(masks) in set(rows["masks"])}
-    x = alt.X(
-        "ap:Q",
-        title=f"{kind} AP",
-        axis=alt.Axis(tickCount=8),
-        scale=shared.spanned(rows[["low", "ap", "high"]], nice=False, padding=12),
-    )
+    reached = alt.Scale(domain=list(_reach(part, kind)), zero=False, nice=False)
+    title = f"{kind} AP (grey numbers: without any token)"
+    x = alt.X("ap:Q", title=title, axis=alt.Axis(tickCount=8), scale=reached)
     axis = alt.Axis(labelLimit=240, labelPadding=8, labelOverlap=False, labelFlush=False)
     y = alt.Y("short:N", sort=order, title=None, axis=axis)
     legend = alt.Legend(title=None, orient="bottom", labelLimit=260)
     ink = shared.colours({name: look[2] for name, look in looks.items()}, "masks", legend)
     shapes = alt.Scale(domain=list(looks), range=[look[1] for look in looks.values()])
     base = alt.Chart(rows).encode(y=y, yOffset=alt.YOffset("seed:N"), color=ink)
-    own = base.transform_filter(alt.FieldEqualPredicate("masks", OWN))
+    own = base.transform_filter(alt.FieldEqualPredicate(field="masks", equal=OWN))
     numbers = {"ap": ("AP", ".1f"), "low": ("from (95 %)", ".1f"), "high": ("to (95 %)", ".1f")}
     numbers |= {"worth": ("own is better by", "+.1f")}
     numbers |= {"worth_low": ("from (paired)", "+.1f"), "worth_high": ("to (paired)", "+.1f")}

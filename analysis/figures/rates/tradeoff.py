@@ -31,17 +31,23 @@ from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError
 from analysis.figures.palette import DENSE, FAMILIES, OTHER, SOFT
 from analysis.paper import claims
-from analysis.sources import evaluations
+from analysis.sources import evaluations, labels
 from analysis.sources.collection import RESULTS, Collection
 from analysis.sources.evaluations import Evaluation
 
 PIXELS = 420  # height on screen
 HEIGHT, FOOT = 2.7, 0.22  # inches: the panels; what the marks mean
 DASHES = ((), (4, 2), (1, 1.5), (5, 1.5, 1, 1.5))
-COSTS = {"base_ratio": "base keep ratio", "gmacs_backbone": "GMACs of the backbone"}  # on paper
+COSTS = {  # column -> x axis
+    "base_ratio": "base keep ratio",
+    "keep_ratio": "kept tokens, mean over gated blocks",
+    "gmacs_backbone": "GMACs of the backbone",
+    "gmacs": "GMACs of the network",
+}
 SHARES = ("base_ratio", "keep_ratio")
 PANEL = 1.9  # inches: width of a panel
 LETTERS = 22  # of a name
+FEW = 4  # names that have room among the points
 ROW, AROUND = 0.135, 0.55  # inches: a kind in the last panel; its axis
 HOLLOW = {"ls": "", "marker": "o", "markersize": 5, "markerfacecolor": "white", "zorder": 5}
 
@@ -168,12 +174,14 @@ class Points:
 
 
 def _plain(table: pd.DataFrame) -> pd.Series:
-    """Names of series; that a gate decides by its threshold is told where it also decides otherwise."""
-    ways = table.groupby("model")["inference"].transform("nunique")
-    words = [
-        name if several > 1 or way != "threshold" else name.replace(f", {way}", "", 1)
-        for name, way, several in zip(table["series"], table["inference"], ways, strict=True)
-    ]
+    """Names of series, their models called as everywhere (`labels.of_model`): "svit" as it decides by
+    itself, "svit, dial" where its thresholds were calibrated to other ratios."""
+    ways = {"threshold": "", "calibrated": "dial"}
+    words = []
+    for name, model, way in zip(table["series"], table["model"], table["inference"], strict=True):
+        told = name.removeprefix(model).split(", ")
+        told = [ways.get(part, part) if part == way else part for part in told]
+        words.append(", ".join(filter(None, [labels.of_model(model), *told])))
     return pd.Series(words, table.index)
 
 
@@ -189,11 +197,13 @@ def draw(found: Collection, options: DrawOptions) -> Iterator[Product]:
         yield Product(f"tradeoff-{kind}", compose(table, kind), table)
 
 
-def compose(table: pd.DataFrame, kind: str) -> Figure:
-    """The panels of one kind of AP: those that there is something for."""
-    points = {cost: Points(table, kind, cost) for cost in COSTS if table[cost].notna().any()}
-    first = points["base_ratio"]
-    shown = [cost for cost in points if cost != "base_ratio" or first.curves]
+def compose(
+    table: pd.DataFrame, kind: str, costs: Sequence[str] = ("base_ratio", "gmacs_backbone")
+) -> Figure:
+    """The panels of one kind of AP over some of `COSTS`: those that there is something for."""
+    first = Points(table, kind)
+    points = {cost: Points(table, kind, cost) for cost in costs if table[cost].notna().any()}
+    shown = [cost for cost in points if cost != "base_ratio" or first.curves] or list(points)
     ranked = first.shared is not None
     rows = len(first.ranked) if ranked else first.means["series"].nunique()
     height = max(HEIGHT, ROW * rows + AROUND)
@@ -231,7 +241,8 @@ def print(
     """AP over one cost on paper.
 
     Args:
-        named: series whose names stand right of the points, in their colour.
+        named: series that are named in their colour: a few curves where there is room, else right of the
+            points.
         light: kinds of one ratio are small, without intervals, since `print_ranked` stands beside.
         size: width and height of the Axes, about, in inches.
     """
@@ -265,7 +276,11 @@ def print(
     ax.margins(x=0.06)
     if points.cost == "base_ratio":
         ax.set_xticks(sorted(points.means["base_ratio"].unique()))
-    names_beside(_names(points, named), ax, *size)
+    if len(named) > FEW or not set(named) <= set(points.curves):
+        names_beside(_names(points, named), ax, *size)
+    elif len(named):
+        look = {"loc": "lower right", "labelcolor": "linecolor", "handlelength": 2.6}
+        ax.legend(handles=_keys(points, named, dashes), **look)  # fewer tokens are no better
     return ax
 
 
@@ -305,6 +320,15 @@ def _names(points: Points, named: Sequence[str]) -> list[Named]:
     last = points.means[points.within(points.means)].drop_duplicates("series", keep="last")
     last = last[last["series"].isin(named)]
     return [Named(row.cost, row.ap, row.name, colour(row.family)) for row in last.itertuples()]
+
+
+def _keys(points: Points, named: Sequence[str], dashes: dict) -> list[Line2D]:
+    """A line of each series as it is drawn, the one that ends highest first."""
+    known = points.means.drop_duplicates("series", keep="last").sort_values("ap", ascending=False)
+    return [
+        Line2D([], [], color=colour(row.family), dashes=dashes[row.series], lw=1.3, label=row.name)
+        for row in known[known["series"].isin(named)].itertuples()
+    ]
 
 
 def print_ranked(points: Points, ax: Axes) -> Axes:

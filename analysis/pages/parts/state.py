@@ -264,6 +264,7 @@ class State:
     view: str | None = _of(TEXT, "rates")
     ap: str | None = _of(TEXT, "rates")
     against: str | None = _of(TEXT, "rates")
+    families: tuple[str, ...] = _of(NAMES, "rates", ())
     data: str | None = _of(TEXT, "rates")
     evaluated_on: str | None = _of(TEXT, "rates")
     masks: str | None = _of(TEXT, "rates")

@@ -45,7 +45,24 @@ def test_a_line_joins_the_means_of_a_kind_and_seeds_lie_around_them(table, ax):
     assert [47, 49.5, 51] in lines(ax)
     seeds = next(line for line in ax.lines if sorted(line.get_ydata()) == [46, 48, 49, 50])
     assert seeds.get_alpha() < 0.5
-    assert [text.get_text() for text in ax.texts] == ["dense 52.0", "svit"]
+    assert [text.get_text() for text in ax.texts] == ["dense 52.0"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["svit"]
+
+
+def test_a_few_curves_are_named_among_the_points_and_the_axis_ends_with_them(table):
+    figure = tradeoff.compose(table, "box")
+    low, high = figure.axes[0].get_xlim()
+    assert low > 0.45 and high < 0.95
+
+
+def test_models_are_called_as_the_rows_of_a_comparison(tmp_path):
+    facts = {"inference": "calibrated"}
+    options = {"facts": facts, "ratio_loss": "fixed", **NANO}
+    written(tmp_path / "a", {("svit", 0.7): [45.0]}, **options)
+    table = written(tmp_path / "b", {("svit", 0.7): [45.0]}, **NANO)
+    table = pd.concat([table, tradeoff.frame(find_evaluations(tmp_path / "a"))], ignore_index=True)
+    names = Points(table, "box").rows["name"].tolist()
+    assert names == ["svit", "svit-fixed, dial"]
 
 
 def test_intervals_are_those_of_the_summary_not_twice_their_half(tmp_path, ax):
@@ -70,9 +87,9 @@ def test_kinds_at_one_ratio_have_a_panel_with_a_row_each_best_family_first(table
     assert points.shared == 0.7 and points.curves == ["svit, threshold"]
     tradeoff.print_ranked(points, ax)
     rows = [label.get_text() for label in ax.get_yticklabels()]
-    assert rows == ["svit", "evit remove", "ats remove", "random", "magnitude"]
+    assert rows == ["svit", "evit-remove", "ats-remove", "random", "magnitude"]
     colours = [label.get_color() for label in ax.get_yticklabels()]
-    assert colours == [palette.FAMILIES[name.split()[0]] for name in rows]
+    assert colours == [palette.FAMILIES[name.split("-")[0]] for name in rows]
 
 
 def test_a_kind_far_below_does_not_stretch_the_axis_and_is_told(table, ax):

@@ -93,6 +93,16 @@ def test_the_row_that_tells_objects_best_is_first(runs: list[Run]) -> None:
     assert drawn == [product.table[name].tolist() for name in regions.REGIONS]
 
 
+def test_equal_values_of_a_row_hide_none_of_its_marks(runs: list[Run]) -> None:
+    (product,) = focus.draw(runs[1:], OPTIONS)
+    product.figure.draw_without_rendering()
+    for ax in product.figure.axes:
+        marks = [line for line in ax.lines if line.get_marker() == "o"]
+        heights = [float(ax.transData.transform((0, line.get_ydata()[0]))[1]) for line in marks]
+        size = marks[0].get_markersize() * product.figure.dpi / 72
+        assert min(abs(np.diff(sorted(heights)))) > size / 2
+
+
 def test_the_table_holds_the_mean_usage_under_each_map(runs: list[Run]) -> None:
     table = drawn(runs).table
     assert len(table) == 12 and list(table["run"].unique()) == ["svit", "dense\nseed 4"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
 from analysis.pages.parts import session, shell
-from analysis.pages.parts.rates import charts
+from analysis.pages.parts.rates import charts, origins
 from analysis.sources import evaluations
 from analysis.sources.evaluations import Evaluation
 
@@ -22,9 +23,13 @@ HELP = (
 )
 
 
-def show(results: Sequence[Evaluation]) -> None:
-    """The view."""
-    table = evaluations.rate_frame(results)
+def show(results: Sequence[Evaluation], folders: Sequence[Path]) -> None:
+    """The view.
+
+    Args:
+        folders: in which they were found.
+    """
+    table = origins.sourced(evaluations.rate_frame(results), results, folders)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         data = shell.choose_name("Images", "evaluated_on", [ALL, *evaluations.data_groups(results)])
         masks = shell.choose_name("Masks", "masks", list(MASKS))

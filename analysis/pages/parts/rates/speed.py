@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import pandas as pd
 import streamlit as st
@@ -12,6 +13,7 @@ from matplotlib.axes import Axes
 from analysis.figures.output import DrawOptions
 from analysis.figures.rates import speed, stages
 from analysis.pages.parts import shell
+from analysis.pages.parts.rates import origins
 from analysis.paper import tables
 from analysis.sources import benchmarks
 from analysis.sources.benchmarks import Speed
@@ -21,8 +23,12 @@ WIDTH = 6.0  # inches
 COMMAND = "svit benchmark --models PRESET --keep dense,paper --out results/NAME"
 
 
-def show(timed: Sequence[Speed], key: tuple) -> None:
-    """Both figures, a condition and a benchmark at a time, over all measured speeds."""
+def show(timed: Sequence[Speed], key: tuple, folders: Sequence[Path]) -> None:
+    """Both figures, a condition and a benchmark at a time, over all measured speeds.
+
+    Args:
+        folders: in which they were found.
+    """
     if not timed:
         shell.empty(
             "No benchmark here yet. This measures a model with and without pruning:", COMMAND
@@ -32,7 +38,7 @@ def show(timed: Sequence[Speed], key: tuple) -> None:
         show_gain(benchmarks.speedups(timed), timed, key)
     with st.container(border=True):
         show_stages(stages.profiled(timed), key)
-    table = benchmarks.frame(timed)
+    table = origins.placed(benchmarks.frame(timed), "path", folders)
     st.markdown(f"##### All {len(table)} measured speeds")
     st.dataframe(table.round(3), hide_index=True)
     st.caption(escaped(tables.SPEED_CAPTION))
