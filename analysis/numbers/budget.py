@@ -6,7 +6,7 @@ proposals (an upper bound), the mask head the recorded detections.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -22,28 +22,49 @@ from svit.runs.run import Run
 COMPLEXITY = ("objects", "area", "edges")
 
 
-def complexity_frame(run: Run) -> pd.DataFrame:
+def complexity_frame(run: Run, pictures: bool = True) -> pd.DataFrame:
     """One row an image: how many tokens it got and how complex it is.
+
+    Args:
+        pictures: without, `edges` is not measured, which takes most of the time.
 
     Columns: image_id; `keep_ratio` = mean over gated layers of kept valid / valid tokens;
     `objects` = annotated objects without crowds; `area` = pixels that at least one of them covers /
     pixels of the image; `edges` = `coverage.edge_density` of the stored picture. NaN where the run
     holds no annotations or no picture.
     """
-    return pd.DataFrame(list(_complexities(run)), columns=["image_id", "keep_ratio", *COMPLEXITY])
+    table = pd.DataFrame(list(_complexities(run)), columns=["image_id", "keep_ratio", *COMPLEXITY])
+    return with_edges(table, edge_frame(run)) if pictures else table
 
 
 def _complexities(run: Run) -> Iterator[dict]:
-    for trace, target, picture in run.samples("trace", "target", "picture"):
+    gated = gated_layers(run.layers, run.targets)
+    for trace, target in run.samples("trace", "target"):
         row = dict.fromkeys(COMPLEXITY, np.nan)
         if target is not None:
             row["objects"] = float((~target.crowd).sum())
             row["area"] = covered_share(target)
-        if picture is not None:
-            row["edges"] = edge_density(picture)
-        gated = gated_layers(run.layers, run.targets)
         ratio = float(keep_ratios(trace)[gated].mean())
         yield {"image_id": trace.image_id, "keep_ratio": ratio, **row}
+
+
+def edge_frame(run: Run, most: int | None = None) -> pd.DataFrame:
+    """`coverage.edge_density` of the stored pictures: image_id, edges; images without one are left out.
+
+    Args:
+        most: of so many images at most, evenly spaced as recorded; all without.
+    """
+    count = len(run) if most is None else min(most, len(run))
+    ids = [run.image_ids[place * len(run) // count] for place in range(count)]
+    pairs = zip(ids, run.samples("picture", ids=ids), strict=True)
+    rows = [(one, edge_density(picture)) for one, (picture,) in pairs if picture is not None]
+    return pd.DataFrame(rows, columns=["image_id", "edges"])
+
+
+def with_edges(table: pd.DataFrame, edges: pd.DataFrame) -> pd.DataFrame:
+    """A `complexity_frame` with the edges of some of its images."""
+    known = edges.set_index("image_id")["edges"].astype(float)
+    return table.assign(edges=table["image_id"].map(known))
 
 
 def spearman(first: pd.Series, second: pd.Series, draws: int = 1000, seed: int = 0) -> Interval:
@@ -54,26 +75,29 @@ def spearman(first: pd.Series, second: pd.Series, draws: int = 1000, seed: int =
     one side is constant (draws in which that happens are left out).
     """
     values = pd.DataFrame({"first": first, "second": second}).dropna().to_numpy(float)
-    value = _rank_correlation(values)
+    # sorted once: a draw only changes how often each value is there
+    places = [np.unique(column, return_inverse=True)[1].ravel() for column in values.T]
+    value = _rank_correlation(places)
     if np.isnan(value):
         return Interval(float("nan"), float("nan"), float("nan"), 0)
     random = np.random.default_rng(seed)
     picks = random.integers(len(values), size=(draws, len(values)))
-    drawn = [_rank_correlation(values[pick]) for pick in picks]
+    drawn = [_rank_correlation([place[pick] for place in places]) for pick in picks]
     low, high = np.nanpercentile(drawn, [2.5, 97.5])
     return Interval(value, float(low), float(high), draws)
 
 
-def _rank_correlation(values: np.ndarray) -> float:
-    if len(values) < 3 or not np.ptp(values, axis=0).all():
+def _rank_correlation(places: Sequence[np.ndarray]) -> float:
+    """Of two columns, each as the places of its values among the different ones."""
+    counts = [np.bincount(place) for place in places]
+    if len(places[0]) < 3 or any(np.count_nonzero(one) < 2 for one in counts):
         return float("nan")
-    ranks = np.column_stack([_ranks(column) for column in values.T])
-    return float(np.corrcoef(ranks.T)[0, 1])
+    ranks = [_ranks(*column) for column in zip(places, counts, strict=True)]
+    return float(np.corrcoef(ranks)[0, 1])
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:
+def _ranks(place: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Ranks from 0; equal values share their mean rank."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts + 1) / 2)[place]
 
 

@@ -75,11 +75,11 @@ def slice_frame(run: Run) -> pd.DataFrame:
 
 def _classes(run: Run) -> Iterator[tuple[str, ...]]:
     names = run.class_names
-    for target, found in run.samples("target", "detections"):
-        if target is not None:
-            labels = target.labels
+    for annotated, found, scores in run.iter_labels():
+        if annotated is not None:
+            labels = annotated
         elif found is not None:
-            labels = found.labels[found.scores >= SURE]
+            labels = found[scores >= SURE]
         else:
             labels = np.zeros(0, int)
         known = np.unique(labels).tolist()
@@ -111,6 +111,8 @@ def outcome_frame(run: Run, score: float = SURE) -> pd.DataFrame:
 def matching(frame: pd.DataFrame, text: str) -> pd.DataFrame:
     """The rows whose id, file name, classes and slices together hold every word of a text, in any case."""
     words = text.casefold().split()
+    if not words:
+        return frame
     columns = (frame[name] for name in ("image_id", "file_name", "classes", "slices"))
     texts = [
         f"{place} {name} {' '.join((*classes, *slices))}".casefold()

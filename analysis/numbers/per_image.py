@@ -6,15 +6,15 @@ stand for single images, so that they have a spread and a bar can be opened.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 
-from analysis.numbers.regions import region_frame
+from analysis.numbers.regions import REGIONS, framed, object_usage, region_counts
 from analysis.numbers.run_counts import COUNTS
 from analysis.numbers.usage import layer_states, used_share, valid_part, with_shares
-from svit.core.coverage import Truth
+from svit.core.coverage import Truth, coded_masks, regions, token_cover
 from svit.core.types import ImageId, TokenTrace
 from svit.runs.run import Run
 
@@ -47,17 +47,41 @@ def _largest(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.sort_values("value", ascending=False, kind="stable").reset_index(drop=True)
 
 
-def region_images(samples: Iterable[tuple[TokenTrace, Truth]]) -> pd.DataFrame:
-    """`regions.region_frame` of every image on its own, with its image_id; empty without samples."""
-    parts = [
-        region_frame([(trace, target)]).assign(image_id=trace.image_id) for trace, target in samples
-    ]
+def use_of_objects(
+    samples: Iterable[tuple[TokenTrace, Truth]], class_names: Sequence[str] = ()
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`regions.region_frame` of every image on its own, with its image_id, and `regions.object_frame`, in one
+    pass: what an object covers is computed once. Empty without samples."""
+    ids, counts, rows = [], [], []
+    for trace, target in samples:
+        cover = token_cover(coded_masks(target), trace.grid)
+        ids.append(trace.image_id)
+        counts.append(region_counts(trace, regions(target, trace.grid, cover)))
+        rows += object_usage(trace, target, cover, class_names)
+    return _region_rows(ids, counts), framed(rows)
+
+
+def _region_rows(
+    ids: Sequence[ImageId], counts: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> pd.DataFrame:
+    """The columns of `regions.region_frame` with image_id, from `regions.region_counts` of each image."""
     names = ["region", "layer", "block", "used", "tokens", "share", "image_id"]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)
+    if not ids:
+        return pd.DataFrame(columns=names)
+    used = np.stack([one for one, _ in counts])
+    images, kinds, layers = used.shape
+    frame = pd.DataFrame({"region": np.tile(np.repeat(REGIONS, layers), images)})
+    frame["layer"] = np.tile(np.arange(layers), images * kinds)
+    frame["block"] = frame["layer"] + 1
+    frame["used"] = used.ravel()
+    frame["tokens"] = np.repeat(np.stack([one for _, one in counts]).ravel(), layers)
+    frame["share"] = frame["used"] / frame["tokens"].where(frame["tokens"] > 0)
+    frame["image_id"] = np.repeat(np.array(ids), kinds * layers)
+    return frame
 
 
 def region_spread(regions: pd.DataFrame) -> pd.DataFrame:
-    """From `region_images`: the columns of `regions.region_frame` over all images, and `low`, `high`, the
+    """From `use_of_objects`: the columns of `regions.region_frame` over all images, and `low`, `high`, the
     5 % and 95 % quantile over images of the image's own share."""
     groups = regions.groupby(["region", "layer"], sort=False)
     frame = groups[["used", "tokens"]].sum()

@@ -14,6 +14,7 @@ import pandas as pd
 
 from analysis.numbers.usage import usage, valid_keep
 from svit.core.coverage import (
+    Regions,
     Truth,
     centre_nearness,
     coded_masks,
@@ -44,14 +45,11 @@ def region_frame(samples: Iterable[tuple[TokenTrace, Truth]]) -> pd.DataFrame:
     """
     used, tokens = None, np.zeros(len(REGIONS), int)
     for trace, target in samples:
-        found = regions(target, trace.grid)
-        members = np.stack([getattr(found, name).ravel() for name in REGIONS]).astype(np.float32)
-        keep = valid_keep(trace).reshape(trace.layers, -1)
-        counts = (members @ keep.T.astype(np.float32)).astype(int)
+        counts, members = region_counts(trace, regions(target, trace.grid))
         if used is not None and used.shape != counts.shape:
             raise ValueError(f"expected {used.shape[1]} layers, found {trace.layers}")
         used = counts if used is None else used + counts
-        tokens += members.sum(axis=1).astype(int)
+        tokens += members
     layers = 0 if used is None else used.shape[1]
     frame = pd.DataFrame(
         {"region": np.repeat(REGIONS, layers), "layer": np.tile(np.arange(layers), len(REGIONS))}
@@ -61,6 +59,14 @@ def region_frame(samples: Iterable[tuple[TokenTrace, Truth]]) -> pd.DataFrame:
     frame["tokens"] = np.repeat(tokens, layers)
     frame["share"] = frame["used"] / frame["tokens"].where(frame["tokens"] > 0)
     return frame
+
+
+def region_counts(trace: TokenTrace, found: Regions) -> tuple[np.ndarray, np.ndarray]:
+    """Of one image: int64 (`REGIONS`, layers) used tokens of every region, and (`REGIONS`,) its tokens."""
+    members = np.stack([getattr(found, name).ravel() for name in REGIONS])
+    keep = valid_keep(trace).reshape(trace.layers, -1)
+    counts = (members.astype(np.float32) @ keep.T.astype(np.float32)).astype(int)
+    return counts, members.sum(axis=1)
 
 
 def region_summary(frame: pd.DataFrame) -> pd.DataFrame:
@@ -90,16 +96,30 @@ def object_frame(
     """
     rows = []
     for trace, target in samples:
-        plane = usage(trace)
         cover = token_cover(coded_masks(target), trace.grid)
-        weight = cover.sum(axis=(1, 2))
-        for index, row in object_rows(trace.image_id, target, class_names):
-            if weight[index] > 0:
-                mean = float((cover[index] * plane).sum() / weight[index])
-                excess = mean - float(plane.mean())
-                rows.append(
-                    {**row, "tokens": float(weight[index]), "usage": mean, "excess": excess}
-                )
+        rows += object_usage(trace, target, cover, class_names)
+    return framed(rows)
+
+
+def object_usage(
+    trace: TokenTrace, target: Truth, cover: np.ndarray, class_names: Sequence[str]
+) -> Iterator[dict[str, object]]:
+    """The rows of `object_frame` of one image.
+
+    Args:
+        cover: `token_cover` of the target's masks.
+    """
+    plane = usage(trace)
+    weight, overall = cover.sum(axis=(1, 2)), float(plane.mean())
+    for index, row in object_rows(trace.image_id, target, class_names):
+        if weight[index] > 0:
+            mean = float((cover[index] * plane).sum() / weight[index])
+            tokens = {"tokens": float(weight[index]), "usage": mean, "excess": mean - overall}
+            yield row | tokens
+
+
+def framed(rows: Sequence[dict[str, object]]) -> pd.DataFrame:
+    """The frame of rows of `object_usage`."""
     names = ["image_id", "object", "label", "class", "area", "size", "tokens", "usage", "excess"]
     return pd.DataFrame(rows, columns=names).astype({"usage": float, "excess": float})
 
@@ -110,6 +130,7 @@ def object_rows(
     """Of each annotated object (no crowds): its index, and what a frame of objects says first: image_id,
     object (the index), label, class (its name), area (source pixels), size (COCO's name of the area)."""
     areas = object_areas(target)
+    sizes = size_names(areas)
     for index in np.flatnonzero(~target.crowd).tolist():
         label = int(target.labels[index])
         yield (
@@ -120,7 +141,7 @@ def object_rows(
                 "label": label,
                 "class": class_names[label] if label < len(class_names) else f"class {label}",
                 "area": float(areas[index]),
-                "size": str(size_names(areas[index])),
+                "size": str(sizes[index]),
             },
         )
 

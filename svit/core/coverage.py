@@ -78,15 +78,23 @@ def token_cover(masks: np.ndarray | CodedMasks, grid: TokenGrid) -> np.ndarray:
     Returns: float32 (masks, valid rows, valid columns) in [0, 1].
     """
     coded = masks if isinstance(masks, CodedMasks) else CodedMasks.of(masks)
-    rows, columns = token_weights(grid, coded.image_hw)
-    # share of each row of tokens that lies above a pixel's upper edge
-    above = np.zeros((coded.image_hw[0] + 1, len(rows)), np.float32)
-    np.cumsum(rows.T, axis=0, out=above[1:])
-    cover = np.empty((len(coded), len(rows), len(columns)), np.float32)
-    for index in range(len(coded)):
-        column, top, bottom = coded.segments(index)
-        cover[index] = (above[bottom] - above[top]).T @ columns.T[column]
+    above, columns = _above(grid, coded.image_hw), token_weights(grid, coded.image_hw)[1]
+    cover = np.empty((len(coded), above.shape[1], len(columns)), np.float32)
+    masks, column, top, bottom = coded.segments()
+    down, across = above[bottom] - above[top], columns.T[column]
+    ends = np.searchsorted(masks, np.arange(len(coded) + 1))
+    for index, (start, end) in enumerate(zip(ends[:-1], ends[1:])):
+        cover[index] = down[start:end].T @ across[start:end]
     return np.clip(cover, 0, 1, out=cover)
+
+
+@lru_cache(maxsize=64)
+def _above(grid: TokenGrid, picture_hw: tuple[int, int]) -> np.ndarray:
+    """(height + 1, valid rows): share of each row of tokens that lies above a pixel's upper edge."""
+    rows = token_weights(grid, picture_hw)[0]
+    above = np.zeros((picture_hw[0] + 1, len(rows)), np.float32)
+    np.cumsum(rows.T, axis=0, out=above[1:])
+    return above
 
 
 def regions(target: Truth, grid: TokenGrid, cover: np.ndarray | None = None) -> Regions:

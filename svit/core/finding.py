@@ -66,6 +66,8 @@ def _candidates(found: Detections, score: float) -> np.ndarray:
     """Indices of the detections that count, best first: at most `MAX_DETECTIONS` of a class."""
     order = np.argsort(-found.scores, kind="stable")
     order = order[found.scores[order] >= score]
+    if len(order) <= MAX_DETECTIONS:
+        return order
     turn = pd.Series(found.labels[order]).groupby(found.labels[order]).cumcount().to_numpy()
     return order[turn < MAX_DETECTIONS]
 

@@ -7,6 +7,7 @@ mask is some hundred runs instead of 300,000 pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,25 +80,30 @@ class CodedMasks:
         """The smallest box around each mask. Returns: float64 (n, 4), left, top, width, height."""
         return np.asarray(coco_mask.toBbox(self.coco())).reshape(-1, 4)
 
-    def segments(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Vertical pieces of a mask: column x and rows top <= y < bottom, none across columns.
+    def segments(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Vertical pieces of the masks: number of the mask, ascending, column x and rows top <= y < bottom,
+        none across columns.
 
-        Returns: three of int64 (pieces,).
+        Returns: four of int64 (pieces,).
 
         Raises:
-            ValueError: the code is damaged (`run_lengths`).
+            ValueError: a code is damaged (`run_lengths`).
         """
         height = self.image_hw[0]
-        turns = np.cumsum(run_lengths(self.codes[index]))
-        starts, ends = turns[:-1:2], turns[1::2]
-        starts, ends = starts[ends > starts], ends[ends > starts]
+        lengths, runs = joined_runs(self.codes)
+        rank = np.arange(len(lengths)) - np.repeat(np.cumsum(runs) - runs, runs)
+        turns = _sums(lengths, rank == 0)
+        ones = np.flatnonzero(rank % 2)
+        starts, ends, masks = turns[ones - 1], turns[ones], np.repeat(np.arange(len(self)), runs)
+        filled = ends > starts
+        starts, ends, masks = starts[filled], ends[filled], masks[ones][filled]
         first, last = starts // height, (ends - 1) // height
         counts = last - first + 1
         piece = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         column = np.repeat(first, counts) + piece
         top = np.maximum(np.repeat(starts, counts) - column * height, 0)
         bottom = np.minimum(np.repeat(ends, counts) - column * height, height)
-        return column, top, bottom
+        return np.repeat(masks, counts), column, top, bottom
 
 
 @dataclass(frozen=True)
@@ -143,17 +149,37 @@ def run_lengths(code: bytes) -> np.ndarray:
         ValueError: not a text of that kind; at most seven characters make a number.
         TypeError: not bytes.
     """
-    letters = np.frombuffer(memoryview(code), np.uint8).astype(np.int64) - 48
+    return joined_runs([code])[0]
+
+
+def joined_runs(codes: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """`run_lengths` of several codes after each other, and how many each has: many times faster than one by
+    one. Raises as it does."""
+    letters = np.frombuffer(b"".join(codes), np.uint8).astype(np.int64) - 48
+    sizes = np.array([len(code) for code in codes], np.int64)
     if not len(letters):
-        return letters
+        return letters, sizes
     wrong = (letters < 0) | (letters > 63)
     if wrong.any():
         raise ValueError(
             f"expected groups of 6 bits, found character code {letters[wrong][0] + 48}"
         )
-    ends = np.flatnonzero(letters & 0x20 == 0)
-    if not len(ends) or ends[-1] != len(letters) - 1:
+    more, stops = letters & 0x20 != 0, np.cumsum(sizes)
+    if more[stops[sizes > 0] - 1].any():
         raise ValueError("the text stops in the middle of a number")
+    ends = np.flatnonzero(~more)
+    firsts = np.searchsorted(ends, stops - sizes)  # of each code among all numbers
+    counts = np.diff(np.append(firsts, len(ends)))
+    numbers = _numbers(letters, ends)
+    rank = np.arange(len(numbers)) - np.repeat(firsts, counts)
+    for parity in (1, 2):
+        chain = np.flatnonzero((rank >= parity) & (rank % 2 == parity % 2))
+        numbers[chain] = _sums(numbers[chain], rank[chain] == parity)
+    return numbers, counts
+
+
+def _numbers(letters: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """The signed numbers whose last letters are at `ends`."""
     starts = np.concatenate([[0], ends[:-1] + 1])
     sizes = ends - starts + 1
     if sizes.max() > MOST_CHARACTERS:
@@ -163,6 +189,11 @@ def run_lengths(code: bytes) -> np.ndarray:
     place = np.arange(len(letters)) - np.repeat(starts, sizes)
     numbers = np.add.reduceat((letters & 0x1F) << (5 * place), starts)
     numbers -= np.where(letters[ends] & 0x10, np.int64(1) << (5 * sizes), 0)
-    for parity in (1, 2):
-        numbers[parity::2] = np.cumsum(numbers[parity::2])
     return numbers
+
+
+def _sums(values: np.ndarray, begins: np.ndarray) -> np.ndarray:
+    """Running sums that start anew where `begins` is true, which it is at the first value."""
+    sums = np.cumsum(values)
+    before = (sums - values)[begins]
+    return sums - before[np.cumsum(begins) - 1]

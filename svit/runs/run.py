@@ -257,17 +257,28 @@ class Run:
         for table in self._iter_tables("images", shards.named("image_", "target_")):
             yield from shards.targets_from(table)
 
+    def iter_labels(self) -> Iterator[tuple[np.ndarray | None, ...]]:
+        """Labels of the annotated objects, labels and scores of the detections of every image in the order of
+        `iter_traces`, without boxes and masks."""
+        for table in self._iter_tables("images", list(shards.LABELS)):
+            yield from shards.labels_from(table)
+
     def picture(self, image_id: ImageId) -> np.ndarray | None:
         """The stored picture, uint8 (h, w, 3) RGB, at most `picture_side` long; None without."""
         stored = self._lookup(image_id, "images", ["picture"])["picture"][0].as_py()
         index, row = self._places[image_id]
         return check.decode_picture(self._file(index, "images"), row, stored)
 
-    def iter_pictures(self) -> Iterator[np.ndarray | None]:
-        """`picture` of every image in the order of `iter_traces`; memory holds one shard's JPEGs."""
+    def iter_pictures(
+        self, among: Collection[ImageId] | None = None
+    ) -> Iterator[np.ndarray | None]:
+        """`picture` of every image in the order of `iter_traces`; memory holds one shard's JPEGs. None of
+        those that are not `among` the wanted ones: they are not decoded."""
+        ids, wanted = iter(self.image_ids), self._places if among is None else among
         for index, table in enumerate(self._iter_tables("images", ["picture"])):
             for row, stored in enumerate(table["picture"]):
-                yield check.decode_picture(self._file(index, "images"), row, stored.as_py())
+                jpeg = stored.as_py() if next(ids) in wanted else None
+                yield check.decode_picture(self._file(index, "images"), row, jpeg)
 
     def without_picture(self) -> list[ImageId]:
         """Images of which no picture is stored; none is decoded for it."""
@@ -296,7 +307,7 @@ class Run:
         chosen = set(wanted)
         recorded = wanted == tuple(one for one in self.image_ids if one in chosen)
         if recorded and len(wanted) * GROUP >= len(self):
-            rows = zip(*(self._streamed(part, masks) for part in parts), strict=True)
+            rows = zip(*(self._streamed(part, masks, chosen) for part in parts), strict=True)
             samples = compress(rows, (one in chosen for one in self.image_ids))
         else:
             samples = (tuple(self._single(part, one, masks) for part in parts) for one in wanted)
@@ -305,12 +316,12 @@ class Run:
             if all(sample[place] is not None for place in needed):
                 yield sample
 
-    def _streamed(self, part: str, masks: bool) -> Iterator[Any]:
+    def _streamed(self, part: str, masks: bool, chosen: Collection[ImageId]) -> Iterator[Any]:
         if part == "trace":
             return self.iter_traces(scores=False)
         if part == "detections":
             return self.iter_detections(masks)
-        return {"target": self.iter_targets, "picture": self.iter_pictures}[part]()
+        return self.iter_targets() if part == "target" else self.iter_pictures(chosen)
 
     def _single(self, part: str, image_id: ImageId, masks: bool) -> Any:
         if part == "detections":

@@ -240,6 +240,14 @@ def targets_from(rows: pa.Table) -> Iterator[CodedTarget | None]:
         yield CodedTarget(boxes.reshape(-1, 4), labels, masks, crowd, areas) if known else None
 
 
+LABELS = ("target_labels", "detection_labels", "detection_scores")
+
+
+def labels_from(rows: pa.Table) -> Iterator[tuple[np.ndarray | None, ...]]:
+    """The columns `LABELS`, an image a row; None where an image lacks them."""
+    return zip(*(_lists(rows[name]) for name in LABELS), strict=True)
+
+
 def _sizes(rows: pa.Table) -> Iterator[tuple[int, int]]:
     """Height and width of the source image of each row."""
     return zip(rows["image_h"].to_pylist(), rows["image_w"].to_pylist(), strict=True)

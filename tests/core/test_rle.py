@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 from support.runs import parts
 
 from svit.core.coverage import covered_share, token_cover, token_means
-from svit.core.rle import CodedMasks, CodedTarget, run_lengths
+from svit.core.rle import CodedMasks, CodedTarget, joined_runs, run_lengths
 from svit.core.types import TokenGrid
 
 sides = st.integers(1, 9)
@@ -53,12 +53,26 @@ def test_a_text_that_is_no_code_is_refused(code: bytes, sentence: str) -> None:
 @given(some_masks)
 def test_segments_paint_every_pixel_of_a_mask_once(masks):
     coded = CodedMasks.of(masks)
-    for index, mask in enumerate(masks):
-        painted = np.zeros(mask.shape, int)
-        for column, top, bottom in zip(*coded.segments(index), strict=True):
-            assert top < bottom
-            painted[top:bottom, column] += 1
-        np.testing.assert_array_equal(painted, mask)
+    painted = np.zeros(masks.shape, int)
+    for index, column, top, bottom in zip(*coded.segments(), strict=True):
+        assert top < bottom
+        painted[index, top:bottom, column] += 1
+    np.testing.assert_array_equal(painted, masks)
+
+
+@given(some_masks)
+def test_codes_read_together_are_those_read_one_by_one(masks):
+    codes = [*CodedMasks.of(masks).codes, b""]
+    numbers, counts = joined_runs(codes)
+    single = [run_lengths(code).tolist() for code in codes]
+    assert numbers.tolist() == [one for each in single for one in each]
+    assert counts.tolist() == [len(one) for one in single]
+
+
+def test_a_damaged_code_among_others_is_refused():
+    (code,) = CodedMasks.of(np.ones((1, 3, 3), bool)).codes
+    with pytest.raises(ValueError, match="stops in the middle"):
+        joined_runs([code, b"5T", code])  # the next one would end its number
 
 
 @given(some_masks, st.integers(0, 999))
@@ -74,9 +88,9 @@ def test_long_runs_and_large_differences_survive_the_text():
     masks[0, 3:690, 1:880] = True
     masks[1, ::37, ::11] = True
     masks[2] = True
-    coded = CodedMasks.of(masks)
+    number, *pieces = CodedMasks.of(masks).segments()
     for index, mask in enumerate(masks):
-        column, top, bottom = coded.segments(index)
+        column, top, bottom = (piece[number == index] for piece in pieces)
         assert (bottom - top).sum() == mask.sum()
         edges = np.zeros((mask.shape[0] + 1, mask.shape[1]), int)
         np.add.at(edges, (top, column), 1)

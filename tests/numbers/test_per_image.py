@@ -35,11 +35,13 @@ def test_images_are_ranked_by_their_own_share(run):
 
 
 def test_regions_of_single_images_add_up(run):
-    single = per_image.region_images(run.samples("trace", "target", known=["target"]))
+    samples = list(run.samples("trace", "target", known=["target"]))
+    single, objects = per_image.use_of_objects(samples, run.class_names)
     spread = per_image.region_spread(single)
     pooled = regions.region_frame(run.samples("trace", "target", known=["target"]))
     pd.testing.assert_frame_equal(spread[pooled.columns].astype(pooled.dtypes), pooled)
     assert set(single["image_id"]) == set(run.image_ids)
+    pd.testing.assert_frame_equal(objects, regions.object_frame(samples, run.class_names))
 
 
 def test_pairs_leave_out_images_that_one_run_lacks_in_any_order(tmp_path):

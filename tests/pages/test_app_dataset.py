@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from support.driven import charts, linked, open_page, texts
 from support.runs import PROVENANCE, parts, write_misses, write_run
@@ -102,6 +105,18 @@ def test_without_annotations_and_pictures_there_is_no_complexity(dataset, tmp_pa
         writer.add(parts(1)["trace"])
     page = dataset(part="Budget")
     assert not page.exception and "neither annotations nor pictures" in texts(page)
+
+
+def test_a_run_that_prunes_nothing_has_no_points_to_compare(dataset, tmp_path):
+    with RunWriter(tmp_path / "run", {**PROVENANCE, "method": "dense", "targets": []}) as writer:
+        for image_id in (1, 2, 3):
+            whole = parts(image_id)
+            trace = whole["trace"]
+            whole["trace"] = replace(trace, keep=np.ones_like(trace.keep), scores=None)
+            writer.add(**whole)
+    page = dataset(part="Budget")
+    assert not page.exception and "prunes no token" in texts(page)
+    assert not page.get("vega_lite_chart")
 
 
 def test_a_clicked_point_opens_its_image_on_the_image_page(dataset, tmp_path):

@@ -118,6 +118,18 @@ def test_streams_give_every_image_what_looking_it_up_gives(tmp_path):
         assert_same(trace, run.trace(trace.image_id))
 
 
+def test_labels_and_chosen_pictures_are_those_of_the_whole_records(tmp_path):
+    run = write_run(tmp_path / "run", (3, 1, 2))
+    for image_id, (annotated, labels, scores) in zip(run.image_ids, run.iter_labels(), strict=True):
+        found = run.detections(image_id)
+        np.testing.assert_array_equal(annotated, run.target(image_id).labels)
+        np.testing.assert_array_equal(labels, found.labels)
+        np.testing.assert_array_equal(scores, found.scores)
+    pictures = list(run.iter_pictures(among={1}))
+    assert [picture is None for picture in pictures] == [True, False, True]
+    np.testing.assert_array_equal(pictures[1], run.picture(1))
+
+
 def test_samples_are_the_parts_of_each_image_streamed_or_looked_up(tmp_path):
     run = write_run(tmp_path / "run", range(70), shard_size=16)
     every = list(run.samples("trace", "target"))

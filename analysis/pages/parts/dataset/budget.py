@@ -10,6 +10,7 @@ from analysis.figures.objects import complexity as drawing
 from analysis.numbers import budget, image_list
 from analysis.pages.parts import session, shell
 from analysis.pages.parts.dataset.parts import IMAGE_PAGE, Survey, clicked_point, link
+from analysis.sources.aggregates import kept
 from svit.runs.run import Run
 from svit.system.text import escaped
 
@@ -18,7 +19,8 @@ HELP = (
     "of the stored picture's pixels whose grey changes by more than 16 levels. ρ: Spearman's rank "
     "correlation with its 95 % percentile interval over images."
 )
-CLICKED = "budget points"
+CLICKED, EVERY = "budget points", "measure all pictures"
+PICTURES = 1000  # decoded at first: of more it takes longer than one waits for a chart
 SLICES = (
     "Images grouped by a text of their entry in the COCO json. Objects: mean over images. Keep ratio: mean "
     "over images, low and high are its 5 % and 95 % quantile over them."
@@ -27,8 +29,17 @@ SLICES = (
 
 @st.cache_data(max_entries=4, show_spinner=False)
 def complexity(_run: Run, key: tuple) -> pd.DataFrame:
-    """`budget.complexity_frame`, counted once a run."""
-    return budget.complexity_frame(_run)
+    """`budget.complexity_frame` without edges, counted once a run."""
+    (frame,) = kept(_run, ["complexity"], lambda: [budget.complexity_frame(_run, pictures=False)])
+    return frame
+
+
+@st.cache_data(max_entries=4, show_spinner="Measuring the edges of the pictures")
+def edges(_run: Run, key: tuple, most: int | None) -> pd.DataFrame:
+    """`budget.edge_frame`, measured once a run and number of pictures."""
+    name = "edges" if most is None else f"edges{most}"
+    (frame,) = kept(_run, [name], lambda: [budget.edge_frame(_run, most)])
+    return frame
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
@@ -52,14 +63,25 @@ def show(survey: Survey) -> None:
     run = survey.run
     with st.spinner(f"Measuring the complexity of {len(run):,} images", show_time=True):
         frame = complexity(run, survey.key)
-        table = correlations(frame, survey.key)
     shown = [name for name in budget.COMPLEXITY if frame[name].notna().any()]
+    if run.picture(run.image_ids[0]) is not None:
+        shown.append("edges")
     if not shown:
         shell.empty(
             "This run holds neither annotations nor pictures to measure. Record it with both:",
             "svit record --weights FILE --coco JSON --image-root DIR --thumbnail 640 --out runs/all",
         )
         return
+    if (frame["keep_ratio"] == 1).all():
+        st.info("This run prunes no token: all images keep as many.", icon=":material/info:")
+    else:
+        show_points(survey, frame, shown)
+    if run.slices:
+        show_slices(survey)
+
+
+def show_points(survey: Survey, frame: pd.DataFrame, shown: list[str]) -> None:
+    """Keep ratios against one of the measures, a point an image."""
     st.markdown("##### Tokens against complexity", help=HELP)
     session.restore("complexity", shown[0], shown)
     measure = st.segmented_control(
@@ -71,6 +93,15 @@ def show(survey: Survey) -> None:
         label_visibility="collapsed",
     )
     session.remember(complexity=measure)
+    most = None
+    if measure == "edges":
+        if len(survey.run) > PICTURES:
+            about = (
+                f"Else {PICTURES:,} pictures of {len(survey.run):,}, evenly spaced, are measured."
+            )
+            most = None if st.toggle("All pictures", key=EVERY, help=about) else PICTURES
+        frame = budget.with_edges(frame, edges(survey.run, survey.key, most))
+    table = correlations(frame, (survey.key, measure == "edges", most))
     row = table.set_index("quantity").loc[measure]
     if pd.isna(row["rho"]):
         st.caption("No rank correlation: one of the two is the same in all images.")
@@ -87,8 +118,6 @@ def show(survey: Survey) -> None:
         selection_mode=["picked"],
     )
     shell.downloads("dataset-budget", frame, table, lambda: scatter(frame, measure))
-    if run.slices:
-        show_slices(survey)
 
 
 def show_slices(survey: Survey) -> None:

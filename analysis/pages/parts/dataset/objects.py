@@ -11,6 +11,7 @@ from analysis.numbers import per_image
 from analysis.numbers import regions as objects
 from analysis.pages.parts import session, shell
 from analysis.pages.parts.dataset.parts import Survey, clicked_point, show_extremes, unannotated
+from analysis.sources.aggregates import kept
 from svit.core.coverage import SIZES
 from svit.runs.run import Run
 from svit.system.text import escaped
@@ -30,15 +31,15 @@ HELP = {
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
-def regions(_run: Run, key: tuple) -> pd.DataFrame:
-    """`per_image.region_images`, counted once a run."""
-    return per_image.region_images(_run.samples("trace", "target", known=["target"]))
+def used(_run: Run, key: tuple) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`per_image.use_of_objects`, counted once a run."""
 
+    def counted() -> tuple[pd.DataFrame, pd.DataFrame]:
+        samples = _run.samples("trace", "target", known=["target"])
+        return per_image.use_of_objects(samples, _run.class_names)
 
-@st.cache_data(max_entries=4, show_spinner=False)
-def single(_run: Run, key: tuple) -> pd.DataFrame:
-    """`objects.object_frame`, counted once a run."""
-    return objects.object_frame(_run.samples("trace", "target", known=["target"]), _run.class_names)
+    regions, single = kept(_run, ["regions", "objects"], counted)
+    return regions, single
 
 
 def show(survey: Survey) -> None:
@@ -48,7 +49,7 @@ def show(survey: Survey) -> None:
         unannotated("annotations")
         return
     with st.spinner(f"Laying the objects of {len(run):,} images over their tokens", show_time=True):
-        by_image, frame = regions(run, survey.key), single(run, survey.key)
+        by_image, frame = used(run, survey.key)
     by_class, by_size = (objects.group_frame(frame, name) for name in ("class", "size"))
     left, right = st.columns([1.25, 1], gap="medium")
     with left:
