@@ -248,6 +248,7 @@ def show(job: Job, head: DeltaGenerator) -> None:
 
 def main() -> None:
     """The page."""
+    controls.open_on()
     head = st.container(horizontal=True, vertical_alignment="center", key="live-head")
     head.markdown("#### Live", width="content", help=HELP["page"])
     with st.sidebar:

@@ -28,6 +28,7 @@ LINKED = "fields of a link"  # not looked at yet by the page
 ADDRESSED = "fields of the address"  # that led to this run
 WRITTEN = "addresses written"  # page and query -> state
 TOUCHED, RUNNING = "touched by a callback", "whole page runs"
+ARRIVED = "page was opened"  # by this run
 REMEMBERED = 200  # addresses that Back finds again
 
 
@@ -41,6 +42,7 @@ def arrive(page: str) -> None:
     session, query = st.session_state, st.query_params.to_dict()
     address, before = _address(page, query), session.get(PAGE)
     session[PAGE], session[RUNNING], session[LINKED], session[ADDRESSED] = page, True, set(), set()
+    session[ARRIVED] = page != before
     known = session.setdefault(WRITTEN, {})
     if page != before:  # Streamlit hands a key on to a page that has one of this name, but no value
         _forget(FIELDS)
@@ -57,6 +59,11 @@ def arrive(page: str) -> None:
         session[LINKED] = set(values)
     session[STATE], session[ADDRESSED] = states.changed(now(), **values), set(values)
     _forget(values)
+
+
+def arrived() -> bool:
+    """Whether another page was on show before this run."""
+    return bool(st.session_state.get(ARRIVED))
 
 
 def addressed(name: str) -> bool:

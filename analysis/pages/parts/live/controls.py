@@ -12,11 +12,12 @@ import streamlit as st
 
 from analysis.pages.parts import session
 from analysis.pages.parts.live.parts import STATE_NAMES
-from analysis.pages.parts.state import FIELDS, Mark
+from analysis.pages.parts.state import FIELDS, Mark, State
 from svit.system.text import counted, escaped
 
 TURN = "turn"  # session state: how often a selection was used
 FRESH = ("marks", "dial", "forbid", "remove", "control", "lender")  # edits; without, none is made
+TAB, OBJECT = "tab of edits", "Object"
 DIALS = {"trained": "as trained", "shift": "threshold", "ratio": "keep ratio"}
 CONTROLS = {
     "none": "none",
@@ -63,6 +64,13 @@ class Wanted:
     remove: bool = False
     control: str = "none"
     draw: int = 0
+
+
+def open_on() -> None:
+    """Chooses the tab that a visit opens on: Object where one was brought along. Call it before `panel`."""
+    if session.arrived():
+        brought = session.now().object != State.object
+        st.session_state[TAB] = OBJECT if brought else None
 
 
 def start_over() -> None:
@@ -119,7 +127,8 @@ def panel(
         lenders: who may lend masks.
         gates: whether the model has a threshold.
     """
-    brush, rate, rules, rescue, borrow = st.tabs(["Brush", "Rate", "Rules", "Object", "Masks"])
+    names = ["Brush", "Rate", "Rules", OBJECT, "Masks"]
+    brush, rate, rules, rescue, borrow = st.tabs(names, default=st.session_state[TAB])
     wanted = Wanted(marks=())
     with brush:
         left, right = st.columns(2, gap="small")
