@@ -16,6 +16,7 @@ from analysis.numbers.error_types import BOXES, Rule, Scored, errors_of
 from svit.core.coverage import Truth
 from svit.core.finding import match, overlaps
 from svit.core.types import Detections
+from svit.runs.rescue import Rescue
 
 UNSURE, NOTHING = "unsure", "nothing"
 MATCHES = {  # what comes nearest -> in words
@@ -28,6 +29,7 @@ MATCHES = {  # what comes nearest -> in words
 }
 ORDERS = {  # what the list is sorted by -> column, whether small values come first
     "second run finds it": ("dense_found", False),
+    "its tokens bring it back": ("rescued", False),
     "first block under half": ("dropped", True),
     "score of the nearest": ("match_score", False),
     "IoU of the nearest": ("match_iou", False),
@@ -77,6 +79,19 @@ def missed_frame(
     return missed.assign(error=missed["error"].fillna("missed"))
 
 
+def with_rescue(missed: pd.DataFrame, rescue: Rescue | None, score: float) -> pd.DataFrame:
+    """`missed_frame` at a score, and what keeping an object's tokens did: `after`, the score of the detection
+    that finds it then; `rescued`, whether it is found; `chance`, the share of random draws of as many tokens
+    in which it is. Missing where this was not asked about an object, or only from another score on."""
+    if rescue is None or score > rescue.facts["score"]:
+        return missed.assign(
+            after=np.nan, rescued=pd.array([pd.NA] * len(missed), "boolean"), chance=np.nan
+        )
+    names = ["image_id", "object", "after", "rescued", "chance"]
+    answers = rescue.found(score)[names].astype({"rescued": "boolean"})
+    return missed.merge(answers, on=["image_id", "object"], how="left")
+
+
 def nearest(found: Detections, target: Truth) -> Iterator[tuple[int, str, int, float, float]]:
     """Of each object (no crowds) its index, and `match`, label, score and IoU of what comes nearest."""
     everything = np.arange(len(found))
@@ -109,7 +124,7 @@ def _kind(same: bool, iou: float) -> str:
 
 
 def ordered(missed: pd.DataFrame, order: str) -> pd.DataFrame:
-    """The rows by a key of `ORDERS`; equal ones by the first block under half, then as recorded."""
+    """Rows of `with_rescue` by a key of `ORDERS`; equal ones by first block under half, then as recorded."""
     column, ascending = ORDERS[order]
     rows = missed.sort_values("dropped", kind="stable")
     return rows.sort_values(column, ascending=ascending, kind="stable", ignore_index=True)

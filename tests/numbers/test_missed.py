@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from support.runs import write_dense, write_misses
 
 from analysis.numbers import matching, missed, per_image
 from svit.core.types import Detections, Target, TokenGrid, TokenTrace
+from svit.runs.rescue import Rescue
 
 CLASSES = ("disc", "ball")
 BOX = [10, 10, 50, 50]
@@ -75,9 +77,26 @@ def test_every_missed_object_is_listed_whatever_its_tokens_did_and_can_be_ordere
     rows = missed.missed_frame(frame, ((one, *rest) for one, rest in pairs), CLASSES, 0.99)
     assert len(rows) == 6 and set(rows["fate"]) == {"kept", "lost"}
     assert rows.loc[rows["object"] == 0, "match"].tolist() == ["unsure"] * 3
+    rows = missed.with_rescue(rows, None, 0.99)
     first = missed.ordered(rows, "second run finds it")
     assert first["dense_found"].tolist() == sorted(first["dense_found"], reverse=True)
     assert first["dropped"].tolist()[0] == 5
     for order, (column, ascending) in missed.ORDERS.items():
         values = missed.ordered(rows, order)[column].dropna()
         assert list(values) == sorted(values, reverse=not ascending)
+
+
+def test_what_keeping_its_tokens_did_stands_beside_an_object_that_was_asked_about():
+    rows = told([BOX], [0.41], [0])
+    asked = {
+        "image_id": [7],
+        "object": [0],
+        "before": [0.41],
+        "after": [0.6],
+        "random": [[0.7, 0.2]],
+    }
+    rescue = Rescue({"score": 0.5, "draws": 2}, pd.DataFrame(asked))
+    (row,) = missed.with_rescue(rows, rescue, 0.5).to_dict("records")
+    assert row["rescued"] is True and row["after"] == 0.6 and row["chance"] == 0.5
+    for nothing in (missed.with_rescue(rows, rescue, 0.6), missed.with_rescue(rows, None, 0.5)):
+        assert nothing[["after", "rescued", "chance"]].isna().all(axis=None)

@@ -11,6 +11,7 @@ from support.runs import PROVENANCE, parts, write_misses, write_run
 
 from analysis.figures import registry
 from analysis.numbers import image_list
+from svit.runs.rescue import rescue_path, write_part
 from svit.runs.run import RunWriter
 
 PARTS = ("Tokens", "Objects", "Budget", "Errors", "Images", "Figures")
@@ -168,6 +169,24 @@ def test_missed_objects_that_no_block_pruned_are_listed_with_the_detection_that_
     assert len(page.dataframe[0].value) == 3
     page.selectbox(key="error_order").select("largest").run()
     assert not page.exception and len(page.dataframe[0].value) == 3
+
+
+def test_missed_objects_that_their_tokens_bring_back_stand_beside_random_draws(dataset, tmp_path):
+    run = write_misses(tmp_path / "sparse")
+    page = dataset(part="Errors", score="0.5")
+    assert not page.exception and "--rescue" in texts(page)
+    facts = {"blocks": [4, 5], "draws": 2, "score": 0.5, "iou": 0.5, "kind": "box", "seed": 0}
+    row = {"before": 0.3, "added": 4, "random": [0.6, 0.2], "random_added": [4, 4], "object": 1}
+    rows = [{**row, "image_id": one, "after": 0.5 + (one == 1) - 0.1} for one in (1, 2, 3)]
+    write_part(rescue_path(run.path, (4, 5)), facts | {"created": run.created}, rows)
+    page = dataset(part="Errors", score="0.5", error_order="its tokens bring it back")
+    assert not page.exception
+    assert "1 of 3 missed objects come back" in texts(page).replace("\\", "")
+    table = page.dataframe[0].value
+    assert table["with its tokens"].tolist() == ["comes back", *["stays missed"] * 2]
+    assert table["at random"].tolist() == [0.5] * 3
+    page.selectbox(key="error_rescued").select("comes back").run()
+    assert not page.exception and page.dataframe[0].value["image"].tolist() == [1]
 
 
 def test_the_error_table_is_filtered(dataset, tmp_path):

@@ -253,6 +253,7 @@ class State:
     error_fate: str = _of(TEXT, "dataset", "all")
     error_class: str = _of(TEXT, "dataset", "all")
     error_second: str = _of(TEXT, "dataset", "all")
+    error_rescued: str = _of(TEXT, "dataset", "all")
     error_page: int = _of(_whole(1), "dataset", 1)
     grid_page: int = _of(_whole(1), "dataset", 1)
     grid_keep_ratio: tuple[float, float] | None = _of(ENDS, "dataset")

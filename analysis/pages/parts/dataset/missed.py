@@ -12,6 +12,7 @@ from analysis.numbers import usage as metrics
 from analysis.pages.parts import session, shell
 from analysis.pages.parts.dataset.parts import IMAGE_PAGE, Survey, link, object_crop, thumbnail
 from svit.core.coverage import SIZES
+from svit.runs.rescue import Rescue, read_rescue, rescue_files
 from svit.runs.run import Run
 from svit.system.text import counted, escaped
 
@@ -20,6 +21,7 @@ ALL = "all"
 ROWS = 100  # objects with a thumbnail at a time
 FILTER = 130  # screen pixels
 SECOND = {"finds it": True, "misses it": False}
+RESCUED = {"comes back": True, "stays missed": False}
 HELP = {
     "table": "Every annotated object that no detection of its class finds from the score on, at a box IoU of "
     "0.5. error: TIDE's type among the detections from the score on. nearest: the best match at any score: "
@@ -39,6 +41,29 @@ def missed_objects(_run: Run, _objects: pd.DataFrame, key: tuple, score: float) 
     return numbers.missed_frame(_objects, known, _run.class_names, score)
 
 
+@st.cache_data(max_entries=8, show_spinner=False)
+def answers(_run: Run, key: tuple, stamp: tuple) -> tuple[Rescue | None, str]:
+    """What keeping the tokens of missed objects did, and that in a sentence."""
+    known = read_rescue(_run.path)
+    return known, "" if known is None else known.sentence(_run.image_ids)
+
+
+def show_answers(survey: Survey, score: float) -> Rescue | None:
+    """Says how many missed objects their tokens bring back, or how that is asked."""
+    files = rescue_files(survey.run.path)
+    known, said = answers(survey.run, survey.key, tuple((f.name, f.stat().st_mtime) for f in files))
+    if known is None:
+        st.caption(
+            "Would their tokens bring them back? This asks the model: "
+            f"`svit evaluate --weights FILE --coco JSON --record {escaped(str(survey.run.path))} --rescue`"
+        )
+        return None
+    asked = known.facts["score"]
+    wider = f" Asked from score {asked:g} on: choose it or a lower one." if score > asked else ""
+    st.caption(escaped(f"{said} (score {asked:g}, 95 % interval over images).{wider}"))
+    return known
+
+
 def show(survey: Survey, other: Run | None, objects: pd.DataFrame, score: float) -> None:
     """The browser of missed objects.
 
@@ -48,7 +73,8 @@ def show(survey: Survey, other: Run | None, objects: pd.DataFrame, score: float)
     key = (survey.key, None if other is None else Survey(other).key)
     missed = missed_objects(survey.run, objects, key, score)
     st.markdown(f"##### {counted(len(missed), 'missed objects')}", help=HELP["table"])
-    rows = numbers.ordered(*filtered(missed, other is not None))
+    missed = numbers.with_rescue(missed, show_answers(survey, score), score)
+    rows = numbers.ordered(*filtered(missed))
     if rows.empty:
         st.info("No such object.", icon=":material/task_alt:")
         return
@@ -86,7 +112,7 @@ def linked(rows: pd.DataFrame) -> pd.Series | None:
     return None if found.empty else found.iloc[0]
 
 
-def filtered(missed: pd.DataFrame, has_second: bool) -> tuple[pd.DataFrame, str]:
+def filtered(missed: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """The rows that the filters leave, and the order wanted."""
     words = {**numbers.MATCHES, **misses.SHORT}
     choices = {
@@ -100,24 +126,25 @@ def filtered(missed: pd.DataFrame, has_second: bool) -> tuple[pd.DataFrame, str]
         "error_size": ("Size", "size", list(SIZES)),
         "error_fate": ("Tokens", "fate", list(misses.SHORT)),
     }
-    if has_second:
-        choices["error_second"] = ("Second run", "dense_found", list(SECOND))
+    yes_or_no = {"error_second": ("Second run", "dense_found", SECOND)}
+    yes_or_no["error_rescued"] = ("With its tokens", "rescued", RESCUED)
+    unknown = [column for _, column, _ in yes_or_no.values() if missed[column].isna().all()]
+    choices |= {key: one for key, one in yes_or_no.items() if one[1] not in unknown}
     keep = pd.Series(True, index=missed.index)
     row = st.container(horizontal=True)
     for key, (label, column, options) in choices.items():
-        session.restore(key, ALL, [ALL, *options])
+        values = options if isinstance(options, dict) else {one: one for one in options}
+        session.restore(key, ALL, [ALL, *values])
         chosen = row.selectbox(
-            *(label, [ALL, *options]),
+            *(label, [ALL, *values]),
             key=key,
             width=FILTER,
             format_func=lambda one: words.get(one, one),
         )
         session.remember(**{key: chosen})
         if chosen != ALL:
-            keep &= missed[column] == (SECOND[chosen] if key == "error_second" else chosen)
-    orders = [
-        one for one in numbers.ORDERS if has_second or numbers.ORDERS[one][0] != "dense_found"
-    ]
+            keep &= (missed[column] == values[chosen]).fillna(False).astype(bool)
+    orders = [one for one, (column, _) in numbers.ORDERS.items() if column not in unknown]
     session.restore("error_order", orders[0], orders)
     order = row.selectbox("Order", orders, key="error_order", width=FILTER, help=HELP["order"])
     session.remember(error_order=order)
@@ -143,6 +170,9 @@ def table_of(survey: Survey, rows: pd.DataFrame, has_second: bool) -> pd.DataFra
     table["used by block"] = rows[used].to_numpy().tolist()
     if has_second:
         table["second run"] = rows["dense_found"].map({one: name for name, one in SECOND.items()})
+    if rows["rescued"].notna().any():
+        table["with its tokens"] = rows["rescued"].map({one: name for name, one in RESCUED.items()})
+        table["score then"], table["at random"] = rows["after"], rows["chance"]
     return table.assign(image=rows["image_id"])
 
 
@@ -160,6 +190,13 @@ def columns_of(layers: int) -> dict:
         "size": column.TextColumn(width=70),
         "dropped": column.NumberColumn(help="first block under half of its tokens", width=72),
         "back": column.NumberColumn(help="first later block with half again", width=56),
+        "with its tokens": column.TextColumn(help="kept in all blocks that prune"),
+        "score then": column.NumberColumn(format="%.2f", width=80),
+        "at random": column.NumberColumn(
+            help="share of random draws of as many tokens that bring it back",
+            format="percent",
+            width=84,
+        ),
         "used by block": column.BarChartColumn(help=blocks, y_min=0, y_max=1, width=120),
     }
 
@@ -199,6 +236,12 @@ def told(row: pd.Series) -> list[str]:
         said.append("No block uses less than half of its tokens.")
     if pd.notna(row["dense_found"]):
         said.append(f"The second run {'finds it' if row['dense_found'] else 'misses it, too'}.")
+    if pd.notna(row["rescued"]):
+        score = "no detection" if pd.isna(row["after"]) else f"score {row['after']:.2f}"
+        back = "it comes back" if row["rescued"] else "it stays missed"
+        said.append(
+            f"With its tokens kept {back} ({score}); with as many at random in {row['chance']:.0%} of draws."
+        )
     return said
 
 
