@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.colour import VIEWERS, contrast, difference, distances, texts
+from support.colour import STYLE, VIEWERS, contrast, difference, distances, texts
 
 from analysis.figures import palette
 
@@ -32,6 +32,10 @@ def test_the_difference_is_that_of_the_published_table(first, second, expected):
 def test_what_stands_in_one_chart_is_told_apart(colours: tuple[str, ...]):
     for one, other, seen in distances(colours):
         assert len(seen) == len(VIEWERS) and min(seen.values()) >= 11, (one, other, seen)
+
+
+def test_soft_words_of_charts_follow_the_ink_of_the_theme():
+    assert f'text[fill="{palette.SOFT}"]' in STYLE.read_text(encoding="utf-8")
 
 
 def test_words_of_the_app_are_read_in_both_themes():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -62,3 +63,13 @@ def test_a_figure_has_its_definition_numbers_and_drawing_in_its_file(name: str):
 def test_a_figure_says_what_it_shows(name: str):
     first, *_ = registry.entries()[name].definition.split("\n\n")
     assert len(first) > 20 and first.endswith((".", "?"))
+
+
+def test_a_chart_on_screen_says_what_it_shows_to_those_who_hear_the_page():
+    """Read in the files: charts of pages that are no figure of a run have a name, too."""
+    root = Path(figures.__file__).parent
+    texts = {path: path.read_text(encoding="utf-8") for path in root.rglob("*.py")}
+    charts = {path.name: text for path, text in texts.items() if "\ndef screen" in text}
+    assert len(charts) > 8
+    silent = [name for name, text in charts.items() if "description=" not in text]
+    assert silent == []

@@ -115,7 +115,10 @@ def soft_shares() -> list[float]:
     found = re.findall(r"(?<!-)opacity: ([0-9.]+)", text) + re.findall(
         r"fill-opacity: ([0-9.]+)", text
     )
-    shares = [int(one) / 100 for one in re.findall(r"currentColor (\d+)%, transparent\) !", text)]
+    shares = [
+        int(one) / 100
+        for one in re.findall(r"(?<!-)color: color-mix\(in srgb, currentColor (\d+)%", text)
+    ]
     return sorted({*map(float, found), *shares})
 
 

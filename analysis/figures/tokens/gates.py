@@ -114,7 +114,9 @@ def screen(run: Run) -> alt.LayerChart:
         ),
         color=alt.condition("datum.decides", alt.value(palette.HERE), alt.value(palette.SOFT)),
     )
-    return alt.layer(bars, targets.encode(y="target:Q"), marks).properties(height=220)
+    about = "Share of tokens that each block keeps, and where in the network tokens are chosen"
+    chart = alt.layer(bars, targets.encode(y="target:Q"), marks)
+    return chart.properties(height=220, description=about)
 
 
 ENTRY = Entry("where in the network tokens are chosen", draw, RUN, __doc__, screen)
