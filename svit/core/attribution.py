@@ -144,6 +144,9 @@ class Explanation:
         shared, chance = [], []
         for one, other in combinations(self.sets, 2):
             first, second = set(one.tokens), set(other.tokens)
+            if not first | second:  # no token is needed
+                shared, chance = [*shared, 1.0], [*chance, 1.0]
+                continue
             shared.append(len(first & second) / len(first | second))
             both = len(first) * len(second) / one.start
             chance.append(both / (len(first) + len(second) - both))

@@ -102,3 +102,5 @@ def test_stability_is_overlap_beside_what_chance_gives() -> None:
     same, chance = explanation(1, {"gates": [1, 0]}, tuple(sets)).stability
     assert same == pytest.approx(2 / 6) and chance == pytest.approx(2 / 6)
     assert np.isnan(explanation(1, {"gates": [1, 0]}).stability).all()
+    none = (TokenSet((), 0, 1, 1, 0, True, 0),) * 2
+    assert explanation(1, {"gates": [1, 0]}, none).stability == (1, 1)

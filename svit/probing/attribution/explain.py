@@ -200,7 +200,7 @@ class _Group:
         curves = pd.DataFrame(rows).sort_values("share", kind="stable", ignore_index=True)
         sets, beside = (), []
         if options.searches and full.score > 0:
-            sets = tuple(smallest_sets(trials, options, full, ordered, curves))
+            sets = tuple(smallest_sets(trials, options, ends, ordered, curves))
             beside = sets_beside(trials, options, full, ordered, sets[0])
         forced = (
             list(given_back(trials, self.decided, options.draws, options.seed))

@@ -60,5 +60,7 @@ def by_object_centre(grid: TokenGrid, universe: np.ndarray, thing: Thing) -> np.
 
 def prefix(order: np.ndarray, weight_of: np.ndarray, least: float) -> np.ndarray:
     """The shortest beginning of an order whose tokens have together at least so many uses."""
+    if least <= 0:
+        return order[:0]
     total = np.cumsum(weight_of[order])
     return order[: int(np.searchsorted(total, least - 1e-9)) + 1]

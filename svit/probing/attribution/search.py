@@ -62,7 +62,7 @@ def thinned(start: np.ndarray, budget: Budget, seed: int) -> tuple[np.ndarray, b
             size = max(1, size // 2)
             continue
         kept = _without(kept, [groups[place] for _, place in sorted(free, reverse=True)], budget)
-    return kept, len(kept) == 1
+    return kept, len(kept) < 2
 
 
 def _without(kept: np.ndarray, groups: list[np.ndarray], budget: Budget) -> np.ndarray:

@@ -22,21 +22,22 @@ def _enough(hit: Hit, full: Hit, keep: float) -> bool:
 def smallest_sets(
     trials: Trials,
     options: Options,
-    full: Hit,
+    ends: tuple[Hit, Hit],
     ordered: Sequence[Order],
     curves: pd.DataFrame,
 ) -> list[TokenSet]:
     """What the searches find, the smallest first. All begin with the shortest measured beginning of an order
     that suffices."""
-    weight_of = weight_of_tokens(trials)
-    seen: dict[tuple[int, ...], Hit] = {}
+    weight_of, (full, none) = weight_of_tokens(trials), ends
+    seen = {(): none}
 
     def ask(sets: list[np.ndarray]) -> list[tuple[bool, float]]:
         hits = [hit for (hit,) in trials.keeping(sets)]
         seen.update((tuple(sorted(one.tolist())), hit) for one, hit in zip(sets, hits, strict=True))
         return [(_enough(hit, full, options.keep), hit.score) for hit in hits]
 
-    tokens, low, high = _start(curves, ordered, full, options.keep)
+    tokens, low, high, hit = _start(curves, ordered, full, options.keep)
+    seen[tuple(sorted(tokens[:high].tolist()))] = hit
     first = Budget(ask, options.budget)
     start = tokens[: shortest(tokens, low, high, first, options.batch)]
     found = []
@@ -44,7 +45,7 @@ def smallest_sets(
         budget = Budget(ask, options.budget - first.spent)
         kept, minimal = thinned(start, budget, options.seed + search)
         names = tuple(sorted(kept.tolist()))
-        hit = seen.get(names, full)
+        hit = seen[names]
         uses, spent = int(weight_of[kept].sum()), budget.spent + first.spent
         found.append(TokenSet(names, uses, hit.score, hit.iou, len(start), minimal, spent))
     return sorted(found, key=lambda one: (one.uses, one.tokens))
@@ -52,15 +53,17 @@ def smallest_sets(
 
 def _start(
     curves: pd.DataFrame, ordered: Sequence[Order], full: Hit, keep: float
-) -> tuple[np.ndarray, int, int]:
-    """The order with the shortest measured beginning that suffices, and lengths that do not and do."""
+) -> tuple[np.ndarray, int, int, Hit]:
+    """The order with the shortest measured beginning that suffices, lengths that do not and do, and what was
+    measured with the latter."""
     given = curves[curves["mode"] == "insertion"]
     enough = [_enough(Hit(*pair), full, keep) for pair in zip(given["score"], given["iou"])]
     good = given[enough].sort_values(["share", "tokens"], kind="stable").iloc[0]
     same = given[(given["order"] == good["order"]) & (given["draw"] == good["draw"])]
     shorter = same[same["tokens"] < good["tokens"]]["tokens"]
     tokens = next(one[2] for one in ordered if one[:2] == (good["order"], good["draw"]))
-    return tokens, int(shorter.max()) if len(shorter) else 0, int(good["tokens"])
+    low = int(shorter.max()) if len(shorter) else 0
+    return tokens, low, int(good["tokens"]), Hit(float(good["score"]), float(good["iou"]))
 
 
 def sets_beside(

@@ -94,6 +94,14 @@ def test_sets_suffice_when_they_are_run_again_and_are_no_larger_than_their_start
         assert len(own.tokens) <= own.start and own.forwards <= SMALL.budget
 
 
+def test_where_no_token_is_needed_the_smallest_set_is_empty(model: Detector) -> None:
+    idle = replace(SMALL, layers=(11,), keep=0.05, searches=1, orders=("usage", "random"), draws=1)
+    found = explain(model, WIDE, things(model)[:1], idle)[0]
+    assert found.none.score >= 0.05 * found.full.score and found.sets[0].tokens == ()
+    assert found.sets[0].minimal and found.sets[0].score == found.none.score
+    assert (found.beside["tokens"] == 0).all()
+
+
 def test_what_stands_beside_the_smallest_set_has_at_least_its_uses(one: Explanation) -> None:
     assert (one.beside["uses"] >= one.sets[0].uses).all()
     assert (one.beside["kind"] == "random").sum() == SMALL.draws
