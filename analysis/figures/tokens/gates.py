@@ -105,18 +105,21 @@ def screen(run: Run) -> alt.LayerChart:
     targets = base.transform_filter("isValid(datum.target)").mark_tick(
         color=palette.TARGET, thickness=2
     )
-    marks = base.mark_point(filled=True, size=110, opacity=1).encode(
-        y=alt.value(-10),
-        shape=alt.Shape(
-            "does:N",
-            scale=alt.Scale(domain=list(WORDS.values()), range=["diamond", "stroke"]),
-            legend=shared.legend_above(14),
-        ),
-        color=alt.condition("datum.decides", alt.value(palette.HERE), alt.value(palette.SOFT)),
+    gates = base.transform_filter("datum.decides").mark_point(
+        filled=True, size=110, opacity=1, shape="diamond", color=palette.HERE
     )
+    marks = gates.encode(y=alt.value(-10), tooltip=["block:O", "does:N"])
     about = "Share of tokens that each block keeps, and where in the network tokens are chosen"
     chart = alt.layer(bars, targets.encode(y="target:Q"), marks)
     return chart.properties(height=220, description=about)
 
 
-ENTRY = Entry("where in the network tokens are chosen", draw, RUN, __doc__, screen)
+ENTRY = Entry(
+    "where in the network tokens are chosen",
+    draw,
+    RUN,
+    __doc__,
+    screen,
+    "Blocks in their order. Diamonds: the block uses other tokens than the one before in one of the first 8 "
+    "images. Bars: kept valid / valid tokens, all images pooled. Ticks: the target of the stage.",
+)

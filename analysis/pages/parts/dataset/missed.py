@@ -167,12 +167,12 @@ def table_of(survey: Survey, rows: pd.DataFrame, has_second: bool) -> pd.DataFra
     table["tokens"] = rows["fate"].map(misses.SHORT)
     table["dropped"] = rows["dropped"].astype("Int64")
     table["back"] = rows["back"].astype("Int64")
-    table["used by block"] = rows[used].to_numpy().tolist()
     if has_second:
         table["second run"] = rows["dense_found"].map({one: name for name, one in SECOND.items()})
     if rows["rescued"].notna().any():
         table["with its tokens"] = rows["rescued"].map({one: name for name, one in RESCUED.items()})
         table["score then"], table["at random"] = rows["after"], rows["chance"]
+    table["used by block"] = rows[used].to_numpy().tolist()
     return table.assign(image=rows["image_id"])
 
 
