@@ -311,8 +311,10 @@ def main() -> None:
     view = choose("View", "view", VIEWS, label_visibility="collapsed")
     if view == "Trade-off":
         show_tradeoff(found)
+    elif view == "Runs" and found.results:
+        runs.show(found.results, folders)
     elif view == "Runs":
-        runs.show(found.results, folders) if found.results else show_nothing()
+        show_nothing()
     elif view == "Controls":
         show_controls(found, key)
     elif view == "Speed":

@@ -52,6 +52,8 @@ def test_without_evaluations_the_page_tells_the_command_and_shows_the_paper(page
 
 
 def test_runs_of_all_data_stand_in_one_table_and_are_filtered(page, tmp_path):
+    empty = page(view="Runs")
+    assert "svit demo" in texts(empty) and "None" not in texts(empty)
     write_curve(tmp_path / "results")
     write_result(
         tmp_path / "results" / "shapes",

@@ -10,6 +10,7 @@ from analysis.pages.parts import session
 from analysis.pages.parts.image.view import View
 from analysis.pages.parts.state import State
 from svit.core.finding import match
+from svit.system.text import escaped
 
 NONE = State.object  # none of the image's annotated ones
 HELP = (
@@ -50,6 +51,8 @@ def show(view: View, score: float) -> None:
         args=(view,),
         help=HELP,
     )
+    if chosen() != NONE:  # the field cuts long lines
+        st.caption(escaped(labels[chosen()]))
 
 
 def _choose_token(view: View) -> None:
