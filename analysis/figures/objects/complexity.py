@@ -99,7 +99,7 @@ def screen(frame: pd.DataFrame, measure: str) -> alt.Chart:
                 f"{measure}:Q",
                 title=MEASURES[measure],
                 axis=alt.Axis(**shown),
-                scale=alt.Scale(padding=12, nice=False),
+                scale=alt.Scale(padding=12, nice=False, zero=False),
             ),
             y=alt.Y(
                 "keep_ratio:Q",
