@@ -278,5 +278,6 @@ def show_blocks(survey: Survey, masks: Run, row: pd.Series) -> None:
     for place, block in zip(st.columns(max(len(blocks), 6), gap="xsmall"), blocks):
         jpeg = object_crop(run, key, image_id, index, block, 160, masks)
         if jpeg is not None:
-            place.image(jpeg, width="stretch")
+            told = f"The object under the masks of block {block}"
+            place.image(jpeg, width="stretch", alt=told)
         place.caption(f"{block} · {used[block - 1]:.0%}")

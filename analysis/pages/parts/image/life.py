@@ -66,7 +66,8 @@ def show(view: View, token: tuple[int, int], over: pd.DataFrame, layer: int) -> 
     column.number_input("Column", 1, columns, key=TOKEN[1], on_change=_typed)
     picture, words = st.columns([1, 1.4], gap="small", vertical_alignment="center")
     if view.sample.picture is not None:
-        picture.image(closeup(view, view.key, token), width="stretch")
+        about = f"The token in row {token[0] + 1}, column {token[1] + 1}, and what lies around it"
+        picture.image(closeup(view, view.key, token), width="stretch", alt=about)
     words.markdown(told(biography.story(view.sample.trace, *token)))
     frame = strip.frame({"": view.sample.trace}, token)
     rows = {"life": life_rows(frame, layer)}
