@@ -20,7 +20,7 @@ help:
 	@echo 'make figures      all figures and tables as one sheet   (RUN=folders of runs and results, OUT=folder)'
 	@echo 'make test         set up, run the test suite            (WORKERS=2)'
 	@echo 'make test-slow    run the tests that take longer'
-	@echo 'make test-oldest  run the suite on the oldest versions that requirements.txt admits'
+	@echo 'make test-oldest  run the suite on the oldest versions that requirements.txt admits (TESTS=tests/pages)'
 	@echo 'make test-latest  run the suite on the newest versions that requirements.txt admits'
 	@echo 'make constraints  write the installed versions, tested together, to constraints.txt'
 	@echo 'make wheel        build dist/*.whl: the workbench with its demo, for use without this folder'
@@ -49,7 +49,7 @@ test-oldest: requirements.txt pyproject.toml
 	@$(OLDEST) -m pip --disable-pip-version-check install --quiet uv
 	@$(OLDEST) -m uv pip install --python $(OLDEST) --resolution lowest-direct \
 	  -r requirements.txt -e '.[dev]'
-	@OMP_NUM_THREADS=1 $(OLDEST) -m pytest -n $(WORKERS)
+	@OMP_NUM_THREADS=1 $(OLDEST) -m pytest -n $(WORKERS) $(TESTS)
 
 # and a third with the newest
 test-latest: LATEST := $(VENV)-latest/bin/python
@@ -57,7 +57,7 @@ test-latest: requirements.txt pyproject.toml
 	@$(PYTHON) -m venv --clear $(VENV)-latest
 	@$(LATEST) -m pip --disable-pip-version-check install --quiet --upgrade --upgrade-strategy eager \
 	  -r requirements.txt -e '.[dev]'
-	@OMP_NUM_THREADS=1 $(LATEST) -m pytest -n $(WORKERS)
+	@OMP_NUM_THREADS=1 $(LATEST) -m pytest -n $(WORKERS) $(TESTS)
 
 # of this environment, after `make test` passed in it; without a build's local part, as +cpu
 constraints: $(VENV)/.installed-dev

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from streamlit import config
 from streamlit.testing.v1 import AppTest
 from support.driven import ROOT, linked, open_page, texts
 from support.runs import PROVENANCE, merged_trace, parts, write_foreign, write_run
@@ -395,6 +396,17 @@ def test_the_pages_leave_torch_unloaded(tmp_path):
         "sys.exit(bool(page.exception or page.error) or 'torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_the_installed_streamlit_knows_every_option_that_the_app_sets():
+    """It passes over unknown ones with a line in its log, `allowedHosts` as any other."""
+    section, named = "", set()
+    for line in (ROOT / ".streamlit" / "config.toml").read_text().splitlines():
+        if line.startswith("["):
+            section = line.strip("[]")
+        elif "=" in line:
+            named.add(f"{section}.{line.partition('=')[0].strip()}")
+    assert len(named) > 10 and named <= set(config.get_config_options())
 
 
 def test_the_server_stays_on_this_machine():
