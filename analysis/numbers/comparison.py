@@ -38,8 +38,14 @@ def common_ids(runs: Sequence[Run]) -> list[ImageId]:
     return sorted(set.intersection(*(set(run.image_ids) for run in runs)))
 
 
-def partner(run: Run, paths: Iterable[Path], method: str | None = None) -> Path | None:
-    """The first readable run at other `paths` that shares an image with a run, of that method."""
+def partner(
+    run: Run, paths: Iterable[Path], method: str | None = None, *, overlaid: bool = False
+) -> Path | None:
+    """The first readable run at other `paths` that shares an image with a run, of that method.
+
+    Args:
+        overlaid: its tokens are those of the run, too: as many blocks, the same grid in their first image.
+    """
     for path in paths:
         if path == run.path:
             continue
@@ -47,9 +53,19 @@ def partner(run: Run, paths: Iterable[Path], method: str | None = None) -> Path 
             other = open_run(path)
         except RunError:
             continue
-        if method in (None, other.provenance.get("method")) and common_ids([run, other]):
+        shared = common_ids([run, other])
+        if method not in (None, other.provenance.get("method")) or not shared:
+            continue
+        if not overlaid or _alike([run, other], shared[0]):
             return path
     return None
+
+
+def _alike(runs: Sequence[Run], image_id: ImageId) -> bool:
+    try:
+        return bool(traces_of(runs, image_id))
+    except (MismatchError, RunError):
+        return False
 
 
 def traces_of(runs: Sequence[Run], image_id: ImageId) -> list[TokenTrace]:

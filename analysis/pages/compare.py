@@ -18,6 +18,7 @@ from svit.core.types import ImageId, TokenGrid
 from svit.runs.run import Run, RunError, open_run
 from svit.system.text import escaped
 
+NAME = 40  # letters of a run above a panel
 PARTS = ("Tokens", "Objects", "Numbers")
 HELP = (
     "Tokens: which ones each run uses, block by block. Objects: which ones each run finds. Numbers: kept "
@@ -26,32 +27,40 @@ HELP = (
 
 
 def usual(known: dict[str, Path]) -> list[str]:
-    """What is compared at first: the run last looked at and one with the same images."""
-    first = session.recalled("run", next(iter(known)), known)
-    others = [name for name in known if name != first]
-    try:
-        path = comparison.partner(open_run(known[first]), known.values())
-    except RunError:
-        path = None
-    return [first, next((name for name in others if known[name] == path), others[0])]
+    """What is compared at first: the run last looked at, or else the first of all, that another can be laid
+    over, and the first such one; a single run where there is none."""
+    looked_at = session.recalled("run", next(iter(known)), known)
+    for first in dict.fromkeys([looked_at, *known]):
+        try:
+            path = comparison.partner(open_run(known[first]), known.values(), overlaid=True)
+        except RunError:
+            continue
+        if path is not None:
+            return [first, next(name for name in known if known[name] == path)]
+    return [looked_at]
 
 
 def choose_runs(known: dict[str, Path]) -> list[str]:
     """The sidebar's choice of runs, the reference first."""
-    if "compared" not in st.session_state:
+    if "runs" not in st.session_state:
         names = session.recalled("runs", ())
         missing = [name for name in names if name not in known]
         if missing:
             session.object_to("runs", "which is not here", " and ".join(missing))
         linked = list(dict.fromkeys(name for name in names if name in known))[: len(LETTERS)]
-        st.session_state["compared"] = linked if len(linked) > 1 else usual(known)
-    gone = [name for name in st.session_state["compared"] if name not in known]
+        st.session_state["runs"] = linked if len(linked) > 1 else usual(known)
+    gone = [name for name in st.session_state["runs"] if name not in known]
     if gone:
-        kept = [name for name in st.session_state["compared"] if name in known]
-        st.session_state["compared"] = kept
+        kept = [name for name in st.session_state["runs"] if name in known]
+        st.session_state["runs"] = kept
     help_text = "Two to four runs. The first is the reference that differences refer to."
     chosen = st.multiselect(
-        "Runs", list(known), max_selections=len(LETTERS), key="compared", help=help_text
+        "Runs",
+        list(known),
+        max_selections=len(LETTERS),
+        key="runs",
+        help=help_text,
+        format_func=shell.short,
     )
     session.remember(runs=tuple(chosen))
     return chosen
@@ -90,7 +99,8 @@ def show(chosen: list[str], runs: list[Run]) -> None:
         image_id = choose_image(runs, image_ids)
         score = score_slider()
     try:
-        names = tuple(f"{letter} · {name}" for letter, name in zip(LETTERS, chosen))
+        short = (labels.by_its_end(name, NAME) for name in chosen)
+        names = tuple(f"{letter} · {name}" for letter, name in zip(LETTERS, short))
         facts = tuple(labels.fact_texts(runs))
         view = Comparison(tuple(runs), names, facts, image_id, score)
         traces = parts.traces(view.runs, view.key)

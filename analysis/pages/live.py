@@ -36,6 +36,7 @@ except ImportError as error:  # the viewer may be installed without torch
 
 # in the order of a narrow window and of the keyboard; `app.css` lays them out in wider ones
 PANELS = ("map", "controls", "after", "objects", "edits", "before")
+IMAGE = shell.page_file("image")
 RUN_S, RACE_S, ROUNDS = 60, 120, 10  # seconds that a forward and a race may take; rounds of a race
 
 
@@ -52,7 +53,7 @@ def outcome(_job: Job, _edits: tuple, key: tuple) -> tuple[live.session.Outcome,
         found = session.run(_job.picture, _edits, timeout_s=RUN_S)
         names, truth = session.names(_job.picture), session.truth(_job.picture)
         facts = (session.about, session.targets, names, truth, session.weights_sha256)
-        return found, Model(*facts, session.shifts)
+        return found, Model(*facts, session.shifts, session.sees(_job.picture))
 
 
 def attempt(work: Callable, *arguments):
@@ -181,6 +182,12 @@ def show_keep(view: View) -> None:
                 path = attempt(keep, view, root, name)
                 if path is not None:
                     st.success(f"Kept as {escaped(str(path))}; the other pages list it now.")
+                    there = session.link(
+                        run=shell.run_name(path), image=str(view.job.picture.image_id)
+                    )
+                    st.page_link(
+                        IMAGE, label="Open it", icon=":material/image:", query_params=there
+                    )
         st.caption("Its provenance names the model, the picture and every edit.")
 
 
@@ -196,7 +203,9 @@ def show(job: Job, head: DeltaGenerator) -> None:
     if plain is None:
         return
     before, model = plain
-    known, about = escaped(f"{model.about} · {job.picture.origin}"), head.empty()
+    sees = f". {model.sees}" if job.key[2] == "upload" else ""
+    known = escaped(f"{model.about} · {job.picture.origin}{sees}")
+    about = head.empty()
     about.caption(known)
     controls.forget_places(job.key)
     numbers = st.container(key="live-numbers")
@@ -251,12 +260,19 @@ def main() -> None:
     controls.open_on()
     head = st.container(horizontal=True, vertical_alignment="center", key="live-head")
     head.markdown("#### Live", width="content", help=HELP["page"])
+    known = sources.checkpoints(live.checkpoints(shell.folders()))
+    if not known:
+        shell.empty("No checkpoint in the chosen folders. Training makes one:", "svit train --help")
+        return
     with st.sidebar:
-        path = sources.choose_model(sources.checkpoints(live.checkpoints(shell.folders())))
+        path = sources.choose_model(known)
         picture = attempt(sources.choose_picture, live.pictures)
         session.restore("score", 0.5, within=(0.0, 1.0))
         st.slider("Score from", 0.0, 1.0, step=0.05, key="score")
         session.remember(score=st.session_state["score"])
+    if picture is None and st.session_state["source"] == "recorded" and not shell.runs():
+        shell.no_run()
+        return
     if picture is None:
         st.info(sources.WAITING[st.session_state["source"] or "scene"], icon=":material/image:")
         return

@@ -17,6 +17,7 @@ from analysis.sources.evaluations import Evaluation, Facts, facts_of, masks_of, 
 from analysis.sources.trainings import Training
 from svit.core.catalogue import METHODS, ROWS
 from svit.core.types import ImageId
+from svit.runs.head import UNKNOWN
 from svit.runs.run import Run
 
 FACTS = ("method", "inference", "intervention", "framework", "seed", "weights")
@@ -43,12 +44,13 @@ def of_facts(facts: Facts) -> str:
     """For legends: the preset, and what is special about it; nothing of what is unknown."""
     framework, inference, _ = facts.source
     words = [facts.preset, facts.variant, framework, inference, masks_told(facts)]
-    return " · ".join(word for word in words if word not in ("", "unknown")) or "unknown"
+    return " · ".join(word for word in words if word not in ("", UNKNOWN)) or UNKNOWN
 
 
 def label(run: Run) -> str:
-    """Folder, preset and way of deciding."""
-    return f"{folder(run)}: {of_facts(facts_of(run.provenance, len(run)))}"
+    """Folder, preset and way of deciding, where anything of these is known."""
+    told = of_facts(facts_of(run.provenance, len(run)))
+    return folder(run) if told == UNKNOWN else f"{folder(run)}: {told}"
 
 
 def titled(run: Run) -> str:
@@ -70,7 +72,11 @@ def row_names(runs: Sequence[Run]) -> list[str]:
     the seed of its masks; runs that still look alike add the seed of their training, how masks
     were decided, or their folder."""
     facts = [facts_of(run.provenance, len(run)) for run in runs]
-    plain = [str(run.provenance.get("row") or of_model(one.model)) for run, one in zip(runs, facts)]
+    models = [
+        folder(run) if one.model == UNKNOWN else of_model(one.model)
+        for run, one in zip(runs, facts)
+    ]
+    plain = [str(run.provenance.get("row") or model) for run, model in zip(runs, models)]
     seeds = [f"{name}\nseed {one.seed}" if one.seed else name for name, one in zip(plain, facts)]
     trained = [f"{name}\ntrained with seed {one.training_seed}" for name, one in zip(seeds, facts)]
     modes = [[word for word in one.source[1:] if word not in ("", "learned")] for one in facts]
@@ -139,6 +145,11 @@ def choices(paths: Iterable[Path]) -> dict[str, Path]:
     paths = list(paths)
     names = [path.name for path in paths]
     return {path.name if names.count(path.name) == 1 else str(path): path for path in paths}
+
+
+def by_its_end(name: str, most: int) -> str:
+    """A name of so many letters at most: of longer ones the end, where the runs of a series differ."""
+    return name if len(name) <= most else f"…{name[len(name) - most + 1 :]}"
 
 
 def folder_names(runs: Sequence[Run]) -> list[str]:

@@ -19,7 +19,7 @@ from svit.core.attribution import Explanation, Thing
 from svit.core.catalogue import METHODS
 from svit.core.types import Detections, Target, TokenTrace
 from svit.data.classes import ClassError, match_classes
-from svit.data.images import prepare
+from svit.data.images import prepare, resize_hw
 from svit.data.samples import Sample, hash_of, to_device
 from svit.detectors.base import Detector
 from svit.evaluation import provenance
@@ -36,10 +36,12 @@ from svit.probing.transplants import Transplant
 from svit.runs.run import RunError, RunWriter
 from svit.system import timing
 from svit.system.files import write_whole
+from svit.system.text import counted
 from svit.weights import checkpoint
 from svit.weights.loading import class_names, load_detector
 
 BEFORE, AFTER = "before", "after"
+NAMED = 10  # classes that a sentence lists
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,6 +166,14 @@ class Session:
         parts += [f"{config.pruning.method}{f', mode {mode}' if mode else ''}"]
         parts += [f"{method.depth} blocks", f"{parameters:.1f} M parameters", self._machine()]
         return " · ".join([*parts, self.detector.framework])
+
+    def sees(self, picture: Picture) -> str:
+        """Two sentences: what the model was trained to find, at what size it sees the picture."""
+        data, found = self.detector.config.data, self.detector.config.detector.classes
+        names = ", ".join(self.class_names[:NAMED]) + ", …" * (len(self.class_names) > NAMED)
+        known = f": {names}" if names else ", which its checkpoint does not name"
+        height, width = resize_hw(picture.pixels.shape[:2], data.short_side, data.long_side)
+        return f"Trained to find {counted(found, 'classes')}{known}. Processed at {width} x {height} pixels."
 
     def names(self, picture: Picture) -> tuple[str, ...]:
         """Names of the model's labels; those of the picture's ground truth where they may be meant."""

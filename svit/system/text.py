@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 _REGULAR = (
-    *("annotation", "detection", "file", "id", "image", "mask"),
+    *("annotation", "detection", "file", "id", "image", "link", "mask"),
     *("name", "object", "orientation", "picture", "polygon", "token"),
 )
 _ONE = {"boxes": "box", "categories": "category", "classes": "class", "nuclei": "nucleus"}

@@ -72,7 +72,7 @@ def test_views_stay_when_pages_change_before_anything_is_touched(tab, workbench)
 def test_a_click_on_a_token_tells_its_life(tab, workbench, run):
     visit(tab, workbench)
     before = entered(tab)
-    assert before == biography.eventful(run.trace(1))
+    assert before == tuple(place + 1 for place in biography.eventful(run.trace(1)))
     box = tab.locator(GRID).bounding_box()
     tab.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.7 * box["height"], steps=3)
     tip = tab.locator("#vg-tooltip-element")
@@ -81,7 +81,7 @@ def test_a_click_on_a_token_tells_its_life(tab, workbench, run):
     tab.mouse.down()
     tab.mouse.up()
     tab.wait_for_function(f"new URL(location).searchParams.get('token') == '{row},{column}'")
-    life = biography.story(run.trace(1), row, column)
+    life = biography.story(run.trace(1), row - 1, column - 1)
     see(tab, re.compile(re.escape(told(life).replace("**", ""))))
     assert entered(tab) == (row, column) != before
 

@@ -19,7 +19,7 @@ from svit.core.types import TokenTrace
 STATES = {  # `comparison.STATES` in words, and the colour of each
     "used": ("used", palette.USED),
     "never": ("pruned for good", palette.PRUNED),
-    "later": ("back later", palette.LATER),
+    "later": ("back later (reactivated)", palette.LATER),
     "next": ("back in the next block", palette.NEXT),
     "carried": ("carried by another", palette.CARRIED),
 }

@@ -61,6 +61,7 @@ def show(page: str) -> None:
             st.code(str(error), language=None, wrap_lines=True)
             return
         for name, (where, query) in known.items():
+            session.whole(where, query)
             left, right = st.columns([5, 1], vertical_alignment="center")
             left.page_link(shell.page_file(where), label=escaped(name), query_params=query)
             right.button(

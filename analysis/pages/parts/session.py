@@ -26,7 +26,7 @@ PAGE = "page on show"
 STATE = "state of the view"
 LINKED = "fields of a link"  # not looked at yet by the page
 ADDRESSED = "fields of the address"  # that led to this run
-WRITTEN = "addresses written"  # page and query -> state
+WRITTEN, LAST = "addresses written", "address written last"  # page and query -> state
 TOUCHED, RUNNING = "touched by a callback", "whole page runs"
 ARRIVED = "page was opened"  # by this run
 REMEMBERED = 200  # addresses that Back finds again
@@ -46,7 +46,7 @@ def arrive(page: str) -> None:
     known = session.setdefault(WRITTEN, {})
     if page != before:  # Streamlit hands a key on to a page that has one of this name, but no value
         _forget(FIELDS)
-    elif not query or address == next(reversed(known), None) or _touched():
+    elif not query or address == session.get(LAST) or _touched():
         return
     if not query:
         return
@@ -86,8 +86,11 @@ def _touched() -> bool:
     session = st.session_state
     if session.get(TOUCHED):
         return True
-    shown = {name: session[name] for name in FIELDS if session.get(name) is not None}
-    return any(_plain(value) != _plain(getattr(now(), name)) for name, value in shown.items())
+    known = {name: value for name, value in vars(now()).items() if value is not None}
+    return any(
+        session.get(name) is not None and _plain(session[name]) != _plain(value)
+        for name, value in known.items()
+    )
 
 
 def _plain(value: object) -> str:
@@ -103,11 +106,11 @@ def publish() -> None:
     page = session[PAGE]
     query = states.to_query(now(), page)
     known = session[WRITTEN]
-    known.pop(_address(page, query), None)
-    known[_address(page, query)] = now()
+    session[LAST], session[TOUCHED] = _address(page, query), False
+    known.pop(session[LAST], None)
+    known[session[LAST]] = now()
     while len(known) > REMEMBERED:
         known.pop(next(iter(known)))
-    session[TOUCHED] = False
     if st.query_params.to_dict() != query:
         st.query_params.from_dict(query)
 
@@ -195,6 +198,29 @@ def restore(
     known = name in st.session_state
     if not known or (among is not None and st.session_state[name] not in among):
         st.session_state[name] = recalled(name, default, among, within)
+
+
+def share() -> None:
+    """A button in the sidebar that shows the link of the view, and says what it cannot hold."""
+    about = "The address of this view, to be copied. What it cannot hold is said there."
+    if st.sidebar.button("Link to this view", icon=":material/link:", type="tertiary", help=about):
+        _show_link()
+
+
+@st.dialog("Link to this view")
+def _show_link() -> None:
+    page = st.session_state[PAGE]
+    query = urlencode(states.to_query(now(), page))
+    st.code(f"{st.context.url or ''}?{query}", language=None, wrap_lines=True)
+    for sentence in states.left_behind(now(), page):
+        st.warning(sentence, icon=":material/link_off:")
+    st.caption("It opens wherever this app is reached and shows the same folders of runs.")
+
+
+def whole(page: str, query: dict[str, str]) -> None:
+    """Makes a link of a page to one of all of its view: what it does not name is not chosen there."""
+    values, _ = states.from_query(query)
+    st.session_state[WRITTEN].setdefault(_address(page, query), State(**values))
 
 
 def link(**values: object) -> dict[str, str]:

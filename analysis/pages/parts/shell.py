@@ -24,9 +24,11 @@ from analysis.figures.output import csv
 from analysis.pages.parts import session
 from analysis.sources import labels
 from svit.core.types import ImageId
+from svit.runs.head import read_head
 from svit.runs.run import Run, RunError, find_runs, open_run
-from svit.system.text import escaped
+from svit.system.text import counted, escaped
 
+NAME = 34  # letters of a run in the sidebar
 DARK_INK = dict.fromkeys(
     ("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.labelcolor", "ytick.labelcolor"),
     "#cfd6e0",
@@ -60,15 +62,35 @@ def page_file(name: str) -> str:
 
 
 def runs() -> list[Path]:
-    """The runs in the chosen folders; links that lead out of these folders are not followed."""
+    """The runs in the chosen folders, those that the Live page kept last, so that none is shown at first
+    where another can be. Links that lead out of these folders are not followed."""
+    return sorted(_found(inside=True), key=_edited)
+
+
+def _found(inside: bool) -> list[Path]:
+    """The runs that lie in the chosen folders, or those that links there lead out to."""
     roots = [(folder, folder.resolve()) for folder in folders()]
-    found = [
-        path
-        for folder, root in roots
-        for path in find_runs(folder)
-        if path.resolve().is_relative_to(root)
-    ]
-    return list(dict.fromkeys(found))
+    found = [(path, root) for folder, root in roots for path in find_runs(folder)]
+    kept = [path for path, root in found if path.resolve().is_relative_to(root) == inside]
+    return list(dict.fromkeys(kept))
+
+
+def _edited(path: Path) -> bool:
+    """Whether a run holds what edits on the Live page did to a picture."""
+    return _has_edits(path, (path / "run.json").stat().st_mtime)
+
+
+@st.cache_data(max_entries=1000, show_spinner=False)
+def _has_edits(path: Path, stamp: float) -> bool:
+    try:
+        return "edits" in read_head(path)["provenance"]
+    except RunError:  # its own page says what is wrong with it
+        return False
+
+
+def run_name(path: Path) -> str:
+    """What the lists call the run of a folder."""
+    return {one: name for name, one in labels.choices(runs()).items()}[path]
 
 
 @st.cache_resource(max_entries=8, show_spinner="Opening the run")
@@ -217,27 +239,50 @@ def _page(factory: Callable[[], Figure], ending: str) -> bytes:
 
 
 def choose_run(label: str, key: str, default: Path | None = None) -> Path:
-    """A choice among the runs, remembered under `key`; without a run it ends the page with advice.
+    """A choice among the runs, of which there is one at least, remembered under `key`.
 
     Args:
         default: chosen first; without, the first run.
     """
     known = labels.choices(runs())
-    if not known:
-        no_run()
-        st.stop()
     first = next((name for name, path in known.items() if path == default), next(iter(known)))
-    return known[choose_name(label, key, list(known), first)]
+    chosen = known[choose_name(label, key, list(known), first, short)]
+    left_out()
+    return chosen
 
 
-def choose_name(label: str, key: str, names: list[str], first: str | None = None) -> str:
+def left_out() -> None:
+    """Says which links to runs are not followed, and how they are."""
+    outside = _found(inside=False)
+    if outside:
+        names = ", ".join(path.name for path in outside[:3]) + " …" * (len(outside) > 3)
+        target = outside[0].resolve().parent
+        st.caption(
+            f":material/link_off: {counted(len(outside), 'links')} to runs elsewhere left out "
+            f"({escaped(names)}): name their folder, too: `--runs … {target}`"
+        )
+
+
+def short(name: str) -> str:
+    """A name as a list in the sidebar has room for it."""
+    return labels.by_its_end(name, NAME)
+
+
+def choose_name(
+    label: str,
+    key: str,
+    names: list[str],
+    first: str | None = None,
+    shown: Callable[[str], str] = str,
+) -> str:
     """A choice among names, remembered under `key`.
 
     Args:
         first: chosen to begin with; without, the first of the list.
+        shown: what the list says of a name.
     """
     session.restore(key, first or names[0], names)
-    chosen = st.selectbox(label, names, key=key)
+    chosen = st.selectbox(label, names, key=key, format_func=shown)
     session.remember(**{key: chosen})
     return chosen
 
@@ -285,6 +330,9 @@ def empty(message: str, command: str) -> None:
 
 def one_run(show: Callable[[Run], None], about: Callable[[Run], None] = provenance) -> None:
     """A page of one run: the choice of it, `show` where it holds images and is sound, and `about` it."""
+    if not runs():
+        no_run()
+        return
     with st.sidebar:
         path = choose_run("Run", "run")
     run = opened(path)
@@ -310,3 +358,4 @@ def no_run() -> None:
     st.text("and this records pictures of your own:")
     command = "svit record --model svit-adapter-t --weights FILE --images DIR --out runs/mine"
     st.code(command, language="shell")
+    left_out()

@@ -69,10 +69,11 @@ def object_boxes(
     for row in outcomes.itertuples():
         sure = f" with score {row.score:.2f}" if row.found else ""
         tip = f"{name(row.label)}: {CHANGE_NAMES[row.change]}{sure}"
-        box = target.boxes_xyxy[row.object]
-        rows.append([*box, row.object, CHANGE_NAMES[row.change], tip])
+        box, said = target.boxes_xyxy[row.object], f" {row.score:.2f}" if row.found else ""
+        rows.append([*box, row.object, CHANGE_NAMES[row.change], name(row.label) + said, tip])
     for index in comparison.extras(found, target, score=score):
-        tip = f"{name(found.labels[index])} {found.scores[index]:.2f}: {CHANGE_NAMES['extra']}"
-        rows.append([*found.boxes_xyxy[index], -1 - index, CHANGE_NAMES["extra"], tip])
-    names = ["left", "top", "right", "bottom", "object", "change", "tip"]
+        said = f"{name(found.labels[index])} {found.scores[index]:.2f}"
+        tip = f"{said}: {CHANGE_NAMES['extra']}"
+        rows.append([*found.boxes_xyxy[index], -1 - index, CHANGE_NAMES["extra"], said, tip])
+    names = ["left", "top", "right", "bottom", "object", "change", "name", "tip"]
     return pd.DataFrame(rows, columns=names).astype({side: float for side in names[:4]})

@@ -173,7 +173,8 @@ def token_chart(
         chosen.mark_rect(fillOpacity=0, strokeWidth=width, stroke=colour)
         for width, colour in ((4.5, palette.DARK), (2.5, palette.HERE))
     ]
-    tips = ", ".join(f"{name}: datum.{name}" for name in ("row", "column", *LETTERS[:runs]))
+    places = ["row: datum.row + 1", "column: datum.column + 1"]  # counted from 1
+    tips = ", ".join([*places, *(f"{name}: datum.{name}" for name in LETTERS[:runs])])
     tokens = _table("tokens").transform_calculate(tip=f"{{{tips}}}")
     tokens = _placed(_repeated(on_grid(tokens, grid), layout), layout)
     tip = {"tooltip": alt.ExprRef("datum.tip"), "cursor": "pointer"}
@@ -190,7 +191,7 @@ def object_chart(layout: Layout, dark: bool) -> dict:
     """Box panels; the cursor marks the same object in all.
 
     Table beside picture and titles: boxes (panel, left, top, right, bottom, object, change as in
-    `CHANGE_NAMES`, tip).
+    `CHANGE_NAMES`, name, tip).
     """
     cursor = alt.selection_point(
         name="cursor", fields=["object"], on="pointerover", clear="pointerout", empty=False
@@ -207,7 +208,15 @@ def object_chart(layout: Layout, dark: bool) -> dict:
     )
     targets = boxes.mark_rect(filled=True, opacity=0, cursor="pointer")
     targets = targets.encode(tooltip=alt.Tooltip("tip:N", title=" ")).add_params(cursor)
-    return _framed(layout, dark, shown, targets, legend(list(words), list(words.values())))
+    style = {"align": "left", "baseline": "bottom", "dx": 2, "dy": -2, "fontSize": 10}
+    named = _placed(_table("boxes"), layout, sized=False).mark_text(
+        **style, fontWeight=600, stroke=palette.INK, strokeWidth=2.5, strokeOpacity=0.75
+    )
+    plain = _placed(_table("boxes"), layout, sized=False).mark_text(
+        **style, fontWeight=600, color=palette.LIGHT
+    )
+    names = [one.encode(text="name:N") for one in (named, plain)]
+    return _framed(layout, dark, shown, *names, targets, legend(list(words), list(words.values())))
 
 
 def _table(name: str) -> alt.Chart:

@@ -12,7 +12,6 @@ import streamlit as st
 from analysis.figures.canvas import token_maps
 from analysis.numbers import per_image
 from analysis.pages.parts import session, shell
-from analysis.sources import labels
 from svit.core.types import ImageId
 from svit.runs import shards
 from svit.runs.run import Run
@@ -42,8 +41,7 @@ class Survey:
 
 def link(run: Run, image_id: ImageId, **more: object) -> dict[str, str]:
     """Query parameters of the Image page that shows an image of a run, and more fields, such as a block."""
-    names = {path: name for name, path in labels.choices(shell.runs()).items()}
-    return session.link(run=names[run.path], image=str(image_id), **more)
+    return session.link(run=shell.run_name(run.path), image=str(image_id), **more)
 
 
 def unannotated(what: str) -> None:

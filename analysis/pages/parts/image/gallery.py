@@ -13,6 +13,7 @@ from analysis.pages.parts.image.view import run_key
 from svit.core.types import ImageId
 from svit.runs import shards
 from svit.runs.run import Run
+from svit.system.text import counted
 
 COLUMNS, ROWS = 3, 4
 DOWN = 76  # screen pixels of a picture with its line of text
@@ -60,7 +61,7 @@ def show(run: Run, image_id: ImageId) -> None:
     part = frame.iloc[(page - 1) * COLUMNS * ROWS : page * COLUMNS * ROWS]
     _keys(run, part, image_id)
     _grid(run, part, image_id)
-    st.caption(f"{len(frame)} of {len(run)} images")
+    st.caption(f"{len(frame)} of {counted(len(run), 'images')}")
 
 
 def _controls(run: Run) -> pd.DataFrame:

@@ -27,11 +27,12 @@ from svit.runs import shards
 
 MODES = {
     "States": "Used tokens show the picture; white: pruned for good; cyan: pruned, back in a later "
-    "block; dark cyan: back in the very next block; yellow: merged, another token carries it.",
+    "block (the paper: reactivated); dark cyan: back in the very next block; yellow: merged, another token "
+    "carries it.",
     "Used": "The tokens that take part in the block show the picture, the others are veiled.",
     "Pruned": "The tokens that do not take part in the block, by themselves or carried. They stay in the "
     "feature map.",
-    "Back later": "Pruned here and used in at least one later block.",
+    "Back later": "Pruned here and used in at least one later block: in the paper's word, reactivated.",
     "Back next": "Pruned here and used in the very next block; part of those that come back later.",
     "Score": "Log-odds of keeping as the block's gate saw them, less the score that parts used from "
     "pruned tokens where there is one. Blue is kept, red is pruned; white is a close call.",
@@ -48,6 +49,7 @@ STATE_NAMES = {state: word for state, (word, _) in life.STATES.items() if state 
 WIDEST, TALLEST, LOWEST = 640, 560, 240  # screen pixels: the room a picture is laid out for
 LEGEND = 34
 STAGE = "stage"  # key of the chart's container
+PLACE = [alt.Tooltip("line:Q", title="row"), alt.Tooltip("place:Q", title="column")]  # of `on_grid`
 NO_PADDING = dict.fromkeys(("left", "top", "right", "bottom"), 0)  # 0 alone gets Streamlit's own
 CANVAS = {"embedOptions": {"renderer": "canvas"}}  # thousands of tokens are too many for SVG
 
@@ -211,8 +213,7 @@ def _chart(grid: TokenGrid, pictured: bool, words: Sequence[str], colours: Seque
     )
     cells = tokens.mark_rect(fillOpacity=0, cursor="pointer", aria=False).encode(
         tooltip=[
-            alt.Tooltip("row:Q"),
-            alt.Tooltip("column:Q"),
+            *PLACE,
             alt.Tooltip("used:Q", title="blocks that use it"),
         ],
     )
@@ -255,10 +256,13 @@ def _chart(grid: TokenGrid, pictured: bool, words: Sequence[str], colours: Seque
 
 
 def on_grid(chart: alt.Chart, grid: TokenGrid) -> alt.Chart:
-    """Sides of tokens, cut at the image's border, from rows and columns."""
+    """Sides of tokens, cut at the image's border, from rows and columns, and these counted from 1 as `line`
+    and `place`."""
     tall, wide = grid.image_hw
     down, across = (grid.patch / scale for scale in grid.scale_yx)
     return chart.transform_calculate(
+        line="datum.row + 1",
+        place="datum.column + 1",
         left=f"datum.column * {across}",
         top=f"datum.row * {down}",
         right=f"min((datum.column + 1) * {across}, {wide})",

@@ -19,6 +19,7 @@ from analysis.figures.canvas import boxes, pictures, sizes
 from analysis.figures.tokens import keep
 from analysis.numbers import edit_effects
 from analysis.pages.parts import shell
+from analysis.pages.parts.image.stage import PLACE
 from svit.core.types import Detections, TokenGrid
 
 WIDTH = 2.7  # inches of a picture; words in it are readable in a third of a page
@@ -163,10 +164,12 @@ def _grid_chart(grid: TokenGrid) -> dict:
     )
     colours = alt.Scale(domain=list(STATES), range=list(STATES.values()))
     line = {"stroke": palette.SOFT, "strokeWidth": 0.35}
-    cells = layer("tokens").mark_rect(opacity=1, cursor="crosshair", **line)
+    places = {"line": "datum.row + 1", "place": "datum.column + 1"}  # counted from 1
+    cells = layer("tokens").transform_calculate(**places)
+    cells = cells.mark_rect(opacity=1, cursor="crosshair", **line)
     cells = cells.encode(
         fill=alt.Fill("state:N", scale=colours, legend=None),
-        tooltip=["row:Q", "column:Q", "state:N"],
+        tooltip=[*PLACE, "state:N"],
     )
     chosen = layer("tokens").transform_filter(point)
     parts = [

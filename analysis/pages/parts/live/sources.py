@@ -12,12 +12,14 @@ import streamlit as st
 from analysis.pages.parts import session, shell
 from svit.core.types import ImageId
 from svit.runs.run import Run
+from svit.system.text import escaped
 
 Picture = Any  # a `svit.live.pictures.Picture`: this half of the house knows no torch
 SHIPPED = "svit-plain-nano"  # chosen first
 FIRST_SCENE = 5_000_000  # from here on no shipped model was trained
 LAST_SCENE = 10**12
 SOURCES = {"scene": "Scene", "upload": "Upload", "recorded": "Run"}
+UPLOADED = "picture uploaded"  # session state: its name and bytes
 TYPES = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"]
 WAITING = {
     "scene": "Choose the seed of a scene in the sidebar.",
@@ -39,10 +41,7 @@ def stamp(path: Path) -> tuple[str, int]:
 
 
 def choose_model(known: dict[str, Path]) -> Path:
-    """A choice among the checkpoints; without one it ends the page with advice."""
-    if not known:
-        shell.empty("No checkpoint in the chosen folders. Training makes one:", "svit train --help")
-        st.stop()
+    """A choice among the checkpoints, of which there is one at least."""
     session.restore("model", SHIPPED if SHIPPED in known else next(iter(known)), known)
     name = st.selectbox(
         "Model",
@@ -91,12 +90,21 @@ def _drawn(_pictures: ModuleType, seed: int) -> Picture:
 
 
 def _upload(pictures: ModuleType) -> tuple[Picture, tuple] | None:
-    """A picture of one's own; its bytes decide, not its name."""
-    file = st.file_uploader("A picture of at most 20 MB", TYPES, key="file")
-    if file is None:
+    """A picture of one's own; its bytes decide, not its name. It stays until another is chosen: the widget
+    itself forgets it when the page is left."""
+    st.file_uploader("A picture of at most 20 MB", TYPES, key="file", on_change=_uploaded)
+    name, data = st.session_state.get(UPLOADED, ("", None))
+    if data is None:
         return None
-    picture = _read(pictures, file.getvalue())
+    if st.session_state["file"] is None:
+        st.caption(f"Still here: {escaped(name)}")
+    picture = _read(pictures, data)
     return picture, ("upload", picture.image_id)
+
+
+def _uploaded() -> None:
+    file = st.session_state["file"]
+    st.session_state[UPLOADED] = ("", None) if file is None else (file.name, file.getvalue())
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading the picture")
@@ -106,6 +114,8 @@ def _read(_pictures: ModuleType, data: bytes) -> Picture:
 
 def _recorded(pictures: ModuleType) -> tuple[Picture, tuple] | None:
     """An image of a recorded run."""
+    if not shell.runs():
+        return None
     path = shell.choose_run("Run", "run")
     run = shell.opened(path)
     if run is None or not len(run):

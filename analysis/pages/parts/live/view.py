@@ -23,7 +23,7 @@ OBJECTS = 178  # screen pixels of the table of objects; it scrolls
 HELP = {
     "page": "The same picture through the same weights twice: as the model decides, and with the edits. "
     "Edits go through the probes of the blocks; nothing of them stays in the model. A link restores all but "
-    "brushed tokens and uploads; to keep those, keep the result as a run.",
+    "an uploaded picture, and says what it cannot hold; to keep that, keep the result as a run.",
     "grid": "Kept tokens of this block / tokens that show image pixels, after the edits. White: pruned. "
     "Green and purple: turned on and off by the edits, directly or because later gates decide otherwise.",
     "found": "Annotated objects found by a detection of their class with at least the score and a box IoU "
@@ -48,6 +48,7 @@ class Model:
     truth: Target | None
     weights_sha256: str
     shifts: bool  # whether moved scores prune more or less
+    sees: str  # what it was trained to find, and at what size it sees the picture
 
 
 @dataclass(frozen=True)
