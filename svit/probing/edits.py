@@ -317,9 +317,9 @@ def tokens_in(grid: TokenGrid, box_xyxy: Sequence[float]) -> tuple[Token, ...]:
 
 
 def _some(tokens: Sequence[Token], limit: int = 4) -> str:
-    named = ", ".join(f"{row}/{column}" for row, column in tokens[:limit])
+    named = ", ".join(f"{row + 1}/{column + 1}" for row, column in tokens[:limit])
     more = f" and {len(tokens) - limit} more" if len(tokens) > limit else ""
-    return f"token{'' if len(tokens) == 1 else 's'} {named}{more} (row/column)"
+    return f"token{'' if len(tokens) == 1 else 's'} {named}{more} (row/column from 1)"
 
 
 def check_layers(layers: Sequence[int], forward: Forward) -> None:

@@ -47,7 +47,7 @@ def test_two_runs_are_shown_on_an_image_of_both(compare, tmp_path):
     two(tmp_path)
     page = compare()
     assert not page.exception and not page.error
-    assert page.multiselect(key="compared").value == ["dense", "sparse"]
+    assert page.multiselect(key="runs").value == ["dense", "sparse"]
     assert "one of 3 images that all 2 runs hold" in texts(page)
     assert page.selectbox(key="image").options == ["1  1.jpg", "2  2.jpg", "3  3.jpg"]
     assert "differ in inference" in texts(page)
@@ -79,7 +79,7 @@ def test_the_other_parts_are_made_when_they_are_chosen(compare, tmp_path, part, 
 def test_the_first_run_chosen_is_the_reference(compare, tmp_path):
     two(tmp_path)
     page = compare(runs="sparse|dense", image="2", compare_part="Numbers")
-    assert page.multiselect(key="compared").value == ["sparse", "dense"]
+    assert page.multiselect(key="runs").value == ["sparse", "dense"]
     table = page.dataframe[1].value
     assert table["run"].tolist() == ["A · sparse", "B · dense"]
     assert table["kept, change"][0] == "reference" and table["kept, change"][1].startswith("+0.")
@@ -143,7 +143,7 @@ def test_a_link_to_a_missing_run_says_so(compare, tmp_path):
     two(tmp_path)
     page = compare(runs="sparse|gone")
     assert not page.exception and "“gone”, which is not here" in texts(page)
-    assert page.multiselect(key="compared").value == ["dense", "sparse"]
+    assert page.multiselect(key="runs").value == ["dense", "sparse"]
 
 
 def test_four_runs_are_named_apart(compare, tmp_path):
@@ -229,7 +229,7 @@ def test_an_empty_run_tells_how_to_fill_it(compare, tmp_path):
 def test_fewer_than_two_chosen_runs_ask_for_more(compare, tmp_path):
     two(tmp_path)
     page = compare()
-    page.multiselect(key="compared").unselect("sparse").run()
+    page.multiselect(key="runs").unselect("sparse").run()
     assert not page.exception and "Choose two to four runs" in texts(page)
 
 

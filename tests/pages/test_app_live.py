@@ -183,12 +183,12 @@ def test_before_is_the_record_or_says_why_not(page, session, plain, tmp_path):
 
 def test_tokens_are_typed_as_rows_and_columns(page):
     app = page()
-    app.text_input(key="typed 0").set_value("0-1,2 3,4-5").run()
+    app.text_input(key="typed 0").set_value("1-2,2 3,4-5").run()
     assert "4 tokens selected" in texts(app)
     button(app, "Turn off").click().run()
-    assert not app.exception and "0/2, 1/2, 3/4, 3/5" in edits(app)[0]
+    assert not app.exception and "1/2, 2/2, 3/4, 3/5" in edits(app)[0]
     app.text_input(key="typed 1").set_value("3,99").run()
-    assert "columns at 15" in texts(app) and button(app, "Turn off").disabled
+    assert "columns 1 to 16" in texts(app) and button(app, "Turn off").disabled
     app.text_input(key="typed 1").set_value("all").run()
     assert "expected row,column" in texts(app) and not app.exception
 

@@ -29,8 +29,8 @@ CONTROLS = {
 UNDRAWN = ("none", "centre", "centre-square")
 HELP = {
     "blocks": "Blocks in which brushed tokens and kept objects are changed.",
-    "tokens": "Rows and columns from 0, as the map tells them: 3,4 is a token, 0-3,5 four of a column, "
-    "0-3,5-8 a field; several with spaces between. Or click tokens in the map (shift adds more), or drag a "
+    "tokens": "Rows and columns from 1, as the map tells them: 3,4 is a token, 1-4,5 four of a column, "
+    "1-4,5-8 a field; several with spaces between. Or click tokens in the map (shift adds more), or drag a "
     "field over them.",
     "shift": "Log-odds by which every gate's threshold moves: to the right fewer tokens are kept.",
     "ratio": "Every gated block gets the threshold at which this picture keeps the share: the base ratio in "
@@ -163,7 +163,7 @@ def choose_tokens(
 ) -> tuple[tuple[int, int], ...]:
     """Tokens selected in the grid and those typed."""
     text = st.text_input(
-        "Tokens", key=f"typed {turn()}", placeholder="0-3,5 8,2-9", help=HELP["tokens"]
+        "Tokens", key=f"typed {turn()}", placeholder="1-4,5 8,2-9", help=HELP["tokens"]
     )
     try:
         return tuple(sorted({*chosen, *typed(text, valid_hw)}))
@@ -185,7 +185,7 @@ def brushing(blocks: tuple[int, ...], tokens: tuple[tuple[int, int], ...]) -> No
 
 
 def typed(text: str, valid_hw: tuple[int, int]) -> Iterator[tuple[int, int]]:
-    """Tokens by row and column, each a number or a range: "3,4", "0-3,5" (four tokens of a column).
+    """Tokens by row and column from 1, each a number or a range: "3,4", "1-4,5" (four of a column).
 
     Args:
         valid_hw: rows and columns that there are.
@@ -196,12 +196,12 @@ def typed(text: str, valid_hw: tuple[int, int]) -> Iterator[tuple[int, int]]:
     for part in text.replace(";", " ").split():
         found = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?,(\d{1,5})(?:-(\d{1,5}))?", part)
         if found is None:
-            raise ValueError(f"expected row,column as 3,4 or 0-3,5; found {part[:40]!r}")
+            raise ValueError(f"expected row,column as 3,4 or 1-4,5; found {part[:40]!r}")
         ends = [int(found[index] or found[index - 1]) for index in (1, 2, 3, 4)]
-        if ends[1] >= valid_hw[0] or ends[3] >= valid_hw[1]:
-            rows, columns = valid_hw
-            raise ValueError(f"{part}: rows end at {rows - 1}, columns at {columns - 1}")
-        yield from product(range(ends[0], ends[1] + 1), range(ends[2], ends[3] + 1))
+        rows, columns = valid_hw
+        if min(ends) < 1 or ends[1] > rows or ends[3] > columns:
+            raise ValueError(f"{part}: there are rows 1 to {rows} and columns 1 to {columns}")
+        yield from product(range(ends[0] - 1, ends[1]), range(ends[2] - 1, ends[3]))
 
 
 def dial(wanted: Wanted, gates: bool) -> Wanted:
