@@ -76,7 +76,7 @@ def token_measures(picture: np.ndarray, target: Truth, grid: TokenGrid) -> pd.Da
     grey = picture.astype(np.float32) @ LUMA
     values = {
         "contrast": local_contrast(picture, grid),
-        "gradient": token_means(np.hypot(*np.gradient(grey)), grid),
+        "gradient": token_means(_change(grey), grid),
         "contour": -_distance(where.contour),
         "object": np.clip(cover[own].sum(axis=0), 0, 1),
         "middle": centre_nearness(grid),
@@ -99,6 +99,11 @@ def overlaps(target: Truth) -> np.ndarray:
         inside = masks[others, max(top, 0) : bottom, max(left, 0) : right].any(axis=0)
         found[index] = inside.mean() if inside.size else 0.0
     return found
+
+
+def _change(grey: np.ndarray) -> np.ndarray:
+    """Norm of central differences; 0 in a picture that is one pixel high or wide."""
+    return np.hypot(*np.gradient(grey)) if min(grey.shape) > 1 else np.zeros_like(grey)
 
 
 def _distance(marked: np.ndarray) -> np.ndarray:

@@ -99,4 +99,5 @@ def test_measures_of_tokens_by_hand():
     assert table["contour"].max() == 0 and table.loc[143, "contour"] < -7
     nothing = Target(np.zeros((0, 4)), np.zeros(0, int), np.zeros((0, 96, 96), bool))
     assert follows.token_measures(picture, nothing, GRID)["contour"].isna().all()
+    assert (follows.token_measures(picture[:1], nothing, GRID)["gradient"] == 0).all()
     assert isinstance(table, pd.DataFrame) and len(table) == 144
