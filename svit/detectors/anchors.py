@@ -1,4 +1,4 @@
-"""Anchors of torchvision's proposal network as mmdet 2.28 and detectron2 place them (reference.md 7)."""
+"""Anchors of torchvision's proposal network, and what it says of them, as mmdet 2.28 and detectron2 place them (reference.md 7)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.rpn import RPNHead
 
 from svit.detectors.base import LEVELS
 
@@ -38,7 +39,16 @@ class Anchors(AnchorGenerator):
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
         """All anchors, levels one after another, once an image."""
-        self.set_cell_anchors(feature_maps[0].dtype, feature_maps[0].device)
+        self.set_cell_anchors(torch.float32, feature_maps[0].device)
         grids = [list(values.shape[-2:]) for values in feature_maps]
         strides = [[stride, stride] for stride in LEVELS.values()]
         return [torch.cat(self.grid_anchors(grids, strides))] * len(image_list.image_sizes)
+
+
+class ProposalHead(RPNHead):
+    """torchvision's, whose logits and deltas are float32 in every precision of its maps."""
+
+    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Logits and deltas of the anchors of every map."""
+        logits, deltas = super().forward(x)
+        return [one.float() for one in logits], [one.float() for one in deltas]

@@ -41,7 +41,8 @@ class NumbersError(ValueError):
 class Detector(nn.Module):
     """Samples in, losses or detections out.
 
-    The backbone runs in the caller's precision (autocast), everything behind it in float32.
+    The backbone runs in the caller's precision (autocast), everything behind it in float32; in bfloat16,
+    whose range is float32's, the heads follow at inference, but for boxes, scores and pooling.
 
     Attributes:
         config: everything it was built from, with `framework` resolved.
@@ -107,7 +108,10 @@ class Detector(nn.Module):
         self.backbone.seed_images(image_seeds(samples, self.seed))
         images, maps = self._maps(samples)
         expect_finite([sample.image_id for sample in samples], maps)
-        with torch.autocast(images.device.type, enabled=False):
+        device = images.device.type
+        half = torch.is_autocast_enabled(device)
+        half = half and torch.get_autocast_dtype(device) == torch.bfloat16
+        with torch.autocast(device, torch.bfloat16, enabled=half):
             return self._detections(images, maps, samples, _resized(near, samples))
 
     def forward(self, samples: Sequence[Sample]) -> dict[str, Tensor] | list[Detections]:
@@ -132,7 +136,7 @@ class Detector(nn.Module):
         near: Near = None,
     ) -> list[Detections]:
         """Detections in source pixels from the float32 maps c2..c5, of proposals that touch a box of `near`
-        (None for all)."""
+        (None for all); autocast may be on to bfloat16."""
         raise NotImplementedError
 
     def _maps(self, samples: Sequence[Sample]) -> tuple[Tensor, Maps]:

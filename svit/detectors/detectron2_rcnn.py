@@ -97,10 +97,12 @@ class Detectron2Detector(Detector):
         self, images: Tensor, maps: Maps, samples: Sequence[Sample], near: Near = None
     ) -> list[Detections]:
         padded = ImageList(images, [sample.resized_hw for sample in samples])
-        pyramid = self.model.backbone(maps)
-        proposals, _ = self.model.proposal_generator(padded, pyramid)
-        proposals = touching(proposals, near, lambda one: one.proposal_boxes.tensor)
-        found, _ = self.model.roi_heads(padded, pyramid, proposals)
+        pyramid = {name: values.float() for name, values in self.model.backbone(maps).items()}
+        device = images.device.type
+        with torch.autocast(device, enabled=False):  # its boxes have their maps' precision
+            proposals, _ = self.model.proposal_generator(padded, pyramid)
+            proposals = touching(proposals, near, lambda one: one.proposal_boxes.tensor)
+            found, _ = self.model.roi_heads(padded, pyramid, proposals)
         return [
             _to_detections(detector_postprocess(one, *sample.image_hw))
             for one, sample in zip(found, samples, strict=True)

@@ -45,7 +45,7 @@ class PyramidRoIAlign(nn.Module):
         maps: Sequence[Float[Tensor, "batch channels _ _"]],
         boxes: Sequence[Float[Tensor, "_ 4"]],
     ) -> Float[Tensor, "boxes channels cells cells"]:
-        """Pooled features of all boxes, image after image.
+        """Pooled features of all boxes, image after image, float32 in every precision of the maps.
 
         Args:
             maps: one a stride.
@@ -53,13 +53,15 @@ class PyramidRoIAlign(nn.Module):
         """
         regions = with_image_index(boxes)
         levels = self.levels(regions[:, 1:])
+        maps = [values.float() for values in maps]
         pooled = regions.new_zeros(len(regions), maps[0].shape[1], self.cells, self.cells)
         if _bags_pay(maps):  # what they write, and what the mask head reads fastest
             pooled = pooled.contiguous(memory_format=torch.channels_last)
         for index, (values, stride) in enumerate(zip(maps, self.strides, strict=True)):
             chosen = (levels == index).nonzero().squeeze(1)
             if len(chosen):
-                pooled[chosen] = _pool(values, regions[chosen], self.cells, 1 / stride)
+                with torch.autocast(values.device.type, enabled=False):
+                    pooled[chosen] = _pool(values, regions[chosen], self.cells, 1 / stride)
         return pooled
 
 

@@ -19,14 +19,14 @@ from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads
-from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.ops import FeaturePyramidNetwork, batched_nms, box_iou, clip_boxes_to_image
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from svit.core.config import Config, DetectorConfig
 from svit.core.types import Detections, Target
 from svit.data.samples import Sample
-from svit.detectors.anchors import Anchors
+from svit.detectors.anchors import Anchors, ProposalHead
 from svit.detectors.base import (
     ASPECT_RATIOS,
     BOX_CELLS,
@@ -132,7 +132,7 @@ class ProposalNetwork(RegionProposalNetwork):
     def __init__(self, settings: DetectorConfig) -> None:
         super().__init__(
             Anchors(tuple((size,) for size in settings.anchor_sizes), (ASPECT_RATIOS,) * 5),
-            RPNHead(settings.fpn_dim, len(ASPECT_RATIOS)),
+            ProposalHead(settings.fpn_dim, len(ASPECT_RATIOS)),
             fg_iou_thresh=0.7,
             bg_iou_thresh=0.3,
             batch_size_per_image=settings.rpn_samples,
@@ -266,8 +266,9 @@ class RegionHeads(RoIHeads):
     def box_outputs(
         self, maps: Sequence[Tensor], boxes: Sequence[Tensor]
     ) -> tuple[Float[Tensor, "boxes classes_and_background"], Float[Tensor, "boxes classes 4"]]:
-        """Class logits and deltas of all boxes."""
-        return self.box_predictor(self.box_head(self.box_roi_pool(maps, boxes)))
+        """Class logits and deltas of all boxes, float32."""
+        logits, deltas = self.box_predictor(self.box_head(self.box_roi_pool(maps, boxes)))
+        return logits.float(), deltas.float()
 
     def mask_logits(
         self,
@@ -275,12 +276,12 @@ class RegionHeads(RoIHeads):
         boxes: Sequence[Tensor],
         labels: Int[Tensor, " boxes"],
     ) -> Float[Tensor, "boxes side side"]:
-        """Mask logits of each box for its class 0..K-1."""
+        """Mask logits of each box for its class 0..K-1, float32."""
         features = self.mask_head(self.mask_roi_pool(maps, boxes))
         if self.training:
             return self.mask_predictor.of_classes(features, labels)
         logits = self.mask_predictor(features)
-        return logits[torch.arange(len(labels), device=labels.device), labels]
+        return logits[torch.arange(len(labels), device=labels.device), labels].float()
 
     def _losses(
         self, maps: list[Tensor], proposals: list[Tensor], targets: list[dict[str, Tensor]]

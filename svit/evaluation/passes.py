@@ -53,7 +53,8 @@ class PassOptions:
             of padding is a token that others look at, so another size decides otherwise.
         limit: only the first images.
         workers: processes that read ahead; 0 reads in between.
-        dtype: number type of the backbone, one of `DTYPES`; gates and heads stay in float32.
+        dtype: number type of the backbone, one of `DTYPES`; gates stay in float32, and heads follow into
+            bfloat16 alone (`svit.detectors.base`).
         scores: whether traces carry the gates' scores.
         progress: shows a bar on standard error.
     """

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from support.tiny_detectors import FRAMEWORKS, SETTINGS, build, samples, varied
+from torchvision.ops import box_iou
 
 import svit.detectors
 from svit.core.config import PRESETS, ConfigError, load_config
@@ -288,7 +289,7 @@ def test_training_without_a_target_names_the_image(framework: str) -> None:
         build(framework).train().losses([replace(sample, target=None)])
 
 
-def test_only_the_backbone_runs_in_the_callers_precision(framework: str) -> None:
+def test_training_runs_only_the_backbone_in_the_callers_precision(framework: str) -> None:
     detector = build(framework).train()
     seen = {}
     path = {"torchvision": "roi_heads.box_head", "detectron2": "model.roi_heads.box_head"}
@@ -304,6 +305,27 @@ def test_only_the_backbone_runs_in_the_callers_precision(framework: str) -> None
         losses = detector.losses(samples((64, 64, 1)))
     assert seen == {"block": torch.bfloat16, "head": torch.float32}
     assert all(torch.isfinite(value) for value in losses.values())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_at_inference_heads_follow_into_bfloat16_alone_and_boxes_stay_near(
+    framework: str, dtype: torch.dtype
+) -> None:
+    """The same boxes for both precisions: what remains is the scores' and masks' rounding."""
+    detector, picture = varied(build(framework)).eval(), samples((96, 128, 1))
+    conv = {"torchvision": "fpn.layer_blocks.0.0", "detectron2": "model.backbone.fpn_output2"}
+    seen: list[torch.dtype] = []
+    hook = detector.get_submodule(conv[framework]).register_forward_hook(
+        lambda module, given, output: seen.append(output.dtype)
+    )
+    with torch.autocast("cpu", dtype=dtype):
+        (half,) = detector.predict(picture)
+    hook.remove()
+    assert seen == [torch.bfloat16 if dtype == torch.bfloat16 else torch.float32]
+    (full,) = detector.predict(picture)
+    assert half.scores.dtype == half.boxes_xyxy.dtype == np.float32
+    best = box_iou(*(torch.from_numpy(one.boxes_xyxy[:20]) for one in (full, half))).amax(dim=1)
+    assert best.median() > 0.9
 
 
 def test_heads_start_as_detectron2s_do(framework: str) -> None:
