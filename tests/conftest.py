@@ -13,6 +13,7 @@ from hypothesis import settings
 
 # before torch or matplotlib are imported anywhere: workers share two cores, and figures have no screen
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("SVIT_LINEAR", "mkl")  # not what a busy machine measures; both are tested
 os.environ["MPLBACKEND"] = "Agg"
 
 # the same examples in every run, and no clock: a busy machine is no failure

@@ -112,6 +112,10 @@ _FRAMEWORK_PROBE = """
 from svit.detectors import resolve_framework
 print(resolve_framework("auto")[1])
 """
+_PRODUCTS_PROBE = """
+from svit.system.products import told
+print(told())
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -137,6 +141,7 @@ def examine() -> list[Finding]:
         _detectron2(),
         _framework(),
         device,
+        _products(),
         _browser(),
         _recordings(),
     ]
@@ -248,6 +253,12 @@ def _detectron2() -> Finding:
         zoo = diagnose("detectron2", line, DETECTRON2_FAULTS)
         return Finding("detectron2", "ok", f"works but for its model_zoo: {zoo.detail}", zoo.remedy)
     return Finding("detectron2", "ok", f"detectron2 {line}")
+
+
+def _products() -> Finding:
+    """Which library multiplies here, and how fast both are."""
+    fine, line = _probe(_PRODUCTS_PROBE)
+    return Finding("products", "note" if fine else "broken", line)
 
 
 def _framework() -> Finding:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from svit.core.config import Config, ConfigError
 from svit.detectors.base import Detector
+from svit.system.products import route
 
 HAS_DETECTRON2 = importlib.util.find_spec("detectron2") is not None
 DETECTRON2_INSTALL = (
@@ -29,7 +30,9 @@ def build_detector(config: Config) -> Detector:
     framework, _ = resolve_framework(config.framework)
     module, name = FRAMEWORKS[framework]
     cls = getattr(importlib.import_module(module), name)
-    return cls(replace(config, framework=framework))
+    detector = cls(replace(config, framework=framework))
+    route(detector)
+    return detector
 
 
 def resolve_framework(name: str) -> tuple[str, str]:

@@ -53,6 +53,8 @@ def _flops(
     operator: torch._ops.OpOverload, args: tuple, kwargs: Mapping[str, Any], result: Any
 ) -> float:
     """Operations of matrix products, convolutions and attention; 0 for all others, as torch counts."""
+    if operator.overloadpacket is torch.ops.aten.mkldnn_convolution:  # which torch does not count
+        return 2 * result.numel() * args[1][0].numel()
     count = flop_registry.get(operator.overloadpacket)
     return count(*args, **kwargs, out_val=result) if count else 0
 

@@ -1,0 +1,176 @@
+"""float32 matrix products by MKL or oneDNN: the one that this processor runs faster, as measured on it.
+
+torch multiplies float32 by its BLAS (MKL on x86), which on processors of other makers may run at half of
+their rate; its convolutions run in oneDNN, and a 1x1 convolution is a matrix product. Both libraries are
+torch's own, both sum in float32: results agree within 2e-6. Where oneDNN is not clearly faster nothing
+is changed. Rates are measured once for a processor, a torch and a number of threads, and kept.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from svit.system.files import write_json
+from svit.system.timing import cpu_name
+
+LIBRARIES = {"mkl": "MKL", "onednn": "oneDNN"}
+VARIABLE = "SVIT_LINEAR"
+SIZES = (
+    (1600, 192, 768),
+    (1600, 768, 192),
+    (1600, 384, 1536),
+)  # rows, inputs, outputs: T and S at 640²
+ROUNDS = 8
+WORTH = 1.25  # how many times as fast oneDNN must be to be taken
+FEWEST_ROWS = 64  # below, ordering the weights for oneDNN costs more than it gains
+
+
+def product(
+    values: Float[Tensor, "rows inputs"],
+    weight: Float[Tensor, "outputs inputs"],
+    bias: Float[Tensor, " outputs"] | None = None,
+) -> Float[Tensor, "rows outputs"]:
+    """`F.linear` in oneDNN, whatever the number of threads; without gradients."""
+    image = values.contiguous()[None, :, None].permute(0, 3, 1, 2)  # channels lie together
+    kernel = weight.contiguous()[:, :, None, None]
+    made = torch.mkldnn_convolution(image, kernel, bias, (0, 0), (1, 1), (1, 1), 1)
+    return made.permute(0, 2, 3, 1).reshape(len(values), -1)
+
+
+class _Linear(torch.autograd.Function):
+    """`product` and its gradients, themselves products."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(values, weight)
+        return product(values, weight, bias)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        values, weight = ctx.saved_tensors
+        wanted = ctx.needs_input_grad
+        return (
+            product(gradient, weight.t()) if wanted[0] else None,
+            product(gradient.t(), values.t()) if wanted[1] else None,
+            gradient.sum(0) if wanted[2] else None,
+        )
+
+
+class OneDnnLinear(nn.Linear):
+    """`nn.Linear` whose float32 products on a CPU run in oneDNN; all others as ever."""
+
+    def forward(self, values: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows outputs"]:
+        rows = values.numel() // self.in_features
+        plain = values.device.type == "cpu" and values.dtype == self.weight.dtype == torch.float32
+        traced = torch.jit.is_tracing() or torch.is_autocast_enabled("cpu")
+        if not plain or traced or rows < FEWEST_ROWS:
+            return super().forward(values)
+        flat = values.reshape(rows, self.in_features)
+        made = _Linear.apply(flat, self.weight, self.bias)
+        return made.view(*values.shape[:-1], self.out_features)
+
+
+def route(model: nn.Module) -> None:
+    """Lets the linears of a new model run in the library that is faster here, parameters and names kept."""
+    if library() == "mkl":
+        return
+    for part in list(model.modules()):
+        for name, child in part.named_children():
+            if type(child) is nn.Linear:
+                sizes = (child.in_features, child.out_features, child.bias is not None)
+                other = OneDnnLinear(*sizes, device="meta")
+                other.weight, other.bias = child.weight, child.bias
+                setattr(part, name, other.train(child.training))
+
+
+def library() -> str:
+    """The library of linears here, one of `LIBRARIES`: as `SVIT_LINEAR` says, else the faster.
+
+    Raises:
+        ValueError: the variable names none, or one that this torch lacks.
+    """
+    asked, there = os.environ.get(VARIABLE), torch.backends.mkldnn.is_available()
+    if asked and (asked not in LIBRARIES or (asked == "onednn" and not there)):
+        known = " or ".join(LIBRARIES if there else ["mkl"])
+        raise ValueError(f"{VARIABLE}: expected {known}, found {asked!r}")
+    if asked or not there:
+        return asked or "mkl"
+    found = rates(torch.get_num_threads())
+    return "onednn" if found["onednn"] > WORTH * found["mkl"] else "mkl"
+
+
+@cache
+def rates(threads: int) -> dict[str, float]:
+    """GFLOP/s a thread of each library with torch's `threads`, as kept or as measured now."""
+    key = f"{cpu_name()}, torch {torch.__version__}, {threads} threads"
+    kept = _kept()
+    if key not in kept:
+        kept[key] = measure()
+        try:
+            _file().parent.mkdir(parents=True, exist_ok=True)
+            write_json(_file(), kept, indent=1)
+        except OSError:  # a home that cannot be written: every start measures
+            pass
+    return kept[key]
+
+
+def measure(rounds: int = ROUNDS) -> dict[str, float]:
+    """GFLOP/s of each library over `SIZES`, in turn, the best of some rounds.
+
+    By the processor's clock, all threads together, so that a busy machine changes little.
+    """
+    works = {"mkl": nn.functional.linear, "onednn": product}
+    seconds = dict.fromkeys(works, 0.0)
+    with torch.no_grad():
+        for rows, inputs, outputs in SIZES:
+            values, weight = torch.ones(rows, inputs), torch.ones(outputs, inputs)
+            turns = [
+                {name: _seconds(work, values, weight) for name, work in works.items()}
+                for _ in range(1 + rounds)  # the first warms up
+            ]
+            for name in works:
+                seconds[name] += min(turn[name] for turn in turns)
+    operations = 2 * sum(rows * inputs * outputs for rows, inputs, outputs in SIZES)
+    return {name: operations / one / 1e9 for name, one in seconds.items()}
+
+
+def told() -> str:
+    """Both rates and the choice, in a sentence."""
+    if not torch.backends.mkldnn.is_available():
+        return "linears run in torch's BLAS; this torch has no oneDNN to compare it with"
+    found = rates(torch.get_num_threads())
+    both = " and ".join(f"{found[name]:.0f} in {title}" for name, title in LIBRARIES.items())
+    why = f"as {VARIABLE} says" if os.environ.get(VARIABLE) else f"{VARIABLE} may say otherwise"
+    return f"GFLOP/s a thread of float32 products: {both}; linears run in {LIBRARIES[library()]} ({why})"
+
+
+def _seconds(work: Any, *operands: Tensor) -> float:
+    begin = time.process_time()
+    work(*operands)
+    return time.process_time() - begin
+
+
+def _file() -> Path:
+    place = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(place) / "svit" / "linear.json"
+
+
+def _kept() -> dict[str, dict[str, float]]:
+    """Rates measured before; none where the file is missing or damaged."""
+    try:
+        kept = json.loads(_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    rates_of = kept.values() if isinstance(kept, dict) else [None]
+    fits = all(isinstance(one, dict) and set(one) == set(LIBRARIES) for one in rates_of)
+    return kept if fits else {}
