@@ -1,11 +1,12 @@
-"""The dense backbone of an earlier commit beside today's: processor time in turn, and a profile of each.
+"""A backbone or network of an earlier commit beside today's: processor time in turn, and a profile of each.
 
     python -m benchmarks.before_after 5ab49f9           writes results/before-after.json and .md
-    python -m benchmarks.before_after HEAD~3 --presets vit-adapter-t --sizes 640x640 --rounds 3
+    python -m benchmarks.before_after bae1daa --presets svit-adapter-t --sparse --part network \\
+        --detections 100 --dtype bfloat16 --out results/before-after-network
 
 Both trees run in processes of their own, one thread, random weights of the same seed, and answer in turn
 within each round, so that a drift of the machine meets both. Before counts only as far as the outputs
-agree: the last column is the mean size of the outputs before / after.
+agree: the last column is their size before / after, of maps on average, of a network's masks and scores.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks import ROOT
+from svit.speed import equal_work
 from svit.system import files
 from svit.system.text import table as markdown_table
 from svit.system.timing import cpu_name
@@ -45,32 +49,91 @@ CLASSES = {  # what torch's profiler calls operators -> what they are; the first
 }
 REST = "all else"
 WORKER = """
-import json, sys, time, torch
-from svit.core.config import load_config
+import contextlib, importlib.util, json, sys, time, torch
+try:
+    from svit.core.config import load_config
+    from svit.probing.recorder import edit
+except ModuleNotFoundError:  # commits without rooms
+    from svit.config import load_config
+    from svit.recorder import edit
+from svit.data.samples import Sample
 from svit.detectors import build_detector
+
+case = json.loads(sys.argv[1])
+spec = importlib.util.spec_from_file_location("equal_work", case["equal_work"])
+equal_work = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(equal_work)
 torch.set_num_threads(1)
 torch.manual_seed(0)
-preset, height, width = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-backbone = build_detector(load_config(preset)).eval().backbone
-image = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(1))
+detector = build_detector(load_config(case["preset"], ["framework=torchvision"])).eval()
+size = tuple(case["size"])
+image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(1))
+sample = Sample(0, image[0], size)
+network = case["part"] == "network"
+half = torch.autocast("cpu", torch.bfloat16, enabled=case["dtype"] == "bfloat16")
+
+def masks(layer, keep):  # of every quarter of the blocks the paper's share, the same every time
+    share = 0.7 ** (layer * 4 // len(detector.backbone.blocks))
+    order = torch.rand(keep.shape, generator=torch.Generator().manual_seed(layer)).argsort(dim=1)
+    kept = torch.zeros(keep.shape, dtype=torch.bool)
+    return kept.scatter(1, order[:, : round(share * keep.shape[1])], True)
+
+def call():
+    return detector.predict([sample]) if network else detector.backbone(image)
 
 def timed():
     wall, cpu = time.perf_counter(), time.process_time()
-    backbone(image)
+    call()
     return {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
 
 def profile():
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
-        backbone(image)
+        call()
     return {row.key: row.self_cpu_time_total / 1e6 for row in profiler.key_averages()}
 
-with torch.inference_mode():
-    outputs = [backbone(image) for _ in range(2)][-1]
-    size = float(sum(level.double().abs().mean() for level in outputs.values()))
+with contextlib.ExitStack() as stack:
+    if case["sparse"]:
+        stack.enter_context(edit(detector, masks=masks))
+    if network:
+        stack.enter_context(equal_work.equal_work(detector, *case["boxes"]))
+    for around in (torch.inference_mode(), half):
+        stack.enter_context(around)
+    found = [call() for _ in range(2)][-1]
+    if network:
+        size = float(sum(one.masks.sum() + one.scores.sum() for one in found))
+    else:
+        size = float(sum(level.double().abs().mean() for level in found.values()))
     print(json.dumps({"size": size}), flush=True)
     for line in sys.stdin:
         print(json.dumps({"timed": timed, "profile": profile}[line.strip()]()), flush=True)
 """
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is run in both trees.
+
+    Attributes:
+        sparse: random masks of the paper's ratios instead of all tokens.
+        part: "backbone" or "network"; networks work on `boxes` proposals and detections.
+    """
+
+    preset: str
+    size: tuple[int, int]
+    sparse: bool = False
+    part: str = "backbone"
+    dtype: str = "float32"
+    boxes: tuple[int, int] = (1000, 100)
+
+    @property
+    def label(self) -> dict[str, str]:
+        """Its columns in the table."""
+        boxes = f", {self.boxes[1]} detections" if self.part == "network" else ""
+        return {
+            "preset": self.preset,
+            "size": "x".join(map(str, self.size)),
+            "what": f"{self.part}, {'sparse' if self.sparse else 'dense'}, {self.dtype}{boxes}",
+        }
 
 
 @contextmanager
@@ -93,8 +156,9 @@ def checked_out(commit: str) -> Iterator[Path]:
 class Worker:
     """A process that runs the backbone of one tree when it is asked to."""
 
-    def __init__(self, tree: Path, preset: str, size: tuple[int, int]) -> None:
-        words = [sys.executable, "-c", WORKER, preset, *map(str, size)]
+    def __init__(self, tree: Path, case: Case) -> None:
+        told = json.dumps({**asdict(case), "equal_work": equal_work.__file__})
+        words = [sys.executable, "-c", WORKER, told]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         place = {"cwd": tree, "env": {**os.environ, "PYTHONPATH": str(tree)}}
         self._process = subprocess.Popen(words, **pipes, **place)
@@ -119,15 +183,11 @@ class Worker:
         return json.loads(line)
 
 
-def measured(
-    before: Path, preset: str, size: tuple[int, int], rounds: int
-) -> dict[str, dict[str, Any]]:
+def measured(before: Path, case: Case, rounds: int) -> dict[str, dict[str, Any]]:
     """Seconds of every round, operators by class and size of the outputs, for before and after."""
     with ExitStack() as stack:
         trees = {"before": before, "after": ROOT}
-        workers = {
-            name: stack.enter_context(Worker(tree, preset, size)) for name, tree in trees.items()
-        }
+        workers = {name: stack.enter_context(Worker(tree, case)) for name, tree in trees.items()}
         turns = [{name: one.ask("timed") for name, one in workers.items()} for _ in range(rounds)]
         return {
             name: {
@@ -151,7 +211,8 @@ def by_class(operators: dict[str, float]) -> dict[str, float]:
 
 def report(cases: list[dict[str, Any]], facts: dict[str, Any]) -> str:
     """Both tables in Markdown."""
-    head = ["preset", "size", "CPU s before", "CPU s after", "times as fast", "outputs"]
+    where = ["preset", "size", "what"]
+    head = [*where, "CPU s before", "CPU s after", "times as fast", "outputs"]
     rows, parts = [], []
     for case in cases:
         old, new = case["before"], case["after"]
@@ -159,14 +220,14 @@ def report(cases: list[dict[str, Any]], facts: dict[str, Any]) -> str:
         medians = (f"{np.median(one['cpu_s']):.2f}" for one in (old, new))
         gained = f"{gain[1]:.2f} [{gain[0]:.2f}, {gain[2]:.2f}]"
         same = f"{old['output_size'] / new['output_size']:.5f}"
-        rows.append([case["preset"], case["size"], *medians, gained, same])
+        rows.append([*(case[name] for name in where), *medians, gained, same])
         for kind in [*CLASSES, REST]:
             both = (f"{1000 * one['classes'][kind]:.0f}" for one in (old, new))
-            parts.append([case["preset"], case["size"], kind, *both])
-    lines = ["# The dense backbone before and after the work on speed", ""]
+            parts.append([*(case[name] for name in where), kind, *both])
+    lines = ["# Before and after the work on speed", ""]
     lines += [f"- {name}: {value}" for name, value in facts.items()]
     lines += ["", markdown_table(head, rows), "", "## Profiles, milliseconds of a call", ""]
-    lines += [markdown_table(["preset", "size", "operators", "before", "after"], parts), ""]
+    lines += [markdown_table([*where, "operators", "before", "after"], parts), ""]
     return "\n".join(lines)
 
 
@@ -180,17 +241,24 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("commit", nargs="?", default=FIRST, help=f"before ({FIRST})")
     parser.add_argument("--presets", nargs="+", default=PRESETS, help="of the backbone")
     parser.add_argument("--sizes", nargs="+", type=_size, default=[(640, 640)], metavar="HxW")
+    parser.add_argument("--part", choices=("backbone", "network"), default="backbone")
+    parser.add_argument("--sparse", action="store_true", help="masks of the paper's ratios")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument(
+        "--detections", type=int, default=100, help="of ten times as many proposals"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "before-after")
     options = parser.parse_args(words)
+    how = {"sparse": options.sparse, "part": options.part, "dtype": options.dtype}
+    how["boxes"] = (10 * options.detections, options.detections)
     cases = []
     with checked_out(options.commit) as before:
-        for preset in options.presets:
-            for size in options.sizes:
-                case = {"preset": preset, "size": "x".join(map(str, size))}
-                cases.append({**case, **measured(before, preset, size, options.rounds)})
+        for preset, size in product(options.presets, options.sizes):
+            case = Case(preset, size, **how)
+            cases.append({**case.label, **measured(before, case, options.rounds)})
     facts = {
-        "command": f"`python -m benchmarks.before_after {options.commit}`",
+        "command": f"`python -m benchmarks.before_after {' '.join(words or sys.argv[1:])}`",
         "processor": f"{cpu_name()}, 1 thread",
         "rounds": options.rounds,
     }

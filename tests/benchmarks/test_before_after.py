@@ -26,14 +26,24 @@ def test_an_unknown_commit_is_named():
         pass
 
 
-def test_the_same_commit_on_both_sides_gives_the_same_outputs(tmp_path):
+@pytest.mark.parametrize(
+    ("how", "what"),
+    [
+        ([], "backbone, dense, float32"),
+        (
+            ["--part", "network", "--sparse", "--detections", "7"],
+            "network, sparse, float32, 7 detections",
+        ),
+    ],
+)
+def test_the_same_commit_on_both_sides_gives_the_same_outputs(tmp_path, how, what):
     if subprocess.run(
         ["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True
     ).returncode:
         pytest.skip("not a git checkout")
-    words = ["HEAD", "--presets", "vit-plain-nano", "--sizes", "64x64", "--rounds", "2"]
+    words = ["HEAD", "--presets", "svit-plain-nano", "--sizes", "64x64", "--rounds", "2", *how]
     before_after.main([*words, "--out", str(tmp_path / "speed")])
     (case,) = json.loads((tmp_path / "speed.json").read_text())["cases"]
     assert case["before"]["output_size"] == pytest.approx(case["after"]["output_size"], rel=1e-6)
     assert len(case["after"]["cpu_s"]) == 2 and case["after"]["classes"]["matrix products"] > 0
-    assert "| vit-plain-nano | 64x64 |" in (tmp_path / "speed.md").read_text()
+    assert f"| svit-plain-nano | 64x64 | {what} |" in (tmp_path / "speed.md").read_text()
