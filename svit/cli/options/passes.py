@@ -27,5 +27,6 @@ def chosen(args: argparse.Namespace, **others: Any) -> PassOptions:
 
 def add_dtype(parser: argparse.ArgumentParser) -> None:
     """Adds the option that `svit.evaluation.passes.computing` takes."""
-    about = "number type of the backbone, by autocast (default float32); gates and heads stay in float32"
+    about = "number type, by autocast (default float32): float16 of the backbone alone, bfloat16 of all "
+    about += "but gates, boxes and scores"
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help=about)
