@@ -1,4 +1,4 @@
-"""Anchors of torchvision's proposal network, and what it says of them, as mmdet 2.28 and detectron2 place them (reference.md 7)."""
+"""Anchors as mmdet 2.28 and detectron2 place them (reference.md 7), and what torchvision says of them."""
 
 from __future__ import annotations
 
