@@ -56,20 +56,36 @@ class Ranking:
         objects = int(self.objects @ weights)
         if objects == 0:
             return None
-        share = weights[self.image]
-        total = np.cumsum(share)
-        curves = np.zeros((len(IOUS), len(RECALLS)))
-        for curve, hits, ignored in zip(curves, *self._places, strict=True):
-            found = np.cumsum(share[hits])
-            skipped = np.append(0, np.cumsum(share[ignored]))[np.searchsorted(ignored, hits)]
-            curve[:] = interpolated(found, total[hits] - skipped, objects)
-        return curves
+        hits, counts, ignored, before = self._places
+        share = np.append(weights[self.image], 0)  # the last is what fills rows up
+        found = np.cumsum(share[hits], axis=1)
+        counted = np.cumsum(share)[hits]
+        if ignored.size:
+            skipped = np.pad(np.cumsum(share[ignored], axis=1), ((0, 0), (1, 0)))
+            counted -= np.take_along_axis(skipped, before, axis=1)
+        precision = found / (counted + np.spacing(1))
+        recall = found / objects
+        return np.stack(
+            [
+                _at_recalls(row[:count], reached[:count])
+                for row, reached, count in zip(precision, recall, counts, strict=True)
+            ]
+        )
 
     @cached_property
-    def _places(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """For each threshold the ranks of hits, and of what is ignored, ascending."""
-        bits = (self.hits & ~self.ignored, self.ignored)
-        return tuple([np.flatnonzero(one & bit) for bit in _BITS] for one in bits)
+    def _places(self) -> tuple[np.ndarray, list[int], np.ndarray, np.ndarray]:
+        """A row for each threshold, filled up to one length: the ranks of hits, how many they are, the ranks
+        of what is ignored, and how many of these come before each hit."""
+        hits = [np.flatnonzero(self.hits & ~self.ignored & bit) for bit in _BITS]
+        ignored = [np.flatnonzero(self.ignored & bit) for bit in _BITS]
+        before = [np.searchsorted(*pair) for pair in zip(ignored, hits, strict=True)]
+        filled = (_filled(hits, len(self.image)), _filled(ignored, len(self.image)))
+        return filled[0], list(map(len, hits)), filled[1], _filled(before, 0)
+
+
+def _filled(rows: Sequence[np.ndarray], value: int) -> np.ndarray:
+    longest = max(map(len, rows))
+    return np.stack([np.append(row, np.full(longest - len(row), value, int)) for row in rows])
 
 
 def interpolated(
@@ -85,9 +101,15 @@ def interpolated(
 
     Returns: float64 (recalls,).
     """
-    precision = found / (counted + np.spacing(1))
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    return np.append(envelope, 0.0)[np.searchsorted(found / objects, recalls, side="left")]
+    return _at_recalls(found / (counted + np.spacing(1)), found / objects, recalls)
+
+
+def _at_recalls(
+    precision: np.ndarray, reached: np.ndarray, recalls: np.ndarray = RECALLS
+) -> np.ndarray:
+    """The highest precision at recalls or further on, from that and the recall at each hit."""
+    envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
+    return envelope[np.searchsorted(reached, recalls, side="left")]
 
 
 @dataclass(frozen=True, eq=False)

@@ -232,7 +232,8 @@ def listening(seam: Seam, tape: Tape, scores: bool = True) -> Iterator[Tape]:
 def probes_of(model: nn.Module) -> list[TokenProbe]:
     """The probes in a model, ours or another, by block."""
     kinds = (TokenProbe, MergeProbe, ScoreProbe)
-    return [probe for kind in kinds for probe in _probes(model, kind)]
+    found = [module for module in model.modules() if type(module) in kinds]  # one walk an image
+    return sorted(found, key=lambda probe: (kinds.index(type(probe)), probe.layer))
 
 
 @contextmanager
