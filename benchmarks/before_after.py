@@ -21,7 +21,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -116,6 +116,7 @@ class Case:
     Attributes:
         sparse: random masks of the paper's ratios instead of all tokens.
         part: "backbone" or "network"; networks work on `boxes` proposals and detections.
+        dtype, dtype_before: of today's tree and of the earlier one.
     """
 
     preset: str
@@ -124,11 +125,13 @@ class Case:
     part: str = "backbone"
     dtype: str = "float32"
     boxes: tuple[int, int] = (1000, 100)
+    dtype_before: str = "float32"
 
     @property
     def label(self) -> dict[str, str]:
         """Its columns in the table."""
         boxes = f", {self.boxes[1]} detections" if self.part == "network" else ""
+        boxes += f" (before: {self.dtype_before})" * (self.dtype != self.dtype_before)
         return {
             "preset": self.preset,
             "size": "x".join(map(str, self.size)),
@@ -187,7 +190,11 @@ def measured(before: Path, case: Case, rounds: int) -> dict[str, dict[str, Any]]
     """Seconds of every round, operators by class and size of the outputs, for before and after."""
     with ExitStack() as stack:
         trees = {"before": before, "after": ROOT}
-        workers = {name: stack.enter_context(Worker(tree, case)) for name, tree in trees.items()}
+        kinds = {"before": case.dtype_before, "after": case.dtype}
+        workers = {
+            name: stack.enter_context(Worker(tree, replace(case, dtype=kinds[name])))
+            for name, tree in trees.items()
+        }
         turns = [{name: one.ask("timed") for name, one in workers.items()} for _ in range(rounds)]
         return {
             name: {
@@ -244,6 +251,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--part", choices=("backbone", "network"), default="backbone")
     parser.add_argument("--sparse", action="store_true", help="masks of the paper's ratios")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--dtype-before", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument(
         "--detections", type=int, default=100, help="of ten times as many proposals"
     )
@@ -251,6 +259,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "before-after")
     options = parser.parse_args(words)
     how = {"sparse": options.sparse, "part": options.part, "dtype": options.dtype}
+    how["dtype_before"] = options.dtype_before
     how["boxes"] = (10 * options.detections, options.detections)
     cases = []
     with checked_out(options.commit) as before:
