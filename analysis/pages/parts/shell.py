@@ -28,6 +28,7 @@ from svit.runs.head import read_head
 from svit.runs.run import Run, RunError, find_runs, open_run
 from svit.system.text import counted, escaped
 
+FACE = "svit-plain-nuclei"  # the recording of demo/pictures/img2d.png
 NAME = 34  # letters of a run in the sidebar
 DARK_INK = dict.fromkeys(
     ("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.labelcolor", "ytick.labelcolor"),
@@ -238,14 +239,13 @@ def _page(factory: Callable[[], Figure], ending: str) -> bytes:
     return buffer.getvalue()
 
 
-def choose_run(label: str, key: str, default: Path | None = None) -> Path:
+def choose_run(label: str, key: str) -> Path:
     """A choice among the runs, of which there is one at least, remembered under `key`.
 
-    Args:
-        default: chosen first; without, the first run.
+    The shipped photograph is chosen first where it is among them, else the first run.
     """
     known = labels.choices(runs())
-    first = next((name for name, path in known.items() if path == default), next(iter(known)))
+    first = FACE if FACE in known else next(iter(known))
     chosen = known[choose_name(label, key, list(known), first, short)]
     left_out()
     return chosen
