@@ -51,9 +51,8 @@ REST = "all else"
 WORKER = """
 import contextlib, importlib.util, json, sys, time, torch
 try:
-    from svit.core.config import load_config
-    from svit.probing.recorder import edit
-except ModuleNotFoundError:  # commits without rooms
+    from svit import edit, load_config
+except ImportError:  # commits without a face
     from svit.config import load_config
     from svit.recorder import edit
 from svit.data.samples import Sample

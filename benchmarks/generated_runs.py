@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from svit.core.config import PRESETS, to_dict
+from svit.core.config import to_dict
+from svit.core.presets import PRESETS
 from svit.core.types import Detections, Target, TokenGrid, TokenTrace
 from svit.runs.run import RunWriter
 

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from svit.core.config import PRESETS
+from svit.core.presets import PRESETS
 from svit.core.types import Detections
 from svit.data.images import prepare, read_image
 from svit.data.samples import Sample, pad_batch

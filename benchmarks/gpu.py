@@ -25,7 +25,7 @@ import torch
 from benchmarks import ROOT
 from benchmarks.golden_table import compare, expected_tensors
 from benchmarks.golden_tensors import MAPS, Reference, padded_tensors
-from svit.core.config import load_config
+from svit.core.presets import load_config
 from svit.core.types import Target
 from svit.data.samples import Sample
 from svit.detectors import build_detector

@@ -24,7 +24,7 @@ from torchvision.datasets import ImageFolder
 
 from svit.cli.demo import weights_of
 from svit.core.catalogue import PAPER_KEEP_RATIOS
-from svit.core.config import PRESETS
+from svit.core.presets import PRESETS
 from svit.data.shapes.outlines import CLASSES
 from svit.data.shapes.scenes import scene
 from svit.evaluation.classify import class_folder, classify, write_accuracy

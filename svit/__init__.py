@@ -39,7 +39,7 @@ _HOMES = {
     "evaluate": "svit.evaluation.evaluate",
     "from_pretrained": "svit.weights.pretrained",
     "intervene": "svit.probing.interventions",
-    "load_config": "svit.core.config",
+    "load_config": "svit.core.presets",
     "load_detector": "svit.weights.loading",
     "open_run": "svit.runs.run",
     "prepare": "svit.data.images",

@@ -10,7 +10,7 @@ from analysis.paper.measurement import Measurement, Wanted
 from analysis.sources.benchmarks import Speed, conditions, of_results
 from analysis.sources.collection import Collection
 from analysis.sources.evaluations import Evaluation, own_masks
-from svit.core.config import PRESETS
+from svit.core.presets import PRESETS
 
 NOISE = "quartiles over rounds"
 RANDOM = (

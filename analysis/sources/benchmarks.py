@@ -19,7 +19,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.sources.evaluations import Evaluation, Facts, facts_of, own_masks, rate_frame
-from svit.core.config import PAPER_KEEP_RATIOS, PRESETS, to_dict
+from svit.core.catalogue import PAPER_KEEP_RATIOS
+from svit.core.config import to_dict
+from svit.core.presets import PRESETS
 
 BENCHMARK = "benchmark.json"
 CASE = ["part", "size", "batch", "variant"]  # what names a row of a benchmark

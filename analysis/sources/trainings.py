@@ -11,7 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from svit.core.config import PAPER_KEEP_RATIOS, Config, ConfigError, load_config
+from svit.core.catalogue import PAPER_KEEP_RATIOS
+from svit.core.config import Config, ConfigError
+from svit.core.presets import load_config
 from svit.system.files import json_lines
 
 JOURNAL, CONFIG = (

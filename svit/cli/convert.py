@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from svit.core.config import load_config
+from svit.core.presets import load_config
 from svit.weights.converting import convert_file
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from svit.core.catalogue import METHODS, ROWS, Row
-from svit.core.config import PRESETS, Config, load_config
+from svit.core.config import Config
+from svit.core.presets import PRESETS, load_config
 from svit.system import text
 from svit.system.files import write_text
 

@@ -14,7 +14,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from svit.cli.options import kinds
 from svit.cli.options import processes as process_options
 from svit.cli.options.data import add_class_map, add_exif
-from svit.core.config import Config, load_config
+from svit.core.config import Config
+from svit.core.presets import load_config
 from svit.data.classes import read_class_map
 from svit.data.coco import CocoDataset, find_coco
 from svit.system.processes import launch

@@ -35,7 +35,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from svit.comparison.plan import CHANGED, CompareError, Job
 from svit.comparison.row import FAILED, ROW, Setting, drawn, run_row
 from svit.core.catalogue import ROWS
-from svit.core.config import load_config
+from svit.core.presets import load_config
 from svit.detectors import build_detector
 from svit.evaluation.average_precision import BOUNDARY, KINDS
 from svit.system.files import read_json, write_text

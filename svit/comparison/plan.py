@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from svit.core.catalogue import ROWS, SWEEP, Row, near, sweep
-from svit.core.config import Config, load_config
+from svit.core.config import Config
+from svit.core.presets import load_config
 from svit.pruning import method_class
 from svit.training.optimise import total_steps
 

@@ -3,7 +3,7 @@ of its own file.
 
 The class that its path names holds the method itself; it is imported when a model is built, so nothing here
 needs torch. The ablations of a method are its `rows`. A row by itself is no model: with a body (a size and a
-neck) it is a preset of `svit.core.config`, and `svit compare` finetunes all rows from the same dense weights.
+neck) it is one of `svit.core.presets`, and `svit compare` finetunes all rows from the same dense weights.
 
 Sources: paper 3.1 and Tables 1-5; arguments and defaults: methods.md 17.
 """

@@ -33,14 +33,8 @@ from detectron2.utils.events import EventStorage, has_event_storage
 from torch import Tensor
 
 from svit.core.catalogue import METHODS
-from svit.core.config import (
-    BackboneConfig,
-    Config,
-    PruningConfig,
-    from_dict,
-    load_config,
-    to_dict,
-)
+from svit.core.config import BackboneConfig, Config, PruningConfig, from_dict, to_dict
+from svit.core.presets import load_config
 from svit.core.types import Detections, Target
 from svit.data.samples import Sample
 from svit.detectors.base import (

@@ -20,8 +20,8 @@ from fvcore.nn.flop_count import _DEFAULT_SUPPORTED_OPS
 from fvcore.nn.jit_handles import get_shape, matmul_flop_jit
 from fvcore.transforms.transform import Transform
 
-from svit.core.config import load_config
 from svit.core.macs import BILINEAR
+from svit.core.presets import load_config
 from svit.data.images import resize_hw, resize_image
 from svit.detectors.detectron2_rcnn import SViTRCNN, add_svit_config
 
@@ -63,7 +63,7 @@ def build_rcnn(preset: str, overrides: Sequence[str] = (), device: str = "cpu") 
         overrides: `section.key=value` of ours, such as `detector.classes=3`.
 
     Raises:
-        ConfigError: see `svit.core.config.load_config`.
+        ConfigError: see `svit.core.presets.load_config`.
     """
     cfg: Any = get_cfg()
     add_svit_config(cfg, load_config(preset, list(overrides)))

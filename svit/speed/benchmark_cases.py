@@ -15,8 +15,9 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from svit.core.config import DataConfig, DetectorConfig, load_config
+from svit.core.config import DataConfig, DetectorConfig
 from svit.core.costs import GROUPS
+from svit.core.presets import load_config
 from svit.data.folder import ImageFiles
 from svit.data.images import normalise, resize_image
 from svit.data.samples import Sample

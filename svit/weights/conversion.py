@@ -15,7 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from svit.core.config import PRESETS, Config, ConfigError, PruningConfig
+from svit.core.config import Config, ConfigError, PruningConfig
+from svit.core.presets import PRESETS
 from svit.weights.name_tables import TABLES, UNSUPPORTED, VIT, Fold, Join, Rule, Table
 from svit.weights.safe_read import CheckpointError
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from svit.cli import demo
-from svit.core.config import load_config
+from svit.core.presets import load_config
 from svit.data.validate import check_coco
 from svit.detectors import build_detector
 from svit.runs.run import open_run

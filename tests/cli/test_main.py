@@ -19,7 +19,8 @@ from PIL import Image
 from svit.cli import app, presets
 from svit.cli import main as cli
 from svit.cli.main import VERBS, Verb, main
-from svit.core.config import PRESETS, ConfigError, load_config
+from svit.core.config import ConfigError
+from svit.core.presets import PRESETS, load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 

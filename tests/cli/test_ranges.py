@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from svit.cli.main import VERBS, main
-from svit.core.config import ConfigError, load_config
+from svit.core.config import ConfigError
+from svit.core.presets import load_config
 from svit.core.ranges import COUNT, PART, POSITIVE, RATIO, SHARE, Range, Several
 from svit.evaluation.passes import PassOptions
 from svit.pruning import build_method

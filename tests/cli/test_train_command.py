@@ -10,7 +10,7 @@ from support.trainings import TINY
 
 from svit.cli import main
 from svit.cli.train import open_training_set
-from svit.core.config import load_config
+from svit.core.presets import load_config
 from svit.data.shapes import write_dataset
 from svit.weights import checkpoint
 

@@ -25,7 +25,7 @@ from svit.cli import main
 from svit.comparison import compare
 from svit.comparison.plan import ALL_ROWS, CompareError, Job, Line, chosen, jobs, plan_text
 from svit.comparison.row import Setting, run_row, state_of, weights_of
-from svit.core.config import PRESETS, load_config
+from svit.core.presets import PRESETS, load_config
 from svit.data.shapes import write_dataset
 from svit.detectors import build_detector
 from svit.evaluation.evaluate import Scoring

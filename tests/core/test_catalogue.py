@@ -8,7 +8,7 @@ import pytest
 
 from svit.cli import main, presets
 from svit.core.catalogue import METHODS, ROWS, stages, sweep
-from svit.core.config import PRESETS
+from svit.core.presets import PRESETS
 from svit.pruning import method_class
 from svit.pruning.base import Method
 

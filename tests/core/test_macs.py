@@ -11,9 +11,10 @@ from support.flops import counted
 from support.scenes import detector
 from torch.utils.flop_counter import FlopCounterMode
 
-from svit.core.catalogue import METHODS
-from svit.core.config import PAPER_KEEP_RATIOS, PRESETS, SMALL, TINY, PruningConfig
+from svit.core.catalogue import METHODS, PAPER_KEEP_RATIOS
+from svit.core.config import PruningConfig
 from svit.core.macs import FLOPS_PER_MAC, HEAD_PARTS, block_macs, ledger
+from svit.core.presets import PRESETS, SMALL, TINY
 from svit.data.samples import Sample
 from svit.models import build_backbone
 from svit.models.adapter import _doubled

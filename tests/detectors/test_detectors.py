@@ -17,8 +17,9 @@ from support.tiny_detectors import FRAMEWORKS, SETTINGS, build, samples, varied
 from torchvision.ops import box_iou
 
 import svit.detectors
-from svit.core.config import PRESETS, ConfigError, load_config
+from svit.core.config import ConfigError
 from svit.core.coverage import token_cover
+from svit.core.presets import PRESETS, load_config
 from svit.core.types import Target
 from svit.data.samples import pad_batch, to_device
 from svit.detectors import build_detector, resolve_framework

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from support.tiny_detectors import build, settings_of, varied
 
-from svit.core.config import PRESETS
+from svit.core.presets import PRESETS
 from svit.detectors import HAS_DETECTRON2
 from svit.detectors.base import NumbersError
 from svit.probing.recorder import record

@@ -14,8 +14,8 @@ from support.golden import FOLDER, needs_golden
 from support.scenes import nano, shapes
 
 from benchmarks.golden_tensors import Reference
-from svit.core.config import PRESETS, load_config
 from svit.core.macs import ledger
+from svit.core.presets import PRESETS, load_config
 from svit.data.coco import prepare
 from svit.data.images import resize_image
 from svit.detectors import HAS_DETECTRON2, build_detector

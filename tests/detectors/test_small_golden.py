@@ -17,7 +17,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from svit.core.config import PRESETS, Config
+from svit.core.config import Config
+from svit.core.presets import PRESETS
 from svit.data.samples import Sample
 from svit.detectors import HAS_DETECTRON2, build_detector
 from svit.detectors.base import Detector

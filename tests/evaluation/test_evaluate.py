@@ -13,10 +13,10 @@ import pytest
 from pycocotools.coco import COCO
 from support.scenes import IMAGES, detector, nano, shapes
 
-from svit.core.config import PRESETS
 from svit.core.coverage import token_cover
 from svit.core.macs import block_macs
 from svit.core.matches import MATCHES, MatchesError, MatchesFile
+from svit.core.presets import PRESETS
 from svit.data.coco import CocoDataset
 from svit.detectors import build_detector
 from svit.detectors.base import Detector

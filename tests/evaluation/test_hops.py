@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import svit
-from svit.core.config import load_config
+from svit.core.presets import load_config
 from svit.data.folder import ImageFiles
 from svit.detectors import build_detector
 from svit.evaluation.passes import PassOptions

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from svit.core.catalogue import METHODS, ROWS
-from svit.core.config import PRESETS, PruningConfig
+from svit.core.config import PruningConfig
+from svit.core.presets import PRESETS
 from svit.models import build_backbone
 from svit.models.backbone import Backbone
 from svit.probing.recorder import edit, record

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from svit.core.config import PRESETS
+from svit.core.presets import PRESETS
 from svit.models import build_backbone
 from svit.models.adapter import (
     ConvFeedForward,

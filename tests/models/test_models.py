@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from svit.core.config import PRESETS, PruningConfig
+from svit.core.config import PruningConfig
+from svit.core.presets import PRESETS
 from svit.models import build_backbone
 from svit.models.deform_attn import DeformableAttention, sample_and_mix
 from svit.models.vit import sine_cosine_grid

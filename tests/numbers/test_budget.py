@@ -12,7 +12,7 @@ from support.runs import PROVENANCE, parts, write_run
 
 from analysis.numbers import budget
 from svit.core import macs
-from svit.core.config import PRESETS
+from svit.core.presets import PRESETS
 from svit.core.types import TokenTrace
 from svit.runs.run import RunWriter, open_run
 

@@ -8,7 +8,7 @@ import torch
 from support.tiny_detectors import SETTINGS, samples, varied
 from torch import Tensor
 
-from svit.core.config import load_config
+from svit.core.presets import load_config
 from svit.core.types import TokenTrace
 from svit.detectors import build_detector
 from svit.detectors.base import Detector

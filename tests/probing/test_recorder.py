@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from svit.core.config import PRESETS, PruningConfig
+from svit.core.config import PruningConfig
+from svit.core.presets import PRESETS
 from svit.data.samples import Sample, pad_batch
 from svit.models import build_backbone
 from svit.probing.recorder import RecordingError, edit, record

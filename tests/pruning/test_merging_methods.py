@@ -11,8 +11,9 @@ import torch
 from support.flops import counted
 from torch import Tensor
 
-from svit.core.config import PRESETS, BackboneConfig, PruningConfig
+from svit.core.config import BackboneConfig, PruningConfig
 from svit.core.macs import FLOPS_PER_MAC, block_macs, ledger
+from svit.core.presets import PRESETS
 from svit.models import build_backbone
 from svit.models.vit import Block
 from svit.probing.recorder import record

@@ -17,7 +17,8 @@ from analysis.sources import trainings as curves
 from analysis.sources.collection import collect
 from analysis.sources.labels import training_names
 from analysis.sources.trainings import Training, TrainingError
-from svit.core.config import PRESETS, to_dict
+from svit.core.config import to_dict
+from svit.core.presets import PRESETS
 
 LINES = [
     {"step": 20, "total_loss": 3.0, "loss_cls": 2.0, "keep_ratio": [1.0, 1.0, 0.9], "rate": 1e-3},

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from svit.cli import benchmark as command
 from svit.core.catalogue import ROWS
-from svit.core.config import load_config
+from svit.core.presets import load_config
 from svit.detectors import build_detector
 from svit.probing.recorder import edit, record
 from svit.pruning.attention import Attention

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from svit.core.config import load_config
+from svit.core.presets import load_config
 from svit.detectors import build_detector
 from svit.speed.roofline import Roofline
 

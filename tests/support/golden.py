@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load_file
 from torch import Tensor
 
-from svit.core.config import PRESETS
+from svit.core.presets import PRESETS
 from svit.models import build_backbone
 from svit.models.backbone import Backbone
 

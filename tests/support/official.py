@@ -11,7 +11,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from svit.core.config import PRESETS, Config
+from svit.core.config import Config
+from svit.core.presets import PRESETS
 from svit.models import build_backbone
 
 WIDTH, CLASSES = 24, 5

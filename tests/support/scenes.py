@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from svit.core.config import PRESETS, Config, PruningConfig
+from svit.core.config import Config, PruningConfig
+from svit.core.presets import PRESETS
 from svit.data.coco import CocoDataset
 from svit.data.shapes import write_dataset
 from svit.detectors import build_detector

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from svit.core.config import load_config
+from svit.core.presets import load_config
 from svit.core.types import Target
 from svit.data.samples import Sample
 from svit.detectors import build_detector

@@ -26,7 +26,7 @@ from analysis.sources.collection import collect
 from svit.cli import main
 from svit.comparison.plan import chosen, jobs
 from svit.comparison.row import Setting, run_row
-from svit.core.config import load_config
+from svit.core.presets import load_config
 from svit.data.coco import CocoDataset
 from svit.data.shapes import write_dataset
 from svit.detectors import build_detector

@@ -19,7 +19,7 @@ from support.trainings import within
 from torch.utils.data import DataLoader
 
 from svit.cli import main
-from svit.core.config import load_config
+from svit.core.presets import load_config
 from svit.data.shapes import write_dataset
 from svit.detectors import build_detector
 from svit.runs.run import open_run

@@ -11,7 +11,7 @@ from support import official
 from support.golden import needs_golden, official_state
 from torch import Tensor
 
-from svit.core.config import PRESETS
+from svit.core.presets import PRESETS
 from svit.models import build_backbone
 from svit.models.vit import Block
 from svit.weights.conversion import CheckpointError, convert_state

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from svit.core.config import PRESETS, Config
+from svit.core.config import Config
+from svit.core.presets import PRESETS
 from svit.detectors import build_detector
 from svit.models import build_backbone
 from svit.weights import checkpoint

@@ -9,7 +9,7 @@ import torch
 
 from svit.cli.options import kinds
 from svit.cli.options.devices import device
-from svit.core.config import load_config
+from svit.core.presets import load_config
 from svit.detectors import build_detector
 from svit.detectors.base import Detector
 from svit.weights import checkpoint
