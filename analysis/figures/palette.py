@@ -106,3 +106,8 @@ def words_on(colour: str) -> str:
 def cell(colour: str) -> str:
     """CSS of a table's cell in a colour, to be read on any theme."""
     return f"background-color: {colour}; color: {words_on(colour)}"
+
+
+def of_family(family: str) -> str:
+    """The colour of a family of methods; of those without one `OTHER`."""
+    return FAMILIES.get(family, OTHER)

@@ -12,6 +12,7 @@ import streamlit as st
 
 from analysis.figures.output import RenderError
 from analysis.figures.rates import controls, tradeoff, tradeoff_speed
+from analysis.figures.rates.points import Points
 from analysis.pages.parts import session, shell
 from analysis.pages.parts.rates import charts, origins, runs, speed
 from analysis.paper import claims, tables
@@ -165,7 +166,7 @@ def show_nothing() -> None:
 def show_measured(frame: pd.DataFrame, about: str, kind: str, cost: str) -> None:
     """AP over a cost of one group of evaluations, and beside it all kinds at the ratio they share."""
     chosen = charts.COSTS[cost]
-    points = tradeoff.Points(frame, kind, chosen.column)
+    points = Points(frame, kind, chosen.column)
     if not len(points.rows):
         st.info(f"No evaluation here knows its {chosen.label}.")
         return

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from svit.runs import check
 from svit.runs.attributions import problems as attribution_problems
-from svit.runs.head import RunError, read_head, read_manifests
+from svit.runs.head import RunError, find_runs, folder_at, read_head, read_manifests
 from svit.runs.rescue import read_part, rescue_files
-from svit.runs.run import find_runs, folder_at, open_run
+from svit.runs.run import open_run
 from svit.system.text import counted
 
 

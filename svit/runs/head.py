@@ -26,6 +26,31 @@ class RunError(FileError):
     """A run folder cannot be read or written; the message names the file and the fix."""
 
 
+def folder_at(place: str | Path) -> Path:
+    """A folder on this machine, or anywhere that fsspec reaches (`protocol://...`).
+
+    Raises:
+        RunError: such an address, and universal-pathlib is not installed.
+    """
+    if "://" not in str(place):
+        return Path(place)
+    try:
+        from upath import UPath
+    except ModuleNotFoundError as error:
+        raise RunError(
+            f"{place} is read by universal-pathlib: python -m pip install universal-pathlib, and "
+            "what fsspec needs for its protocol, as s3fs"
+        ) from error
+    return UPath(place)
+
+
+def find_runs(folder: str | Path) -> list[Path]:
+    """The run folders in a folder (or the folder itself), by name."""
+    folder = folder_at(folder)
+    heads = [*folder.glob("run.json"), *folder.glob("*/run.json")]
+    return sorted(head.parent for head in heads)
+
+
 def claim(folder: Path, provenance: dict[str, Any]) -> None:
     """Writes the head of a new run, or makes sure that an old one is of the same provenance.
 

@@ -28,12 +28,12 @@ from svit.core.rle import CodedTarget
 from svit.core.slices import unmarked
 from svit.core.types import Detections, ImageId, Target, TokenTrace
 from svit.runs import check, shards
-from svit.runs.head import RunError, known, read_head, read_manifests
+from svit.runs.head import RunError, folder_at, known, read_head, read_manifests
 from svit.runs.shards import GEOMETRY, GROUP
 from svit.runs.writer import RunWriter
 from svit.system.text import counted
 
-__all__ = ["Run", "RunError", "RunWriter", "find_runs", "open_run"]
+__all__ = ["Run", "RunError", "RunWriter", "open_run"]
 
 _HASH = re.compile(r"\b[0-9a-f]{16,}\b")
 _COUNTS = ["image_id", "layer", "kept", "kept_valid", "valid", "tokens"]
@@ -70,31 +70,6 @@ def open_run(path: str | Path, skip_corrupt: bool = False) -> Run:
                 skipped.append(f"{counted(len(shard['image_ids']), 'images')} left out: {error}")
                 logger.warning(skipped[-1])
     return Run(path, head, manifests, good, tuple(skipped))
-
-
-def folder_at(place: str | Path) -> Path:
-    """A folder on this machine, or anywhere that fsspec reaches (`protocol://...`).
-
-    Raises:
-        RunError: such an address, and universal-pathlib is not installed.
-    """
-    if "://" not in str(place):
-        return Path(place)
-    try:
-        from upath import UPath
-    except ModuleNotFoundError as error:
-        raise RunError(
-            f"{place} is read by universal-pathlib: python -m pip install universal-pathlib, and "
-            "what fsspec needs for its protocol, as s3fs"
-        ) from error
-    return UPath(place)
-
-
-def find_runs(folder: str | Path) -> list[Path]:
-    """The run folders in a folder (or the folder itself), by name."""
-    folder = folder_at(folder)
-    heads = [*folder.glob("run.json"), *folder.glob("*/run.json")]
-    return sorted(head.parent for head in heads)
 
 
 class Run:

@@ -50,8 +50,6 @@ from svit.training.training_log import Journal, logged
 from svit.weights import checkpoint
 
 FINAL = "model_final.safetensors"
-SNAPSHOT_BYTES = 12  # a parameter and AdamW's two moments, float32
-AVERAGED_BYTES = 4  # ... and its average
 
 Evaluate = Callable[[Detector, int], dict[str, float]]
 log = logging.getLogger("svit.training")
@@ -92,8 +90,8 @@ class Trainer:
         Raises:
             TrainError: it cannot be written, is in use, or holds a training not to be resumed.
         """
-        bytes_each = SNAPSHOT_BYTES + (AVERAGED_BYTES if self.settings.average else 0)
-        size = sum(parameter.numel() for parameter in self.detector.parameters()) * bytes_each
+        parameters = sum(parameter.numel() for parameter in self.detector.parameters())
+        size = training_checkpoints.expected_bytes(parameters, self.settings.average > 0)
 
         def claim() -> None:
             training_checkpoints.prepare_folder(self.output, size)
@@ -223,12 +221,7 @@ class Trainer:
         if self.ranks.is_first:
             try:
                 action()
-            except (
-                OSError,
-                TrainError,
-                FileError,
-                checkpoint.CheckpointError,
-            ) as error:
+            except (OSError, TrainError, FileError, checkpoint.CheckpointError) as error:
                 failure = error
         problem = self.ranks.agree(str(failure) if failure else "")
         if problem:

@@ -32,6 +32,11 @@ class DamagedWarning(UserWarning):
     """A training checkpoint was passed over because it cannot be read."""
 
 
+def expected_bytes(parameters: int, averaged: bool) -> int:
+    """Size of a checkpoint: float32 parameters, AdamW's two moments of each, and where kept their average."""
+    return parameters * 4 * (4 if averaged else 3)
+
+
 def prepare_folder(folder: Path, snapshot_bytes: int) -> None:
     """Makes the output folder and proves that checkpoints will fit, before any time is spent.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -27,13 +28,12 @@ def test_every_method_is_one_class_in_a_file_that_names_its_source(name: str) ->
 
 def test_every_row_is_a_preset_on_every_body() -> None:
     assert len({row.name for row in ROWS}) == len(ROWS)
-    for neck in ("plain", "adapter"):
-        for size in ("nano", "nuclei", "t", "s"):
-            for row in ROWS:
-                config = PRESETS[row.preset(neck, size)]
-                assert config.pruning.method == row.method
-                assert dict(row.options).items() <= config.pruning.options.items()
-    assert len(PRESETS) == 8 * len(ROWS)
+    bodies = [*product(("plain", "adapter"), ("nano", "nuclei", "t", "s")), ("plain", "fine")]
+    for body, row in product(bodies, ROWS):
+        config = PRESETS[row.preset(*body)]
+        assert config.pruning.method == row.method
+        assert dict(row.options).items() <= config.pruning.options.items()
+    assert len(PRESETS) == len(bodies) * len(ROWS)
 
 
 def test_rows_of_table_3_differ_in_rate_and_reactivation_alone() -> None:

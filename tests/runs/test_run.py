@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 from support.runs import PROVENANCE, TARGETS, grid_for, parts, trace_of, write_run
 
 from svit.core.types import Detections, TokenGrid, TokenTrace
-from svit.runs.run import RunError, RunWriter, find_runs, open_run
+from svit.runs.head import find_runs
+from svit.runs.run import RunError, RunWriter, open_run
 from svit.system.files import read_json
 
 ROOT = Path(__file__).resolve().parents[2]

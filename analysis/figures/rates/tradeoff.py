@@ -14,8 +14,6 @@ COCO val2017 only. All results are of the same images and of models with their o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 
 import altair as alt
 import numpy as np
@@ -26,18 +24,17 @@ from matplotlib.lines import Line2D
 
 from analysis.figures.canvas import screen as shared
 from analysis.figures.canvas.axes import Named, names_beside
-from analysis.figures.canvas.placing import apart, floor, short_names
+from analysis.figures.canvas.placing import apart
 from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError
-from analysis.figures.palette import DENSE, FAMILIES, OTHER, SOFT
-from analysis.paper import claims
-from analysis.sources import evaluations, labels
+from analysis.figures.palette import DENSE, SOFT, of_family
+from analysis.figures.rates.points import Points
+from analysis.sources import evaluations
 from analysis.sources.collection import RESULTS, Collection
 from analysis.sources.evaluations import Evaluation
 
 PIXELS = 420  # height on screen
 HEIGHT, FOOT = 2.7, 0.22  # inches: the panels; what the marks mean
-DASHES = ((), (4, 2), (1, 1.5), (5, 1.5, 1, 1.5))
 COSTS = {  # column -> x axis
     "base_ratio": "base keep ratio",
     "keep_ratio": "kept tokens, mean over gated blocks",
@@ -46,9 +43,9 @@ COSTS = {  # column -> x axis
 }
 SHARES = ("base_ratio", "keep_ratio")
 PANEL = 1.9  # inches: width of a panel
-LETTERS = 22  # of a name
 FEW = 4  # names that have room among the points
 ROW, AROUND = 0.135, 0.55  # inches: a kind in the last panel; its axis
+RING = {"filled": False, "size": 90, "strokeWidth": 2, "color": SOFT}  # HOLLOW on screen
 HOLLOW = {"ls": "", "marker": "o", "markersize": 5, "markerfacecolor": "white", "zorder": 5}
 
 
@@ -66,128 +63,6 @@ def frame(results: Sequence[Evaluation]) -> pd.DataFrame:
         )
     evaluations.same_data(own)
     return evaluations.rate_frame(own)
-
-
-@dataclass(frozen=True)
-class Points:
-    """What both drawings take from a frame: of box or mask AP, against one cost.
-
-    Attributes:
-        table: of `frame`; rows that know the cost.
-        kind: "box" or "mask".
-        cost: column of the x axis.
-    """
-
-    table: pd.DataFrame
-    kind: str
-    cost: str = "base_ratio"
-
-    @cached_property
-    def rows(self) -> pd.DataFrame:
-        """A row a result: series, short name, family, dense, base_ratio, cost, ap, low, high, place
-        (seeds beside each other, around zero), several (whether there are)."""
-        known = self.table.dropna(subset=[self.cost]).reset_index(drop=True)
-        names = short_names(sorted(_plain(known)), LETTERS)
-        same = known.groupby(["series", "base_ratio"])["series"]
-        return known.assign(
-            name=[names[one] for one in _plain(known)],
-            family=known["model"].str.split().str[0],
-            cost=known[self.cost],
-            ap=known[f"{self.kind}_ap"],
-            low=known[f"{self.kind}_low"],
-            high=known[f"{self.kind}_high"],
-            place=same.cumcount() - (same.transform("size") - 1) / 2,
-            several=same.transform("size") > 1,
-        )
-
-    @cached_property
-    def pruned(self) -> pd.DataFrame:
-        """The rows of models that prune."""
-        return self.rows[~self.rows["dense"]]
-
-    @cached_property
-    def dense(self) -> list[tuple[str, pd.DataFrame]]:
-        """Names of dense models and their rows."""
-        return [(str(name), rows) for name, rows in self.rows[self.rows["dense"]].groupby("name")]
-
-    @cached_property
-    def means(self) -> pd.DataFrame:
-        """A row a kind and base keep ratio: means over results, in the order of the cost."""
-        keys = ["series", "name", "family", "base_ratio"]
-        return self.pruned.groupby(keys, as_index=False)[["cost", "ap"]].mean().sort_values("cost")
-
-    @cached_property
-    def curves(self) -> list[str]:
-        """The series measured at several ratios."""
-        counts = self.means.groupby("series")["base_ratio"].nunique()
-        return counts[counts > 1].index.tolist()
-
-    @cached_property
-    def shared(self) -> float | None:
-        """The base keep ratio at which most kinds were measured; None without two of them."""
-        counts = self.means["base_ratio"].value_counts()
-        most = counts[counts == counts.max()].index
-        return float(max(most)) if len(counts) and counts.max() > 1 else None
-
-    @cached_property
-    def ranked(self) -> pd.DataFrame:
-        """Means at the shared ratio, families and kinds in them from the best on; `place` leaves a gap
-        between families."""
-        found = self.means[self.means["base_ratio"] == self.shared]
-        best = found.groupby("family")["ap"].transform("max")
-        found = found.assign(best=best).sort_values(
-            ["best", "family", "ap"], ascending=[False, True, False], ignore_index=True
-        )
-        jumps = (found["family"] != found["family"].shift()).cumsum() - 1
-        return found.assign(place=found.index + 0.4 * jumps)
-
-    @cached_property
-    def printed(self) -> pd.DataFrame:
-        """What the paper prints for the kinds drawn here; empty for other data than COCO val2017."""
-        ours = self.pruned[
-            (self.pruned["data"] == "COCO val2017") & (self.pruned["neck"] == "adapter")
-        ]
-        ours = ours[["model", "size", "base_ratio", "series", "family", "cost"]]
-        ours = ours.groupby(["model", "size", "base_ratio"], as_index=False).first()
-        paper = claims.printed_frame()
-        paper = paper.assign(paper=paper[f"{self.kind}_ap"]).dropna(subset=["paper"])
-        return ours.merge(paper[["model", "size", "base_ratio", "paper"]])
-
-    @cached_property
-    def reach(self) -> tuple[float, float]:
-        """Ends of the AP axis: all intervals, without kinds far below the others."""
-        shown = self.rows
-        least = floor(shown["ap"].tolist())
-        shown = shown[shown["ap"] >= least]
-        low, high = shown["low"].min(), shown["high"].max()
-        if len(self.printed):
-            low, high = (
-                min(low, self.printed["paper"].min()),
-                max(high, self.printed["paper"].max()),
-            )
-        room = 0.06 * (high - low) or 1.0
-        return float(low - room), float(high + room)
-
-    def within(self, rows: pd.DataFrame) -> pd.Series:
-        """Which rows the axis reaches."""
-        return rows["ap"] >= self.reach[0]
-
-
-def _plain(table: pd.DataFrame) -> pd.Series:
-    """Names of series, their models called as everywhere (`labels.of_model`): "svit" as it decides by
-    itself, "svit, dial" where its thresholds were calibrated to other ratios."""
-    ways = {"threshold": "", "calibrated": "dial"}
-    words = []
-    for name, model, way in zip(table["series"], table["model"], table["inference"], strict=True):
-        told = name.removeprefix(model).split(", ")
-        told = [ways.get(part, part) if part == way else part for part in told]
-        words.append(", ".join(filter(None, [labels.of_model(model), *told])))
-    return pd.Series(words, table.index)
-
-
-def colour(family: str) -> str:
-    """Of a family of methods."""
-    return FAMILIES.get(family, OTHER)
 
 
 def draw(found: Collection, options: DrawOptions) -> Iterator[Product]:
@@ -247,30 +122,37 @@ def print(
         size: width and height of the Axes, about, in inches.
     """
     _level(points, ax)
-    dashes = _dashes(points)
     span = np.ptp(points.rows["cost"]) or 1.0
     for series, rows in points.means.groupby("series", sort=False):
         own = points.pruned[points.pruned["series"] == series]
-        ink, drawn = colour(rows["family"].iloc[0]), rows[points.within(rows)]
+        ink, drawn = of_family(rows["family"].iloc[0]), rows[points.within(rows)]
         inside = own[points.within(own)]
         full = not light or series in points.curves
         if full:
-            ax.plot(drawn["cost"], drawn["ap"], color=ink, dashes=dashes[series], lw=1.3, zorder=3)
-            places = inside["cost"] + 0.012 * span * inside["place"]
-            ax.vlines(places, inside["low"], inside["high"], color=ink, lw=0.7, alpha=0.55)
+            ax.plot(
+                drawn["cost"],
+                drawn["ap"],
+                color=ink,
+                dashes=points.dashes[series],
+                lw=1.3,
+                zorder=3,
+            )
+            places, thin = (
+                inside["cost"] + 0.012 * span * inside["place"],
+                {"lw": 0.7, "alpha": 0.55},
+            )
+            ax.vlines(places, inside["low"], inside["high"], color=ink, **thin)
             several = inside["several"]
             _dots(places[several], inside.loc[several, "ap"], ink, ax)
             if "slow" in inside:  # a speed has quartiles
-                ax.hlines(
-                    inside["ap"], inside["slow"], inside["fast"], color=ink, lw=0.7, alpha=0.55
-                )
+                ax.hlines(inside["ap"], inside["slow"], inside["fast"], color=ink, **thin)
         look = {"markersize": 4 if full else 3, "mew": 0, "ls": "", "zorder": 4 if full else 2}
         ax.plot(drawn["cost"], drawn["ap"], marker="o", color=ink, alpha=1 if full else 0.7, **look)
         below = rows[~points.within(rows)]
         for cost in below["cost"]:
             ax.plot([cost], [points.reach[0]], marker="v", color=ink, **look, clip_on=False)
     for row in points.printed.itertuples():
-        ax.plot([row.cost], [row.paper], color=colour(row.family), **HOLLOW)
+        ax.plot([row.cost], [row.paper], color=of_family(row.family), **HOLLOW)
     ax.set_ylim(points.reach)
     ax.grid(True)
     ax.margins(x=0.06)
@@ -280,7 +162,7 @@ def print(
         names_beside(_names(points, named), ax, *size)
     elif len(named):
         look = {"loc": "lower right", "labelcolor": "linecolor", "handlelength": 2.6}
-        ax.legend(handles=_keys(points, named, dashes), **look)  # fewer tokens are no better
+        ax.legend(handles=_keys(points, named), **look)  # fewer tokens are no better
     return ax
 
 
@@ -305,28 +187,24 @@ def _level(points: Points, ax: Axes) -> None:
         ax.annotate(f"{name} {level:.1f}", (0.02, level), (0, 2), **place, fontsize="small")
 
 
-def _dashes(points: Points) -> dict[str, tuple[float, ...]]:
-    """Curves of one family differ by their dashes."""
-    found: dict[str, tuple[float, ...]] = {}
-    families = points.means.drop_duplicates("series")
-    turns = families[families["series"].isin(points.curves)].groupby("family").cumcount()
-    for at, turn in turns.items():
-        found[families.loc[at, "series"]] = DASHES[turn % len(DASHES)]
-    return {name: found.get(name, ()) for name in families["series"]}
-
-
 def _names(points: Points, named: Sequence[str]) -> list[Named]:
     """Series by their last points on the axis."""
-    last = points.means[points.within(points.means)].drop_duplicates("series", keep="last")
-    last = last[last["series"].isin(named)]
-    return [Named(row.cost, row.ap, row.name, colour(row.family)) for row in last.itertuples()]
+    last = points.ends(named)
+    return [Named(row.cost, row.ap, row.name, of_family(row.family)) for row in last.itertuples()]
 
 
-def _keys(points: Points, named: Sequence[str], dashes: dict) -> list[Line2D]:
+def _keys(points: Points, named: Sequence[str]) -> list[Line2D]:
     """A line of each series as it is drawn, the one that ends highest first."""
     known = points.means.drop_duplicates("series", keep="last").sort_values("ap", ascending=False)
     return [
-        Line2D([], [], color=colour(row.family), dashes=dashes[row.series], lw=1.3, label=row.name)
+        Line2D(
+            [],
+            [],
+            color=of_family(row.family),
+            dashes=points.dashes[row.series],
+            lw=1.3,
+            label=row.name,
+        )
         for row in known[known["series"].isin(named)].itertuples()
     ]
 
@@ -339,7 +217,7 @@ def print_ranked(points: Points, ax: Axes) -> Axes:
             ax.axvspan(row.low, row.high, color=DENSE, alpha=0.05, lw=0, zorder=0)
         ax.axvline(rows["ap"].mean(), color=DENSE, lw=0.8, zorder=1)
     for row in ranked.itertuples():
-        ink = colour(row.family)
+        ink = of_family(row.family)
         own = points.pruned
         own = own[(own["series"] == row.series) & (own["base_ratio"] == points.shared)]
         if row.ap < least:
@@ -352,10 +230,10 @@ def print_ranked(points: Points, ax: Axes) -> Axes:
         _dots(own.loc[own["several"], "ap"], places[own["several"]], ink, ax)
         ax.plot([row.ap], [row.place], "o", color=ink, markersize=4, mew=0, zorder=4)
     for row in points.printed.merge(ranked[["series", "place"]]).itertuples():
-        ax.plot([row.paper], [row.place], color=colour(row.family), **HOLLOW)
+        ax.plot([row.paper], [row.place], color=of_family(row.family), **HOLLOW)
     ax.set_yticks(ranked["place"], ranked["name"])
     for tick, family in zip(ax.get_yticklabels(), ranked["family"], strict=True):
-        tick.set_color(colour(family))
+        tick.set_color(of_family(family))
     ax.set(xlabel=f"{points.kind} AP at base keep ratio {points.shared:g}")
     ax.set(xlim=(least, most), ylim=(ranked["place"].max() + 0.7, -0.7))
     ax.grid(axis="x")
@@ -389,16 +267,11 @@ def screen(points: Points, title: str) -> alt.LayerChart:
         "cost", _reached_costs(points), title, shares=points.cost in SHARES, room=0.3
     )
     y = alt.Y("ap:Q", title=f"{points.kind} AP", scale=_reached(points))
-    ink = shared.colours(
-        {name: colour(name) for name in points.pruned["family"].unique()}, "family"
-    )
-    ink.legend = None
-    tips = _tips(points.cost, title)
+    ink, tips = _ink(points.pruned["family"]), _tips(points.cost, title)
     chart = _dense(points)
-    lines = alt.Chart(
-        points.means[points.means["series"].isin(named) & points.within(points.means)]
-    )
-    dashes = {name: list(dash) or [1, 0] for name, dash in _dashes(points).items()}
+    joined = points.means[points.means["series"].isin(named) & points.within(points.means)]
+    lines = alt.Chart(joined)
+    dashes = {name: list(dash) or [1, 0] for name, dash in points.dashes.items()}
     dash = alt.StrokeDash(
         "series:N", scale=alt.Scale(domain=list(dashes), range=list(dashes.values())), legend=None
     )
@@ -421,9 +294,15 @@ def screen(points: Points, title: str) -> alt.LayerChart:
 
 def _reached_costs(points: Points) -> pd.Series:
     """Of the x axis on screen: a dense model has no base keep ratio."""
-    return (points.pruned if points.cost == "base_ratio" and len(points.pruned) else points.rows)[
-        "cost"
-    ]
+    rows = points.pruned if points.cost == "base_ratio" and len(points.pruned) else points.rows
+    return rows["cost"]
+
+
+def _ink(families: pd.Series) -> alt.Color:
+    """Their colours; names beside the marks stand for a legend."""
+    ink = shared.colours({name: of_family(name) for name in families.unique()}, "family")
+    ink.legend = None
+    return ink
 
 
 def _dense(points: Points) -> alt.LayerChart:
@@ -443,15 +322,14 @@ def _dense(points: Points) -> alt.LayerChart:
 
 
 def _printed(points: Points) -> alt.Chart:
-    marks = alt.Chart(points.printed).mark_point(filled=False, size=90, strokeWidth=2, color=SOFT)
+    marks = alt.Chart(points.printed).mark_point(**RING)
     tips = ["model:N", alt.Tooltip("paper:Q", title="AP printed in the paper")]
     return marks.encode(y="paper:Q", tooltip=tips)
 
 
 def _screen_names(points: Points, named: Sequence[str]) -> alt.Chart:
     """Names beside the last points, apart from each other."""
-    last = points.means[points.within(points.means)].drop_duplicates("series", keep="last")
-    last = last[last["series"].isin(named)]
+    last = points.ends(named)
     low, high = points.reach
     places = apart(last["ap"].tolist(), (high - low) * 14 / PIXELS, low, high)
     last = last.assign(place=places)
@@ -489,9 +367,8 @@ def screen_ranked(points: Points) -> alt.LayerChart:
     y = alt.Y("name:N", sort=ranked["name"].tolist(), title=None, axis=axis)
     title = f"{points.kind} AP at base keep ratio {points.shared:g}"
     x = alt.X("ap:Q", title=title, scale=_reached(points))
-    ink = shared.colours({name: colour(name) for name in ranked["family"].unique()}, "family")
-    ink.legend = None
-    tips = _tips(points.cost, "cost")[:1] + _tips(points.cost, "cost")[2:]
+    ink, tips = _ink(ranked["family"]), _tips(points.cost, "cost")
+    del tips[1]  # the cost
     results = alt.Chart(own[inside]).encode(y=y, color=ink, tooltip=tips)
     level = alt.Chart(points.rows[points.rows["dense"]]).mark_rule(color=SOFT)
     chart = level.encode(x="mean(ap):Q")
@@ -501,11 +378,10 @@ def screen_ranked(points: Points) -> alt.LayerChart:
     chart += means.mark_circle(size=80, opacity=1)
     far = alt.Chart(below).encode(y=y, color=ink)
     chart += far.mark_point(shape="triangle-left", filled=True, size=60).encode(x=alt.value(0))
-    words = far.mark_text(align="left", dx=8).encode(
-        x=alt.value(0), text=alt.Text("ap:Q", format=".1f")
-    )
+    told = alt.Text("ap:Q", format=".1f")
+    words = far.mark_text(align="left", dx=8).encode(x=alt.value(0), text=told)
     hollow = points.printed.merge(ranked[["series", "name"]])
-    marks = alt.Chart(hollow).mark_point(filled=False, size=90, strokeWidth=2, color=SOFT)
+    marks = alt.Chart(hollow).mark_point(**RING)
     chart += words + marks.encode(y=y, x="paper:Q")
     return chart.properties(
         height=alt.Step(PIXELS / max(len(ranked) + 2, 12)),

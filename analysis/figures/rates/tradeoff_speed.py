@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError
 from analysis.figures.rates import tradeoff
-from analysis.figures.rates.tradeoff import Points
+from analysis.figures.rates.points import Points
 from analysis.sources import benchmarks, evaluations
 from analysis.sources.collection import RESULTS, Collection
 

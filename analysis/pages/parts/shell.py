@@ -24,8 +24,8 @@ from analysis.figures.output import csv
 from analysis.pages.parts import session
 from analysis.sources import labels
 from svit.core.types import ImageId
-from svit.runs.head import read_head
-from svit.runs.run import Run, RunError, find_runs, open_run
+from svit.runs.head import find_runs, read_head
+from svit.runs.run import Run, RunError, open_run
 from svit.system.text import counted, escaped
 
 FACE = "svit-plain-nuclei"  # the recording of demo/pictures/img2d.png

@@ -10,7 +10,8 @@ from svit.exchange.coco_files import coco
 from svit.exchange.exports import Write
 from svit.exchange.fiftyone_folder import fiftyone
 from svit.exchange.rerun_file import rerun_log
-from svit.runs.run import Run, folder_at, open_run
+from svit.runs.head import folder_at
+from svit.runs.run import Run, open_run
 from svit.system.claims import claim
 from svit.system.files import prepare_folder
 

@@ -14,7 +14,7 @@ from support.summaries import SHAPES, write_result
 
 from analysis.figures import palette
 from analysis.figures.rates import tradeoff
-from analysis.figures.rates.tradeoff import Points
+from analysis.figures.rates.points import Points
 from analysis.sources.evaluations import find_evaluations
 
 NANO = {"size": "nano", "neck": "pyramid", "classes": SHAPES}
