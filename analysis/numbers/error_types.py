@@ -27,7 +27,7 @@ from analysis.numbers.regions import object_rows
 from svit.core import finding
 from svit.core.coverage import Truth
 from svit.core.matches import interpolated
-from svit.core.statistics import Drawn, image_key, resampled
+from svit.core.statistics import Drawn, resampled_images
 from svit.core.types import Detections, ImageId
 
 TYPES = ("classification", "localisation", "both", "duplicate", "background", "missed")
@@ -164,19 +164,7 @@ class Errors:
         return self._drawn(self.as_it_is, draws, seed, limit)
 
     def _drawn(self, ranked: Ranked, draws: int, seed: int, limit: np.ndarray | None) -> Drawn:
-        meant = np.ones(len(self.image_ids), bool) if limit is None else np.asarray(limit, bool)
-        if not meant.any():
-            raise ValueError(
-                "expected images to draw from, found none with annotations and detections"
-            )
-        whole = np.zeros(len(meant), np.int64)
-
-        def ap(weights: np.ndarray) -> float:
-            whole[meant] = weights
-            return ranked.ap(whole)
-
-        ids = [image_id for image_id, one in zip(self.image_ids, meant, strict=True) if one]
-        return resampled(ap, len(ids), draws, seed, image_key(ids))
+        return resampled_images(ranked.ap, self.image_ids, draws, seed, limit)
 
 
 @dataclass(frozen=True, eq=False)

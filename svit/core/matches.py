@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from svit.core.statistics import Drawn, image_key, resampled
+from svit.core.statistics import Drawn, resampled_images
 from svit.core.types import ImageId
 
 MATCHES = "matches.npz"
@@ -143,16 +143,11 @@ class Matches:
 
         Args:
             members: bool (images,), the images that are meant and drawn from; None for all.
+
+        Raises:
+            ValueError: there are none.
         """
-        chosen = np.ones(len(self.image_ids), bool) if members is None else members
-        ids = [image_id for image_id, one in zip(self.image_ids, chosen, strict=True) if one]
-
-        def ap(weights: np.ndarray) -> float:
-            whole = np.zeros(len(chosen), np.int64)
-            whole[chosen] = weights
-            return self.ap(whole)
-
-        return resampled(ap, len(ids), draws, seed, image_key(ids))
+        return resampled_images(self.ap, self.image_ids, draws, seed, members)
 
 
 def packed(matches: Mapping[str, Matches], drawn: Mapping[str, Drawn]) -> bytes:

@@ -134,6 +134,35 @@ def resampled(
     return Drawn(float(statistic(np.ones(images, np.int64))), values, key)
 
 
+def resampled_images(
+    statistic: Callable[[np.ndarray], float],
+    ids: Sequence[int | str],
+    draws: int,
+    seed: int,
+    members: np.ndarray | None = None,
+) -> Drawn:
+    """`resampled` of named images, or of some among them; the others weigh 0 in every draw.
+
+    Args:
+        statistic: of weights, int64 (ids,).
+        members: bool (ids,), the images that are meant and drawn from; None for all.
+
+    Raises:
+        ValueError: there are none.
+    """
+    meant = np.ones(len(ids), bool) if members is None else np.asarray(members, bool)
+    if not meant.any():
+        raise ValueError("expected images to draw from, found none with annotations and detections")
+    whole = np.zeros(len(ids), np.int64)
+
+    def of_members(weights: np.ndarray) -> float:
+        whole[meant] = weights
+        return statistic(whole)
+
+    named = image_key([image_id for image_id, one in zip(ids, meant, strict=True) if one])
+    return resampled(of_members, int(meant.sum()), draws, seed, named)
+
+
 def image_key(ids: Sequence[int | str]) -> str:
     """Eight letters that name images, by which `resampled` tells them from others."""
     return hashlib.sha256(json.dumps(list(ids)).encode()).hexdigest()[:8]

@@ -23,7 +23,7 @@ from svit.core.statistics import Interval, image_key, resampled
 from svit.runs.head import RunError, read_head
 from svit.runs.shards import read_table
 from svit.system.files import write_whole
-from svit.system.text import blocks, counted
+from svit.system.text import blocks, counted, streaks
 
 FACTS = b"svit-rescue"  # key of the metadata
 COLUMNS = {
@@ -110,13 +110,7 @@ def rescue_path(folder: Path, numbers: Sequence[int], rank: int = 0) -> Path:
 
 def spans(numbers: Sequence[int]) -> str:
     """Blocks for a file's name: "4-12", "4_6-7"."""
-    ends: list[list[int]] = []
-    for block in sorted(numbers):
-        if ends and block == ends[-1][-1] + 1:
-            ends[-1].append(block)
-        else:
-            ends.append([block])
-    return "_".join(f"{one[0]}-{one[-1]}" if len(one) > 1 else f"{one[0]}" for one in ends)
+    return "_".join(streaks(numbers, "-"))
 
 
 def read_rescue(folder: Path, numbers: Sequence[int] | None = None) -> Rescue | None:

@@ -26,14 +26,19 @@ def counted(count: int, things: str) -> str:
 
 def blocks(layers: Sequence[int]) -> str:
     """Zero-based blocks in words, from 1 as in the paper: "block 4", "blocks 4–12", "blocks 1, 5–6"."""
-    parts: list[list[int]] = []
-    for layer in sorted(layers):
-        if parts and layer == parts[-1][-1] + 1:
-            parts[-1].append(layer)
-        else:
-            parts.append([layer])
-    words = [f"{p[0] + 1}" if len(p) == 1 else f"{p[0] + 1}–{p[-1] + 1}" for p in parts]
+    words = streaks([layer + 1 for layer in layers], "–")
     return f"block{'' if len(layers) == 1 else 's'} {', '.join(words)}"
+
+
+def streaks(numbers: Sequence[int], dash: str) -> list[str]:
+    """Whole numbers in order, neighbours together: "4", "6-7"."""
+    ends: list[list[int]] = []
+    for number in sorted(numbers):
+        if ends and number == ends[-1][-1] + 1:
+            ends[-1].append(number)
+        else:
+            ends.append([number])
+    return [f"{one[0]}{dash}{one[-1]}" if len(one) > 1 else f"{one[0]}" for one in ends]
 
 
 def intervened(intervention: str, layers: Sequence[int] | None) -> str:

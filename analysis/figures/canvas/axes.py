@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import matplotlib as mpl
@@ -34,6 +34,12 @@ class Named(NamedTuple):
 def spread(count: int, width: float = 0.6) -> np.ndarray:
     """Offsets that set `count` marks side by side around zero."""
     return (np.arange(count) - (count - 1) / 2) * width / max(count, 1)
+
+
+def blank(axes: Iterable[Axes]) -> None:
+    """Those of a grid that nothing is drawn on."""
+    for empty in axes:
+        empty.set_axis_off()
 
 
 def percent_axis(ax: Axes) -> None:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures.canvas import boxes, pictures
+from analysis.figures.canvas.axes import blank
 from analysis.figures.canvas.sizes import LEGEND, LEGEND_ROW, TITLE, figsize
 from analysis.figures.output import DrawOptions, RenderError, token_table
 from analysis.numbers import usage as metrics
@@ -37,8 +38,7 @@ def strip(trace: TokenTrace, cells: int) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=size)
     body, foot = figure.subfigures(2, 1, height_ratios=[size[1] - below, below])
     axes = list(body.subplots(rows, columns, squeeze=False).flat)
-    for empty in axes[cells:]:
-        empty.set_axis_off()
+    blank(axes[cells:])
     for picture in axes:
         picture.set_anchor("W")  # below the start of its title
     pictures.state_legend(foot.subplots(), merges=merges)

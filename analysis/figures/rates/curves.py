@@ -26,6 +26,7 @@ from matplotlib.ticker import (
     PercentFormatter,
 )
 
+from analysis.figures.canvas.axes import blank
 from analysis.figures.canvas.placing import short_names
 from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError
@@ -88,8 +89,7 @@ def draw(trainings: Sequence[Training], options: DrawOptions) -> Iterator[Produc
         cells = list(parts[-1].subplots(rows, IN_A_ROW, sharey=True, squeeze=False).flat)
         for ax, training in zip(cells, sparse, strict=False):
             keep_lines(training, ax, names[full.index(training)])
-        for empty in cells[len(sparse) :]:
-            empty.set_axis_off()
+        blank(cells[len(sparse) :])
     yield Product("curves", figure, frame(full))
 
 

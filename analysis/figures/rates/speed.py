@@ -21,7 +21,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, NullLocator
 
 from analysis.figures import palette
-from analysis.figures.canvas.axes import LINE, Named, names_beside
+from analysis.figures.canvas.axes import LINE, Named, blank, names_beside
 from analysis.figures.canvas.placing import short_names
 from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError
@@ -66,8 +66,7 @@ def draw(speeds: Sequence[Speed], options: DrawOptions) -> Iterator[Product]:
     for ax, (condition, part) in zip(axes, groups, strict=False):
         print(part, ax, inks=inks, size=(WIDTH / columns - 0.6, height - AROUND))
         ax.set_title(textwrap.fill(condition, LETTERS // columns))
-    for empty in axes[len(groups) :]:
-        empty.set_axis_off()
+    blank(axes[len(groups) :])
     below.legend(handles=keys(inks), loc="center", ncols=KEYS)
     yield Product("speed", figure, table)
 

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, NullLocator
 
-from analysis.figures.canvas.axes import LINE, Named, names_beside
+from analysis.figures.canvas.axes import LINE, Named, blank, names_beside
 from analysis.figures.canvas.placing import short_names
 from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError
@@ -74,8 +74,7 @@ def draw(speeds: Sequence[Speed], options: DrawOptions) -> Iterator[Product]:
     for ax, (condition, part) in zip(axes, groups, strict=False):
         print(part, ax, size=(WIDTH / columns - 0.6, height - AROUND))
         ax.set_title(textwrap.fill(titles[condition], LETTERS // columns))
-    for empty in axes[len(groups) :]:
-        empty.set_axis_off()
+    blank(axes[len(groups) :])
     yield Product("throughput", figure, table)
 
 

@@ -18,6 +18,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.figures.canvas.axes import blank
 from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError
 from analysis.figures.rates import tradeoff
@@ -74,8 +75,7 @@ def compose(timed: dict[str, pd.DataFrame], kind: str, note: str = "") -> Figure
     for ax, (condition, table) in zip(axes, timed.items(), strict=False):
         print(Points(table, kind, "images_per_second"), ax, width=WIDTH / columns - 0.6)
         ax.set_title(textwrap.fill(condition, LETTERS[0] // columns))
-    for empty in axes[len(timed) :]:
-        empty.set_axis_off()
+    blank(axes[len(timed) :])
     below.text(0.01, 0.5, "\n".join(words), va="center", fontsize="small")
     return figure
 

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from analysis.figures.canvas.axes import over
+from analysis.figures.canvas.axes import blank, over
 from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product
 from analysis.figures.palette import LINES, SOFT, USED
@@ -47,8 +47,7 @@ def draw(run: Run, options: DrawOptions) -> Iterator[Product]:
     cells = list(upper.subplots(rows, IN_A_ROW, sharex=True, squeeze=False).flat)
     for block, ax in zip(blocks, cells, strict=False):
         print(values[table["block"] == block], ax, most=most, title=f"block {block}")
-    for empty in cells[len(blocks) :]:
-        empty.set_axis_off()
+    blank(cells[len(blocks) :])
     groups = [list(part) for part in np.array_split(blocks, GROUPS) if len(part)]
     axes = lower.subplots(1, len(groups), sharey=True, squeeze=False)[0]
     for group, ax in zip(groups, axes, strict=True):

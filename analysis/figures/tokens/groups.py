@@ -18,7 +18,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from analysis.figures.canvas import pictures, token_maps
-from analysis.figures.canvas.axes import heading
+from analysis.figures.canvas.axes import blank, heading
 from analysis.figures.canvas.sizes import TITLE, figsize
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError, chosen, token_table
 from analysis.figures.palette import DARK
@@ -69,8 +69,7 @@ def _cells(trace: TokenTrace, count: int) -> tuple[Figure, list[Axes]]:
     columns = math.ceil(count / rows)
     figure = Figure(figsize=figsize(trace.grid.image_hw, columns, rows, above=TITLE))
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for empty in axes[count:]:
-        empty.set_axis_off()
+    blank(axes[count:])
     return figure, axes[:count]
 
 

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures import palette
 from analysis.figures.canvas import screen as shared
-from analysis.figures.canvas.axes import legend_above, over, percent_axis
+from analysis.figures.canvas.axes import blank, legend_above, over, percent_axis
 from analysis.figures.canvas.sizes import WIDTH, wrapped
 from analysis.figures.output import DrawOptions, Entry, Product
 from analysis.numbers import usage
@@ -41,8 +41,7 @@ def draw(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
         print(table, ax)
         if len(runs) > 1:
             ax.set_title(wrapped(labels.titled(run), WIDTH / 2), pad=14)
-    for empty in cells[len(runs) :]:
-        empty.set_axis_off()
+    blank(cells[len(runs) :])
     if len(runs) == 1:
         over(runs[0], figure)
     yield Product("keep", figure, labels.labelled(runs, frames))

@@ -15,7 +15,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from analysis.figures.canvas import pictures
-from analysis.figures.canvas.axes import heading
+from analysis.figures.canvas.axes import blank, heading
 from analysis.figures.canvas.sizes import SCALE, TITLE, figsize
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError, chosen, token_table
 from analysis.figures.tokens.attention_beside_mask import REACH
@@ -73,8 +73,7 @@ def _strip(trace: TokenTrace, name: str, image: np.ndarray | None, alpha: float)
         drawn = pictures.tokens(plane, trace.grid, ax, alpha=opacity, **style)
         mean = np.nanmean(plane) if np.isfinite(plane).any() else np.nan
         ax.set_title(f"block {layer + 1}: {mean:.2g}")
-    for empty in others[trace.layers :]:
-        empty.set_axis_off()
+    blank(others[trace.layers :])
     beside = pictures.beside(others[columns - 2 if rows > 1 else -1])
     # without a format, small numbers get a common factor, over which the title would have to rise
     bar = figure.colorbar(drawn, cax=beside, format="%.2g")

@@ -18,7 +18,7 @@ from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from analysis.figures.canvas.axes import over
+from analysis.figures.canvas.axes import blank, over
 from analysis.figures.canvas.sizes import SCALE, WIDTH, wrapped
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError, paths
 from analysis.numbers import lifetimes
@@ -54,8 +54,7 @@ def draw(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     bar: Colorbar = figure.colorbar(drawn, ax=cells, fraction=0.03, aspect=30)
     bar.set_label("IoU of the used tokens")
     bar.outline.set_visible(False)
-    for empty in cells[len(runs) :]:
-        empty.set_axis_off()
+    blank(cells[len(runs) :])
     if len(runs) == 1:
         over(runs[0], figure)
     yield Product("reuse", figure, labels.labelled(runs, frames))

@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures.canvas import sizes
+from analysis.figures.canvas.axes import blank
 from analysis.figures.canvas.recorded import colour_limits
 from analysis.figures.canvas.sizes import SCALE, TITLE, WIDTH, figsize, wrapped
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError, paths
@@ -111,8 +112,7 @@ def _cells(ratio: float, count: int) -> tuple[Figure, list[Axes]]:
     # titles need room beside maps of any shape
     figure = Figure(figsize=(WIDTH if columns > 1 else max((width + SCALE) / 2, WIDTH / 2), height))
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for empty in axes[count:]:
-        empty.set_axis_off()
+    blank(axes[count:])
     return figure, axes[:count]
 
 
