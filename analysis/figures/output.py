@@ -131,8 +131,12 @@ def annotated(run: Run, *more: str) -> Iterator[tuple[Any, ...]]:
     """Trace, ground truth and `more` parts (`Run.samples`) of every image that is annotated.
 
     Raises:
-        RenderError: none is.
+        RenderError: none is, or pictures are wanted and the run holds none.
     """
+    if "picture" in more and run.picture(run.image_ids[0]) is None:
+        raise RenderError(
+            f"{run.path} holds no pictures, which this figure needs; record with pictures"
+        )
     _expect(run, "objects", "annotations", "; record a COCO data set")
     return run.samples("trace", "target", *more, known=["target"])
 

@@ -11,7 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis.figures.output import RenderError
-from analysis.figures.rates import controls, tradeoff, tradeoff_speed
+from analysis.figures.rates import controls, tradeoff, tradeoff_screen, tradeoff_speed
 from analysis.figures.rates.points import Points
 from analysis.pages.parts import session, shell
 from analysis.pages.parts.rates import charts, origins, runs, speed
@@ -173,9 +173,9 @@ def show_measured(frame: pd.DataFrame, about: str, kind: str, cost: str) -> None
     left, right = (st.container(), None)
     if points.shared is not None:
         left, right = st.columns([3, 2], gap="medium")
-    left.altair_chart(tradeoff.screen(points, chosen.title), width="stretch")
+    left.altair_chart(tradeoff_screen.screen(points, chosen.title), width="stretch")
     if right is not None:
-        right.altair_chart(tradeoff.screen_ranked(points), width="stretch")
+        right.altair_chart(tradeoff_screen.screen_ranked(points), width="stretch")
     st.caption(escaped(f"{about}."))
 
 

@@ -35,6 +35,7 @@ from svit.runs.run import Run
 
 GROUPS = {"all": "all", "error": "error", "size": "size", "last": "last block"}
 LINE = 0.19  # inches: a group
+UNASKED = "no answers about missed objects: `svit evaluate --record RUN --rescue` asks"
 
 
 def frame(run: Run, dense: Run | None, score: float) -> pd.DataFrame:
@@ -46,9 +47,7 @@ def frame(run: Run, dense: Run | None, score: float) -> pd.DataFrame:
     """
     rescue = read_rescue(run.path)
     if rescue is None:
-        raise RenderError(
-            f"{run.path} holds no answers about missed objects: `svit evaluate --record RUN --rescue` asks"
-        )
+        raise RenderError(f"{run.path} holds {UNASKED}")
     if score > rescue.facts["score"]:
         raise RenderError(
             f"--score: {run.path} was asked about objects below {rescue.facts['score']:g}, found {score:g}"
@@ -76,9 +75,7 @@ def draw(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     """A panel a run that was asked about."""
     asked = [run for run in runs if read_rescue(run.path) is not None]
     if not asked:
-        raise RenderError(
-            f"{paths(runs)} hold no answers about missed objects: `svit evaluate --record RUN --rescue` asks"
-        )
+        raise RenderError(f"{paths(runs)} hold {UNASKED}")
     dense = dense_of(runs)
     frames = [frame(run, dense, options.score) for run in asked]
     shown = [one[one["by"].isin(GROUPS)] for one in frames]

@@ -43,8 +43,6 @@ def frame(run: Run, draws: int = 1000) -> pd.DataFrame:
     Raises:
         RenderError: the run lacks pictures or annotations, or uses all tokens everywhere.
     """
-    if run.picture(run.image_ids[0]) is None:
-        raise RenderError(f"{run.path} holds no pictures to measure; record with pictures")
     table = follows.follow_frame(annotated(run, "picture"), draws)
     if table.empty or table["partial"].isna().all():
         raise RenderError(f"{run.path}: no image has objects, and tokens that a block left out")

@@ -39,10 +39,6 @@ def frame(run: Run) -> pd.DataFrame:
     Raises:
         RenderError: the run lacks pictures or annotations, or no image has both kinds of tokens.
     """
-    if run.picture(run.image_ids[0]) is None:
-        raise RenderError(
-            f"{run.path} holds no pictures, which the baselines need; record with pictures"
-        )
     single = objects.objectness_frame(annotated(run, "picture"))
     table = objects.objectness_table(single)
     if table["pooled"].isna().all():

@@ -15,25 +15,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import altair as alt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.figures.canvas import screen as shared
 from analysis.figures.canvas.axes import Named, names_beside
-from analysis.figures.canvas.placing import apart
 from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError
 from analysis.figures.palette import DENSE, SOFT, of_family
 from analysis.figures.rates.points import Points
+from analysis.figures.rates.tradeoff_screen import screen
 from analysis.sources import evaluations
 from analysis.sources.collection import RESULTS, Collection
 from analysis.sources.evaluations import Evaluation
 
-PIXELS = 420  # height on screen
 HEIGHT, FOOT = 2.7, 0.22  # inches: the panels; what the marks mean
 COSTS = {  # column -> x axis
     "base_ratio": "base keep ratio",
@@ -41,11 +38,9 @@ COSTS = {  # column -> x axis
     "gmacs_backbone": "GMACs of the backbone",
     "gmacs": "GMACs of the network",
 }
-SHARES = ("base_ratio", "keep_ratio")
 PANEL = 1.9  # inches: width of a panel
 FEW = 4  # names that have room among the points
 ROW, AROUND = 0.135, 0.55  # inches: a kind in the last panel; its axis
-RING = {"filled": False, "size": 90, "strokeWidth": 2, "color": SOFT}  # HOLLOW on screen
 HOLLOW = {"ls": "", "marker": "o", "markersize": 5, "markerfacecolor": "white", "zorder": 5}
 
 
@@ -122,35 +117,8 @@ def print(
         size: width and height of the Axes, about, in inches.
     """
     _level(points, ax)
-    span = np.ptp(points.rows["cost"]) or 1.0
-    for series, rows in points.means.groupby("series", sort=False):
-        own = points.pruned[points.pruned["series"] == series]
-        ink, drawn = of_family(rows["family"].iloc[0]), rows[points.within(rows)]
-        inside = own[points.within(own)]
-        full = not light or series in points.curves
-        if full:
-            ax.plot(
-                drawn["cost"],
-                drawn["ap"],
-                color=ink,
-                dashes=points.dashes[series],
-                lw=1.3,
-                zorder=3,
-            )
-            places, thin = (
-                inside["cost"] + 0.012 * span * inside["place"],
-                {"lw": 0.7, "alpha": 0.55},
-            )
-            ax.vlines(places, inside["low"], inside["high"], color=ink, **thin)
-            several = inside["several"]
-            _dots(places[several], inside.loc[several, "ap"], ink, ax)
-            if "slow" in inside:  # a speed has quartiles
-                ax.hlines(inside["ap"], inside["slow"], inside["fast"], color=ink, **thin)
-        look = {"markersize": 4 if full else 3, "mew": 0, "ls": "", "zorder": 4 if full else 2}
-        ax.plot(drawn["cost"], drawn["ap"], marker="o", color=ink, alpha=1 if full else 0.7, **look)
-        below = rows[~points.within(rows)]
-        for cost in below["cost"]:
-            ax.plot([cost], [points.reach[0]], marker="v", color=ink, **look, clip_on=False)
+    for series in points.means["series"].unique():
+        _series(points, series, ax, full=not light or series in points.curves)
     for row in points.printed.itertuples():
         ax.plot([row.cost], [row.paper], color=of_family(row.family), **HOLLOW)
     ax.set_ylim(points.reach)
@@ -164,6 +132,32 @@ def print(
         look = {"loc": "lower right", "labelcolor": "linecolor", "handlelength": 2.6}
         ax.legend(handles=_keys(points, named), **look)  # fewer tokens are no better
     return ax
+
+
+def _series(points: Points, series: str, ax: Axes, *, full: bool) -> None:
+    """The means of a kind; where `full`, with their line and the intervals of its results."""
+    rows = points.means[points.means["series"] == series]
+    ink, drawn = of_family(rows["family"].iloc[0]), rows[points.within(rows)]
+    if full:
+        style = {"dashes": points.dashes[series], "lw": 1.3, "zorder": 3}
+        ax.plot(drawn["cost"], drawn["ap"], color=ink, **style)
+        _results(points, series, ink, ax)
+    look = {"markersize": 4 if full else 3, "mew": 0, "ls": "", "zorder": 4 if full else 2}
+    ax.plot(drawn["cost"], drawn["ap"], marker="o", color=ink, alpha=1 if full else 0.7, **look)
+    for cost in rows.loc[~points.within(rows), "cost"]:
+        ax.plot([cost], [points.reach[0]], marker="v", color=ink, **look, clip_on=False)
+
+
+def _results(points: Points, series: str, ink: str, ax: Axes) -> None:
+    """Intervals of the results of a kind, beside each other, and a dot where there are several."""
+    own = points.pruned[points.pruned["series"] == series]
+    own = own[points.within(own)]
+    span = np.ptp(points.rows["cost"]) or 1.0
+    places, thin = own["cost"] + 0.012 * span * own["place"], {"lw": 0.7, "alpha": 0.55}
+    ax.vlines(places, own["low"], own["high"], color=ink, **thin)
+    _dots(places[own["several"]], own.loc[own["several"], "ap"], ink, ax)
+    if "slow" in own:  # a speed has quartiles
+        ax.hlines(own["ap"], own["slow"], own["fast"], color=ink, **thin)
 
 
 def _dots(x: pd.Series, y: pd.Series, ink: str, ax: Axes) -> None:
@@ -252,142 +246,6 @@ def _marks(points: Points) -> list[Line2D]:
     if len(points.printed):
         marks += [Line2D([], [], color=SOFT, **HOLLOW, label="printed in the paper")]
     return marks
-
-
-def screen(points: Points, title: str) -> alt.LayerChart:
-    """AP over one cost; curves are named beside their last point, everything by a tooltip.
-
-    Args:
-        title: of the x axis.
-    """
-    named = points.curves if points.shared is not None else points.means["series"].unique()
-    full = points.pruned["series"].isin(named)
-    inside, below = points.within(points.pruned), points.pruned[~points.within(points.pruned)]
-    x = shared.numbers(
-        "cost", _reached_costs(points), title, shares=points.cost in SHARES, room=0.3
-    )
-    y = alt.Y("ap:Q", title=f"{points.kind} AP", scale=_reached(points))
-    ink, tips = _ink(points.pruned["family"]), _tips(points.cost, title)
-    chart = _dense(points)
-    joined = points.means[points.means["series"].isin(named) & points.within(points.means)]
-    lines = alt.Chart(joined)
-    dashes = {name: list(dash) or [1, 0] for name, dash in points.dashes.items()}
-    dash = alt.StrokeDash(
-        "series:N", scale=alt.Scale(domain=list(dashes), range=list(dashes.values())), legend=None
-    )
-    encoded = lines.encode(x=x, y=y, color=ink, detail="series:N")
-    results = alt.Chart(points.pruned[inside & full]).encode(x=x, color=ink, tooltip=tips)
-    chart += results.mark_rule(opacity=0.5).encode(y="low:Q", y2="high:Q")
-    if "slow" in points.rows:
-        chart += results.mark_rule(opacity=0.5).encode(x="slow:Q", x2="fast:Q", y="ap:Q")
-    chart += encoded.mark_line(strokeWidth=2).encode(strokeDash=dash)
-    dots = alt.Chart(points.pruned[inside]).encode(x=x, y=y, color=ink, tooltip=tips)
-    chart += dots.mark_circle(size=36, opacity=0.5)
-    chart += encoded.mark_circle(size=80, opacity=1)
-    feet = alt.Chart(below.assign(foot=points.reach[0])).encode(x=x, color=ink, tooltip=tips)
-    chart += feet.mark_point(shape="triangle-down", filled=True, size=60).encode(y="foot:Q")
-    chart += _printed(points).encode(x=x)
-    chart += _screen_names(points, named).encode(x=x, color=ink)
-    about = f"{title} of every model against what it keeps or costs"
-    return chart.properties(height=PIXELS, padding=shared.PADDING, description=about)
-
-
-def _reached_costs(points: Points) -> pd.Series:
-    """Of the x axis on screen: a dense model has no base keep ratio."""
-    rows = points.pruned if points.cost == "base_ratio" and len(points.pruned) else points.rows
-    return rows["cost"]
-
-
-def _ink(families: pd.Series) -> alt.Color:
-    """Their colours; names beside the marks stand for a legend."""
-    ink = shared.colours({name: of_family(name) for name in families.unique()}, "family")
-    ink.legend = None
-    return ink
-
-
-def _dense(points: Points) -> alt.LayerChart:
-    """The dense models' lines, bands and, but for the keep ratio, the dots of their cost."""
-    rows = points.rows[points.rows["dense"]]
-    means = {name: rows["ap"].mean() for name, rows in points.dense}
-    words = [f"{name} {ap:.1f}" for name, ap in means.items()]
-    levels = pd.DataFrame({"ap": means.values(), "words": words})
-    band = alt.Chart(rows).mark_rect(color=SOFT, opacity=0.12).encode(y="low:Q", y2="high:Q")
-    line = alt.Chart(levels).mark_rule(color=SOFT, strokeWidth=1.5).encode(y="ap:Q")
-    names = alt.Chart(levels).mark_text(align="left", dx=6, dy=-8, color=SOFT, fontSize=12)
-    chart = band + line + names.encode(x=alt.value(0), y="ap:Q", text="words:N")
-    if points.cost == "base_ratio":
-        return chart
-    dots = alt.Chart(rows).mark_circle(color=SOFT, size=80, opacity=1)
-    return chart + dots.encode(x="cost:Q", y="ap:Q", tooltip=_tips(points.cost, "cost"))
-
-
-def _printed(points: Points) -> alt.Chart:
-    marks = alt.Chart(points.printed).mark_point(**RING)
-    tips = ["model:N", alt.Tooltip("paper:Q", title="AP printed in the paper")]
-    return marks.encode(y="paper:Q", tooltip=tips)
-
-
-def _screen_names(points: Points, named: Sequence[str]) -> alt.Chart:
-    """Names beside the last points, apart from each other."""
-    last = points.ends(named)
-    low, high = points.reach
-    places = apart(last["ap"].tolist(), (high - low) * 14 / PIXELS, low, high)
-    last = last.assign(place=places)
-    return (
-        alt.Chart(last)
-        .mark_text(align="left", dx=9, fontSize=12)
-        .encode(y="place:Q", text="name:N")
-    )
-
-
-def _reached(points: Points) -> alt.Scale:
-    return alt.Scale(domain=list(points.reach), zero=False, nice=False)
-
-
-def _tips(cost: str, title: str) -> list[alt.Tooltip]:
-    shown = ".1%" if cost in SHARES else ".3g"
-    numbers = {"ap": "AP", "low": "from (95 %)", "high": "to (95 %)"}
-    return [
-        alt.Tooltip("series:N", title="kind"),
-        alt.Tooltip("cost:Q", title=title, format=shown),
-        *(alt.Tooltip(f"{name}:Q", title=words, format=".1f") for name, words in numbers.items()),
-        alt.Tooltip("preset:N", title="model"),
-        alt.Tooltip("images:Q"),
-        alt.Tooltip("path:N", title="folder"),
-    ]
-
-
-def screen_ranked(points: Points) -> alt.LayerChart:
-    """Every kind at the shared ratio, a row each."""
-    ranked = points.ranked
-    own = points.pruned[points.pruned["base_ratio"] == points.shared]
-    own = own.merge(ranked[["series", "ap"]].rename(columns={"ap": "mean"}), on="series")
-    inside, below = points.within(own.assign(ap=own["mean"])), ranked[~points.within(ranked)]
-    axis = alt.Axis(labelLimit=220, labelOverlap=False, ticks=False, domain=False)
-    y = alt.Y("name:N", sort=ranked["name"].tolist(), title=None, axis=axis)
-    title = f"{points.kind} AP at base keep ratio {points.shared:g}"
-    x = alt.X("ap:Q", title=title, scale=_reached(points))
-    ink, tips = _ink(ranked["family"]), _tips(points.cost, "cost")
-    del tips[1]  # the cost
-    results = alt.Chart(own[inside]).encode(y=y, color=ink, tooltip=tips)
-    level = alt.Chart(points.rows[points.rows["dense"]]).mark_rule(color=SOFT)
-    chart = level.encode(x="mean(ap):Q")
-    chart += results.mark_rule(opacity=0.5, strokeWidth=2).encode(x="low:Q", x2="high:Q")
-    chart += results.mark_circle(size=30, opacity=0.5).encode(x=x)
-    means = alt.Chart(ranked[points.within(ranked)]).encode(y=y, x=x, color=ink)
-    chart += means.mark_circle(size=80, opacity=1)
-    far = alt.Chart(below).encode(y=y, color=ink)
-    chart += far.mark_point(shape="triangle-left", filled=True, size=60).encode(x=alt.value(0))
-    told = alt.Text("ap:Q", format=".1f")
-    words = far.mark_text(align="left", dx=8).encode(x=alt.value(0), text=told)
-    hollow = points.printed.merge(ranked[["series", "name"]])
-    marks = alt.Chart(hollow).mark_point(**RING)
-    chart += words + marks.encode(y=y, x="paper:Q")
-    return chart.properties(
-        height=alt.Step(PIXELS / max(len(ranked) + 2, 12)),
-        padding=shared.PADDING,
-        description="The models in the order of their AP",
-    )
 
 
 ENTRY = Entry(

@@ -36,7 +36,7 @@ def measured_curves(trials: Trials, ordered: Sequence[Order], steps: int) -> lis
 
 
 def weight_of_tokens(trials: Trials) -> np.ndarray:
-    """In how many gated blocks each token may be kept, int64 (tokens,); 0 of those that no trial touches."""
+    """In how many blocks of the range each token is used, int64 (tokens,); 0 outside of the universe."""
     weights = np.zeros(trials.grid.tokens, np.int64)
     weights[trials.universe] = trials.weights
     return weights

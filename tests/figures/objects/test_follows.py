@@ -26,7 +26,7 @@ def test_a_panel_a_kind_of_tokens_has_a_line_a_measure_and_mask(tmp_path):
 
 
 def test_runs_without_pictures_or_pruning_are_refused(tmp_path):
-    with pytest.raises(RenderError, match="no pictures to measure"):
+    with pytest.raises(RenderError, match="holds no pictures"):
         follows.frame(write_run(tmp_path / "bare", picture_side=0))
     with pytest.raises(RenderError, match="tokens that a block left out"):
         follows.frame(write_dense(tmp_path / "dense"), draws=3)

@@ -13,7 +13,7 @@ from matplotlib.style import context
 from support.summaries import SHAPES, write_result
 
 from analysis.figures import palette
-from analysis.figures.rates import tradeoff
+from analysis.figures.rates import tradeoff, tradeoff_screen
 from analysis.figures.rates.points import Points
 from analysis.sources.evaluations import find_evaluations
 
@@ -111,7 +111,7 @@ def test_what_the_paper_prints_is_hollow_and_for_its_own_data_only(tmp_path, ax)
 
 def test_the_screen_has_the_same_points_names_and_reach(table):
     points = Points(table, "box")
-    chart = tradeoff.screen(points, "base keep ratio").to_dict()
+    chart = tradeoff_screen.screen(points, "base keep ratio").to_dict()
     data = [rows for rows in chart["datasets"].values()]
     assert any(
         {"place", "name"} <= set(rows[0]) and rows[0]["name"] == "svit" for rows in data if rows
@@ -121,7 +121,7 @@ def test_the_screen_has_the_same_points_names_and_reach(table):
         for layer in chart["layer"]
         if "scale" in layer.get("encoding", {}).get("y", {})
     ]
-    assert "tri" in json.dumps(tradeoff.screen_ranked(points).to_dict())
+    assert "tri" in json.dumps(tradeoff_screen.screen_ranked(points).to_dict())
 
 
 def test_twenty_kinds_are_named_apart(tmp_path):
