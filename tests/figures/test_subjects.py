@@ -186,8 +186,10 @@ def products(name: str, *runs):
         return list(entry.draw(subject, OPTIONS))
 
 
-# what only some runs hold: tests in test_measures.py, tokens/test_counts.py, tokens/test_groups.py
+# what only some runs hold: tests in test_measures.py, tokens/test_counts.py, tokens/test_groups.py,
+# objects/test_attribution.py, objects/test_causes.py
 ELSEWHERE = ("attention", "attention-beside-mask", "updates", "norms", "groups")
+ELSEWHERE += ("attribution", "causes")
 FIGURES = {
     name: entry
     for name, entry in registry.entries().items()
