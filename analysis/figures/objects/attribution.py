@@ -38,6 +38,7 @@ from svit.core.attribution import MODES, Explanation
 from svit.core.statistics import image_key, resampled
 from svit.runs.attributions import read_attributions
 from svit.runs.run import Run
+from svit.system.text import blocks, counted
 
 GRID = np.linspace(0, 1, 21)  # shares at which curves are averaged
 DRAWS = 200
@@ -133,8 +134,7 @@ def _curves(found: Sequence[Explanation], title: str, name: str) -> Product:
     figure = Figure(figsize=(WIDTH, 2.9))
     for ax, mode in zip(figure.subplots(1, 2, sharey=True), MODES, strict=True):
         print(table, ax, mode=mode)
-    things = f"{len(found)} object{'s' * (len(found) != 1)}"
-    heading(figure, f"{title}: {things}")
+    heading(figure, f"{title}: {counted(len(found), 'objects')}")
     return Product(name, figure, table)
 
 
@@ -171,11 +171,10 @@ def of_object(one: Explanation, image: np.ndarray | None, names: Sequence[str]) 
 def title(one: Explanation, names: Sequence[str] = ()) -> str:
     """What an explanation is of, and how the object is found."""
     kind = names[one.label] if one.label < len(names) else f"class {one.label}"
-    blocks = f"{one.layers[0] + 1} to {one.layers[-1] + 1}"
     return (
         f"image {one.image_id}, {one.source} {one.number} ({kind}): score {one.own.score:.2f} as the model "
         f"decides, {one.full.score:.2f} with {one.masks} masks, {one.none.score:.2f} without tokens in "
-        f"blocks {blocks}"
+        f"{blocks(one.layers)}"
     )
 
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
+from svit.system.text import streaks
+
 BETWEEN = "|"  # parts the names of a list, and the marks
 PART = "~"  # parts the pieces of a mark
 LONGEST = 4000  # characters that marks may have in an address: servers refuse very long ones
@@ -114,20 +116,8 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(_unquoted(part) for part in text.split(BETWEEN) if part)
 
 
-def _runs_of(numbers: tuple[int, ...]) -> list[tuple[int, int]]:
-    """First and last of each stretch of sorted numbers that follow each other."""
-    stretches: list[tuple[int, int]] = []
-    for number in numbers:
-        if stretches and stretches[-1][1] == number - 1:
-            stretches[-1] = (stretches[-1][0], number)
-        else:
-            stretches.append((number, number))
-    return stretches
-
-
 def _stretches(numbers: tuple[int, ...]) -> str:
-    pairs = _runs_of(numbers)
-    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in pairs)
+    return ",".join(streaks(numbers, "-"))
 
 
 def _numbers(text: str) -> tuple[int, ...]:
