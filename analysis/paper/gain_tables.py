@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.paper.claims import load_claims
 from analysis.sources import control_gain, paired
 from analysis.sources.evaluations import PAPER_TARGETS, Evaluation
-from svit.core.statistics import probability
+from svit.core.statistics import probability, with_ends
 
 SVIT = "svit"  # whose dial stands beside others at equal tokens
 DRAWS = 1000  # of images, that an evaluation keeps unless told otherwise
@@ -44,7 +44,7 @@ def _told(row: Mapping[str, Any]) -> str:
     if pd.isna(row["low"]):
         return f"{row['value']:+.1f}"
     odds = probability(row["above"], DRAWS)
-    return f"{row['value']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}], P {odds}"
+    return f"{with_ends(row['value'], row['low'], row['high'], '+.1f')}, P {odds}"
 
 
 def equal_tokens(group: Sequence[Evaluation], means: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from analysis.sources.control_gain import CONTROLS
 from analysis.sources.evaluations import EvaluationError, Facts, facts_of
-from svit.core.statistics import Drawn, image_key, resampled
+from svit.core.statistics import Drawn, image_key, resampled, with_ends
 from svit.system.files import FileError, read_json
 
 ACCURACY = "accuracy.json"
@@ -156,5 +156,4 @@ def table(results: Sequence[Classified]) -> pd.DataFrame:
 
 
 def _told(row: dict[str, Any], name: str, sign: str) -> str:
-    low, high = (row[f"{name}_{end}"] for end in ("low", "high"))
-    return f"{row[name]:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
+    return with_ends(row[name], row[f"{name}_low"], row[f"{name}_high"], f"{sign}.1f")

@@ -14,6 +14,7 @@ from svit.cli.options import kinds
 from svit.cli.options.devices import device
 from svit.core.attribution import MASKS, MODES, ORDERS, Explanation, summary
 from svit.core.ranges import SHARE, Range
+from svit.core.statistics import with_ends
 from svit.core.types import ImageId
 from svit.live.explaining import Asked, found_objects, session_of, weights_of
 from svit.live.workplace import checkpoints
@@ -170,9 +171,9 @@ def _areas(curves: list[Explanation]) -> str:
     head = ["mode", "order", "area, points", "first order minus this", "P(first > this)"]
     rows = []
     for row in frame.itertuples():
-        cells = [row.mode, row.order, f"{row.area:.1f} [{row.low:.1f}, {row.high:.1f}]"]
+        cells = [row.mode, row.order, with_ends(row.area, row.low, row.high)]
         known = hasattr(row, "minus") and row.minus == row.minus
-        apart = f"{row.minus:+.1f} [{row.minus_low:+.1f}, {row.minus_high:+.1f}]" if known else ""
+        apart = with_ends(row.minus, row.minus_low, row.minus_high, "+.1f") if known else ""
         rows.append([*cells, apart, f"{row.above:.3f}" if known else ""])
     first = frame.iloc[0]
     things = f"{counted(int(first['objects']), 'objects')} in {int(first['images'])} images"

@@ -17,6 +17,15 @@ import numpy as np
 LEVEL = 0.95
 
 
+def with_ends(value: float, low: float, high: float, form: str = ".1f") -> str:
+    """A number with the ends of its interval, as "1.3 [0.4, 2.1]".
+
+    Args:
+        form: of each; "+.1f" of differences.
+    """
+    return f"{value:{form}} [{low:{form}}, {high:{form}}]"
+
+
 @dataclass(frozen=True)
 class Interval:
     """A value with its percentile bootstrap interval, not corrected for bias.
@@ -38,7 +47,7 @@ class Interval:
         return self.low, self.high
 
     def __str__(self) -> str:
-        return f"{self.value:.1f} [{self.low:.1f}, {self.high:.1f}]"
+        return with_ends(self.value, *self.bounds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +80,7 @@ class Drawn:
     @property
     def signed(self) -> str:
         """A difference with its interval, as "+1.3 [+0.4, +2.1]"."""
-        interval = self.interval()
-        return f"{self.value:+.1f} [{interval.low:+.1f}, {interval.high:+.1f}]"
+        return with_ends(self.value, *self.interval().bounds, "+.1f")
 
     def __sub__(self, other: Drawn) -> Drawn:
         return combined((self, other), (1.0, -1.0))

@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from svit.core.statistics import Interval, image_key, resampled
+from svit.core.statistics import Interval, image_key, resampled, with_ends
 from svit.runs.head import RunError, read_head
 from svit.runs.shards import read_table
 from svit.system.files import write_whole
@@ -99,7 +99,7 @@ class Rescue:
         return (
             f"{own.value:.0f} of {counted(len(self.found()), 'missed objects')} come back when their "
             f"tokens are kept in {where}, {chance.value:.1f} with as many at random ({self.facts['draws']} "
-            f"draws each): a difference of {apart.value:+.1f} [{apart.low:+.1f}, {apart.high:+.1f}] objects"
+            f"draws each): a difference of {with_ends(apart.value, *apart.bounds, '+.1f')} objects"
         )
 
 

@@ -30,6 +30,7 @@ from analysis.numbers import error_causes
 from analysis.numbers.error_types import Rule
 from analysis.sources import labels
 from analysis.sources.collection import RUNS
+from svit.core.statistics import with_ends
 from svit.runs.rescue import read_rescue
 from svit.runs.run import Run
 
@@ -126,7 +127,7 @@ def _words(row: dict) -> str:
     name = shortened(f"{kind}{row['group']}")
     if not row["asked"] > 0:
         return f"{name} ({row['objects']})"
-    apart = f"{row['difference']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]"
+    apart = with_ends(row["difference"], row["low"], row["high"], "+.1f")
     return f"{name} ({row['objects']}) {apart}"
 
 

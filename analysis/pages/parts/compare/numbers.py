@@ -11,6 +11,7 @@ from analysis.numbers import comparison
 from analysis.pages.parts import session, shell
 from analysis.pages.parts.compare import charts
 from analysis.pages.parts.compare.parts import Comparison
+from svit.core.statistics import with_ends
 from svit.core.types import ImageId, TokenTrace
 from svit.runs.run import Run
 from svit.system.text import escaped
@@ -153,7 +154,7 @@ def show_means(view: Comparison, means: pd.DataFrame) -> None:
 def interval(row: dict, name: str) -> str:
     """A mean difference with its interval; empty where it is unknown."""
     value, low, high = (row[f"{name}_{end}"] for end in ("change", "low", "high"))
-    return "" if pd.isna(value) else f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+    return "" if pd.isna(value) else with_ends(value, low, high, "+.3f")
 
 
 def show_changes(view: Comparison, tables: Sequence[pd.DataFrame]) -> None:
