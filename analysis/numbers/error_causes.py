@@ -37,7 +37,7 @@ COLUMNS = (
     *("fate", "dropped", "back", "last", "found_there"),
     *("score_before", "score_after", "rescued", "chance"),
 )
-AP = "AP"  # beside the types in `difference_frame`
+AP50 = "AP50"  # beside the types in `difference_frame`
 _RESCUE = {"score_before": float, "score_after": float, "rescued": "boolean", "chance": float}
 
 
@@ -265,7 +265,7 @@ def _ends(drawn: Drawn) -> dict[str, float]:
 
 
 def difference_frame(first: Errors, second: Errors, draws: int = 1000) -> pd.DataFrame:
-    """AP at the rule's IoU (a row "AP") and dAP of each type in two runs on the same images, and first minus
+    """AP at IoU 0.5 (a row "AP50") and dAP of each type in two runs on the same images, and first minus
     second with its paired interval.
 
     Columns: error, first, second, cost (the difference, points), low, high, above (share of the draws in
@@ -274,9 +274,9 @@ def difference_frame(first: Errors, second: Errors, draws: int = 1000) -> pd.Dat
     Raises:
         ValueError: the runs are of different images.
     """
-    sides = [{AP: one.ap(draws), **one.costs(draws)} for one in (first, second)]
+    sides = [{AP50: one.ap(draws), **one.costs(draws)} for one in (first, second)]
     rows = []
-    for error in (AP, *TYPES):
+    for error in (AP50, *TYPES):
         one, other = (side[error] for side in sides)
         apart = one - other
         row = {"error": error, "first": one.value, "second": other.value}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -14,16 +16,19 @@ from svit.cli.options import kinds
 from svit.cli.options.devices import device
 from svit.core.attribution import MASKS, MODES, ORDERS, Explanation, summary
 from svit.core.ranges import SHARE, Range
-from svit.core.statistics import with_ends
+from svit.core.statistics import probability, with_ends
 from svit.core.types import ImageId
 from svit.live.explaining import Asked, found_objects, session_of, weights_of
 from svit.live.workplace import checkpoints
 from svit.probing.attribution.explain import planned
 from svit.probing.attribution.options import ALLOWED, AttributionError, Options
+from svit.runs.attributions import Decided
 from svit.runs.run import Run, open_run
 from svit.system.files import prepare_folder, write_text
 from svit.system.text import blocks, counted, table
 
+DRAWS = 1000  # of the images
+FEW = 10  # images: with fewer, their draws say little of others
 BLOCK = kinds.number(Range(1, 9999, whole=True))
 EXAMPLES = """\
 examples:
@@ -80,7 +85,9 @@ def run(args: argparse.Namespace) -> int:
     session = session_of(opened, weights, args.device)
     asked = Asked(opened, session, _options(args), args.image_root)
     explained = _explained(asked, source, wanted)
-    text = report(explained)
+    told = {one.image_id: asked.kept.decided(one) for one in explained}
+    parts = [again(list(told.values())), left_out(explained, args.orders), report(explained)]
+    text = "\n\n".join(part for part in parts if part)
     print(text)
     if args.out:
         prepare_folder(args.out)
@@ -135,7 +142,9 @@ def _explained(asked: Asked, source: str, wanted: dict[ImageId, list[int]]) -> l
     detector = asked.session.detector
     total = sum(planned(detector, asked.options, len(numbers)) for numbers in left.values())
     if left:
-        picture = asked.picture(next(iter(left)))
+        first, numbers = next(iter(left.items()))
+        picture = asked.picture(first)
+        asked.things(picture, source, numbers)  # refused before it is told how long it takes
         seconds = total * asked.session.pace(picture, asked.options)
         things = counted(sum(map(len, left.values())), "objects")
         told = f"{things} in {counted(len(left), 'images')}: at most {total} forwards, about {seconds:.0f} s"
@@ -145,6 +154,43 @@ def _explained(asked: Asked, source: str, wanted: dict[ImageId, list[int]]) -> l
         for image_id, numbers in wanted.items():
             found += asked.explain(image_id, source, numbers, bar.update)
     return found
+
+
+def again(decided: Sequence[Decided]) -> str:
+    """Which share of the recorded decisions was made again, on which pictures."""
+    words = {
+        True: "the original picture",
+        False: "the stored picture",
+        None: "a picture that is not told",
+    }
+    parts = []
+    for original, name in words.items():
+        shares = [one.agreement for one in decided if one.original is original]
+        if len(shares) == 1:
+            parts.append(f"{_percent(shares[0])} on {name}")
+        elif shares:
+            mean, least = sum(shares) / len(shares), min(shares)
+            images = f"of {len(shares)} images (at least {_percent(least)} of each)"
+            parts.append(f"{_percent(mean)} on {name} {images}")
+    return f"Recorded decisions made again: {'; '.join(parts)}."
+
+
+def _percent(share: float) -> str:
+    """Rounded down, so that 100 % are all."""
+    return f"{math.floor(1000 * share) / 10:.1f} %"
+
+
+def left_out(explained: Sequence[Explanation], orders: Sequence[str]) -> str:
+    """Which orders the model gives nothing for in some objects; empty for none."""
+    parts = []
+    curves = [one for one in explained if len(one.curves)]
+    for order in orders:
+        if lacking := sum(order not in set(one.curves["order"]) for one in curves):
+            parts.append(f"{order} (of {counted(lacking, 'objects')})")
+    if not parts:
+        return ""
+    why = "in these blocks the model has no such number, or the same one of all tokens"
+    return f"Left out: {', '.join(parts)}: {why}."
 
 
 def report(explained: list[Explanation]) -> str:
@@ -160,7 +206,7 @@ def report(explained: list[Explanation]) -> str:
 
 def _areas(curves: list[Explanation]) -> str:
     """Areas of every order; with intervals from two images on."""
-    frame = summary(curves)
+    frame = summary(curves, DRAWS)
     if frame["images"].max() < 2:
         means = frame.pivot(index="order", columns="mode", values="area")
         rows = [
@@ -174,12 +220,14 @@ def _areas(curves: list[Explanation]) -> str:
         cells = [row.mode, row.order, with_ends(row.area, row.low, row.high)]
         known = hasattr(row, "minus") and row.minus == row.minus
         apart = with_ends(row.minus, row.minus_low, row.minus_high, "+.1f") if known else ""
-        rows.append([*cells, apart, f"{row.above:.3f}" if known else ""])
+        rows.append([*cells, apart, probability(row.above, DRAWS) if known else ""])
     first = frame.iloc[0]
-    things = f"{counted(int(first['objects']), 'objects')} in {int(first['images'])} images"
+    images = int(frame["images"].max())
+    things = f"{counted(int(first['objects']), 'objects')} in {counted(images, 'images')}"
+    few = ", too few to tell what others would give" * (images < FEW)
     told = (
-        f"{things}; intervals of 95 % over draws of the images. Deletion: small areas, insertion: large ones "
-        "tell that an order knows the tokens that are needed."
+        f"{things}; intervals of 95 % over {DRAWS:,} draws of these {images} images{few}. Deletion: small "
+        "areas, insertion: large ones tell that an order knows the tokens that are needed."
     )
     return f"{told}\n\n{table(head, rows)}"
 
@@ -197,10 +245,11 @@ def _sentences(one: Explanation) -> str:
         best = one.sets[0]
         random = one.beside[one.beside["kind"] == "random"]
         share, (same, chance) = best.uses / one.uses, one.stability
+        enough = int(random["enough"].sum()) if len(random) else 0
         told.append(
             f"The smallest set that suffices has {counted(len(best.tokens), 'tokens')} ({share:.0%} of the "
-            f"uses): score {best.score:.2f}, IoU {best.iou:.2f}; of {len(random)} random sets as large "
-            f"{int(random['enough'].sum()) if len(random) else 0} suffice."
+            f"uses): score {best.score:.2f}, IoU {best.iou:.2f}; of {counted(len(random), 'random sets')} as "
+            f"large {enough} suffice{'s' * (enough == 1)}."
         )
         if len(one.sets) > 1:
             told.append(

@@ -176,7 +176,7 @@ def summary(explanations: Sequence[Explanation], draws: int = 1000) -> pd.DataFr
 
     Columns: mode; order; objects; images; area with low and high; and of every order but the first: minus
     (the first order's area minus its own, paired object by object) with minus_low, minus_high, and above
-    (share of the draws in which the first order has more).
+    (share of the draws in which the first order has more); NaN where one of both is left out of some objects.
 
     Raises:
         ValueError: no explanation has curves.
@@ -200,12 +200,15 @@ def summary(explanations: Sequence[Explanation], draws: int = 1000) -> pd.DataFr
         }
         drawn = {order: _drawn(own, draws) for order, own in sides.items()}
         first, *others = drawn
+        pairs = sides[first][["image", "object"]].values.tolist()
         for order, own in sides.items():
             ends = drawn[order].interval()
             row = {"mode": mode, "order": order, "objects": len(own)}
             row |= {"images": own["image"].nunique()}
             row |= {"area": ends.value, "low": ends.low, "high": ends.high}
-            rows.append(row | (_difference(drawn[first] - drawn[order]) if order in others else {}))
+            same = own[["image", "object"]].values.tolist() == pairs
+            known = order in others and same
+            rows.append(row | (_difference(drawn[first] - drawn[order]) if known else {}))
     return pd.DataFrame(rows)
 
 

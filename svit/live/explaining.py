@@ -25,7 +25,7 @@ from svit.probing.attribution.explain import planned
 from svit.probing.attribution.explain import things_of as things_of
 from svit.probing.attribution.options import AttributionError, Options
 from svit.probing.attribution.trials import Tell
-from svit.runs.attributions import Attributions, read_explanation
+from svit.runs.attributions import Attributions, Decided, read_explanation
 from svit.runs.head import known
 from svit.runs.run import Run
 from svit.system.text import counted
@@ -117,11 +117,11 @@ class Asked:
         self.kept.claim()
         if missing := self.missing(image_id, source, numbers):
             picture = self.picture(image_id)
-            things = self._things(picture, source, missing)
+            things = self.things(picture, source, missing)
             plain = self.session.run(picture).trace
             agreement = float((plain.keep == self.run.trace(image_id).keep).mean())
             for one in self.session.explain(picture, things, self.options, tell):
-                self.kept.write(one, agreement)
+                self.kept.write(one, Decided(agreement, _original(picture)))
         paths = [self.kept.path(image_id, source, number) for number in numbers]
         return [read_explanation(path) for path in paths]
 
@@ -156,7 +156,12 @@ class Asked:
             )
         return Picture(pixels, image_id, str(path), target, tuple(self.run.class_names))
 
-    def _things(self, picture: Picture, source: str, numbers: Sequence[int]) -> list[Thing]:
+    def things(self, picture: Picture, source: str, numbers: Sequence[int]) -> list[Thing]:
+        """What is asked about on a picture of the run.
+
+        Raises:
+            AttributionError: one of the numbers is not there.
+        """
         found = self.run.detections(picture.image_id, masks=True)
         detected = None if found is None else as_target(found)
         if detected is not None:
@@ -168,11 +173,16 @@ class Asked:
         if lacking := [number for number in numbers if number not in by_number]:
             there = f"has {counted(len(by_number), source + 's')} of its own"
             numbered = ", numbered from 1" + " by falling score" * (source == "detection")
+            crowds = " (crowds have a number and cannot be explained)" * (source == "annotation")
             raise AttributionError(
                 f"image {picture.image_id!r} of {self.run.path} {there}{numbered}; there is no {source} "
-                f"{lacking[0]} (crowds have a number and cannot be explained)"
+                f"{lacking[0]}{crowds}"
             )
         return [by_number[number] for number in numbers]
+
+
+def _original(picture: Picture) -> bool:
+    return picture.record is None or picture.record.exact
 
 
 def settings_of(run: Run, options: Options, pictures: str) -> dict[str, Any]:
@@ -214,7 +224,7 @@ def explained(
     if kept is None:
         return found, None
     kept.claim()
-    return found, kept.write(found, 1.0)
+    return found, kept.write(found, Decided(1.0, _original(picture)))
 
 
 def pace(session: Session, picture: Picture) -> tuple[int, float]:

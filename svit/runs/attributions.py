@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,19 @@ FOLDER, SETTINGS = "attribution", "settings.json"
 _REMEDY = "delete it, and `svit explain` makes it anew"
 _FRAMES = ("curves", "beside", "forced")
 _HITS = ("own", "full", "none")
+
+
+@dataclass(frozen=True)
+class Decided:
+    """How far the model decided as it was recorded to.
+
+    Attributes:
+        agreement: share of the recorded masks' decisions that it made again on its picture.
+        original: whether that was the original picture, not the one that the run stores; None if not known.
+    """
+
+    agreement: float
+    original: bool | None = None
 
 
 class Attributions:
@@ -63,14 +76,15 @@ class Attributions:
         """The file of an object."""
         return self.folder / f"{image_key([image_id])}-{source}-{number}.json"
 
-    def write(self, one: Explanation, agreement: float) -> Path:
-        """Keeps an explanation. Returns: the file.
+    def decided(self, one: Explanation) -> Decided:
+        """What was kept beside an explanation."""
+        entries = read_json(self.path(one.image_id, one.source, one.number), _REMEDY, RunError)
+        return Decided(entries["agreement"], entries.get("original"))
 
-        Args:
-            agreement: share of the recorded masks' decisions that the model made again on its picture.
-        """
+    def write(self, one: Explanation, decided: Decided) -> Path:
+        """Keeps an explanation. Returns: the file."""
         path = self.path(one.image_id, one.source, one.number)
-        entries = {**vars(one), "agreement": agreement, "sets": [asdict(own) for own in one.sets]}
+        entries = {**vars(one), **asdict(decided), "sets": [asdict(own) for own in one.sets]}
         entries |= {name: asdict(getattr(one, name)) for name in (*_HITS, "grid")}
         entries |= {name: getattr(one, name).to_dict("list") for name in _FRAMES}
         write_json(path, plain_json(entries), sealed=True)
@@ -116,7 +130,8 @@ def read_explanation(path: Path) -> Explanation:
         RunError: it is damaged.
     """
     entries = read_json(path, _REMEDY, RunError)
-    entries.pop("agreement", None)
+    for name in ("agreement", "original"):
+        entries.pop(name, None)
     try:
         entries |= {name: Hit(**entries[name]) for name in _HITS}
         entries |= {name: pd.DataFrame(entries[name]) for name in _FRAMES}

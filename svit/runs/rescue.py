@@ -96,10 +96,15 @@ class Rescue:
         parts = self.summary(images)
         own, chance, apart = (parts[name] for name in ("rescued", "chance", "difference"))
         where = blocks([block - 1 for block in self.facts["blocks"]])
+        missed = len(self.found())
+        verb = "comes back when its" if missed == 1 else "come back when their"
+        draws = counted(self.facts["draws"], "draws") + " each" * (missed > 1)
+        difference = f"{with_ends(apart.value, *apart.bounds, '+.1f')} objects"
+        if len(images) == 1:
+            difference = f"{apart.value:+.1f} objects (an interval over one picture has no width)"
         return (
-            f"{own.value:.0f} of {counted(len(self.found()), 'missed objects')} come back when their "
-            f"tokens are kept in {where}, {chance.value:.1f} with as many at random ({self.facts['draws']} "
-            f"draws each): a difference of {with_ends(apart.value, *apart.bounds, '+.1f')} objects"
+            f"{own.value:.0f} of {counted(missed, 'missed objects')} {verb} tokens are kept in {where}, "
+            f"{chance.value:.1f} with as many at random ({draws}): a difference of {difference}"
         )
 
 

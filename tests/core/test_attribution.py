@@ -90,6 +90,14 @@ def test_summaries_pair_orders_object_by_object_and_draw_whole_images() -> None:
     assert random["low"] < random["area"] < random["high"]
 
 
+def test_orders_that_some_objects_lack_are_not_paired_with_the_others() -> None:
+    many = [explanation(place, {"gates": [1, 0], "random": [1, 0]}) for place in range(3)]
+    many.append(explanation(3, {"gates": [1, 0]}))
+    table = summary(many, draws=5).set_index(["mode", "order"])
+    assert table.loc[("deletion", "random"), "objects"] == 3
+    assert "minus" not in table or np.isnan(table.loc[("deletion", "random"), "minus"])
+
+
 def test_a_summary_of_objects_without_curves_is_refused() -> None:
     empty = explanation(1, {"gates": [1, 0]})
     object.__setattr__(empty, "curves", empty.curves[:0])

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from support.runs import write_foreign, write_run
 
 from analysis.figures.canvas import token_maps
+from analysis.figures.canvas.pictures import beside
 from analysis.figures.output import DrawOptions, RenderError
 from analysis.figures.registry import entries
 from analysis.figures.tokens import measures
@@ -48,6 +50,17 @@ def test_small_numbers_stand_on_the_bar_without_a_factor_over_it(tmp_path: Path)
     bar = bar_of("updates", open_run(tmp_path / "small"))
     assert bar.yaxis.get_offset_text().get_text() == ""
     assert any("e-07" in label.get_text() for label in bar.get_yticklabels())
+
+
+def test_the_bar_stands_clear_of_a_narrow_picture() -> None:
+    gaps = {}
+    for width in (100, 20):
+        ax = Figure(figsize=(4, 4)).subplots()
+        ax.imshow(np.zeros((100, width)))
+        bar = beside(ax)
+        ax.figure.draw_without_rendering()
+        gaps[width] = bar.get_window_extent().x0 - ax.get_window_extent().x1
+    assert gaps[20] == pytest.approx(gaps[100], rel=0.05) and gaps[20] > 2
 
 
 def test_the_bar_of_attention_runs_from_a_quarter_to_four_times_the_even_share(tmp_path: Path):

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from support import runs
+from support.explanations import explanation
 from support.scenes import SVIT, detector, shapes
 
+from svit.cli.explain import again, left_out, report
 from svit.cli.main import main
 from svit.data.reading import ImageError
 from svit.evaluation.passes import PassOptions
@@ -24,7 +26,7 @@ from svit.live.explaining import (
     weights_of,
 )
 from svit.probing.attribution.options import AttributionError, Options
-from svit.runs.attributions import read_attributions
+from svit.runs.attributions import Decided, read_attributions
 from svit.runs.run import Run, open_run
 from svit.weights import checkpoint
 
@@ -152,6 +154,23 @@ def test_objects_are_chosen_in_recorded_order(run: Run) -> None:
         found_objects(run, 3, least=1.0)
 
 
+def test_what_came_out_of_few_images_claims_no_more_than_its_draws() -> None:
+    many = [explanation(place) for place in range(2)]
+    told = report(many)
+    assert (
+        "2 objects in 2 images; intervals of 95 % over 1,000 draws of these 2 images, too few"
+        in told
+    )
+    assert "| >0.999 |" in told and "| 1.000 |" not in told
+    assert left_out(many, ("gates", "usage")).startswith("Left out: usage (of 2 objects): in these")
+    assert left_out(many, ("gates",)) == ""
+    shares = [Decided(1.0, True), Decided(0.9996, True), Decided(0.5, False)]
+    assert again(shares) == (
+        "Recorded decisions made again: 99.9 % on the original picture of 2 images (at least 99.9 % of "
+        "each); 50.0 % on the stored picture."
+    )
+
+
 def test_the_command_explains_and_says_what_came_out(
     world: Path, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -163,8 +182,16 @@ def test_the_command_explains_and_says_what_came_out(
     assert main(one) == 0
     said = capsys.readouterr()
     assert "at most" in said.err and "forwards" in said.err
+    assert "Recorded decisions made again: 100.0 % on the original picture." in said.out
+    assert "of 1 random set as large" in said.out
     assert "detection 1 of image" in said.out and "smallest set" in said.out
     out = tmp_path / "out"
     assert main([*words, "--objects", "2", "--missed", *quick, "--out", str(out)]) == 0
     assert (out / "areas.csv").is_file() and (out / "summary.md").is_file()
+    assert "Recorded decisions made again: 100.0 %" in (out / "summary.md").read_text()
+    capsys.readouterr()
+    assert main([*words, "--image", str(run.image_ids[0]), "--detection", "99", *quick]) == 2
+    refused = capsys.readouterr().err
+    assert "there is no detection 99" in refused and "at most" not in refused
+    assert "crowds" not in refused
     assert main(words) == 2 and "say what to explain" in capsys.readouterr().err

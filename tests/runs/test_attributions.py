@@ -12,7 +12,7 @@ from support.explanations import explanation
 from support.runs import write_run
 
 from svit.cli.main import main
-from svit.runs.attributions import Attributions, read_attributions
+from svit.runs.attributions import Attributions, Decided, read_attributions
 from svit.runs.head import RunError
 from svit.runs.run import Run, open_run
 from svit.system.files import FileError
@@ -33,7 +33,7 @@ def kept(run: Run) -> Attributions:
 
 
 def test_an_explanation_comes_back_as_it_was(run: Run, kept: Attributions) -> None:
-    wrote = kept.write(explanation(), 0.99)
+    wrote = kept.write(explanation(), Decided(0.99, True))
     ((path, found),) = read_attributions(run.path)
     own = explanation()
     assert path == wrote == kept.path(3, "annotation", 1)
@@ -43,6 +43,11 @@ def test_an_explanation_comes_back_as_it_was(run: Run, kept: Attributions) -> No
     assert vars(replace(found, **plain)) == vars(replace(own, **plain))
 
 
+def test_how_far_the_model_decided_as_recorded_is_kept_beside_it(kept: Attributions) -> None:
+    kept.write(explanation(), Decided(0.99, True))
+    assert kept.decided(explanation()) == Decided(0.99, True)
+
+
 def test_ids_of_any_text_have_files_of_their_own(run: Run, kept: Attributions) -> None:
     names = {kept.path(one, "detection", 2).name for one in ("a/b", "a:b", "ä", "../x", 3, "3")}
     assert len(names) == 6 and all(name.endswith("-detection-2.json") for name in names)
@@ -50,7 +55,7 @@ def test_ids_of_any_text_have_files_of_their_own(run: Run, kept: Attributions) -
 
 def test_explanations_are_no_part_of_what_was_recorded(run: Run, kept: Attributions) -> None:
     before = run.content_hash()
-    kept.write(explanation(), 1.0)
+    kept.write(explanation(), Decided(1.0))
     assert open_run(run.path).content_hash() == before
     assert main(["check", str(run.path)]) == 0
 
@@ -65,7 +70,7 @@ def test_other_settings_have_another_folder_and_equal_ones_the_same(
 def test_a_damaged_explanation_is_named_with_its_remedy(
     run: Run, kept: Attributions, capsys: pytest.CaptureFixture
 ) -> None:
-    path = kept.write(explanation(), 1.0)
+    path = kept.write(explanation(), Decided(1.0))
     path.write_text(path.read_text().replace("0.75", "0.95"))
     assert main(["check", str(run.path)]) == 1
     said = capsys.readouterr().out
@@ -78,7 +83,7 @@ def test_a_damaged_explanation_is_named_with_its_remedy(
 def test_explanations_of_another_recording_are_refused(
     tmp_path: Path, run: Run, kept: Attributions
 ) -> None:
-    kept.write(explanation(), 1.0)
+    kept.write(explanation(), Decided(1.0))
     head = run.path / "run.json"
     created = open_run(run.path).created
     head.write_text(head.read_text().replace(created, "2001-01-01T00:00:00+00:00"))
@@ -94,7 +99,7 @@ def test_explanations_of_another_recording_are_refused(
 def test_numbers_keep_their_types(kept: Attributions, run: Run) -> None:
     one = explanation()
     single = one.curves.astype({"score": np.float32})
-    kept.write(replace(one, curves=single), 1.0)
+    kept.write(replace(one, curves=single), Decided(1.0))
     ((_, found),) = read_attributions(run.path)
     assert found.curves["score"].tolist() == single["score"].astype(float).tolist()
     assert found.sets[0].tokens == (1, 5, 9) and found.beside["members"].tolist() == [[2, 4, 11]]

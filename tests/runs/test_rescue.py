@@ -85,6 +85,14 @@ def test_the_count_has_an_interval_over_images_and_chance_beside_it(run):
     assert "1.0 with as many at random (2 draws each)" in told
 
 
+def test_one_picture_has_no_interval_and_one_object_a_singular(run):
+    alone = Rescue(facts_of(run, draws=1), read_back(run, [row(1, 0, 0.3, 0.8, (NONE,))]).frame)
+    assert alone.sentence([1]) == (
+        "1 of 1 missed object comes back when its tokens are kept in blocks 4–5, 0.0 with as many at random "
+        "(1 draw): a difference of +1.0 objects (an interval over one picture has no width)"
+    )
+
+
 def test_a_run_without_missed_objects_has_an_answer_too(run):
     found = read_back(run, [])
     assert found.found().empty and found.summary(run.image_ids, 5)["rescued"].value == 0

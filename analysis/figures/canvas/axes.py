@@ -9,8 +9,9 @@ from typing import NamedTuple
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter
 
 from analysis.figures.canvas.placing import apart
 from analysis.figures.canvas.sizes import wrapped
@@ -42,9 +43,14 @@ def blank(axes: Iterable[Axes]) -> None:
         empty.set_axis_off()
 
 
+def percents(axis: Axis) -> None:
+    """Shares of 0 to 1 read as percents, with the decimals that a tick has: 5%, 2.5%."""
+    axis.set_major_formatter(FuncFormatter(lambda share, _: f"{round(100 * share, 6) + 0:g}%"))
+
+
 def percent_axis(ax: Axes) -> None:
-    """Shares of 0 to 1 on the y axis read as whole percents, with horizontal lines."""
-    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    """Shares of 0 to 1 on the y axis read as percents, with horizontal lines."""
+    percents(ax.yaxis)
     ax.grid(axis="y")
     ax.spines["left"].set_visible(False)
 

@@ -127,10 +127,11 @@ def over_grey(colours: Colormap, alpha: float) -> ListedColormap:
 
 
 def beside(ax: Axes) -> Axes:
-    """Room for a colour bar as high as a picture, as broad beside a narrow one as beside a square."""
+    """Room for a colour bar as high as a picture, beside a narrow one as broad and far as beside a square."""
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     tall = abs((top - bottom) / (right - left)) * float(ax.get_aspect())
-    return ax.inset_axes((1.02, 0, 0.03 * max(tall, 1), 1))
+    broad = max(tall, 1)
+    return ax.inset_axes((1 + 0.02 * broad, 0, 0.03 * broad, 1))
 
 
 def layer_bar(ax: Axes, drawn: ScalarMappable, limits: tuple[int, int], every: int = 1) -> Colorbar:

@@ -25,10 +25,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import PercentFormatter
 
 from analysis.figures.canvas import pictures
-from analysis.figures.canvas.axes import heading, legend_above
+from analysis.figures.canvas.axes import heading, legend_above, percents
 from analysis.figures.canvas.sizes import WIDTH, wrapped
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError
 from analysis.figures.palette import CONTROLS, HERE, INK, LINES, OWN, PRUNED, SOFT
@@ -189,7 +188,7 @@ def print(frame: pd.DataFrame, ax: Axes, *, mode: str) -> Axes:
     ax.set(xlabel=f"uses {taken}", xlim=(0, 1), ylim=(0, 1.02))
     if mode == "deletion":
         ax.set_ylabel("score")
-    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    percents(ax.xaxis)
     legend_above(ax, columns=2)
     return ax
 

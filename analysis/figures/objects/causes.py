@@ -18,9 +18,8 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
-from analysis.figures.canvas.axes import legend_above
+from analysis.figures.canvas.axes import legend_above, percents
 from analysis.figures.canvas.placing import shortened
 from analysis.figures.canvas.sizes import WIDTH, wrapped
 from analysis.figures.objects.errors import dense_of, errors_on
@@ -76,7 +75,7 @@ def draw(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     """A panel a run that was asked about."""
     asked = [run for run in runs if read_rescue(run.path) is not None]
     if not asked:
-        raise RenderError(f"{paths(runs)} hold {UNASKED}")
+        raise RenderError(f"{paths(runs)} hold{'s' * (len(runs) == 1)} {UNASKED}")
     dense = dense_of(runs)
     frames = [frame(run, dense, options.score) for run in asked]
     shown = [one[one["by"].isin(GROUPS)] for one in frames]
@@ -115,7 +114,7 @@ def print(frame: pd.DataFrame, ax: Axes, *, other: str = "") -> Axes:
     ax.invert_yaxis()
     most = max(0.2, *(part.max() for part in (own, chance, there) if part.notna().any()))
     ax.set_xlim(-0.03 * most, 1.03 * most)
-    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    percents(ax.xaxis)
     ax.set_xlabel("of the objects that are not found")
     ax.grid(axis="x")
     legend_above(ax)

@@ -1,12 +1,13 @@
 """What the use of tokens follows, block by block: texture, contours, objects or the middle of the picture.
 
-Partial rank correlation of a block's mask and a measure of the token, given the other measures of the
-panel, over the tokens of each image (ranks within the image, summed over images); bands: 95 % percentile
-intervals over images (1,000 draws). Grey: the same masks shuffled over the tokens of their image, one
-permutation for all blocks. Left: all valid tokens; right: those that an object covers by more than 25 %.
-Texture: standard deviation of grey in the token (contrast), mean size of its change from pixel to pixel
-(gradient). Contour: nearness to the closest token that an outline passes. Object: share that objects cover.
-Size: area of the object that covers most of the token. Overlap: share of that object's box that other
+Partial rank correlation of a block's mask and a measure of the token, given the other measures of the panel,
+over the tokens of each image (ranks within the image, summed over images); bands: 95 % percentile intervals
+over images (1,000 draws). Grey: the same masks shuffled over the tokens of their image, one permutation for
+all blocks. Where a block uses all tokens of a panel, as in few images it may, nothing correlates, and no
+line goes on, the grey ones neither. Left: all valid tokens; right: those that an object covers by more than
+25 %. Texture: standard deviation of grey in the token (contrast), mean size of its change from pixel to
+pixel (gradient). Contour: nearness to the closest token that an outline passes. Object: share that objects
+cover. Size: area of the object that covers most of the token. Overlap: share of that object's box that other
 objects cover, how much of it may be hidden. Middle: 1 - distance from the middle of the picture / half its
 diagonal. Crowds are no objects; images without objects are left out. The table has plain rank correlations
 and, as block 0, the number of blocks that use a token. A correlation is no cause: what is left out may
@@ -69,6 +70,11 @@ def print(frame: pd.DataFrame, ax: Axes, *, title: str) -> Axes:
     Args:
         frame: of `follows.follow_frame`, of one kind of tokens.
     """
+    keys, values = ["block", "measure"], ["partial", "partial_low", "partial_high"]
+    unknown = frame[(frame["masks"] == follows.OWN) & frame["partial"].isna()]
+    undefined = pd.MultiIndex.from_frame(frame[keys]).isin(pd.MultiIndex.from_frame(unknown[keys]))
+    frame = frame.copy()
+    frame.loc[undefined, values] = float("nan")
     for (masks, measure), rows in frame.groupby(["masks", "measure"], sort=False):
         own = masks == follows.OWN
         colour = COLOURS[measure] if own else NEVER

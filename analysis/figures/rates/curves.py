@@ -23,10 +23,9 @@ from matplotlib.ticker import (
     FormatStrFormatter,
     LogLocator,
     NullFormatter,
-    PercentFormatter,
 )
 
-from analysis.figures.canvas.axes import blank
+from analysis.figures.canvas.axes import blank, percents
 from analysis.figures.canvas.placing import short_names
 from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError
@@ -167,7 +166,7 @@ def keep_lines(training: Training, ax: Axes, title: str) -> Axes:
     _steps(ax, "share of tokens kept")
     ax.set_ylim(0, 1.03)
     ax.set_title(f"{title}: blocks", pad=14)
-    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    percents(ax.yaxis)
     small = {"fontsize": "x-small", "handlelength": 0.8, "columnspacing": 0.6, "handletextpad": 0.3}
     ax.legend(**_ABOVE, ncols=max(len(moving), 1), **small)
     return ax

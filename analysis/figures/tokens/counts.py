@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
-from analysis.figures.canvas.axes import blank, over
+from analysis.figures.canvas.axes import blank, over, percents
 from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product
 from analysis.figures.palette import LINES, SOFT, USED
@@ -98,7 +98,7 @@ def _bins(most: int) -> np.ndarray:
 def _axis(ax: Axes, most: int) -> Axes:
     ax.set_xlim(0, most)
     if most == 1:
-        ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        percents(ax.xaxis)
     ax.xaxis.set_major_locator(MaxNLocator(4, integer=most > 1))
     ax.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     return ax

@@ -15,9 +15,9 @@ import altair as alt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from analysis.figures.canvas import screen as shared
+from analysis.figures.canvas.axes import percents
 from analysis.figures.canvas.sizes import WIDTH, wrapped
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError, paths
 from analysis.figures.palette import LATER, NEVER, NEXT, SOFT
@@ -84,7 +84,7 @@ def print(frame: pd.DataFrame, ax: Axes, *, of: str = "all") -> Axes:
     # a limit of its own: bars without height would keep the axis from reaching over the numbers
     ax.set(ylim=(0, 1.12 * (later + never).max()) if len(rows) else None, xticks=block.tolist())
     ax.set(xlabel="block", ylabel=f"share of {of} tokens")
-    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    percents(ax.yaxis)
     ax.grid(axis="y")
     ax.spines["left"].set_visible(False)
     over = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 3, "borderaxespad": 0.2}

@@ -173,6 +173,8 @@ class _Group:
         universe, image_id = trials.universe, self.sample.image_id
         values = by.amounts(self.signals, self.layers, options.orders)
         for name, of_tokens in values.items():
+            if not np.ptp(of_tokens[universe]):
+                continue  # ties all round are broken by a draw: it would be a random order
             yield name, 0, by.ranked(of_tokens, universe, image_seed(image_id, options.seed))
         if "picture-centre" in options.orders:
             yield "picture-centre", 0, by.by_picture_centre(trials.grid, universe)

@@ -11,7 +11,7 @@ from support.runs import write_run
 
 from analysis.figures.objects import attribution
 from analysis.figures.output import DrawOptions, RenderError
-from svit.runs.attributions import Attributions
+from svit.runs.attributions import Attributions, Decided
 from svit.runs.run import Run
 
 
@@ -21,7 +21,7 @@ def run(tmp_path: Path) -> Run:
     kept = Attributions(run.path, {"steps": 4})
     kept.claim()
     for image_id, sets in ((3, True), (1, False)):
-        kept.write(explanation(image_id, sets=sets), 1.0)
+        kept.write(explanation(image_id, sets=sets), Decided(1.0))
     return run
 
 
@@ -68,7 +68,7 @@ def test_what_is_shown_of_a_set_is_the_set(run: Run) -> None:
 def test_an_object_explained_twice_is_shown_once_with_what_tells_more(run: Run) -> None:
     more = Attributions(run.path, {"steps": 9})
     more.claim()
-    more.write(explanation(1, sets=True), 1.0)
+    more.write(explanation(1, sets=True), Decided(1.0))
     found = attribution.explained(run)
     assert len(found) == 2 and all(one.sets for one in found)
 

@@ -61,6 +61,8 @@ def test_a_line_a_group_shows_both_shares_and_the_dense_run(pair):
         ax = causes.print(table, Figure().subplots(), other="dense")
     chance, own, *_, there, _ = (one.get_offsets()[:, 0].tolist() for one in ax.collections[1:])
     assert (own, chance, there) == ([pytest.approx(1 / 3)], [pytest.approx(1 / 6)], [1.0])
+    ticks = {float(tick.get_text().rstrip("%")) for tick in ax.get_xticklabels()}
+    assert ticks == {round(100 * place, 6) for place in ax.get_xticks()}
     assert ax.get_yticklabels()[0].get_text().startswith("all (3) +0.5 [")
     assert product.figure.subfigs[0].get_suptitle().startswith("sparse: 3 objects not found")
     assert set(product.table["by"]) == {"all", "error", "size", "last", "class"}
@@ -68,7 +70,7 @@ def test_a_line_a_group_shows_both_shares_and_the_dense_run(pair):
 
 def test_runs_that_nobody_asked_about_are_refused_with_the_command(pair, tmp_path):
     for given in ([pair[1]], [write_misses(tmp_path / "other")]):
-        with pytest.raises(RenderError, match="svit evaluate --record RUN --rescue"):
+        with pytest.raises(RenderError, match="holds no.*svit evaluate --record RUN --rescue"):
             list(causes.draw(given, DrawOptions()))
     with pytest.raises(RenderError, match="asked about objects below 0.5, found 0.6"):
         list(causes.draw([pair[0]], DrawOptions(score=0.6)))

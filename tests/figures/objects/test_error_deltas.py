@@ -21,8 +21,8 @@ def pair(tmp_path_factory):
 
 def test_a_run_that_misses_more_pays_more_for_it(pair):
     table = error_deltas.frame(*pair, draws=20).set_index("error")
-    assert list(table.index) == ["AP", *TYPES]
-    assert table.loc["missed", "cost"] > 0 > table.loc["AP", "cost"]
+    assert list(table.index) == ["AP50", *TYPES]
+    assert table.loc["missed", "cost"] > 0 > table.loc["AP50", "cost"]
     assert (
         table.loc["missed", "first"] - table.loc["missed", "second"] == table.loc["missed", "cost"]
     )
@@ -32,7 +32,7 @@ def test_a_line_a_type_names_its_difference(pair):
     with style.context(palette.STYLE):
         (product,) = error_deltas.draw(pair, DrawOptions())
         ax = error_deltas.print(error_deltas.frame(*pair, draws=5), Figure().subplots())
-    assert [tick.get_text().split()[0] for tick in ax.get_yticklabels()] == ["AP", *TYPES]
+    assert [tick.get_text().split()[0] for tick in ax.get_yticklabels()] == ["AP50", *TYPES]
     assert product.name == "error-deltas" and len(product.table) == 7
 
 

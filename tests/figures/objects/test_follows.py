@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from matplotlib import style
+from matplotlib.figure import Figure
 from support.runs import write_dense, write_run
 
 from analysis.figures import palette
@@ -23,6 +25,19 @@ def test_a_panel_a_kind_of_tokens_has_a_line_a_measure_and_mask(tmp_path):
     blocks = [line.get_xdata() for line in every.lines if len(line.get_xdata()) > 2]
     assert all(list(one) == list(range(4, 13)) for one in blocks)
     assert set(product.table["block"]) == set(range(13))
+
+
+def test_no_line_goes_on_where_a_block_uses_all_tokens(tmp_path):
+    table = follows.frame(write_run(tmp_path / "run"), draws=3).query(
+        "tokens == 'all tokens' and block > 3"
+    )
+    own = (table["masks"] == "own") & (table["block"] == 6)
+    table.loc[own, "partial"] = float("nan")
+    ax = follows.print(table, Figure().subplots(), title="")
+    lines = [line.get_ydata() for line in ax.lines if len(line.get_xdata()) > 2]
+    assert len(lines) == 10 and all(
+        np.isnan(line).tolist() == [False] * 2 + [True] + [False] * 6 for line in lines
+    )
 
 
 def test_runs_without_pictures_or_pruning_are_refused(tmp_path):

@@ -175,11 +175,11 @@ def test_stopping_leaves_the_model_as_it_was(model: Detector) -> None:
     assert tape.keep().shape[1] == 12
 
 
-def test_a_dense_model_has_all_orders_but_those_of_gates() -> None:
+def test_a_dense_model_has_all_orders_but_those_of_gates_and_of_equal_use() -> None:
     dense = detector("dense")
     quick = replace(SMALL, searches=0)
     found = explain(dense, WIDE, things(dense)[:1], quick)[0]
-    assert set(found.curves["order"]) == set(SMALL.orders) - {"gates"}
+    assert set(found.curves["order"]) == set(SMALL.orders) - {"gates", "usage"}
     assert (found.forced["tokens"] == 0).all()  # it prunes nothing
 
 
