@@ -42,7 +42,7 @@ class Shot:
 SHOTS = [
     Shot("image", "?block=9"),
     Shot("compare", "compare?block=8"),
-    Shot("dataset", "dataset"),
+    Shot("dataset", "dataset?run=svit-plain-nano"),
     Shot("rates", "rates?view=Controls"),
     Shot("live", "live?forbid=True"),
 ]

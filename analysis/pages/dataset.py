@@ -31,10 +31,10 @@ def show(run: Run) -> None:
     """The page of a run that has images."""
     classes = f" · {counted(len(run.class_names), 'classes')}" if run.class_names else ""
     objects = run.images["objects"].sum()
-    annotated = f" · {objects:,} annotated objects" if objects else ""
+    annotated = f" · {counted(objects, 'annotated objects')}" if objects else ""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.subheader("Data set", anchor=False, width="content")
-        size = f"{len(run):,} images{annotated}{classes} · {run.layers} blocks"
+        size = f"{counted(len(run), 'images')}{annotated}{classes} · {run.layers} blocks"
         st.caption(size, width="content")
     PARTS[shell.choose_part("part", PARTS, HELP)](Survey(run))
 

@@ -14,14 +14,14 @@ _ONE |= {f"{word}s": word for word in _REGULAR}
 
 
 def counted(count: int, things: str) -> str:
-    """How many there are: "2 images", "1 image", "1 picture without a nucleus".
+    """How many there are: "2,000 images", "1 image", "1 picture without a nucleus".
 
     Args:
         things: their name in the plural; its first word of `_ONE` is put into the singular.
     """
     if count == 1:
         things = re.sub(rf"\b({'|'.join(_ONE)})\b", lambda found: _ONE[found[0]], things, count=1)
-    return f"{count} {things}"
+    return f"{count:,} {things}"
 
 
 def blocks(layers: Sequence[int]) -> str:

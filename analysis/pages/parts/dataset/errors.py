@@ -14,7 +14,7 @@ from analysis.pages.parts.dataset.parts import NOTHING, Survey, clicked_point, u
 from analysis.sources import labels
 from svit.core.coverage import SIZES
 from svit.runs.run import Run
-from svit.system.text import escaped
+from svit.system.text import counted, escaped
 
 NOBODY = "no second run"
 HELP = {
@@ -54,7 +54,7 @@ def show(survey: Survey) -> None:
         )
         session.remember(score=score)
     key = (survey.key, None if other is None else Survey(other).key)
-    with st.spinner(f"Matching the detections of {len(run):,} images", show_time=True):
+    with st.spinner(f"Matching the detections of {counted(len(run), 'images')}", show_time=True):
         frame, count = errors(run, other, key, score)
     if frame.empty:
         shell.empty(

@@ -34,7 +34,7 @@ def show(survey: Survey) -> None:
         session.restore("score", 0.5, within=(0.0, 1.0))
         score = st.slider("Detections from score", 0.0, 1.0, step=0.05, key="score")
         session.remember(score=score)
-    with st.spinner(f"Matching the detections of {len(run):,} images", show_time=True):
+    with st.spinner(f"Matching the detections of {counted(len(run), 'images')}", show_time=True):
         found = outcomes(run, survey.key, score)
     frame = listed(run, survey.key).merge(found, on="image_id")
     title = st.empty()
