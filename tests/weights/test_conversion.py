@@ -278,4 +278,4 @@ def test_parts_that_no_model_here_has_are_named_in_words(name: str, said: str) -
 
 def test_patches_of_another_size_are_told_with_the_remedy() -> None:
     notes = convert_state(_timm("vit_small_patch14_dinov2")).report.notes
-    assert any("14 pixels" in note and "patch_size=16" in note for note in notes)
+    assert any("14 pixels" in note and "resamples them" in note for note in notes)
