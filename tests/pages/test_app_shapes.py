@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import streamlit as st
 from PIL import Image
 from support.driven import open_page, texts
 from support.shapes_of_pictures import SHAPES, picture_of, write_shape
@@ -41,10 +43,12 @@ def test_every_page_shows_long_pictures(page: str, shaped: Path, monkeypatch) ->
 def test_a_long_picture_may_be_uploaded(shape: str, tmp_path: Path, monkeypatch) -> None:
     stream = io.BytesIO()
     Image.fromarray(picture_of(SHAPES[shape])[0]).save(stream, "PNG")
-    monkeypatch.setattr(
-        "streamlit.file_uploader",
-        lambda *words, **options: io.BytesIO(stream.getvalue()),
-    )
+
+    def uploader(*words: object, key: str, on_change: object, **options: object) -> None:
+        st.session_state[key] = SimpleNamespace(name="long.png", getvalue=stream.getvalue)
+        on_change()
+
+    monkeypatch.setattr("streamlit.file_uploader", uploader)
     app = open_page(monkeypatch, "live", tmp_path, source="upload")
     assert not app.exception and not app.error, texts(app)
     assert "Objects found" in [one.label for one in app.metric]

@@ -43,7 +43,7 @@ def test_a_click_on_a_bar_leads_to_its_images_and_from_there_to_one(dataset):
     chart.locator(BARS).first.click()
     page.get_by_text("Most tokens back in the next block at block 4").wait_for()
     settle(page)
-    assert "at+block=4" in page.url
+    assert "at_block=4" in page.url
     page.locator("[data-testid=stPageLink] a").first.click()
     page.locator("h3", has_text="Image").wait_for()
     assert "block=4" in page.url and "run=discs" in page.url

@@ -117,7 +117,7 @@ def test_tokens_are_turned_off_without_a_mouse(tab, workbench):
     tab.goto(f"{workbench}/live")
     ready(tab)
     tab.get_by_role("textbox", name="Tokens").focus()
-    tab.keyboard.type("0-15,0-15")
+    tab.keyboard.type("1-16,1-16")
     tab.keyboard.press("Enter")
     tab.get_by_text("256 tokens selected").wait_for()
     settle(tab)
