@@ -69,7 +69,7 @@ def _check_images(sources: Sequence[Source]) -> None:
     """Refuses empty runs."""
     for run in sources:
         if isinstance(run, Run) and not len(run):
-            remedy = f"fill it with `svit record --out {run.path}`"
+            remedy = f"fill it with `{labels.fill(run)}`"
             raise RenderError(f"{run.path} holds no images yet: {remedy}")
 
 

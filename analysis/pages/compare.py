@@ -122,13 +122,11 @@ def show(chosen: list[str], runs: list[Run]) -> None:
 
 def show_heading(view: Comparison, grid: TokenGrid, common: int) -> None:
     """The image, how many can be compared, and which facts tell the runs apart."""
-    (rows, columns), (height, width) = grid.valid_hw, grid.image_hw
     with st.container(horizontal=True, vertical_alignment="bottom"):
         title = f"Image {escaped(str(view.image_id))}"
         st.subheader(title, anchor=False, width="content")
         st.caption(
-            f"one of {common} images that all {len(view.runs)} runs hold · {width} × {height} pixels · "
-            f"{columns} × {rows} tokens of {grid.patch} pixels{sizes.stretch_note(grid.image_hw)}",
+            f"one of {common} images that all {len(view.runs)} runs hold · {sizes.told(grid)}",
             width="content",
         )
     differing = labels.differing(labels.fact_frame(view.runs))
@@ -163,7 +161,7 @@ def main() -> None:
     good = [(name, run) for name, run in pairs if run is not None and len(run)]
     for name, run in pairs:
         if run is not None and not len(run):
-            shell.empty(f"{escaped(name)} holds no images yet.", f"svit record --out {run.path}")
+            shell.empty(f"{escaped(name)} holds no images yet.", labels.fill(run))
     if len(good) < 2:
         st.info("Fewer than two of these runs can be shown. Choose others in the sidebar.")
         return

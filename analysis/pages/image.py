@@ -189,13 +189,10 @@ def show(run: Run) -> None:
         gallery.show(run, image_id)
         show_ways_on()
     view = view_of(run, image_id)
-    (rows, columns), (height, width) = view.grid.valid_hw, view.grid.image_hw
-    size = f"{width} × {height} pixels · {columns} × {rows} tokens of {view.grid.patch} pixels"
-    size += sizes.stretch_note(view.grid.image_hw)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         title = f"Image {escaped(str(image_id))}"
         st.subheader(title, anchor=False, width="content")
-        st.caption(size, width="content")
+        st.caption(sizes.told(view.grid), width="content")
     st.fragment(explore, run_every=play.seconds_a_block())(view)
 
 

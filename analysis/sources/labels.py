@@ -35,6 +35,13 @@ def of_model(model: str) -> str:
     return _NAMES.get(model, model)
 
 
+def fill(run: Run) -> str:
+    """The command that records images into it."""
+    told = run.provenance
+    theirs = f" --module {told['model']}" if "host" in told and "model" in told else ""
+    return f"svit record{theirs} --out {run.path}"
+
+
 def folder(run: Run) -> str:
     """The name of its folder."""
     return run.path.resolve().name

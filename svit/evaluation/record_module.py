@@ -54,14 +54,15 @@ class Watching:
         blocks: a pattern of names, or "auto".
         prefix: tokens before those of the picture, or "auto".
         grid: rows and columns of tokens, or pixels of a token's side, or "auto".
-        attention, class_attention: whether attention is recorded.
+        attention: whether attention received is recorded: None, where the model shows it.
+        class_attention: whether that of the class token is.
         count: whether torch counts multiply-adds, in a forward of its own.
     """
 
     blocks: str = "auto"
     prefix: int | str = "auto"
     grid: tuple[int, int] | int | str = "auto"
-    attention: bool = True
+    attention: bool | None = None
     class_attention: bool = False
     count: bool = False
 
@@ -135,9 +136,10 @@ def record_module(
     if not options.learned or options.inference is not None:
         raise HostError("masks of a model that is not ours can be recorded, not chosen")
     runner = _Runner(module, host, watching, options, images.config)
-    source = _provenance(module, host, images, watching, options, **facts)
-    batches = batches_of(len(images), options.batch, ranks, options.limit)
     fit = prepare if host.input_hw is None else _Fit(host.input_hw)
+    measures = runner.tried(Reader(images, False, fit=fit), options.limit)
+    source = _provenance(module, host, images, watching, options, measures, **facts)
+    batches = batches_of(len(images), options.batch, ranks, options.limit)
     writer = RunWriter(path, source, rank=ranks.rank, world=ranks.world, picture_side=picture_side)
     reader, failed = Reader(images, picture_side > 0, fit=fit), 0
     predict, size_of = runner.predict, runner.size_of
@@ -168,6 +170,18 @@ class _Runner:
     def size_of(self, sample: Sample) -> tuple[int, int]:
         """Height and width of a picture once it is padded."""
         return self._host.input_hw or sample.padded_hw(self._multiple)
+
+    @torch.no_grad()
+    def tried(self, reader: Reader, limit: int | None) -> list[str]:
+        """What the first picture that can be read shows, before a folder is made: names of measures."""
+        watching = self._watching
+        for index in range(len(reader.images))[:limit]:
+            if not isinstance(one := reader[index], Unreadable):
+                (result,) = self.predict([one])
+                return list(result.trace.measures)
+        asked = (watching.attention, watching.class_attention)
+        found = zip(("attention", "class_attention"), asked)
+        return ["update", "norm", *(name for name, want in found if want is not False)]
 
     def predict(self, read: Sequence[Read]) -> Iterator[ImageResult]:
         """Traces of pictures of one size."""
@@ -213,6 +227,7 @@ def _provenance(
     images: Images,
     watching: Watching,
     options: PassOptions,
+    measures: Sequence[str],
     **facts: Any,
 ) -> dict[str, Any]:
     config = images.config
@@ -240,8 +255,10 @@ def _provenance(
         else "chosen, the model does not tell",
     }
     choices = {"batch": options.batch, "dtype": options.dtype, "host": about, "data": pictures}
-    measures = [name for name in ("attention", "class_attention") if getattr(watching, name)]
-    choices["measures"] = ["update", "norm", *measures]
+    order = ("update", "norm", "attention", "class_attention")
+    choices["measures"] = [name for name in order if name in measures]
+    if watching.attention is not False and "attention" not in measures:
+        about["attention"] = "unknown"
     if watching.count:
         choices["cost"] = COUNTER
     return provenance.of_module(module, fingerprint(images), images.class_names, **choices, **facts)

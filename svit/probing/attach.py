@@ -27,10 +27,11 @@ from svit.probing.adapters.host import Host, HostError
 from svit.probing.attention import AttentionReader
 from svit.probing.planting import (
     Grid,
+    entered,
     find_prefix,
     first_tensor,
     one_a_picture,
-    picture_of,
+    token_side,
 )
 from svit.probing.received import Received
 from svit.probing.recorder import Seam, Tape, listening, probes_of
@@ -50,7 +51,7 @@ def attach(
     *,
     tokens: str | Tokens = "auto",
     kept: Callable[[int], Tensor | None] | None = None,
-    attention: bool = True,
+    attention: bool | None = None,
     class_attention: bool = False,
     tensors: Sequence[str] = (),
 ) -> Iterator[Tape]:
@@ -68,13 +69,13 @@ def attach(
         kept: zero-based block -> which tokens its rows are, where the model drops or merges some: a mask bool
             (B, N), raster indices int (B, rows) or a matrix (B, rows, N) that is positive where a row carries
             a token. `TokenProbe`s in the model and ToMe's sources are found.
-        attention: whether attention received is recorded.
-        class_attention: whether that of the class token is too.
+        attention: whether attention received is recorded: None, where every block shows it; True demands it.
+        class_attention: whether that of the class token is too; demanded, as attention received then is.
         tensors: of `KEPT_TENSORS`: tokens (B, N, C) before and behind each block, on the model's device.
 
     Raises:
         HostError: no blocks or several lists, no grid, a model that is traced or compiled; inside, tokens or
-            attention that cannot be told.
+            attention that was demanded that cannot be told.
     """
     unknown = set(tensors) - set(KEPT_TENSORS)
     if unknown:
@@ -133,17 +134,20 @@ class _Watch:
         model: nn.Module,
         host: Host,
         tokens: str | Tokens,
-        attention: bool,
+        attention: bool | None,
         class_attention: bool,
         tensors: tuple[str, ...],
     ) -> None:
         self.tape, self.model, self.host = tape, model, host
         self.tokens, self.tensors = tokens, tensors
-        self.reader = AttentionReader() if attention or class_attention else None
+        self.demanded = bool(attention or class_attention)
+        reads = self.demanded or attention is None
+        self.reader = AttentionReader(self.demanded) if reads else None
+        self.unread = False
         self.wanted = [
             name
             for name, asked in (("attention", attention), ("class_attention", class_attention))
-            if asked
+            if asked is not False
         ]
         self.told: Callable[[int], Tensor | None] | None = None
         self.places: dict[nn.Module, list[int]] = {}
@@ -195,7 +199,10 @@ class _Watch:
             )
         self.host, self.planted = replace(self.host, prefix=found), True
         self._listen(hooks, seam)
-        self._begin_call()  # the forward that goes on now
+        self._begin_call()  # the forward that goes on now: torch calls no hook that it gets on its way
+        if self.model is seam.start:
+            self.tape.begin(seam.grid_hw(entered(args, kwargs)))
+            self._begin(self.model, args, kwargs)
 
     def _listen(self, hooks: ExitStack, seam: Seam) -> None:
         self.tape.prefix = self.host.prefix or 0
@@ -230,20 +237,14 @@ class _Watch:
 
     def _begin(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         """A new batch of pictures enters the model."""
-        pictures = picture_of(args, kwargs)
+        pictures = entered(args, kwargs)
         tape = self.tape
         tape.calls = tape.calls + 1 if self.inside else 1
-        self.batch, self.runs, self.before = len(pictures), {}, None
+        self.batch, self.runs, self.before, self.unread = len(pictures), {}, None, False
         if self.reader is not None:
             self.reader.read = None
         if not isinstance(module, nn.Conv2d):
-            sides = {one // cells for one, cells in zip(pictures.shape[-2:], tape.grid_hw)}
-            if len(sides) > 1:
-                raise HostError(
-                    f"a grid of {tape.grid_hw[0]}x{tape.grid_hw[1]} does not cut pictures of "
-                    f"{pictures.shape[-2]}x{pictures.shape[-1]} into squares: give another grid"
-                )
-            (tape.patch,) = sides
+            tape.patch = token_side(pictures, tape.grid_hw)
 
     def _before(self, block: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         if not self.batch:
@@ -305,6 +306,10 @@ class _Watch:
 
     def _keep_attention(self, layer: int) -> None:
         received, self.reader.read = self.reader.read, None
+        if not self.demanded and (self.unread or received is None or not received.found):
+            self.unread = True  # a measure is one of all blocks
+            self.tape.measures.pop("attention", None)
+            return
         if not received.found:
             why = f" ({self.reader.hidden} shows no q and k)" if self.reader.hidden else ""
             raise HostError(

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from svit.probing.adapters.host import HostError
+
 # which of them is seen depends on the mode of autograd
 SOFTMAX = ("softmax", "_softmax", "_safe_softmax")
 
@@ -30,13 +32,17 @@ class Reader(Protocol):
 class AttentionReader(TorchDispatchMode):
     """Hands every attention that runs inside it to `read`, head by head; while that is None, none.
 
+    Args:
+        demanded: whether what cannot be read is an error; else `read` becomes None.
+
     Attributes:
         read: who is told.
         hidden: name of a kernel that ran and showed neither weights nor q and k; "" without.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, demanded: bool = True) -> None:
         super().__init__()
+        self._demanded = demanded
         self.read: Reader | None = None
         self.hidden = ""
 
@@ -47,7 +53,12 @@ class AttentionReader(TorchDispatchMode):
         given = kwargs or {}
         output = function(*args, **given)
         if self.read is not None:
-            self._look(function, args, given, output)
+            try:
+                self._look(function, args, given, output)
+            except HostError:
+                if self._demanded:
+                    raise
+                self.read = None
         return output
 
     def _look(self, function: Any, args: tuple, given: dict, output: Any) -> None:

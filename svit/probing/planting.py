@@ -17,6 +17,9 @@ from svit.probing.adapters.host import HostError
 Grid = tuple[int, int]
 
 
+PREFIX_MOST = 16  # class and register tokens of a model
+
+
 class _Enough(Exception):
     """The first block was reached; a forward ends here."""
 
@@ -25,6 +28,36 @@ def picture_of(args: tuple, kwargs: dict[str, Any]) -> Tensor | None:
     """The first tensor (B, channels, height, width) that a module is called with."""
     given = [*args, *kwargs.values()]
     return next((one for one in given if isinstance(one, Tensor) and one.ndim == 4), None)
+
+
+def entered(args: tuple, kwargs: dict[str, Any]) -> Tensor:
+    """The pictures that a module is called with.
+
+    Raises:
+        HostError: there are none.
+    """
+    picture = picture_of(args, kwargs)
+    if picture is None:
+        raise HostError(
+            "the model was called without pictures (batch, channels, height, width): attach to the part "
+            "that is given them"
+        )
+    return picture
+
+
+def token_side(pictures: Tensor, grid: Grid) -> int:
+    """Pixels of a token's side.
+
+    Raises:
+        HostError: tokens of the grid would not be squares.
+    """
+    sides = {one // cells for one, cells in zip(pictures.shape[-2:], grid)}
+    if len(sides) > 1:
+        raise HostError(
+            f"a grid of {grid[0]}x{grid[1]} does not cut pictures of "
+            f"{pictures.shape[-2]}x{pictures.shape[-1]} into squares: give another grid"
+        )
+    return sides.pop()
 
 
 def find_prefix(
@@ -43,12 +76,13 @@ def find_prefix(
         rows_of: input of a block and grid -> (B, rows, C).
 
     Raises:
-        HostError: planted patches do not come out in raster order behind a prefix.
+        HostError: planted patches do not come out in raster order behind a prefix, the grid does not fit, or
+            `start` did not run before the block.
     """
     seen: dict[str, Any] = {}
     with torch.no_grad(), torch.random.fork_rng(), ExitStack() as hooks:
         plant = start.register_forward_pre_hook(
-            lambda module, args, kwargs: _planted(args, kwargs, seen, grid_hw),
+            lambda module, args, kwargs: _planted(module, args, kwargs, seen, grid_hw),
             with_kwargs=True,
             prepend=True,
         )
@@ -57,16 +91,17 @@ def find_prefix(
             lambda module, args, kwargs: _stop(args, kwargs, seen), with_kwargs=True
         )
         hooks.callback(stop.remove)
-        empty = _rows(run, seen, rows_of, None)
+        empty = _rows(run, seen, rows_of, None, start)
         rows, columns = seen["grid"]
         places = sorted({(0, 0), (0, columns - 1), (rows - 1, 0), (min(1, rows - 1), 0)})
-        found = [(_rows(run, seen, rows_of, place) - empty).norm(dim=-1) for place in places]
+        found = [(_rows(run, seen, rows_of, place, start) - empty).norm(dim=-1) for place in places]
     prefixes = set()
     for (row, column), change in zip(places, found):
         there = set(change.argmax(dim=1).tolist()) if change.max() > 0 else {-1}
         prefixes |= {one - row * columns - column for one in there}
     (prefix, *others) = sorted(prefixes)
     if others or prefix < 0:
+        _check_count(empty.shape[1], (rows, columns))
         raise HostError(
             f"a patch planted at {places[0]} of a grid of {rows}x{columns} tokens, and at {places[1:]}, does "
             "not enter the blocks in raster order: the model reorders its tokens in a way unknown here; say "
@@ -75,13 +110,29 @@ def find_prefix(
     return prefix
 
 
+def _check_count(count: int, grid: Grid) -> None:
+    """Refuses a grid that has more tokens than enter the blocks, or fewer than a prefix explains."""
+    rows, columns = grid
+    if not 0 <= count - rows * columns <= PREFIX_MOST:
+        raise HostError(
+            f"the grid does not fit: {rows}x{columns} are {rows * columns} tokens, and {count} enter the "
+            "first block (class and register tokens among them): give another grid"
+        )
+
+
 def _planted(
-    args: tuple, kwargs: dict[str, Any], seen: dict[str, Any], grid_hw: Callable[[Tensor], Grid]
+    start: nn.Module,
+    args: tuple,
+    kwargs: dict[str, Any],
+    seen: dict[str, Any],
+    grid_hw: Callable[[Tensor], Grid],
 ) -> tuple[tuple, dict]:
     """The arguments with empty pictures, a bright patch in each at `seen["place"]`."""
-    picture = picture_of(args, kwargs)
+    picture = entered(args, kwargs)
     seen["batch"], seen["grid"] = len(picture), grid_hw(picture)
     rows, columns = seen["grid"]
+    if not isinstance(start, nn.Conv2d):
+        token_side(picture, seen["grid"])
     new = torch.zeros_like(picture)
     if seen["place"] is not None:
         (row, column), (tall, wide) = seen["place"], picture.shape[-2:]
@@ -104,12 +155,19 @@ def _rows(
     seen: dict[str, Any],
     rows_of: Callable[[Tensor, Grid], Tensor],
     place: tuple[int, int] | None,
+    start: nn.Module,
 ) -> Tensor:
     """What the first block is given where a patch lies at the place."""
     seen["place"] = place
+    seen.pop("grid", None)
     try:
         run()
     except _Enough:
+        if "grid" not in seen:
+            raise HostError(
+                f"{start} looks like the patch embedding and did not run before the first block: give the "
+                "grid, as grid=(rows, columns) or --grid ROWSxCOLUMNS"
+            ) from None
         args, kwargs = seen["block"]
         rows = rows_of(first_tensor((*args, *kwargs.values())), seen["grid"])
         return one_a_picture(rows, seen["batch"], "the first block").float()

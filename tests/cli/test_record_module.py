@@ -38,6 +38,31 @@ def unknown():
     return VisionTransformer(64, 16, 2, 3, 48, 96)
 
 
+class Unfolding(torch.nn.Module):
+    def __init__(self, unused):
+        super().__init__()
+        if unused:
+            self.other = torch.nn.Conv2d(3, 32, 16, 16)
+        self.embed = torch.nn.Linear(768, 32)
+        layer = torch.nn.TransformerEncoderLayer
+        self.blocks = torch.nn.ModuleList(layer(32, 2, 64, batch_first=True) for _ in range(2))
+
+    def forward(self, pictures):
+        tokens = self.embed(torch.nn.functional.unfold(pictures, 16, stride=16).mT)
+        for block in self.blocks:
+            tokens = block(tokens)
+        return tokens
+
+
+def unfolding():
+    torch.manual_seed(0)
+    return Unfolding(False)
+
+
+def misleading():
+    return Unfolding(True)
+
+
 def number():
     return 3
 """
@@ -207,5 +232,36 @@ def test_what_cannot_be_is_refused_in_a_sentence(
     words: list[str], sentence: str, capsys: pytest.CaptureFixture
 ) -> None:
     assert main.main(["record", *words, "--images", "photos", "--out", "run"]) == 2
+    assert sentence in capsys.readouterr().err
+    assert not Path("run").exists()
+
+
+SMALL = ("--short-side", "64", "--long-side", "96")
+
+
+def test_a_model_without_a_patch_embedding_is_recorded_by_its_grid_and_its_hidden_attention_unknown() -> (
+    None
+):
+    assert record("unfolding", "--grid", "16", *SMALL) == 0
+    run = open_run("run")
+    assert run.measures == ("update", "norm") and run.finished
+    assert run.provenance["host"]["attention"] == "unknown"
+    assert run.provenance["measures"] == ["update", "norm"]
+    assert run.trace("wide.png").grid.grid_hw == (4, 6)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["unfolding"], "give the grid"),
+        (["misleading"], "did not run before the first block: give the grid"),
+        (["unfolding", "--grid", "8"], "the grid does not fit: 12x8 are 96 tokens, and 24 enter"),
+        (["misleading", "--grid", "8"], "the grid does not fit: 12x8 are 96 tokens, and 24 enter"),
+    ],
+)
+def test_a_grid_that_is_missing_or_wrong_is_one_sentence_and_leaves_no_run_behind(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert record(*words, *SMALL) == 2
     assert sentence in capsys.readouterr().err
     assert not Path("run").exists()

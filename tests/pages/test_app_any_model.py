@@ -9,6 +9,7 @@ from support.driven import charts, open_page, texts
 from support.runs import write_foreign, write_run
 
 from analysis.pages.parts.image.stage import MODES, OF_MEASURES
+from svit.runs.run import RunWriter
 
 
 @pytest.mark.parametrize("page", ["image", "compare", "dataset", "rates", "live"])
@@ -38,3 +39,11 @@ def test_the_image_page_shows_measures_where_a_run_has_them(
     app = open_page(monkeypatch, "image", tmp_path / "ours", mode="Update")
     (modes,) = (one for one in app.get("button_group") if one.key == "mode")
     assert not set(OF_MEASURES) & set(modes.options) and app.session_state["mode"] == "States"
+
+
+def test_an_empty_run_of_a_module_is_filled_by_a_command_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    RunWriter(tmp_path / "run", {"model": "theirs:build", "host": {}}).close()
+    app = open_page(monkeypatch, "image", tmp_path)
+    assert not app.exception and "svit record --module theirs:build --out" in texts(app)

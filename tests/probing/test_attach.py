@@ -371,12 +371,14 @@ def test_attention_that_shows_no_q_and_k_is_told_and_the_rest_is_recorded_withou
     model, pictures = timm_model("vit_tiny_patch16_224", (64, 64)), torch.randn(1, 3, 64, 64)
     model.blocks[1].attn.forward = lambda tokens, **_: tokens.flip(1)
     refused = pytest.raises(HostError, match="attention of block 2 cannot be read.*attention=False")
-    with torch.no_grad(), attach(model), refused:
+    with torch.no_grad(), attach(model, attention=True), refused:
         model(pictures)
     assert hook_count(model) == 0
-    with torch.no_grad(), attach(model, attention=False) as tape:
-        model(pictures)
-    assert {*tape.measures} == {"update", "norm"}
+    for asked in (False, None):
+        with torch.no_grad(), attach(model, attention=asked) as tape:
+            model(pictures)
+        assert {*tape.measures} == {"update", "norm"}
+        assert tape.measured()["norm"].shape == (1, 3, 4, 4)
     model = sam((64, 64))
     with (
         pytest.raises(HostError, match="tells of no class token"),

@@ -177,3 +177,29 @@ class Merging(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         self._tome_info["source"] = None
         return self.vit(pictures)
+
+
+class Unfolding(nn.Module):
+    """Cuts pictures without a convolution; its blocks run fused and show no attention in evaluation.
+
+    Args:
+        side: of a token in pixels.
+        unused: whether a convolution that looks like a patch embedding stands beside its blocks.
+    """
+
+    def __init__(self, side: int = 16, unused: bool = False) -> None:
+        super().__init__()
+        self.side = side
+        if unused:
+            self.other = nn.Conv2d(3, 32, 16, 16)
+        self.embed = nn.Linear(3 * side * side, 32)
+        self.blocks = nn.ModuleList(
+            nn.TransformerEncoderLayer(32, 2, 64, batch_first=True) for _ in range(2)
+        )
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        cut = nn.functional.unfold(pictures, self.side, stride=self.side)
+        tokens = self.embed(cut.transpose(-2, -1))
+        for block in self.blocks:
+            tokens = block(tokens)
+        return tokens

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import textwrap
 
+from svit.core.types import TokenGrid
+
 WIDTH = 7.2  # inches: the text width of a two-column paper
 TITLE, LEGEND, SCALE = 0.17, 0.26, 0.45  # inches: above a picture, below all, beside all
 LEGEND_ROW = 0.14  # inches: what a second row of a legend adds
@@ -23,6 +25,16 @@ def stretch_note(image_hw: tuple[int, int]) -> str:
     height, width = image_hw
     sides = "wider" if height > width else "taller"
     return "" if drawn_ratio(image_hw) == height / width else f" · drawn {sides} than it is"
+
+
+def told(grid: TokenGrid) -> str:
+    """A picture's own size, that at which the model was given it, its tokens, and a stretch in drawings."""
+    (tall, wide), (height, width), (rows, columns) = grid.image_hw, grid.resized_hw, grid.valid_hw
+    given = (
+        f" · given to the model at {width} × {height}" if (height, width) != (tall, wide) else ""
+    )
+    tokens = f"{columns} × {rows} tokens of {grid.patch} pixels"
+    return f"{wide} × {tall} pixels{given} · {tokens}{stretch_note(grid.image_hw)}"
 
 
 def figsize(

@@ -340,7 +340,7 @@ def one_run(show: Callable[[Run], None], about: Callable[[Run], None] = provenan
         return
     if not len(run):
         message = "This run holds no images yet. Record into it with:"
-        empty(message, f"svit record --out {run.path}")
+        empty(message, labels.fill(run))
     else:
         try:
             show(run)

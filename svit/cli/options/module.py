@@ -136,7 +136,7 @@ def watching(args: argparse.Namespace) -> Watching:
         blocks=args.blocks or "auto",
         prefix="auto" if args.prefix is None else args.prefix,
         grid=args.grid or "auto",
-        attention=not args.no_attention,
+        attention=False if args.no_attention else None,
         class_attention=args.class_attention,
         count=args.count,
     )

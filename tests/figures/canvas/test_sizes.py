@@ -10,6 +10,7 @@ from analysis.figures.canvas import sizes
 from analysis.figures.canvas.sizes import figsize
 from analysis.render import FIGURES
 from analysis.sources.collection import Collection
+from svit.core.types import TokenGrid
 
 METHODS = ("svit", "dense")
 
@@ -47,3 +48,12 @@ def test_a_long_picture_is_drawn_five_times_as_long_as_wide_and_says_so(shape: s
 def test_pictures_of_cameras_keep_their_shape(image_hw: tuple[int, int]) -> None:
     assert sizes.drawn_ratio(image_hw) == image_hw[0] / image_hw[1]
     assert sizes.stretch_note(image_hw) == ""
+
+
+def test_the_size_that_a_model_was_given_is_told_where_it_is_not_the_pictures_own() -> None:
+    resized = TokenGrid((512, 512), (800, 800), (50, 50))
+    assert sizes.told(resized) == (
+        "512 × 512 pixels · given to the model at 800 × 800 · 50 × 50 tokens of 16 pixels"
+    )
+    own = TokenGrid((32, 48), (32, 48), (2, 3))
+    assert sizes.told(own) == "48 × 32 pixels · 3 × 2 tokens of 16 pixels"
