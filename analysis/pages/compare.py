@@ -16,7 +16,7 @@ from analysis.pages.parts.compare.parts import Comparison
 from analysis.sources import labels
 from svit.core.types import ImageId, TokenGrid
 from svit.runs.run import Run, RunError, open_run
-from svit.system.text import escaped
+from svit.system.text import counted, escaped
 
 NAME = 40  # letters of a run above a panel
 PARTS = ("Tokens", "Objects", "Numbers")
@@ -122,11 +122,13 @@ def show(chosen: list[str], runs: list[Run]) -> None:
 
 def show_heading(view: Comparison, grid: TokenGrid, common: int) -> None:
     """The image, how many can be compared, and which facts tell the runs apart."""
+    runs = "both runs" if len(view.runs) == 2 else f"all {len(view.runs)} runs"
+    one_of = "the only image" if common == 1 else f"one of {counted(common, 'images')}"
     with st.container(horizontal=True, vertical_alignment="bottom"):
         title = f"Image {escaped(str(view.image_id))}"
         st.subheader(title, anchor=False, width="content")
         st.caption(
-            f"one of {common} images that all {len(view.runs)} runs hold · {sizes.told(grid)}",
+            f"{one_of} that {runs} hold · {sizes.told(grid)}",
             width="content",
         )
     differing = labels.differing(labels.fact_frame(view.runs))

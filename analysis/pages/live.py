@@ -56,6 +56,28 @@ def outcome(_job: Job, _edits: tuple, key: tuple) -> tuple[live.session.Outcome,
         return found, Model(*facts, session.shifts, session.sees(_job.picture))
 
 
+@st.cache_data(max_entries=512, show_spinner="Looking for the model of the run")
+def weights_sha256(_path: Path, stamp: tuple) -> str:
+    """Of the weights of a checkpoint as the file is now; "" where it cannot be read."""
+    try:
+        with workplace().session(_path) as session:
+            return session.weights_sha256
+    except (FileError, OSError, ValueError):  # shown where it is chosen
+        return ""
+
+
+def model_of(picture: sources.Picture, known: dict[str, Path]) -> str | None:
+    """Which of the checkpoints the picture's run was recorded with, as far as it is among them."""
+    if picture.record is None:
+        return None
+    return sources.of_record(
+        picture.record,
+        known,
+        live.settings_name,
+        lambda path: weights_sha256(path, sources.stamp(path)),
+    )
+
+
 def attempt(work: Callable, *arguments):
     """What a job returns, or None after the page said why it did not."""
     try:
@@ -207,6 +229,7 @@ def show(job: Job, head: DeltaGenerator) -> None:
     known = escaped(f"{model.about} · {job.picture.origin}{sees}")
     about = head.empty()
     about.caption(known)
+    notice = st.container()
     controls.forget_places(job.key)
     numbers = st.container(key="live-numbers")
     with st.container(key="live"):
@@ -241,6 +264,8 @@ def show(job: Job, head: DeltaGenerator) -> None:
     view = View(job, model, before, done[0], changed, score)
     with numbers:
         views.show_numbers(view)
+    if warning := views.other_weights(view):
+        notice.warning(warning, icon=":material/model_training:")
     if told := views.record_said(view):
         about.caption(f"{known} · {told}")
     with panels["map"]:
@@ -265,8 +290,11 @@ def main() -> None:
         shell.empty("No checkpoint in the chosen folders. Training makes one:", "svit train --help")
         return
     with st.sidebar:
-        path = sources.choose_model(known)
+        above = st.container()
         picture = attempt(sources.choose_picture, live.pictures)
+        first = picture and attempt(model_of, picture[0], known)
+        with above:
+            path = sources.choose_model(known, first)
         session.restore("score", 0.5, within=(0.0, 1.0))
         st.slider("Score from", 0.0, 1.0, step=0.05, key="score")
         session.remember(score=st.session_state["score"])

@@ -22,6 +22,7 @@ from analysis.sources.evaluations import Evaluation, Facts, facts_of, own_masks,
 from svit.core.catalogue import PAPER_KEEP_RATIOS
 from svit.core.config import to_dict
 from svit.core.presets import PRESETS
+from svit.system.text import counted
 
 BENCHMARK = "benchmark.json"
 CASE = ["part", "size", "batch", "variant"]  # what names a row of a benchmark
@@ -164,8 +165,7 @@ def read_speeds(path: Path) -> list[Speed]:
 def _speed(path: Path, result: dict[str, Any], row: dict[str, Any], seconds: pd.Series) -> Speed:
     settings, machine = result["settings"], result["environment"]
     model, keep, attention = _named(row["variant"].removesuffix(RECORDED), settings)
-    threads = machine["threads"]
-    cpu = f"{machine['cpu']}, {threads} {'thread' if threads == 1 else 'threads'}"
+    cpu = f"{machine['cpu']}, {counted(machine['threads'], 'threads')}"
     words = (settings["dtype"], settings["framework"], "folded" * settings["fused"], attention)
     return Speed(
         path=path.parent,

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from svit.core.version import __version__
 from svit.system.home import home
+from svit.system.text import counted
 
 INSTALL = "python -m pip install"
 DETECTRON2 = "'git+https://github.com/facebookresearch/detectron2.git'"
@@ -234,7 +235,8 @@ def _torch() -> tuple[Finding, Finding]:
         return diagnose("pairing", line, TORCH_FAULTS), unknown
     facts = json.loads(line)
     pair = f"torch {facts['torch']} and torchvision {facts['torchvision']} run nms together"
-    device = f"CPU, {facts['threads']} threads on {facts['cores']} cores; no CUDA device"
+    threads, cores = (counted(facts[name], name) for name in ("threads", "cores"))
+    device = f"CPU, {threads} on {cores}; no CUDA device"
     if facts["gpus"]:
         device = f"CUDA {facts['cuda']}: {', '.join(facts['gpus'])}"
     return Finding("pairing", "ok", pair), Finding("device", "note", device)

@@ -32,6 +32,8 @@ class Record:
         weights_sha256: of the model.
         exact: whether the pixels are those that were recorded, not the smaller JPEG that the run stores.
         masks: where the masks were from, unless the model decided ("learned").
+        weights: name of the checkpoint's file, "" where the run does not tell.
+        model: name of its settings, likewise.
     """
 
     run: str
@@ -39,6 +41,8 @@ class Record:
     weights_sha256: str
     exact: bool
     masks: str = "learned"
+    weights: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,4 +137,9 @@ def _record(run: Run, image_id: ImageId, hw: tuple[int, int], exact: bool) -> Re
         scale = np.float32([hw[1] / old_w, hw[0] / old_h] * 2)
         found = replace(found, boxes_xyxy=found.boxes_xyxy * scale)
     masks = str(source.get("intervention", "learned"))
-    return Record(run.path.name, found, str(source.get("weights_sha256", "")), exact, masks)
+    config = source.get("config")
+    return Record(
+        *(run.path.name, found, str(source.get("weights_sha256", "")), exact, masks),
+        weights=str(source.get("weights", "")),
+        model=str(config.get("name", "")) if isinstance(config, dict) else "",
+    )

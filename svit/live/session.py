@@ -315,7 +315,7 @@ class Session:
 
     def _machine(self) -> str:
         name = provenance.device_name(self.detector)
-        return f"{name}, {torch.get_num_threads()} threads" if name == "cpu" else name
+        return f"{name}, {counted(torch.get_num_threads(), 'threads')}" if name == "cpu" else name
 
     def _macs(self, trace: TokenTrace, found: int) -> pd.Series | None:
         """With as many proposals as configured, like `svit evaluate`."""

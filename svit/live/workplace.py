@@ -12,11 +12,14 @@ finds the others that it needs here, by their own names.
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
 
 from svit.live import explaining as explaining
 from svit.live import pictures as pictures
@@ -85,6 +88,15 @@ def checkpoints(folders: Iterable[Path]) -> list[Path]:
             if path.resolve().is_relative_to(root)
         ]
     return list({path.resolve(): path for path in found}.values())
+
+
+def settings_name(path: Path) -> str:
+    """Name of the settings of a checkpoint of ours, of which only the head is read; "" without one."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return str(json.loads(file.metadata()["config"])["name"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return ""
 
 
 def new_run(root: Path, name: str) -> Path:

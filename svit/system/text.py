@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 
 _REGULAR = (
-    *("annotation", "detection", "draw", "file", "id", "image", "link", "mask"),
-    *("name", "object", "orientation", "picture", "polygon", "set", "token"),
+    *("annotation", "core", "detection", "draw", "file", "id", "image", "link", "mask"),
+    *("name", "object", "orientation", "picture", "polygon", "set", "thread", "token"),
 )
 _ONE = {"boxes": "box", "categories": "category", "classes": "class", "nuclei": "nucleus"}
 _ONE |= {f"{word}s": word for word in _REGULAR}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from streamlit.testing.v1 import AppTest
 from support.driven import charts, linked, open_page, texts
@@ -48,7 +49,7 @@ def test_two_runs_are_shown_on_an_image_of_both(compare, tmp_path):
     page = compare()
     assert not page.exception and not page.error
     assert page.multiselect(key="runs").value == ["dense", "sparse"]
-    assert "one of 3 images that all 2 runs hold" in texts(page)
+    assert "one of 3 images that both runs hold" in texts(page)
     assert page.selectbox(key="image").options == ["1  1.jpg", "2  2.jpg", "3  3.jpg"]
     assert "differ in inference" in texts(page)
     assert len(charts(page)) == 3  # tokens, kept, overlap
@@ -205,7 +206,7 @@ def test_a_damaged_run_says_so_and_the_others_are_compared(compare, tmp_path):
     shard.write_bytes(shard.read_bytes()[:-9])
     page = compare(runs="dense|sparse|third")
     assert not page.exception and "cannot be read as a whole" in page.error[0].value
-    assert "all 2 runs" in texts(page)
+    assert "both runs" in texts(page)
 
 
 def test_bytes_that_changed_on_disk_are_reported(compare, tmp_path):
@@ -251,3 +252,22 @@ def test_no_detection_at_all_loses_every_object(compare, tmp_path):
     page = compare(runs="a|b", compare_part="Numbers")
     table = page.dataframe[1].value
     assert not page.exception and table["objects found"].tolist() == [0.5, 0.0]
+
+
+@pytest.mark.parametrize("most", [24, 1])
+def test_objects_are_named_in_the_picture_only_where_they_are_few(
+    compare, tmp_path, monkeypatch, most
+):
+    monkeypatch.setattr("analysis.pages.parts.compare.objects.MOST_NAMED", most)
+    two(tmp_path)
+    page = compare(compare_part="Objects")
+    tables = tables_of(page)
+    boxes = pa.ipc.open_stream(tables["boxes"]).read_pandas()
+    assert not page.exception and boxes["tip"].ne("").all()
+    assert boxes["name"].eq("").all() == (most == 1) == ("cursor names each" in texts(page))
+
+
+def test_the_only_common_image_is_called_so(compare, tmp_path):
+    write_run(tmp_path / "sparse", (1,))
+    write_dense(tmp_path / "dense")
+    assert "the only image that both runs hold" in texts(compare())

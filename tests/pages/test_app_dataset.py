@@ -120,6 +120,21 @@ def test_a_run_that_prunes_nothing_has_no_points_to_compare(dataset, tmp_path):
     assert not page.get("vega_lite_chart")
 
 
+def test_two_images_are_not_laid_out_as_a_relation(dataset, tmp_path):
+    write_run(tmp_path / "discs", (1, 2))
+    page = dataset(part="Budget")
+    assert not page.exception and "holds 2 images" in page.info[0].value
+    assert not page.get("vega_lite_chart") and page.get("download_button")
+
+
+@pytest.mark.parametrize("part", ["Objects", "Budget", "Errors"])
+def test_files_side_by_side_are_told_apart_by_their_buttons(dataset, tmp_path, part):
+    write_run(tmp_path / "discs", (1, 2, 3))
+    files = dataset(part=part).get("download_button")
+    told = [one.proto.label for one in files if one.proto.label.startswith("CSV: ")]
+    assert len(told) == len(set(told)) == 2
+
+
 def test_a_clicked_point_opens_its_image_on_the_image_page(dataset, tmp_path):
     write_run(tmp_path / "discs", (1, 2, 3))
     page = dataset(part="Budget")

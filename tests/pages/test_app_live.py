@@ -165,11 +165,27 @@ def test_the_image_of_a_run_takes_the_masks_of_a_run(page, plain, tmp_path):
     write_recorded(tmp_path / "runs" / "stripes", plain)
     app = page(source="recorded")
     assert not app.exception and f"image {SEED} of run stripes as it is stored" in about(app)
-    assert "other weights" in texts(app)
+    assert "does not tell its weights" in app.warning[0].value
     app.selectbox(key="lender").select("run stripes").run()
     assert not app.exception and metric(app, "Kept tokens")[0] == "50.0%"
     again = page(source="recorded", lender="run stripes")  # as the address says it now
     assert linked(app, "lender") == "run stripes" and metric(again, "Kept tokens")[0] == "50.0%"
+
+
+def test_the_picture_of_a_run_opens_with_its_model_until_another_is_chosen_by_hand(page, tmp_path):
+    other = Session.load(home() / "demo" / "vit-plain-nano.safetensors")
+    other.keep(other.run(drawn(SEED)), drawn(SEED), tmp_path / "runs" / "dense")
+    app = page()
+    model = app.selectbox(key="model")
+    assert model.value == NAME and linked(app, "model") == NAME
+    app.segmented_control(key="source").set_value("recorded").run()
+    assert app.selectbox(key="model").value == linked(app, "model") == "vit-plain-nano"
+    assert not app.warning and "Before is what run dense recorded" in texts(app)
+    app.selectbox(key="model").select(NAME).run()
+    assert app.selectbox(key="model").value == NAME and not app.exception
+    assert "This is not the model of run dense" in app.warning[0].value
+    app.segmented_control(key="source").set_value("scene").run()
+    assert app.selectbox(key="model").value == NAME and not app.warning
 
 
 def test_before_is_the_record_or_says_why_not(page, session, plain, tmp_path):

@@ -23,6 +23,7 @@ def test_blocks_are_named_as_the_paper_counts() -> None:
 def test_one_thing_is_told_in_the_singular() -> None:
     assert text.counted(2, "images") == "2 images" and text.counted(1, "categories") == "1 category"
     assert text.counted(0, "objects") == "0 objects"
+    assert text.counted(1, "threads") == "1 thread"
     assert text.counted(1, "pictures without masks") == "1 picture without masks"
     assert text.counted(1, "iscrowd added") == "1 iscrowd added"
 

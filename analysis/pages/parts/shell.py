@@ -10,7 +10,7 @@ import base64
 import io
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -189,32 +189,37 @@ def cut_below(key: str, shape: float, height: int) -> None:
     st.html(f"<style>.st-key-{key} {{{rules}}}</style>")
 
 
-def downloads(name: str, *things: pd.DataFrame | Callable[[], Figure]) -> None:
+def downloads(
+    name: str, *things: pd.DataFrame | Callable[[], Figure], frames: Sequence[str] = ("",)
+) -> None:
     """Buttons that make files on click: CSV of a frame, PNG and PDF of a figure's factory.
 
     Args:
         name: of the files, without ending; on a page it names the buttons, so it is used once.
         things: frames and functions that draw a new figure; with several frames or figures, the
             files after the first are numbered.
+        frames: what each frame holds, said on its button; several stand side by side.
     """
+    words = iter(frames)
     seen = {"frame": 0, "figure": 0}
     with st.container(horizontal=True, gap="small"):
         for thing in things:
             kind = "frame" if isinstance(thing, pd.DataFrame) else "figure"
             seen[kind] += 1
             number = "" if seen[kind] == 1 else f"-{seen[kind]}"
+            held = next(words) if kind == "frame" else ""
             for ending in ("csv",) if kind == "frame" else ("png", "pdf"):
-                _button(f"{labels.file_name(name)}{number}.{ending}", thing)
+                _button(f"{labels.file_name(name)}{number}.{ending}", thing, held)
 
 
 _MEDIA = {"csv": "text/csv", "png": "image/png", "pdf": "application/pdf"}
 
 
-def _button(file: str, thing: pd.DataFrame | Callable[[], Figure]) -> None:
+def _button(file: str, thing: pd.DataFrame | Callable[[], Figure], held: str) -> None:
     ending = file.rpartition(".")[2]
     make = _csv if ending == "csv" else _page
     st.download_button(
-        ending.upper(),
+        f"{ending.upper()}: {held}" if held else ending.upper(),
         lambda: make(thing, ending),
         file,
         _MEDIA[ending],

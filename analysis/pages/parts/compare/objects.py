@@ -14,6 +14,7 @@ from analysis.pages.parts.compare.panels import CHANGE_NAMES, Layout, Title
 from analysis.pages.parts.compare.parts import RUN_COLOURS, Comparison, picture
 from svit.core.types import Detections, Target
 
+MOST_NAMED = 24  # boxes of a picture that have their names beside them: more would hide it
 HELP = (
     "Annotated objects against the first run, matched as COCO does at IoU 0.5. new: found here, missed "
     "by the first run; lost: the other way round. Dashed boxes are missed objects; yellow ones are "
@@ -44,6 +45,10 @@ def show(view: Comparison) -> None:
         gained = f", {changes.get('new', 0)} new, {changes.get('lost', 0)} lost" if panel else ""
         below = f"finds {int(mine['found'].sum())} of {len(mine)}{gained}"
         titles.append(Title(name, below, RUN_COLOURS[panel]))
+    many = max(map(len, parts)) > MOST_NAMED
+    if many:
+        parts = [one.assign(name="") for one in parts]
+        st.caption("Too many objects to name in the picture: the cursor names each.")
     layout = Layout(len(view.runs), view.runs[0].trace(view.image_id).grid.image_hw)
     panels.show(
         panels.object_chart(layout, shell.dark()),

@@ -12,7 +12,7 @@ from analysis.pages.parts import session, shell
 from analysis.pages.parts.dataset.parts import IMAGE_PAGE, Survey, clicked_point, link
 from analysis.sources.aggregates import kept
 from svit.runs.run import Run
-from svit.system.text import escaped
+from svit.system.text import counted, escaped
 
 HELP = (
     "Keep ratio: mean over the blocks that prune of kept / all tokens that show image pixels. Edges: share "
@@ -21,6 +21,7 @@ HELP = (
 )
 CLICKED, EVERY = "budget points", "measure all pictures"
 PICTURES = 1000  # decoded at first: of more it takes longer than one waits for a chart
+LEAST = 3  # images: fewer show no relation
 SLICES = (
     "Images grouped by a text of their entry in the COCO json. Objects: mean over images. Keep ratio: mean "
     "over images, low and high are its 5 % and 95 % quantile over them."
@@ -74,6 +75,13 @@ def show(survey: Survey) -> None:
         return
     if (frame["keep_ratio"] == 1).all():
         st.info("This run prunes no token: all images keep as many.", icon=":material/info:")
+    elif len(run) < LEAST:
+        st.info(
+            f"This run holds {counted(len(run), 'images')}; tokens are laid against complexity from "
+            f"{LEAST} images on.",
+            icon=":material/info:",
+        )
+        shell.downloads("dataset-budget", frame)
     else:
         show_points(survey, frame, shown)
     if run.slices:
@@ -117,7 +125,8 @@ def show_points(survey: Survey, frame: pd.DataFrame, shown: list[str]) -> None:
         on_select="rerun",
         selection_mode=["picked"],
     )
-    shell.downloads("dataset-budget", frame, table, lambda: scatter(frame, measure))
+    files = (frame, table, lambda: scatter(frame, measure))
+    shell.downloads("dataset-budget", *files, frames=("images", "correlations"))
 
 
 def show_slices(survey: Survey) -> None:

@@ -11,6 +11,7 @@ from analysis.numbers import image_list
 from analysis.pages.parts import session, shell
 from analysis.pages.parts.dataset.parts import ACROSS, Survey, gallery
 from analysis.pages.parts.image.gallery import listed, outcomes
+from svit.system.text import counted
 
 ROWS = 4
 RANGES = {  # column -> label, step, unit of what is shown

@@ -19,7 +19,7 @@ from svit.system.text import counted, escaped
 COMPARE_PAGE, LIVE_PAGE = shell.page_file("compare"), shell.page_file("live")
 ALL = "all"
 ROWS = 100  # objects with a thumbnail at a time
-FILTER = 130  # screen pixels
+FILTER, ORDER = 130, 210  # screen pixels: what the longest choice needs
 SECOND = {"finds it": True, "misses it": False}
 RESCUED = {"comes back": True, "stays missed": False}
 HELP = {
@@ -102,7 +102,7 @@ def show(survey: Survey, other: Run | None, objects: pd.DataFrame, score: float)
     else:
         session.remember(image=str(row["image_id"]), object=int(row["object"]))
         show_object(survey, other, row, score)
-    shell.downloads("dataset-errors", rows, objects)
+    shell.downloads("dataset-errors", rows, objects, frames=("missed objects", "all objects"))
 
 
 def linked(rows: pd.DataFrame) -> pd.Series | None:
@@ -146,7 +146,7 @@ def filtered(missed: pd.DataFrame) -> tuple[pd.DataFrame, str]:
             keep &= (missed[column] == values[chosen]).fillna(False).astype(bool)
     orders = [one for one, (column, _) in numbers.ORDERS.items() if column not in unknown]
     session.restore("error_order", orders[0], orders)
-    order = row.selectbox("Order", orders, key="error_order", width=FILTER, help=HELP["order"])
+    order = row.selectbox("Order", orders, key="error_order", width=ORDER, help=HELP["order"])
     session.remember(error_order=order)
     return missed[keep], order
 
@@ -181,7 +181,7 @@ def columns_of(layers: int) -> dict:
     column = st.column_config
     blocks = f"share of the object's tokens that each of the {layers} blocks uses"
     return {
-        "object": column.ImageColumn("at the drop", width=70),
+        "object": column.ImageColumn("at drop", width=84),
         "error": column.TextColumn(help="TIDE's type, among detections from the score on"),
         "nearest": column.TextColumn(help="the best match at any score"),
         "as": column.TextColumn(help="class of the nearest detection"),

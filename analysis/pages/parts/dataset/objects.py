@@ -63,7 +63,7 @@ def show(survey: Survey) -> None:
     bars(by_class.head(CLASSES), "class", run.layers)
     if len(by_class) > CLASSES:
         st.caption(f"The {CLASSES} classes with most objects of {len(by_class)}; the file has all.")
-    shell.downloads("dataset-objects", frame, by_class)
+    shell.downloads("dataset-objects", frame, by_class, frames=("objects", "classes"))
     show_behind(survey, frame, by_image)
 
 

@@ -98,7 +98,7 @@ def _answer(view: View, one: Explanation, path: Path | None) -> None:
     else:
         st.image(_png(view, one), width="stretch", alt="Scores while tokens are taken away")
         st.caption(shell.definition(figure.__doc__))
-    shell.downloads("attribution", one.curves, one.forced)
+    shell.downloads("attribution", one.curves, one.forced, frames=("curves", "forced"))
     kept = (
         f"Kept in {escaped(str(path))}."
         if path is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,7 +15,8 @@ from svit.runs.run import Run
 from svit.system.text import escaped
 
 Picture = Any  # a `svit.live.pictures.Picture`: this half of the house knows no torch
-SHIPPED = "svit-plain-nano"  # chosen first
+SHIPPED = "svit-plain-nano"  # chosen first, where the picture is from no run
+AUTOMATIC = "model nobody chose"  # session state: its name
 FIRST_SCENE = 5_000_000  # from here on no shipped model was trained
 LAST_SCENE = 10**12
 SOURCES = {"scene": "Scene", "upload": "Upload", "recorded": "Run"}
@@ -40,18 +41,45 @@ def stamp(path: Path) -> tuple[str, int]:
     return str(path), path.stat().st_mtime_ns
 
 
-def choose_model(known: dict[str, Path]) -> Path:
-    """A choice among the checkpoints, of which there is one at least."""
-    session.restore("model", SHIPPED if SHIPPED in known else next(iter(known)), known)
+def choose_model(known: dict[str, Path], first: str | None) -> Path:
+    """A choice among the checkpoints, of which there is one at least.
+
+    Args:
+        first: the model of the picture's run, taken until another is chosen by hand or by a link.
+    """
+    first = first or (SHIPPED if SHIPPED in known else next(iter(known)))
+    if session.now().model in (None, st.session_state.get(AUTOMATIC)):
+        st.session_state["model"] = st.session_state[AUTOMATIC] = first
+    session.restore("model", first, known)
     name = st.selectbox(
         "Model",
         list(known),
         key="model",
+        on_change=lambda: st.session_state.pop(AUTOMATIC, None),
         help="Checkpoints (.safetensors) below the chosen folders, and the shipped ones; `svit convert` "
         "makes some of released weights. One is in memory at a time.",
     )
     session.remember(model=name)
     return known[name]
+
+
+def of_record(
+    record: Any, known: dict[str, Path], settings: Callable, weights: Callable
+) -> str | None:
+    """Which checkpoint has the weights that a run recorded, else the one of their file's name or the run's.
+
+    Args:
+        record: a `svit.live.pictures.Record`.
+        settings: path -> name of a checkpoint's settings. Only those with the run's are loaded.
+        weights: path -> SHA-256 of a checkpoint's weights.
+    """
+    names = (Path(record.weights).stem, record.run)
+    alike = [name for name, path in known.items() if path.stem in names]
+    likely = [name for name, path in known.items() if settings(path) == record.model]
+    for name in sorted(likely, key=lambda name: name not in alike) if record.weights_sha256 else ():
+        if weights(known[name]) == record.weights_sha256:
+            return name
+    return next(iter(alike), None)
 
 
 def choose_picture(pictures: ModuleType) -> tuple[Picture, tuple] | None:

@@ -89,14 +89,27 @@ class View:
         )
 
 
-def record_said(view: View) -> str:
-    """Whether Before is what a run recorded, and if not, why; "" where the picture is from no run."""
+def other_weights(view: View) -> str:
+    """A warning where the picture's run was not recorded with this model; "" where it was."""
     record = view.job.picture.record
-    if record is None or record.found is None:
+    if record is None or record.weights_sha256 == view.model.weights_sha256:
+        return ""
+    name, model = f"run {escaped(record.run)}", escaped(view.job.path.name)
+    if not record.weights_sha256:
+        return f"This may not be the model of {name}, which does not tell its weights: Before is {model}'s."
+    own = f" ({escaped(Path(record.weights).name)})" if record.weights else ""
+    return (
+        f"This is not the model of {name}: it recorded other weights{own}, and Before is {model}'s. "
+        "Choose its model in the sidebar; if it is not listed, name its folder, too (`--runs`)."
+    )
+
+
+def record_said(view: View) -> str:
+    """Whether Before is what a run recorded, and if not, why; "" where it is from no run or another model."""
+    record = view.job.picture.record
+    if record is None or record.found is None or other_weights(view):
         return ""
     name = f"run {escaped(record.run)}"
-    if record.weights_sha256 != view.model.weights_sha256:
-        return f"Before is this model's; {name} recorded other weights."
     gone, gap = edit_effects.record_gap(record.found, view.before.detections, view.score)
     if not gone and gap < SAME_SCORE:
         return f"Before is what {name} recorded."
@@ -200,7 +213,7 @@ def show_details(view: View, measure: Callable[[View], Any]) -> None:
         show_latency(view, measure)
     ratio = parts.shape(view.before.trace.grid)
     figure = partial(parts.both_figure, view.draw("before"), view.draw("after"), ratio)
-    shell.downloads("live", view.changed, ratios, figure)
+    shell.downloads("live", view.changed, ratios, figure, frames=("objects", "kept tokens"))
 
 
 def show_latency(view: View, measure: Callable[[View], Any]) -> None:
