@@ -47,7 +47,7 @@ OF_MEASURES = {"Update": "update", "Norm": "norm", "Attention": "attention"}
 OF_STATES = {"Used": "used", "Pruned": "pruned", "Back later": "later", "Back next": "next"}
 STATE_NAMES = {state: word for state, (word, _) in life.STATES.items() if state != "used"}
 WIDEST, TALLEST, LOWEST = 640, 560, 240  # screen pixels: the room a picture is laid out for
-LEGEND, PHONE = 34, 420  # its height; the width below which its words are set small
+LEGEND = 34
 STAGE = "stage"  # key of the chart's container
 PLACE = [alt.Tooltip("line:Q", title="row"), alt.Tooltip("place:Q", title="column")]  # of `on_grid`
 NO_PADDING = dict.fromkeys(("left", "top", "right", "bottom"), 0)  # 0 alone gets Streamlit's own
@@ -281,9 +281,7 @@ def legend(words: Sequence[str], colours: Sequence[str]) -> alt.Chart:
         symbolOpacity=1,
         symbolStrokeColor=palette.SOFT,
         symbolStrokeWidth=0.6,
-        columnPadding=alt.ExprRef(f"width < {PHONE} ? 5 : 14"),
-        labelFontSize=alt.ExprRef(f"width < {PHONE} ? 8 : 10"),
-        symbolSize=alt.ExprRef(f"width < {PHONE} ? 50 : 100"),
+        columnPadding=14,
     )
     rows = alt.InlineData([{"word": word} for word in words])
     hidden = alt.Chart(rows).mark_square(opacity=0, size=0)
