@@ -178,15 +178,15 @@ def _resized(near: Sequence[np.ndarray] | None, samples: Sequence[Sample]) -> Ne
 
 
 def touching(
-    proposals: Sequence[Proposals], near: Near, boxes: Callable[[Proposals], Tensor]
+    proposals: Sequence[Proposals],
+    near: Sequence[Tensor],
+    boxes: Callable[[Proposals], Tensor],
 ) -> Sequence[Proposals]:
-    """Of the proposals of each image those that share an area with a box of `near`; all without.
+    """Of the proposals of each image those that share an area with a box of `near`.
 
     Args:
         boxes: those (n, 4) of an image's proposals.
     """
-    if near is None:
-        return proposals
     kept = []
     for own, others in zip(proposals, near, strict=True):
         first, second = boxes(own)[:, None], others[None]

@@ -95,7 +95,8 @@ class Detectron2Detector(Detector):
         device = images.device.type
         with torch.autocast(device, enabled=False):  # its boxes have their maps' precision
             proposals, _ = self.model.proposal_generator(padded, pyramid)
-            proposals = touching(proposals, near, lambda one: one.proposal_boxes.tensor)
+            if near is not None:
+                proposals = touching(proposals, near, lambda one: one.proposal_boxes.tensor)
             found, _ = self.model.roi_heads(padded, pyramid, proposals)
         return [
             _to_detections(detector_postprocess(one, *sample.image_hw))

@@ -108,7 +108,8 @@ class TorchvisionDetector(Detector):
     ) -> list[Detections]:
         pyramid, sizes = self._pyramid(maps), [sample.resized_hw for sample in samples]
         proposals, _ = self.rpn(ImageList(images, sizes), pyramid)
-        proposals = touching(proposals, near, lambda boxes: boxes)
+        if near is not None:
+            proposals = touching(proposals, near, lambda boxes: boxes)
         found, _ = self.roi_heads(pyramid, proposals, sizes, near=near)
         return [to_source(**one, sample=sample) for one, sample in zip(found, samples, strict=True)]
 

@@ -104,8 +104,9 @@ def draws_once(name: str, chooser: Detector, detector: Detector) -> bool:
         chooser: the model whose masks are changed.
         detector: the one that runs on them.
     """
-    removes = not detector.backbone.method.traits.preserves
-    return name == "random" and (removes or nests(chooser.backbone.method))
+    if name != "random":
+        return False
+    return not detector.backbone.method.traits.preserves or nests(chooser.backbone.method)
 
 
 def intervened_layers(chooser: Detector, layers: Sequence[int] | None) -> tuple[int, ...]:

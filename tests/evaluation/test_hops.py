@@ -20,7 +20,7 @@ from svit.evaluation.record import record_run
 from svit.models.backbone import Backbone
 
 HOUSE = str(Path(svit.__file__).parent)
-HOPS = 124
+HOPS = 120
 
 
 class Walk:
