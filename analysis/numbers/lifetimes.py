@@ -155,7 +155,7 @@ def reuse_frame(traces: Iterable[TokenTrace]) -> pd.DataFrame:
     neither uses a token; chance = the same formula when `both` is what masks with the same counts in
     every image share on average if placed at random. No traces give an empty frame.
     """
-    both: np.ndarray | None = None
+    both = total = None
     for trace in traces:
         keep = valid_part(trace).reshape(trace.layers, -1).astype(np.float64)
         used = keep.sum(axis=1)

@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from svit.core.catalogue import Traits
+from svit.core.config import PruningConfig
 from svit.pruning.options import check_choice, check_ratios, schedule
 
 Call = TypeVar("Call", bound=Callable[..., Any])
