@@ -66,15 +66,7 @@ def _add_shapes(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_nuclei(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--from",
-        dest="source",
-        type=Path,
-        required=True,
-        metavar="FOLDER",
-        help="stage1_train: folders ID/images/ID.png with ID/masks/*.png",
-    )
-    parser.add_argument("--out", type=kinds.place, required=True, help="folder to write")
+    _add_from(parser, "stage1_train: folders ID/images/ID.png with ID/masks/*.png")
     parser.add_argument(
         "--longest",
         type=kinds.count,
@@ -86,17 +78,17 @@ def _add_nuclei(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_folds(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--from",
-        dest="source",
-        type=Path,
-        required=True,
-        metavar="FOLDER",
-        help="with train and val",
-    )
-    parser.add_argument("--out", type=kinds.place, required=True, help="folder to write")
+    _add_from(parser, "with train and val")
     parser.add_argument("--folds", type=kinds.count, default=5, metavar="K", help="default 5")
     parser.set_defaults(action=_folds)
+
+
+def _add_from(parser: argparse.ArgumentParser, what: str) -> None:
+    """One folder to read, and one to write."""
+    parser.add_argument(
+        "--from", dest="source", type=Path, required=True, metavar="FOLDER", help=what
+    )
+    parser.add_argument("--out", type=kinds.place, required=True, help="folder to write")
 
 
 def _add_sheet(parser: argparse.ArgumentParser) -> None:
