@@ -28,7 +28,8 @@ HELP = (
 
 def usual(known: dict[str, Path]) -> list[str]:
     """What is compared at first: the run last looked at, or else the first of all, that another can be laid
-    over, and the first such one; a single run where there is none."""
+    over, and the first such one. Where there is none: a single run, or two of which one is damaged, so that
+    the page says so."""
     looked_at = session.recalled("run", next(iter(known)), known)
     for first in dict.fromkeys([looked_at, *known]):
         try:
@@ -37,7 +38,19 @@ def usual(known: dict[str, Path]) -> list[str]:
             continue
         if path is not None:
             return [first, next(name for name in known if known[name] == path)]
-    return [looked_at]
+    damaged = [name for name, path in known.items() if _is_damaged(path)]
+    return list(dict.fromkeys([looked_at, *damaged, *known]))[:2] if damaged else [looked_at]
+
+
+def _is_damaged(path: Path) -> bool:
+    """Whether a run, or its first image, cannot be read."""
+    try:
+        run = open_run(path)
+        for image_id in run.image_ids[:1]:
+            run.trace(image_id)
+    except RunError:
+        return True
+    return False
 
 
 def choose_runs(known: dict[str, Path]) -> list[str]:

@@ -215,6 +215,8 @@ def test_bytes_that_changed_on_disk_are_reported(compare, tmp_path):
     data = bytearray(shard.read_bytes())
     data[40:200] = bytes(255 - byte for byte in data[40:200])
     shard.write_bytes(data)
+    page = compare()
+    assert not page.exception and page.error
     page = compare(runs="dense|sparse")
     assert not page.exception and page.error
 
