@@ -17,6 +17,7 @@ from svit.data.reading import ImageError, read_image
 from svit.data.shapes import scene, writer
 from svit.runs import shards
 from svit.runs.run import Run
+from svit.system.home import home
 
 KEPT = "picture.png"  # in the folder of a run that was kept of one picture: its pixels, losslessly
 ALIKE = 1.0  # grey levels on average; none but where another Pillow stored it
@@ -30,12 +31,14 @@ def find(
 
     Args:
         stored: what the run stores of it, which the picture must look like.
-        folders: where its file may lie, under the name that the run tells.
+        folders: where its file may lie, under the name that the run tells; `demo/pictures` is looked into
+            as well, where the photographs of the shipped recordings are.
     """
     row = run.images[run.images["image_id"] == image_id].iloc[0]
     image_hw = int(row["image_h"]), int(row["image_w"])
     if np.prod(image_hw) > LARGEST:
         return None
+    folders = (*folders, home() / "demo" / "pictures")
     for data, origin in _candidates(run.path, image_id, str(row["file_name"]), image_hw, folders):
         try:
             pixels = read_image(data, expected_hw=image_hw)
@@ -47,11 +50,11 @@ def find(
 
 
 def _candidates(
-    home: Path, image_id: ImageId, name: str, image_hw: tuple[int, int], folders: Sequence[Path]
+    run: Path, image_id: ImageId, name: str, image_hw: tuple[int, int], folders: Sequence[Path]
 ) -> Iterator[tuple[Path | bytes, str]]:
     """Files and what to say of them, the likeliest first."""
-    if (home / KEPT).is_file():
-        yield home / KEPT, "as it was kept"
+    if (run / KEPT).is_file():
+        yield run / KEPT, "as it was kept"
     for folder in folders:
         path = folder / name
         if name and path.is_file() and path.resolve().is_relative_to(folder.resolve()):

@@ -15,6 +15,7 @@ from svit.data.shapes import scene, writer
 from svit.live import originals
 from svit.live.pictures import recorded
 from svit.runs.run import Run, RunWriter, open_run
+from svit.system.home import home
 
 SIDE, SEED = 64, 1_005_000_000
 PIXELS = scene(SEED, SIDE).image
@@ -42,6 +43,13 @@ def test_the_file_of_an_image_is_run_and_another_of_its_name_is_not(tmp_path: Pa
     Image.fromarray(255 - PIXELS).save(file)
     other = recorded(run, "a", [tmp_path / "files"])
     assert not other.record.exact and "as it is stored" in other.origin
+
+
+def test_the_photograph_that_ships_is_found_for_its_recordings():
+    for name in ("svit-plain-nuclei", "svit-plain-nuclei-random", "vit-plain-nuclei"):
+        run = open_run(home() / "demo" / "runs" / name)
+        found = recorded(run, 1)
+        assert found.record.exact and "from its file img2d.png" in found.origin, name
 
 
 def test_a_file_outside_of_the_named_folders_is_not_read(tmp_path: Path):
