@@ -39,18 +39,16 @@ def test_region_features_equal_averages_of_bilinear_samples() -> None:
             assert torch.allclose(pooled[:, row, column], average, atol=1e-5)
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    st.lists(
-        st.tuples(
-            st.integers(0, 1), *[st.floats(-90, 200, width=32)] * 2, *[st.floats(0, 260)] * 2
-        ),
-        min_size=1,
-        max_size=6,
-    ),
-    st.sampled_from([1, 7, 14]),
-    st.sampled_from([0.25, 1 / 32]),
+# (image, x0, y0, width, height)
+BOXES = st.lists(
+    st.tuples(st.integers(0, 1), *[st.floats(-90, 200, width=32)] * 2, *[st.floats(0, 260)] * 2),
+    min_size=1,
+    max_size=6,
 )
+
+
+@settings(max_examples=60, deadline=None)
+@given(BOXES, st.sampled_from([1, 7, 14]), st.sampled_from([0.25, 1 / 32]))
 def test_pooling_by_matrices_and_its_gradient_equal_torchvisions(
     boxes: list[tuple[float, ...]], cells: int, scale: float
 ) -> None:
@@ -65,17 +63,7 @@ def test_pooling_by_matrices_and_its_gradient_equal_torchvisions(
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    st.lists(
-        st.tuples(
-            st.integers(0, 1), *[st.floats(-90, 200, width=32)] * 2, *[st.floats(0, 260)] * 2
-        ),
-        min_size=1,
-        max_size=6,
-    ),
-    st.sampled_from([1, 7, 14]),
-    st.sampled_from([0.25, 1 / 32]),
-)
+@given(BOXES, st.sampled_from([1, 7, 14]), st.sampled_from([0.25, 1 / 32]))
 def test_pooling_by_bags_equals_torchvisions(
     boxes: list[tuple[float, ...]], cells: int, scale: float
 ) -> None:
