@@ -51,6 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--objects", type=kinds.count, metavar="COUNT", help="the first that it finds"
     )
     what.add_argument("--missed", action="store_true", help="of --objects those that it misses")
+    what.add_argument(
+        "--each", type=kinds.count, metavar="N", help="of --objects at most N of an image"
+    )
     model = parser.add_argument_group("model and pictures")
     model.add_argument("--weights", type=Path, help="default: the run's own, found by their name")
     about = "of the original pictures (default: found, or as the run stores them)"
@@ -105,11 +108,12 @@ def _wanted(args: argparse.Namespace, run: Run) -> tuple[str, dict[ImageId, list
     """The source, and the numbers of each image."""
     one = args.detection is not None, args.object is not None
     if args.objects is not None and args.image is None and not any(one):
-        return "annotation", found_objects(run, args.objects, args.score, args.missed)
-    if args.image is None or sum(one) != 1 or args.objects is not None or args.missed:
+        return "annotation", found_objects(run, args.objects, args.score, args.missed, args.each)
+    of_many = args.objects is not None or args.missed or args.each is not None
+    if args.image is None or sum(one) != 1 or of_many:
         raise AttributionError(
             "say what to explain: --image ID with --detection N or --object N, or --objects COUNT "
-            "(with --missed those that are not found)"
+            "(with --missed those that are not found, with --each N at most so many of an image)"
         )
     names = dict(zip(run.images["file_name"], run.image_ids, strict=True))
     names |= {str(image_id): image_id for image_id in run.image_ids}

@@ -245,10 +245,10 @@ def _same(run: Run, session: Session, picture: Picture) -> bool:
 
 
 def found_objects(
-    run: Run, count: int, least: float = 0.5, missed: bool = False
+    run: Run, count: int, least: float = 0.5, missed: bool = False, each: int | None = None
 ) -> dict[ImageId, list[int]]:
     """The first annotated objects of a run, crowds left out, that it finds with at least a score (or, if
-    `missed`, does not): image -> their numbers.
+    `missed`, does not), at most `each` of an image: image -> their numbers.
 
     Raises:
         AttributionError: there are none, or the run has no annotations or detections.
@@ -258,7 +258,7 @@ def found_objects(
     for image_id in run.image_ids:
         target, found = run.target(image_id), run.detections(image_id, masks=True)
         things = [] if target is None or found is None else things_of(target)
-        wanted = [one for one in things if (one.hit(found).score < least) == missed][:left]
+        wanted = [one for one in things if (one.hit(found).score < least) == missed][:each][:left]
         if wanted:
             numbers[image_id] = [one.number for one in wanted]
         left -= len(wanted)

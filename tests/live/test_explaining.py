@@ -154,6 +154,13 @@ def test_objects_are_chosen_in_recorded_order(run: Run) -> None:
         found_objects(run, 3, least=1.0)
 
 
+def test_no_image_gives_more_objects_than_asked_for(run: Run) -> None:
+    every = found_objects(run, 100, least=0.0)
+    assert max(map(len, every.values())) > 1
+    one_each = found_objects(run, 100, least=0.0, each=1)
+    assert one_each == {image_id: numbers[:1] for image_id, numbers in every.items()}
+
+
 def test_what_came_out_of_few_images_claims_no_more_than_its_draws() -> None:
     many = [explanation(place) for place in range(2)]
     told = report(many)
