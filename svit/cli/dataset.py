@@ -44,13 +44,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_shapes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=kinds.place, required=True, help="folder to write")
     parser.add_argument(
-        "--train", type=kinds.count_or_none, default=1000, help="training images (default 1000)"
+        "--train", type=kinds.count_or_none, default=1000, help="training scenes (default 1000)"
     )
     parser.add_argument(
-        "--val", type=kinds.count_or_none, default=100, help="validation images (default 100)"
+        "--val", type=kinds.count_or_none, default=100, help="validation scenes (default 100)"
     )
     parser.add_argument(
-        "--seed", type=kinds.seed, default=0, help="of the first training image (default 0)"
+        "--frames",
+        type=kinds.count,
+        default=1,
+        help="of each scene: more than one (16, say) set its objects in motion (default 1)",
+    )
+    parser.add_argument(
+        "--seed", type=kinds.seed, default=0, help="of the first training scene (default 0)"
     )
     parser.add_argument(
         "--size", type=kinds.count, default=256, help="side in pixels (default 256)"
@@ -126,10 +132,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _shapes(args: argparse.Namespace) -> int:
-    write_dataset(
-        args.out, args.train, args.val, args.seed, args.size, args.centre_bias, args.workers
-    )
-    print(f"written: {args.out} ({args.train} training and {args.val} validation images)")
+    size, bias, workers = args.size, args.centre_bias, args.workers
+    counts = (args.train, args.val)
+    write_dataset(args.out, *counts, args.seed, size, bias, workers, frames=args.frames)
+    each = "images" if args.frames == 1 else f"videos of {args.frames} frames"
+    print(f"written: {args.out} ({args.train} training and {args.val} validation {each})")
     return 0
 
 

@@ -10,9 +10,11 @@ the picture again. Bytes are the same for one release of numpy and Pillow; other
 
     outlines    the eight classes as polygons        materials   colours and textures
     scenery     the ground and its clutter           scenes      a whole scene, with its masks
-    writer      COCO folders of scenes               sheet       what is in them, to look at
+    moving      scenes in motion, frame by frame     writer      COCO folders of scenes
+    sheet       what is in them, to look at
 """
 
+from svit.data.shapes.moving import Frame, film
 from svit.data.shapes.outlines import CLASSES
 from svit.data.shapes.scenes import Scene, scene
 from svit.data.shapes.sheet import contact_sheet
@@ -20,11 +22,13 @@ from svit.data.shapes.writer import VAL_SEEDS, VERSION, ShapesError, read_scenes
 
 __all__ = [
     "CLASSES",
+    "Frame",
     "VAL_SEEDS",
     "VERSION",
     "Scene",
     "ShapesError",
     "contact_sheet",
+    "film",
     "read_scenes",
     "scene",
     "write_dataset",

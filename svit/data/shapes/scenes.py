@@ -13,7 +13,7 @@ from svit.data.shapes.outlines import CLASSES, HOLE, OUTLINES, along, object_ste
 from svit.data.shapes.scenery import add_clutter, ground
 
 _VISIBLE = 0.55  # an object keeps at least this share of its full area
-_SMALLEST = 100  # visible pixels, at 256 x 256
+SMALLEST = 100  # visible pixels, at 256 x 256
 
 
 @dataclass(frozen=True)
@@ -61,25 +61,68 @@ def scene(seed: int, size: int = 256, centre_bias: bool = True) -> Scene:
     Returns: a scene with at least one object.
     """
     random = np.random.default_rng(seed)
+    _, painter = painted(random, size, centre_bias)
+    grain, strength = grain_of(random, size)
+    image = grainy(painter.canvas, grain, strength)
+    return Scene(image, np.array(painter.labels, np.int64), painter.masks())
+
+
+def painted(
+    random: np.random.Generator, size: int, centre_bias: bool
+) -> tuple[Image.Image, Painter]:
+    """The ground with its clutter, and a painter who has put all objects on a copy of it; arguments as of
+    `scene`."""
     mood = _MOODS[random.choice(len(_MOODS), p=[mood.share for mood in _MOODS])]
     canvas = ground(random, size, mood.regions, mood.texture)
     mean = np.asarray(canvas.reduce(16), np.float32).mean((0, 1))
     add_clutter(random, canvas, int(random.integers(mood.clutter[0], mood.clutter[1] + 1)), mean)
-    painter = Painter(random, canvas, mean, centre_bias)
+    painter = Painter(random, canvas.copy(), mean, centre_bias)
     for _ in range(random.integers(mood.objects[0], mood.objects[1] + 1)):
         side = size / 256 * math.exp(random.uniform(*np.log(mood.sides)))
         painter.add(int(random.integers(len(CLASSES))), side)
-    return Scene(_grainy(random, canvas), np.array(painter.labels, np.int64), painter.masks())
+    return canvas, painter
 
 
-def _grainy(random: np.random.Generator, canvas: Image.Image) -> np.ndarray:
-    """The picture with noise as a camera's: up to 8 of 255 each way, alike in all colours."""
-    grain = random.integers(0, 256, (canvas.height, canvas.width), np.uint8) - np.float32(127.5)
-    grain = (grain * np.float32(random.uniform(0, 8 / 127.5))).astype(np.int16)
+def grain_of(random: np.random.Generator, size: int) -> tuple[np.ndarray, np.float32]:
+    """Noise as a camera's, float32 (size, size) in -127.5..127.5, and what it is multiplied with: up to 8 of
+    255 each way."""
+    return raw_grain(random, size), np.float32(random.uniform(0, 8 / 127.5))
+
+
+def raw_grain(random: np.random.Generator, size: int) -> np.ndarray:
+    """Noise of full strength: float32 (size, size) in -127.5..127.5."""
+    return random.integers(0, 256, (size, size), np.uint8) - np.float32(127.5)
+
+
+def grainy(canvas: Image.Image, grain: np.ndarray, strength: np.float32) -> np.ndarray:
+    """The picture with noise, alike in all colours: uint8 (size, size, 3)."""
+    grain = (grain * strength).astype(np.int16)
     picture = np.asarray(canvas).astype(np.int16)
     for channel in range(3):  # numpy is slow where the innermost axis has three elements
         picture[..., channel] += grain
     return np.clip(picture, 0, 255, out=picture).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Thing:
+    """An object as it was painted.
+
+    Attributes:
+        label: index into `CLASSES`.
+        stencil: its coverage 0..255, mode L, a square.
+        filling: its pixels, RGB, of the same size.
+        corner: int64 (2,), x and y of the square's first pixel in the picture.
+    """
+
+    label: int
+    stencil: Image.Image
+    filling: Image.Image
+    corner: np.ndarray
+
+    @property
+    def solid(self) -> np.ndarray:
+        """bool (side, side), the pixels that are the object's."""
+        return np.asarray(self.stencil) >= 128
 
 
 class Painter:
@@ -90,7 +133,8 @@ class Painter:
         bias: as `centre_bias` of `scene`.
 
     Attributes:
-        labels: of the objects painted so far.
+        canvas: the picture.
+        things: the objects painted so far, the hindmost first.
     """
 
     def __init__(
@@ -98,9 +142,14 @@ class Painter:
     ) -> None:
         self.random, self.canvas, self.mean, self.bias = random, canvas, mean, bias
         self.size, self.unit = canvas.width, canvas.width / 256
-        self.labels: list[int] = []
+        self.things: list[Thing] = []
         self._owner = np.full((self.size, self.size), -1, np.int8)
         self._needed: list[float] = []  # visible pixels each object has to keep
+
+    @property
+    def labels(self) -> list[int]:
+        """Of the things."""
+        return [thing.label for thing in self.things]
 
     def add(self, label: int, side: float) -> None:
         """Paints an object where it hides no other too much, or nothing where there is no place."""
@@ -108,18 +157,18 @@ class Painter:
         reach = math.ceil(np.abs(outline).max()) + 2
         stencil = object_stencil(CLASSES[label], outline, 2 * reach)
         solid = np.asarray(stencil) >= 128
-        needed = max(_VISIBLE * solid.sum(), _SMALLEST * self.unit**2)
+        needed = max(_VISIBLE * solid.sum(), SMALLEST * self.unit**2)
         for _ in range(30):
             centre = self._position(reach)
             if self._fits(solid, centre - reach, needed):
-                self._paint(CLASSES[label], stencil, solid, centre, outline)
-                self.labels.append(label)
+                filling = self._filling(CLASSES[label], reach, centre, outline)
+                self.put(Thing(label, stencil, filling, centre - reach))
                 self._needed.append(needed)
                 return
 
     def masks(self) -> np.ndarray:
         """The visible pixels of each object, bool (n, size, size)."""
-        return self._owner[None] == np.arange(len(self.labels), dtype=np.int8)[:, None, None]
+        return self._owner[None] == np.arange(len(self.things), dtype=np.int8)[:, None, None]
 
     def _position(self, reach: int) -> np.ndarray:
         """Integer centre x, y; at most a small part of the object lies outside the picture."""
@@ -144,23 +193,21 @@ class Painter:
 
     def _counts(self, owners: np.ndarray) -> np.ndarray:
         """How many of the pixels belong to each object, (objects,)."""
-        return np.array([np.count_nonzero(owners == n) for n in range(len(self.labels))])
+        return np.array([np.count_nonzero(owners == n) for n in range(len(self.things))])
 
-    def _paint(
-        self,
-        name: str,
-        stencil: Image.Image,
-        solid: np.ndarray,
-        centre: np.ndarray,
-        outline: np.ndarray,
-    ) -> None:
-        reach = stencil.width // 2
+    def put(self, thing: Thing) -> None:
+        """Paints a thing where it lies, over all others; outside of the picture nothing."""
+        self.canvas.paste(thing.filling, tuple(thing.corner.tolist()), thing.stencil)
+        if (thing.corner < self.size).all():
+            owners, inside = self._window(thing.solid, thing.corner)
+            owners[inside] = len(self.things)
+        self.things.append(thing)
+
+    def _filling(
+        self, name: str, reach: int, centre: np.ndarray, outline: np.ndarray
+    ) -> Image.Image:
         near = along(outline) * (1 + 3 * self.unit / reach)
         near = near if name != "ring" else np.concatenate([near, near * (HOLE - 0.1)])
         colours = contrasting(self.random, pixels(self.canvas, centre + near), self.mean)
         kind = object_kind(self.random)
-        filling = material(self.random, kind, (2 * reach, 2 * reach), colours, self.unit)
-        corner = centre - reach
-        self.canvas.paste(filling, (int(corner[0]), int(corner[1])), stencil)
-        owners, inside = self._window(solid, corner)
-        owners[inside] = len(self.labels)
+        return material(self.random, kind, (2 * reach, 2 * reach), colours, self.unit)
