@@ -15,6 +15,7 @@ from svit.speed import report
 from svit.speed.benchmark import benchmark
 from svit.speed.benchmark_cases import PARTS, Settings
 from svit.system.files import prepare_folder
+from svit.system.text import shown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,6 +71,6 @@ def run(args: argparse.Namespace) -> int:
     prepare_folder(args.out)  # before minutes of measuring
     result, tables = benchmark(settings)
     report.write(args.out, result, tables)
-    print(report.markdown(result, tables))
+    print(shown(report.markdown(result, tables)))
     print(f"written to {args.out}")
     return 0

@@ -16,6 +16,7 @@ from svit.comparison.plan import NAMES, CompareError, chosen, jobs, plan_text
 from svit.comparison.row import Setting, check, state_of
 from svit.data.classes import read_class_map
 from svit.system.files import write_text
+from svit.system.text import shown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,6 +106,6 @@ def run(args: argparse.Namespace) -> int:
         prepare_start(setting.start, args.neck, args.size, args.overrides)
     code = make(planned, setting, process_options.layout(args), args.jobs)
     text = overview(planned, args.out)
-    print(text, end="")
+    print(shown(text), end="")
     write_text(args.out / TABLE, text)
     return code

@@ -19,6 +19,7 @@ from svit.data.writing.coco_folder import annotations
 from svit.data.writing.folds import write_folds
 from svit.data.writing.nuclei import SPLITS, convert_nuclei
 from svit.system.files import write_text, write_whole
+from svit.system.text import shown
 
 COLOURS = 160  # of a sheet as PNG
 KINDS = "shapes | nuclei | folds | sheet | check | statistics"
@@ -203,7 +204,7 @@ def _check(args: argparse.Namespace) -> int:
 
 def _statistics(args: argparse.Namespace) -> int:
     if not args.source.is_dir():
-        print(describe(checked(args.source)[0]))
+        print(shown(describe(checked(args.source)[0])))
         return 0
     found = sorted((args.source / "annotations").glob("instances_*.json"))
     if not found:
@@ -217,7 +218,8 @@ def _statistics(args: argparse.Namespace) -> int:
             f"{args.source}: has no pictures on any side; was the right folder written?"
         )
     for split, text in told.items():
-        print(f"## {split}\n\n{text or 'No pictures on this side: passed over.'}\n")
+        words = shown(text) or "No pictures on this side: passed over."
+        print(f"## {split}\n\n{words}\n")
     return 0
 
 

@@ -23,6 +23,7 @@ from svit.evaluation.summary import Summary
 from svit.evaluation.summary_tables import result_table
 from svit.system.files import write_text
 from svit.system.home import home
+from svit.system.text import shown
 from svit.weights.loading import load_detector
 
 HELD_OUT = 5_000_000  # scenes from this seed on were never trained on (demo/README.md)
@@ -76,6 +77,7 @@ NUCLEI = World(
     "measurement. AP counts 100 detections a picture, as COCO's does, so no more than 80 % of these nuclei; "
     "intervals over one picture have no width.",
 )
+WORLDS = (SHAPES, NUCLEI)
 
 
 def demo(out: Path, images: int, pictures: int, framework: str = "auto") -> list[Path]:
@@ -92,15 +94,13 @@ def demo(out: Path, images: int, pictures: int, framework: str = "auto") -> list
     Raises:
         DemoError: a shipped model is missing.
     """
-    worlds = [SHAPES]
-    if len(NUCLEI.missing()) < len(
-        NUCLEI.models
-    ):  # a checkout from before they were trained has none
-        worlds.append(NUCLEI)
-    missing = [name for world in worlds for name in world.missing()]
+    missing = [f"{name}.safetensors" for world in WORLDS for name in world.missing()]
     if missing:
-        raise DemoError(f"{home() / 'demo'} lacks {', '.join(missing)}")
-    return [path for world in worlds for path in show(world, out, images, pictures, framework)]
+        raise DemoError(
+            f"{home() / 'demo'} lacks {', '.join(missing)}, which ship with the workbench: restore them from "
+            "its repository (git checkout -- demo) or install its wheel again"
+        )
+    return [path for world in WORLDS for path in show(world, out, images, pictures, framework)]
 
 
 def show(world: World, out: Path, images: int, pictures: int, framework: str) -> list[Path]:
@@ -130,7 +130,7 @@ def show(world: World, out: Path, images: int, pictures: int, framework: str) ->
 def _table(world: World, summaries: list[Summary], path: Path) -> Path:
     text = "\n\n".join(filter(None, [result_table(summaries), world.remark]))
     write_text(path, text + "\n")
-    print(text)
+    print(shown(text))
     return path
 
 

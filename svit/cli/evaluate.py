@@ -37,6 +37,7 @@ from svit.runs.rescue import read_rescue
 from svit.runs.run import open_run
 from svit.system.files import write_text
 from svit.system.processes import Ranks, joined, launch
+from svit.system.text import shown
 from svit.weights.loading import load_coco, load_detector
 
 TABLE = "table.md"
@@ -160,7 +161,7 @@ def _run(args: argparse.Namespace) -> int:
     if not ranks.is_first:
         return 0
     text = report(summaries)
-    print(text)  # first: a full disk must not cost the answer
+    print(shown(text))  # first: a full disk must not cost the answer
     write_text(args.out / TABLE, text)
     return _say_errors(summaries[0])
 

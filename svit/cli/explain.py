@@ -25,7 +25,7 @@ from svit.probing.attribution.options import ALLOWED, AttributionError, Options
 from svit.runs.attributions import Decided
 from svit.runs.run import Run, open_run
 from svit.system.files import prepare_folder, write_text
-from svit.system.text import blocks, counted, table
+from svit.system.text import blocks, counted, shown, table
 
 DRAWS = 1000  # of the images
 FEW = 10  # images: with fewer, their draws say little of others
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     told = {one.image_id: asked.kept.decided(one) for one in explained}
     parts = [again(list(told.values())), left_out(explained, args.orders), report(explained)]
     text = "\n\n".join(part for part in parts if part)
-    print(text)
+    print(shown(text))
     if args.out:
         prepare_folder(args.out)
         areas = pd.concat(

@@ -66,6 +66,11 @@ def one_line(text: str) -> str:
     return " ".join(text.splitlines()).replace("<", "&lt;")
 
 
+def shown(markdown: str) -> str:
+    """Text of `table` and `one_line` as a page of Markdown shows it, for a terminal."""
+    return markdown.replace("&lt;", "<")
+
+
 def escaped(text: str) -> str:
     """Text from data with Markdown's signs, and those of HTML in it, made harmless."""
     return re.sub(r"([\\`*_{}\[\]()<>#+.!|~:$^-])", r"\\\1", text)

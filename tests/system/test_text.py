@@ -43,6 +43,7 @@ def test_no_text_from_data_leaves_its_cell() -> None:
     evil = ["a|b", "a\\|b", "two\nlines", "<script>"]
     line = text.table(["a", "b", "c", "d"], [evil]).split("\n")[2:]
     assert line == ["| a\\|b | a\\\\\\|b | two lines | &lt;script> |"]
+    assert text.shown(line[0]).endswith("| <script> |")
 
 
 @given(st.text(max_size=20))

@@ -11,7 +11,7 @@ from svit.cli.options import kinds
 from svit.core.catalogue import METHODS
 from svit.evaluation.classify import MOVES, Accuracy, class_folder, classify, write_accuracy
 from svit.evaluation.evaluation_table import choices
-from svit.system.text import table
+from svit.system.text import shown, table
 from svit.weights.classifiers import load_classifier
 
 # options of detectors: their names in the parser, and what they are where nobody gave them
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
         write_accuracy(args.out / below, found, weights=args.weights.name)
         rows.append([mode or "–", choice.intervene, str(choice.seed), *_cells(found)])
     head = ["inference", "masks", "seed", "top-1, %", "top-5, %", "tokens used"]
-    print(table(head, rows))
+    print(shown(table(head, rows)))
     print(f"{found.images} images; with intervals: python -m analysis.render tables {args.out}")
     return 0
 
