@@ -8,6 +8,7 @@ are the same bytes on every run.
 from __future__ import annotations
 
 import argparse
+import gc
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -280,4 +281,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    gc.freeze()  # what was imported stays: no collection looks through it again
     sys.exit(main())

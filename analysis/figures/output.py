@@ -7,10 +7,10 @@ provenance of what was drawn.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, Generic
 
@@ -19,7 +19,9 @@ import numpy as np
 import pandas as pd
 from fontTools import subset
 from matplotlib import rc_context
+from matplotlib.backends import _backend_pdf_ps
 from matplotlib.figure import Figure
+from matplotlib.font_manager import get_font
 
 from analysis.numbers.matching import Sample
 from analysis.sources.collection import Given, Kind
@@ -28,6 +30,9 @@ from svit.runs.run import Run
 from svit.system.files import prepare_folder, write_text, write_whole
 
 DPI = {"pdf": 100, "svg": 100, "png": 200}  # of pictures in vector files; of the others
+USUAL = (
+    "".join(map(chr, range(32, 127))) + "−–—×·±≤≥→…°ΔﬀﬁﬂﬃﬄÄÖÜäöüßé"
+)  # signs of nearly all figures
 
 
 class RenderError(ValueError):
@@ -177,7 +182,7 @@ def save(product: Product, folder: Path, title: str, about: str) -> list[Path]:
     engine = figure.get_layout_engine()
     if engine is not None:  # laid out once for all formats
         engine.execute(figure)
-    with rc_context({"figure.constrained_layout.use": False}), _small_fonts():
+    with rc_context({"figure.constrained_layout.use": False}), _fonts_cut_once():
         figure.set_layout_engine(None)  # with any engine every format is drawn twice
         for ending, metadata in formats.items():
             paths.append(folder / f"{product.name}.{ending}")
@@ -192,13 +197,36 @@ def save(product: Product, folder: Path, title: str, about: str) -> list[Path]:
 
 
 @contextmanager
-def _small_fonts() -> Iterator[None]:
-    """Fonts in PDFs without the tables for shaping text, which no reader of a PDF uses: to read and cut them
-    takes a third of the time of writing one."""
+def _fonts_cut_once() -> Iterator[None]:
+    """Fonts in PDFs hold all that is `USUAL` and are cut to that once, not for each figure to its own signs,
+    which takes a third of the time of writing a PDF. Figures with other signs have fonts cut to theirs."""
+    cut = _backend_pdf_ps.get_glyphs_subset
+
+    @contextmanager
+    def known(font: str, wanted: Collection[int | str]) -> Iterator[Any]:
+        usual = _usual(font, all(isinstance(one, str) for one in wanted))
+        yield _cut(cut, font, usual if usual.issuperset(wanted) else frozenset(wanted))
+
+    _backend_pdf_ps.get_glyphs_subset = known
+    try:
+        yield
+    finally:
+        _backend_pdf_ps.get_glyphs_subset = cut
+
+
+@cache
+def _usual(font: str, letters: bool) -> frozenset[int | str]:
+    """`USUAL` as letters, or as glyphs of a font: versions of matplotlib ask for either."""
+    return frozenset(USUAL if letters else map(get_font(font).get_char_index, map(ord, USUAL)))
+
+
+@lru_cache(8)
+def _cut(cut: Callable[..., Any], font: str, wanted: frozenset[int | str]) -> Any:
+    """A font cut by matplotlib, without the tables for shaping text, which no reader of a PDF uses."""
     before = subset.Options._drop_tables_default
     subset.Options._drop_tables_default = [*before, "GSUB", "GPOS", "GDEF"]
     try:
-        yield
+        return cut(font, wanted).__enter__()  # stays open, to be written again
     finally:
         subset.Options._drop_tables_default = before
 

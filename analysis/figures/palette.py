@@ -10,9 +10,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from matplotlib import rc_params_from_file
 from matplotlib.colors import to_rgb
 
-STYLE = Path(__file__).with_name("workbench.mplstyle")
+# read once, for every figure enters it
+STYLE = rc_params_from_file(
+    Path(__file__).with_name("workbench.mplstyle"), use_default_template=False
+)
 LUMA = np.array([0.299, 0.587, 0.114])  # brightness of red, green, blue: ITU-R BT.601
 
 INK, SOFT, RULE = "#1f2733", "#6b7686", "#e3e7ed"  # text; text on both grounds; grids

@@ -26,7 +26,6 @@ import pandas as pd
 from analysis.numbers.regions import object_rows
 from svit.core import finding
 from svit.core.coverage import Truth
-from svit.core.matches import interpolated
 from svit.core.statistics import Drawn, resampled_images
 from svit.core.types import Detections, ImageId
 
@@ -34,6 +33,7 @@ TYPES = ("classification", "localisation", "both", "duplicate", "background", "m
 RIGHT = "right"
 MOST = 100  # detections of an image
 _RECALLS = np.arange(101) / 100  # as the reference; COCO's differ in the last bit
+_CELLS = 1 << 22  # detections times draws at once: 32 MB a table
 
 Scored = tuple[ImageId, Truth, Detections]
 
@@ -164,7 +164,7 @@ class Errors:
         return self._drawn(self.as_it_is, draws, seed, limit)
 
     def _drawn(self, ranked: Ranked, draws: int, seed: int, limit: np.ndarray | None) -> Drawn:
-        return resampled_images(ranked.ap, self.image_ids, draws, seed, limit)
+        return resampled_images(ranked.ap, self.image_ids, draws, seed, limit, together=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,22 +174,40 @@ class Ranked:
 
     classes: tuple[tuple[np.ndarray, np.ndarray, np.ndarray], ...]
 
-    def ap(self, weights: np.ndarray) -> float:
-        """AP in percent when image i counts `weights[i]` times; NaN where nothing is left."""
-        values = [_class_ap(*one, weights) for one in self.classes]
-        known = [value for value in values if value is not None]
-        return 100 * float(np.mean(known)) if known else float("nan")
+    def ap(self, weights: np.ndarray) -> np.ndarray:
+        """AP in percent, float64 (draws,), when image i counts `weights[:, i]` times; NaN where nothing is
+        left.
+
+        Args:
+            weights: int64 (draws, images), or (images,) for one draw.
+        """
+        weights = np.atleast_2d(weights)
+        longest = max((len(image) for image, _, _ in self.classes), default=0)
+        parts = np.array_split(weights, 1 + len(weights) * longest // _CELLS)
+        return np.concatenate([self._ap(part) for part in parts])
+
+    def _ap(self, weights: np.ndarray) -> np.ndarray:
+        values = np.full((len(weights), len(self.classes)), np.nan)
+        for place, one in enumerate(self.classes):
+            values[:, place] = _class_ap(*one, weights)
+        known = [row[~np.isnan(row)] for row in values]
+        return np.array([100 * row.mean() if len(row) else np.nan for row in known])
 
 
 def _class_ap(
     image: np.ndarray, hits: np.ndarray, objects: np.ndarray, weights: np.ndarray
-) -> float | None:
-    """AP of a class; None if it has neither detections nor objects on these images."""
-    share, asked = weights[image], int(objects @ weights)
-    if not asked:
-        return 0.0 if share.any() else None
-    found = np.cumsum(share[hits])
-    return float(interpolated(found, np.cumsum(share)[hits], asked, _RECALLS).mean())
+) -> np.ndarray:
+    """AP of a class on each draw: as COCO's `accumulate` the highest precision at each recall or further on,
+    0 at recalls that are never reached; NaN where it has neither detections nor objects."""
+    asked, share = weights @ objects, weights[:, image]
+    found = np.cumsum(share[:, hits], axis=1)
+    precision = found / (np.cumsum(share, axis=1)[:, hits] + np.spacing(1))
+    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    envelope = np.pad(envelope, ((0, 0), (0, 1)))
+    reached = found / np.maximum(asked, 1)[:, None]
+    places = np.array([np.searchsorted(row, _RECALLS) for row in reached])
+    means = np.take_along_axis(envelope, places, axis=1).mean(axis=1)
+    return np.where(asked > 0, means, np.where(share.any(axis=1), 0.0, np.nan))
 
 
 def errors_of(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,7 @@ class Speed:
     @cached_property
     def facts(self) -> Facts:
         """Of the preset; of a checkpoint only its name is known."""
-        config = to_dict(PRESETS[self.model]) if self.model in PRESETS else {"name": self.model}
+        config = _preset(self.model) if self.model in PRESETS else {"name": self.model}
         framework = next(
             (word for word in self.settings if word in ("torchvision", "detectron2")), ""
         )
@@ -140,6 +140,12 @@ class Speed:
         """How much faster than another variant of the same benchmark, in percent, round by round:
         100 (its seconds / ours - 1)."""
         return 100 * (np.array(other.seconds) / np.array(self.seconds) - 1)
+
+
+@cache
+def _preset(name: str) -> dict[str, Any]:
+    """Settings of a preset, written out once for all that was timed of it."""
+    return to_dict(PRESETS[name])
 
 
 def read_speeds(path: Path) -> list[Speed]:

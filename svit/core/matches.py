@@ -88,28 +88,10 @@ def _filled(rows: Sequence[np.ndarray], value: int) -> np.ndarray:
     return np.stack([np.append(row, np.full(longest - len(row), value, int)) for row in rows])
 
 
-def interpolated(
-    found: np.ndarray, counted: np.ndarray, objects: int, recalls: np.ndarray = RECALLS
-) -> np.ndarray:
-    """Precision at recalls from what is known at each hit, as COCO's `accumulate`: the highest one there or
-    further on, 0 at recalls that are never reached.
-
-    Args:
-        found: hits so far, int (hits,).
-        counted: hits and false positives so far.
-        objects: to find.
-
-    Returns: float64 (recalls,).
-    """
-    return _at_recalls(found / (counted + np.spacing(1)), found / objects, recalls)
-
-
-def _at_recalls(
-    precision: np.ndarray, reached: np.ndarray, recalls: np.ndarray = RECALLS
-) -> np.ndarray:
-    """The highest precision at recalls or further on, from that and the recall at each hit."""
+def _at_recalls(precision: np.ndarray, reached: np.ndarray) -> np.ndarray:
+    """The highest precision at `RECALLS` or further on, from that and the recall at each hit."""
     envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
-    return envelope[np.searchsorted(reached, recalls, side="left")]
+    return envelope[np.searchsorted(reached, RECALLS, side="left")]
 
 
 @dataclass(frozen=True, eq=False)

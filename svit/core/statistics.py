@@ -124,36 +124,42 @@ def at_share(shares: Sequence[float], curve: Sequence[Drawn], share: float) -> D
 
 
 def resampled(
-    statistic: Callable[[np.ndarray], float],
+    statistic: Callable[[np.ndarray], float | np.ndarray],
     images: int,
     draws: int = 1000,
     seed: int = 0,
     name: str = "",
+    together: bool = False,
 ) -> Drawn:
     """A statistic of image weights on the images, and on draws of as many with replacement.
 
     Args:
         name: of the images, where more than their number tells them from others.
+        together: the statistic takes the weights of many draws, int64 (draws, images), and gives (draws,).
     """
     random = np.random.default_rng(seed)
     counts = random.multinomial(images, np.full(images, 1 / images), size=draws)
-    values = np.array([statistic(weights) for weights in counts], float)
+    every = np.concatenate([np.ones((1, images), np.int64), counts])
+    found = statistic(every) if together else [statistic(weights) for weights in every]
+    values = np.asarray(found, float)
     key = f"{images} images{f' {name}' if name else ''}, {draws} draws of seed {seed}"
-    return Drawn(float(statistic(np.ones(images, np.int64))), values, key)
+    return Drawn(float(values[0]), values[1:], key)
 
 
 def resampled_images(
-    statistic: Callable[[np.ndarray], float],
+    statistic: Callable[[np.ndarray], float | np.ndarray],
     ids: Sequence[int | str],
     draws: int,
     seed: int,
     members: np.ndarray | None = None,
+    together: bool = False,
 ) -> Drawn:
     """`resampled` of named images, or of some among them; the others weigh 0 in every draw.
 
     Args:
         statistic: of weights, int64 (ids,).
         members: bool (ids,), the images that are meant and drawn from; None for all.
+        together: as of `resampled`.
 
     Raises:
         ValueError: there are none.
@@ -161,14 +167,14 @@ def resampled_images(
     meant = np.ones(len(ids), bool) if members is None else np.asarray(members, bool)
     if not meant.any():
         raise ValueError("expected images to draw from, found none with annotations and detections")
-    whole = np.zeros(len(ids), np.int64)
 
-    def of_members(weights: np.ndarray) -> float:
-        whole[meant] = weights
+    def of_members(weights: np.ndarray) -> float | np.ndarray:
+        whole = np.zeros((*weights.shape[:-1], len(ids)), np.int64)
+        whole[..., meant] = weights
         return statistic(whole)
 
     named = image_key([image_id for image_id, one in zip(ids, meant, strict=True) if one])
-    return resampled(of_members, int(meant.sum()), draws, seed, named)
+    return resampled(of_members, int(meant.sum()), draws, seed, named, together)
 
 
 def image_key(ids: Sequence[int | str]) -> str:

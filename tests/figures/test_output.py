@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from fontTools.ttLib import TTFont
 from matplotlib.figure import Figure
 from matplotlib.style import context
 
@@ -33,6 +37,27 @@ def test_ten_noisy_pictures_fit_into_a_megabyte_of_any_format(tmp_path):
         paths = save(Product("many", figure, pd.DataFrame()), tmp_path, "", "")
     assert [path.suffix for path in paths] == [".pdf", ".svg", ".png", ".csv"]
     assert max(path.stat().st_size for path in paths) < 1_000_000
+
+
+def _fonts(path: Path) -> list[bytes]:
+    """The fonts in a PDF."""
+    streams = re.findall(rb"stream\r?\n(.*?)\r?\nendstream", path.read_bytes(), re.DOTALL)
+    found = [zlib.decompress(one) for one in streams if one[:1] == b"x"]
+    return [one for one in found if one.startswith(b"\0\1\0\0")]
+
+
+def test_fonts_of_pdfs_are_cut_once_and_hold_other_signs_where_they_stand(tmp_path):
+    fonts = {}
+    for words in ("usual words", "Others: 0-9", "\N{CYRILLIC CAPITAL LETTER ZHE}"):
+        figure = Figure(figsize=(2, 1))
+        figure.text(0.1, 0.1, words)
+        with context(palette.STYLE):
+            path, *_ = save(Product("words", figure, pd.DataFrame()), tmp_path, "", "")
+        (fonts[words],) = _fonts(path)
+    usual, others, rare = fonts.values()
+    assert usual == others
+    glyphs = [TTFont(io.BytesIO(one))["maxp"].numGlyphs for one in (usual, rare)]
+    assert glyphs[0] > 100 > 10 > glyphs[1]
 
 
 @pytest.mark.parametrize(
