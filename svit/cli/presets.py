@@ -123,4 +123,6 @@ def _answers(row: Row) -> tuple[str, ...]:
     shown = ["–"] * 3 if traits.selection == "none" else ["yes" if one else "no" for one in answers]
     if traits.merges:
         shown[1] = "merged"
+    if traits.streams:
+        shown[1] = "stored"
     return (traits.selection, *shown, row.shown)

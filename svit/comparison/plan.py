@@ -100,7 +100,8 @@ class Job:
 
 
 def chosen(names: Sequence[str]) -> list[Row]:
-    """The named rows (all without a name), what matters most first.
+    """The named rows, what matters most first; without a name all but those of videos, which on pictures
+    alone are the dense model.
 
     Raises:
         CompareError: an unknown row; near names and the choices are listed.
@@ -108,7 +109,7 @@ def chosen(names: Sequence[str]) -> list[Row]:
     for name in names:
         if name not in NAMES:
             raise CompareError(f"unknown row {name!r}; {near(name, NAMES)}")
-    return [row for row in ALL_ROWS if row.name in names or not names]
+    return [row for row in ALL_ROWS if row.name in names or not (names or row.traits.streams)]
 
 
 def jobs(

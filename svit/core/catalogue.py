@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from svit.core.config import Change, Traits
 from svit.core.costs import (
     PAPER_KEEP_RATIOS,
     Cost,
@@ -35,52 +36,11 @@ from svit.core.costs import (
     plain_blocks,
     predictors,
     scoring_all,
+    stream_blocks,
 )
 
 STAGE_RATIOS = (0.7, 0.49, 0.343)  # of methods that decide once a stage: at blocks 4, 7, 10
 SWEEP = (0.5, 0.6, 0.8, 0.9)  # base keep ratios of paper Fig. 7 beside 0.7
-
-
-@dataclass(frozen=True)
-class Traits:
-    """The four dimensions by which the paper compares methods (3.1, Table 1).
-
-    Attributes:
-        selection: what scores tokens: "none", "gate", "attention", "likeness", "halting" (a channel of
-            theirs), "query" (one vector) or "control".
-        dynamic_rate: whether complex images keep more tokens than simple ones.
-        preserves: whether pruned tokens stay in the map.
-        reactivates: whether a pruned token may come back in a later block.
-        merges: whether a token that is not used is carried by another instead of pruned.
-    """
-
-    selection: str
-    dynamic_rate: bool
-    preserves: bool
-    reactivates: bool
-    merges: bool = False
-
-
-@dataclass(frozen=True)
-class Change:
-    """What one value of an option makes of a method.
-
-    Attributes:
-        option, value: which one.
-        label: what results call the variant.
-        traits: dimension -> what it becomes.
-        default: whether it holds where the option is not given.
-    """
-
-    option: str
-    value: Any
-    label: str
-    traits: Mapping[str, bool] = field(default_factory=dict)
-    default: bool = False
-
-    def holds(self, options: Mapping[str, Any]) -> bool:
-        """Whether these options of a method have this value."""
-        return options.get(self.option, self.value if self.default else None) == self.value
 
 
 @dataclass(frozen=True)
@@ -93,7 +53,7 @@ class Row:
         options: arguments of the method.
         shown: where the paper prints it, "control" or "neighbour".
         turn: what matters most runs first: 0 the methods, 1 with removed tokens, 2 ablations, 3 controls,
-            4 neighbours that the paper does not compare with.
+            4 neighbours that the paper does not compare with, 5 those of videos.
     """
 
     name: str
@@ -166,6 +126,7 @@ _RETAIN = (
     Change("retain", "preserve", "preserve", {"preserves": True}),
 )
 _MERGES = Traits("likeness", dynamic_rate=False, preserves=True, reactivates=False, merges=True)
+_STREAMS = Traits("change", dynamic_rate=False, preserves=True, reactivates=True, streams=True)
 _WINDOWS = Change("partition", "windows", "windows")
 _NO_REACTIVATION = Change("inherit", True, "inherit", {"reactivates": False})
 
@@ -364,6 +325,32 @@ METHODS: dict[str, MethodEntry] = {
                 Row("cropr", "cropr", _STAGES, "neighbour", 4),
                 Row("cropr-nofusion", "cropr", {**_STAGES, "fuse": False}, "neighbour", 4),
             ),
+        ),
+        MethodEntry(
+            "changegate",
+            "svit.pruning.methods.videos.change_gate:ChangeGate",
+            "Eventful Transformers, Dutson et al., ICCV 2023",
+            _STREAMS,
+            Cost(stream_blocks, no_selection),
+            (Change("inference", "threshold", "threshold", {"dynamic_rate": True}),),
+            (
+                Row("change-gate", "changegate", _ALL, "neighbour", 5),
+                Row(
+                    "change-threshold",
+                    "changegate",
+                    {**_ALL, "inference": "threshold"},
+                    "neighbour",
+                    5,
+                ),
+            ),
+        ),
+        MethodEntry(
+            "previousframe",
+            "svit.pruning.methods.videos.previous_frame:PreviousFrame",
+            "VPP, Glandorf et al., CVPRW 2026",
+            replace(_STREAMS, selection="detections"),
+            Cost(stream_blocks, no_selection),
+            rows=(Row("previous-frame", "previousframe", _ALL, "neighbour", 5),),
         ),
     )
 }

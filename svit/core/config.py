@@ -9,6 +9,7 @@ Sources of the numbers: paper 4; `configs/mask_rcnn/*` of github.com/uzh-rpg/svi
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,6 +112,52 @@ class PruningConfig:
 
     method: str = "dense"
     options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Traits:
+    """The four dimensions by which the paper compares methods (3.1, Table 1).
+
+    Attributes:
+        selection: what scores tokens: "none", "gate", "attention", "likeness", "halting" (a channel of
+            theirs), "query" (one vector), "control", or in a video "change" and "detections" (of the frame
+            before).
+        dynamic_rate: whether complex images keep more tokens than simple ones.
+        preserves: whether pruned tokens stay in the map.
+        reactivates: whether a pruned token may come back in a later block.
+        merges: whether a token that is not used is carried by another instead of pruned.
+        streams: whether what it computed in one frame of a video serves the next: a token that is not used
+            takes what the block stored. On pictures alone such a method is the dense model.
+    """
+
+    selection: str
+    dynamic_rate: bool
+    preserves: bool
+    reactivates: bool
+    merges: bool = False
+    streams: bool = False
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one value of an option makes of a method.
+
+    Attributes:
+        option, value: which one.
+        label: what results call the variant.
+        traits: dimension -> what it becomes.
+        default: whether it holds where the option is not given.
+    """
+
+    option: str
+    value: Any
+    label: str
+    traits: Mapping[str, bool] = field(default_factory=dict)
+    default: bool = False
+
+    def holds(self, options: Mapping[str, Any]) -> bool:
+        """Whether these options of a method have this value."""
+        return options.get(self.option, self.value if self.default else None) == self.value
 
 
 @dataclass(frozen=True)

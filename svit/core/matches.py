@@ -120,16 +120,27 @@ class Matches:
         counted = [curve for curve in curves if curve is not None]
         return 100 * float(np.mean(counted)) if counted else -1.0
 
-    def drawn(self, draws: int, seed: int = 0, members: np.ndarray | None = None) -> Drawn:
+    def drawn(
+        self,
+        draws: int,
+        seed: int = 0,
+        members: np.ndarray | None = None,
+        videos: Mapping[ImageId, ImageId] | None = None,
+    ) -> Drawn:
         """AP on the images and on draws of them; those of other matches of the same images are paired.
 
         Args:
             members: bool (images,), the images that are meant and drawn from; None for all.
+            videos: image id -> its video, of frames that are drawn with their video; None draws images.
 
         Raises:
             ValueError: there are none.
         """
-        return resampled_images(self.ap, self.image_ids, draws, seed, members)
+        units = None
+        if videos is not None:
+            number = {video: place for place, video in enumerate(dict.fromkeys(videos.values()))}
+            units = np.array([number[videos[image_id]] for image_id in self.image_ids])
+        return resampled_images(self.ap, self.image_ids, draws, seed, members, videos=units)
 
 
 def packed(matches: Mapping[str, Matches], drawn: Mapping[str, Drawn]) -> bytes:

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from svit.core.types import ImageId
+from svit.core.types import FrameId, ImageId
 
+VIDEO, FRAME = "video", "frame"  # of a frame, in a run: the mark of its video, and its number
 MOST = 12  # different texts a field may have
 _NO_SLICES = ("file_name",)
 
@@ -41,6 +42,13 @@ def crowding(objects: Mapping[ImageId, int]) -> dict[ImageId, str]:
 def marked(slices: Mapping[str, str]) -> dict[str, float]:
     """Of one image: field -> text, as extra numbers of a run."""
     return {f"{field}={text}": 1.0 for field, text in slices.items()}
+
+
+def marked_frame(frame: FrameId | None) -> dict[str, float]:
+    """Of one image: its video, marked as a slice is, and its number in it; nothing of a picture alone."""
+    if frame is None:
+        return {}
+    return {f"{VIDEO}={frame.video}": 1.0, FRAME: float(frame.number)}
 
 
 def unmarked(extra: Mapping[str, float]) -> dict[str, float | str]:

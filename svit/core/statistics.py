@@ -130,19 +130,21 @@ def resampled(
     seed: int = 0,
     name: str = "",
     together: bool = False,
+    unit: str = "images",
 ) -> Drawn:
     """A statistic of image weights on the images, and on draws of as many with replacement.
 
     Args:
         name: of the images, where more than their number tells them from others.
         together: the statistic takes the weights of many draws, int64 (draws, images), and gives (draws,).
+        unit: what they are.
     """
     random = np.random.default_rng(seed)
     counts = random.multinomial(images, np.full(images, 1 / images), size=draws)
     every = np.concatenate([np.ones((1, images), np.int64), counts])
     found = statistic(every) if together else [statistic(weights) for weights in every]
     values = np.asarray(found, float)
-    key = f"{images} images{f' {name}' if name else ''}, {draws} draws of seed {seed}"
+    key = f"{images} {unit}{f' {name}' if name else ''}, {draws} draws of seed {seed}"
     return Drawn(float(values[0]), values[1:], key)
 
 
@@ -153,6 +155,7 @@ def resampled_images(
     seed: int,
     members: np.ndarray | None = None,
     together: bool = False,
+    videos: np.ndarray | None = None,
 ) -> Drawn:
     """`resampled` of named images, or of some among them; the others weigh 0 in every draw.
 
@@ -160,6 +163,8 @@ def resampled_images(
         statistic: of weights, int64 (ids,).
         members: bool (ids,), the images that are meant and drawn from; None for all.
         together: as of `resampled`.
+        videos: int (ids,), equal for images that are drawn together: frames of one video are no separate
+            scenes; None draws each image by itself.
 
     Raises:
         ValueError: there are none.
@@ -167,14 +172,19 @@ def resampled_images(
     meant = np.ones(len(ids), bool) if members is None else np.asarray(members, bool)
     if not meant.any():
         raise ValueError("expected images to draw from, found none with annotations and detections")
+    units = np.arange(len(ids)) if videos is None else np.asarray(videos)
+    drawn, place = np.unique(units[meant], return_inverse=True)
 
     def of_members(weights: np.ndarray) -> float | np.ndarray:
         whole = np.zeros((*weights.shape[:-1], len(ids)), np.int64)
-        whole[..., meant] = weights
+        whole[..., meant] = weights[..., place]
         return statistic(whole)
 
     named = image_key([image_id for image_id, one in zip(ids, meant, strict=True) if one])
-    return resampled(of_members, int(meant.sum()), draws, seed, named, together)
+    if videos is None:
+        return resampled(of_members, len(drawn), draws, seed, named, together)
+    named = f"{named} {image_key(place.tolist())}"
+    return resampled(of_members, len(drawn), draws, seed, named, together, "videos")
 
 
 def image_key(ids: Sequence[int | str]) -> str:

@@ -14,6 +14,19 @@ import numpy as np
 ImageId = int | str
 
 
+@dataclass(frozen=True)
+class FrameId:
+    """Which picture of a video an image is.
+
+    Attributes:
+        video: as the data set names it.
+        number: its place in the video's order, from 0; numbers may be left out.
+    """
+
+    video: ImageId
+    number: int
+
+
 def _expect(condition: bool, expected: str, found: object) -> None:
     if not condition:
         raise ValueError(f"expected {expected}, found {found}")

@@ -20,7 +20,7 @@ from jaxtyping import UInt8
 
 from svit.core.config import DataConfig
 from svit.core.slices import slices_of
-from svit.core.types import ImageId, Target, to_xyxy
+from svit.core.types import FrameId, ImageId, Target, to_xyxy
 from svit.data.classes import match_classes
 from svit.data.folder import ImageFiles
 from svit.data.images import ImageError, clip_boxes, normalise, prepare, read_image
@@ -75,6 +75,8 @@ class CocoDataset:
         left_out: pictures without an object that are left out of a training set.
         aspect_groups: int64 (images,), 1 where width > height, else 0.
         slices: field -> its text in each image, see `svit.core.slices`.
+        frames: of each image, by its `video_id` and `frame_id`; None where they are missing or no ids, and
+            empty where no image has them.
 
     Raises:
         CocoError: the json is unreadable or wrong, or `train` finds no picture with an object.
@@ -108,6 +110,7 @@ class CocoDataset:
         self.image_ids: list[ImageId] = [image["id"] for image in images]
         self._file_names = [image["file_name"] for image in images]
         self.slices = slices_of(images)
+        self.frames = _frames(images)
         sizes = [(int(image["height"]), int(image["width"])) for image in images]
         self._image_hw = np.array(sizes, dtype=np.int32).reshape(-1, 2)
 
@@ -201,11 +204,7 @@ class CocoDataset:
             indices: the pictures to contain; all without it.
         """
         chosen = range(len(self)) if indices is None else indices
-        images = [
-            {"id": self.image_ids[i], "file_name": self._file_names[i]}
-            | dict(zip(("height", "width"), self.image_hw(i)))
-            for i in chosen
-        ]
+        images = [self._entry(i) for i in chosen]
         annotations = [item for i in chosen for item in self._objects[i]]
         return {
             "info": {},
@@ -213,6 +212,26 @@ class CocoDataset:
             "annotations": annotations,
             "categories": self._categories,
         }
+
+    def _entry(self, index: int) -> dict[str, Any]:
+        """Of an image in a COCO json."""
+        height, width = self.image_hw(index)
+        entry = {"id": self.image_ids[index], "file_name": self._file_names[index]}
+        entry |= {"height": height, "width": width}
+        frame = self.frames[index] if self.frames else None
+        return (
+            entry if frame is None else entry | {"video_id": frame.video, "frame_id": frame.number}
+        )
+
+
+def _frames(images: Sequence[Mapping[str, Any]]) -> list[FrameId | None]:
+    """Fields as MMTracking's CocoVID has them; other programs use the same names for other things."""
+    found = []
+    for image in images:
+        video, number = image.get("video_id"), image.get("frame_id")
+        good = type(video) in (int, str) and type(number) is int and number >= 0
+        found.append(FrameId(video, number) if good else None)
+    return found if any(found) else []
 
 
 class _Packed:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from svit.core.config import DataConfig
-from svit.core.types import ImageId
+from svit.core.types import FrameId, ImageId
 from svit.data.images import ImageError, image_size, prepare, read_image
 from svit.data.samples import Sample
 
@@ -36,6 +36,7 @@ class ImageFiles:
     category_ids: Sequence[int] = ()
     class_names: Sequence[str] = ()
     slices: Mapping[str, Sequence[str]] = {}
+    frames: Sequence[FrameId | None] = ()
 
     def __init__(
         self, paths: Sequence[Path | str], config: DataConfig, *, exif: str = "auto"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from svit.core.config import DataConfig
-from svit.core.types import ImageId, Target, TokenGrid
+from svit.core.types import FrameId, ImageId, Target, TokenGrid
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,14 @@ class Sample:
         image: float32 (3, height, width), RGB, normalised.
         image_hw: height and width of the source image in pixels (after any EXIF rotation).
         target: ground truth in the frame of `image`; None at inference.
+        frame: which frame of a video it is; None of a picture alone.
     """
 
     image_id: ImageId
     image: Float[Tensor, "3 height width"]
     image_hw: tuple[int, int]
     target: Target | None = None
+    frame: FrameId | None = None
 
     @property
     def resized_hw(self) -> tuple[int, int]:
@@ -77,7 +79,7 @@ def valid_tokens(grids: Sequence[TokenGrid], device: torch.device) -> Bool[Tenso
 def to_device(sample: Sample, device: torch.device | str) -> Sample:
     """The sample with its image on the device."""
     image = sample.image.to(device, non_blocking=True)
-    return Sample(sample.image_id, image, sample.image_hw, sample.target)
+    return replace(sample, image=image)
 
 
 class Images(Protocol):
@@ -89,12 +91,14 @@ class Images(Protocol):
         class_names: of the labels of targets; empty without ground truth.
         aspect_groups: int64 (images,), 1 where width > height, else 0.
         slices: field -> its text in each picture, see `svit.core.slices`; often empty.
+        frames: which frame of a video each picture is, None where it is none; empty where none is.
     """
 
     config: DataConfig
     image_ids: Sequence[ImageId]
     class_names: Sequence[str]
     slices: Mapping[str, Sequence[str]]
+    frames: Sequence[FrameId | None]
 
     @property
     def aspect_groups(self) -> np.ndarray:

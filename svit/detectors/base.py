@@ -22,6 +22,7 @@ from svit.core.coverage import token_cover
 from svit.core.types import Detections, ImageId, Target
 from svit.data.samples import Sample, pad_batch, padded_hw
 from svit.models.backbone import Backbone
+from svit.pruning.streams import looks_back
 
 Maps = dict[str, Tensor]
 Near = Sequence[Tensor] | None  # boxes (n, 4) of each image, in pixels as the model sees it
@@ -106,13 +107,23 @@ class Detector(nn.Module):
         """
         self._expect_mode(training=False)
         self.backbone.seed_images(image_seeds(samples, self.seed))
+        self.backbone.show_frames([sample.frame for sample in samples])
         images, maps = self._maps(samples)
         expect_finite([sample.image_id for sample in samples], maps)
         device = images.device.type
         half = torch.is_autocast_enabled(device)
         half = half and torch.get_autocast_dtype(device) == torch.bfloat16
         with torch.autocast(device, torch.bfloat16, enabled=half):
-            return self._detections(images, maps, samples, _resized(near, samples))
+            found = self._detections(images, maps, samples, _resized(near, samples))
+        self._look_back(found, samples)
+        return found
+
+    def _look_back(self, found: Sequence[Detections], samples: Sequence[Sample]) -> None:
+        """Tells a method that wants to know what was found in a frame."""
+        method = self.backbone.method
+        if looks_back(method) and samples[0].frame is not None:
+            padded = padded_hw(samples, self.config.data.pad_multiple)
+            method.notice(found[0], samples[0].grid(padded, self.config.backbone.patch))
 
     def forward(self, samples: Sequence[Sample]) -> dict[str, Tensor] | list[Detections]:
         """`losses` in training mode and `predict` otherwise: what DistributedDataParallel calls."""

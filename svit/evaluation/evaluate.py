@@ -31,9 +31,9 @@ from svit.evaluation.passes import (
     ImageResult,
     PassOptions,
     Unreadable,
-    batches_of,
     check_masks,
     inference_mode,
+    planned,
     run_detector,
 )
 from svit.evaluation.record import recording, run_provenance
@@ -110,7 +110,7 @@ def evaluate(
         described = {**source, "limit": options.limit, "evaluator": scoring.evaluator}
         if ranks.is_first:
             refuse_other_summary(output, described)
-        batches = batches_of(len(dataset), options.batch, ranks, options.limit)
+        batches = planned(detector, dataset, options, ranks)
         if record is None:
             results = run_detector(detector, dataset, batches, options)
         else:

@@ -22,7 +22,7 @@ from svit.probing.interventions import INTERVENTIONS
 from svit.system import text
 
 _BRACKETS = (
-    "In brackets: 95 % percentile intervals over images ({draws} draws), not corrected for bias."
+    "In brackets: 95 % percentile intervals over {units} ({draws} draws), not corrected for bias."
 )
 FIXED_MODES = ("threshold", "calibrated", "topk")  # inference modes that draw none
 
@@ -106,14 +106,16 @@ def _groups(summaries: Sequence[Summary]) -> dict[tuple[str, str], list[Summary]
 def report(summaries: Sequence[Summary]) -> str:
     """The tables of several evaluations as Markdown."""
     draws = len(summaries[0].drawn["box"].draws)
-    parts = [result_table(summaries), _BRACKETS.format(draws=draws), *notes(summaries[0])]
+    units = "images" if summaries[0].videos is None else "videos"
+    brackets = _BRACKETS.format(draws=draws, units=units)
+    parts = [result_table(summaries), brackets, *notes(summaries[0])]
     if len(_groups(summaries)) < len(summaries):
         parts += ["Means over seeds, ± their standard deviation:", seed_table(summaries)]
     pairs = pairs_with_learned(summaries)
     if pairs:
         parts.append(
-            f"Differences in AP points over the same {draws} draws of the images. P is the share of draws on "
-            "which the learned masks are better:"
+            f"Differences in AP points over the same {draws} draws of the {units}. P is the share of draws "
+            "on which the learned masks are better:"
         )
         parts.append(difference_table(pairs))
     if summaries[0].slices:

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,13 +20,16 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from svit.core.ranges import COUNT, COUNT_OR_NONE
-from svit.core.types import Detections, ImageId, TokenTrace
+from svit.core.types import Detections, FrameId, ImageId, TokenTrace
 from svit.data.coco import ImageError, prepare
 from svit.data.samples import Images, Sample, to_device
 from svit.detectors.base import Detector
+from svit.evaluation.frames import follows_frames, frame_batches, led_up_to
 from svit.probing.edits import EditError
 from svit.probing.interventions import intervene, intervention
 from svit.probing.recorder import record
+from svit.pruning.base import Method
+from svit.pruning.streams import forget
 from svit.system.processes import Ranks
 from svit.system.signals import follow_parent
 
@@ -126,6 +129,25 @@ def check_masks(detector: Detector, options: PassOptions) -> None:
         )
 
 
+def planned(
+    detector: Detector, images: Images, options: PassOptions, ranks: Ranks = ALONE
+) -> list[list[int]]:
+    """The batches of this rank: `batches_of`, or whole videos for a method that follows their frames.
+
+    Raises:
+        FramesError: such a method and images that are no videos, or not in order.
+        ValueError: such a method and a batch of several.
+    """
+    if follows_frames(_methods(detector, options)):
+        return frame_batches(images, ranks.rank, ranks.world, options.batch, options.limit)
+    return batches_of(len(images), options.batch, ranks, options.limit)
+
+
+def _methods(detector: Detector, options: PassOptions) -> list[Method]:
+    models = (detector, options.masks_from)
+    return [model.backbone.method for model in models if model is not None]
+
+
 def computing(device: torch.device, dtype: str) -> torch.autocast:
     """Autocast of the backbone to one of `DTYPES`; nothing for float32."""
     return torch.autocast(device.type, DTYPES[dtype], enabled=dtype != "float32")
@@ -158,7 +180,8 @@ def run_detector(
 ) -> Iterator[ImageResult | Unreadable]:
     """Runs the detector over batches of indices, image by image; says at once which cannot be read.
 
-    The caller has set the detector's mode and seed; see `inference_mode`.
+    The caller has set the detector's mode and seed; see `inference_mode`. What a method carries from frame to
+    frame begins anew here.
 
     Args:
         done: ids that are not handed out, as those beyond the limit; a batch of such alone is not run.
@@ -166,6 +189,9 @@ def run_detector(
     """
     reader = Reader(images, pictures, options.intervention == "oracle")
     multiple = detector.config.data.pad_multiple
+    methods = _methods(detector, options)
+    for method in methods:
+        forget(method)
     yield from run_batches(
         reader,
         lambda read: _predict(detector, read, options),
@@ -173,6 +199,7 @@ def run_detector(
         batches,
         options,
         done=done,
+        frames=images.frames if follows_frames(methods) else (),
     )
 
 
@@ -184,18 +211,22 @@ def run_batches(
     options: PassOptions,
     *,
     done: Collection[ImageId] = (),
+    frames: Sequence[FrameId | None] = (),
 ) -> Iterator[ImageResult | Unreadable]:
     """`run_detector` of whatever predicts.
 
     Args:
         predict: results of pictures that are of one size, in their order.
         size_of: that size.
+        frames: of all images, where what predicts follows them: of a video that goes on somewhere, earlier
+            frames run again and are not handed out.
     """
     images = reader.images
     known = images.image_ids[: options.limit]
     places = itertools.chain(*batches)
     wanted = {place for place in places if place < len(known) and known[place] not in done}
-    chosen = [batch for batch in batches if not wanted.isdisjoint(batch)]
+    needed = led_up_to(frames, wanted) if frames else wanted
+    chosen = [batch for batch in batches if not needed.isdisjoint(batch)]
     loader = DataLoader(
         reader,
         batch_sampler=chosen,
@@ -271,6 +302,8 @@ class Reader(Dataset["Read | Unreadable"]):
             return Unreadable(index, str(error))
         target = self.images.target(index) if self._targets else None
         sample = self._fit(image, self.images.config, self.images.image_ids[index], target)
+        if self.images.frames:
+            sample = replace(sample, frame=self.images.frames[index])
         return Read(index, sample, image if self._pictures else None)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from svit.core.slices import marked
+from svit.core.slices import marked, marked_frame
 from svit.data.samples import Images, fingerprint
 from svit.detectors.base import Detector
 from svit.evaluation import provenance
@@ -20,9 +20,9 @@ from svit.evaluation.passes import (
     ImageResult,
     PassOptions,
     Unreadable,
-    batches_of,
     check_masks,
     inference_mode,
+    planned,
     run_detector,
 )
 from svit.probing.interventions import draws_once
@@ -77,7 +77,7 @@ def recording(
 
     The caller has set the detector's mode and seed; see `inference_mode`.
     """
-    batches = batches_of(len(images), options.batch, ranks, options.limit)
+    batches = planned(detector, images, options, ranks)
     writer = RunWriter(path, source, rank=ranks.rank, world=ranks.world, picture_side=picture_side)
     with writer:
         for result in run_detector(
@@ -125,6 +125,8 @@ def enter(writer: RunWriter, images: Images, result: ImageResult | Unreadable) -
         return
     slices = {field: texts[result.index] for field, texts in images.slices.items()}
     counted = {} if result.macs is None else {"macs": result.macs}
+    if images.frames:
+        counted |= marked_frame(images.frames[result.index])
     writer.add(
         result.trace,
         result.detections,

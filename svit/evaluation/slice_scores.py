@@ -35,7 +35,8 @@ def slice_ap(summary: Summary, field: str, name: str, kind: str) -> Drawn | None
         kind: of `Summary.scores`.
     """
     members = _members(summary, field, name, kind)
-    found = summary.matches[kind].drawn(len(summary.drawn[kind].draws), members=members)
+    draws, own = len(summary.drawn[kind].draws), summary.matches[kind]
+    found = own.drawn(draws, members=members, videos=summary.videos)
     return None if found.value < 0 else found
 
 

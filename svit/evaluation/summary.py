@@ -115,6 +115,7 @@ class Summary:
         provenance: as in a recorded run, with the command.
         unmasked: objects annotated by a box alone; mask AP leaves them out, as it does crowd regions.
         slices: field -> image id -> its text there, of all images (`svit.core.slices`).
+        videos: image id -> its video, of frames, which are drawn video by video; None of pictures alone.
     """
 
     scores: dict[str, dict[str, float]]
@@ -128,10 +129,11 @@ class Summary:
     provenance: dict[str, Any]
     unmasked: int = 0
     slices: Mapping[str, Mapping[ImageId, str]] = field(default_factory=dict)
+    videos: Mapping[ImageId, ImageId] | None = None
 
     @cached_property
     def intervals(self) -> dict[str, Interval]:
-        """Kind -> AP with its 95 % percentile interval over images."""
+        """Kind -> AP with its 95 % percentile interval over images, or over videos."""
         return {kind: one.interval() for kind, one in self.drawn.items()}
 
     @cached_property
@@ -236,7 +238,7 @@ def summarise(
     indices = {kind: load_truth(truth_of(truth, kind)) for kind in kinds}
     found = {kind: measured(indices[kind], rows, kind, evaluator) for kind in kinds}
     matches = {kind: one for kind, (_, one) in found.items()}
-    images = _per_image(model, truth, seen)
+    images, videos = _per_image(model, truth, seen), _videos(truth)
     for name, texts in slices.items():
         images[f"{name}_slice" if name in images else name] = images["image_id"].map(texts)
     return Summary(
@@ -247,11 +249,18 @@ def summarise(
         rows=rows,
         errors={outcome.image_id: outcome.error for outcome in outcomes if outcome.error},
         matches=matches,
-        drawn={kind: one.drawn(draws) for kind, one in matches.items()},
+        drawn={kind: one.drawn(draws, videos=videos) for kind, one in matches.items()},
         provenance=provenance,
         unmasked=unmasked(truth),
         slices=slices,
+        videos=videos,
     )
+
+
+def _videos(truth: dict[str, Any]) -> dict[ImageId, ImageId] | None:
+    """The video of each image; None unless all are frames."""
+    found = {image["id"]: image.get("video_id") for image in truth["images"]}
+    return None if None in found.values() else found
 
 
 def _per_layer(model: Model, outcomes: Sequence[Outcome]) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from svit.core.config import BackboneConfig
+from svit.core.types import FrameId
 from svit.pruning.base import Method, State
 
 STRIDES = {"c2": 4, "c3": 8, "c4": 16, "c5": 32}
@@ -30,11 +31,17 @@ class Backbone(nn.Module):
         self.divisor = 2 * config.patch
         self._seeds: list[int] | None = None
         self._cover: Tensor | None = None
+        self._frames: list[FrameId | None] | None = None
         self._losses: dict[str, Tensor] = {}
 
     def seed_images(self, seeds: list[int] | None) -> None:
         """Fixes the random masks of the next forward, one seed an image (inference mode `sample`)."""
         self._seeds = seeds
+
+    def show_frames(self, frames: list[FrameId | None]) -> None:
+        """Which frames of videos the pictures of the next forward are, for methods that carry state from one
+        to the next."""
+        self._frames = frames
 
     def show_objects(self, cover: Tensor) -> None:
         """What objects cover of the tokens of the next forward, float32 (B, N) in [0, 1], for methods that
@@ -68,6 +75,7 @@ class Backbone(nn.Module):
         state = self.method.begin(tokens, class_position, seeds)
         state.grid_hw = grid_hw
         state.cover, self._cover = self._cover, None
+        state.frames, self._frames = self._frames, None
         return state
 
     def _finish(self, state: State) -> None:

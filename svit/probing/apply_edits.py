@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 
 import torch
@@ -20,6 +20,8 @@ from svit.detectors.base import Detector, image_seeds
 from svit.probing.edits import Decided, Edit, EditError, Forward, nests
 from svit.probing.recorder import edit
 from svit.probing.transplants import check_merges
+from svit.pruning.base import Method
+from svit.pruning.streams import StreamMethod, looks_back
 
 
 @contextmanager
@@ -95,11 +97,26 @@ def decide(
 
     Raises: as `applied`.
     """
-    with applied(detector, samples, edits, deadline=deadline) as forward:
-        detector.backbone.seed_images(seeds)
-        detector.backbone(pad_batch(samples, detector.config.data.pad_multiple))
-    nested = nests(detector.backbone.method, edits)
+    method = detector.backbone.method
+    with _aside(method, edits), applied(detector, samples, edits, deadline=deadline) as forward:
+        if looks_back(
+            method
+        ):  # what it decides in the next frame hangs on what it finds in this one
+            detector.predict(samples)
+        else:
+            detector.backbone.seed_images(seeds)
+            detector.backbone.show_frames([sample.frame for sample in samples])
+            detector.backbone(pad_batch(samples, detector.config.data.pad_multiple))
+    nested = nests(method, edits)
     return Decided(forward.used, forward.scores, nested, forward.groups)
+
+
+def _aside(method: Method, edits: Sequence[Edit]) -> AbstractContextManager[None]:
+    """A method with state over frames decides in a stream of its own, which the forward with the edits behind
+    these does not see."""
+    if not isinstance(method, StreamMethod):
+        return nullcontext()
+    return method.apart(f"decided behind {len(edits)} edits")
 
 
 def _start(forward: Forward, detector: Detector, edits: Sequence[Edit]) -> Decided:

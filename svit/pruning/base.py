@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from svit.core.catalogue import Traits
 from svit.core.config import PruningConfig
+from svit.core.types import FrameId
 from svit.pruning.options import check_choice, check_ratios, schedule
 
 Call = TypeVar("Call", bound=Callable[..., Any])
@@ -83,8 +84,8 @@ class State:
         class_token: (B, 1, C) of methods that own an artificial class token.
         extra: what one method alone carries along, by name.
         grid_hw: token rows and columns; None where a method is run without a backbone.
-        cover: float32 (B, N), share of each token that objects cover; only in the training of methods that
-            are `taught` by it.
+        cover: float32 (B, N), share of each token that objects cover; only for methods `taught` by it.
+        frames: of which video each image is, and which frame; None of pictures alone.
     """
 
     seeds: list[int] | None = None
@@ -94,6 +95,7 @@ class State:
     extra: dict[str, Tensor] = field(default_factory=dict)
     grid_hw: tuple[int, int] | None = None
     cover: Tensor | None = None
+    frames: list[FrameId | None] | None = None
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,10 @@ import pandas as pd
 import pyarrow as pa
 
 from svit.core.rle import CodedTarget
-from svit.core.slices import unmarked
+from svit.core.slices import VIDEO, unmarked
 from svit.core.types import Detections, ImageId, Target, TokenTrace
 from svit.runs import check, shards
+from svit.runs.frames import frames_of
 from svit.runs.head import RunError, folder_at, known, read_head, read_manifests
 from svit.runs.shards import GEOMETRY, GROUP
 from svit.runs.writer import RunWriter
@@ -146,12 +147,17 @@ class Run:
     @cached_property
     def slices(self) -> tuple[str, ...]:
         """The columns of `images` that are texts by which images are grouped, as "kind"."""
-        own = ("image_id", "file_name")
+        own = ("image_id", "file_name", VIDEO)
         return tuple(
             name
             for name, column in self.images.items()
             if name not in own and any(isinstance(value, str) for value in column)
         )
+
+    @cached_property
+    def frames(self) -> pd.DataFrame:
+        """`svit.runs.frames.frames_of` its images; empty where none is a frame of a video."""
+        return frames_of(self.images)
 
     def keep_counts(self) -> pd.DataFrame:
         """One row per (image, layer), layers from 0: `kept` of all `tokens`, `kept_valid` of the `valid`

@@ -21,7 +21,7 @@ from svit.pruning import build_method
 ROW = {row.name: row for row in ROWS}
 REMOVING = [name for name in ROW if not ROW[name].traits.preserves]
 DROPPING = [name for name in ROW if ROW[name].traits.selection != "none"]
-PRESERVING = [name for name in DROPPING if ROW[name].traits.preserves]
+PRESERVING = [n for n in DROPPING if ROW[n].traits.preserves and not ROW[n].traits.streams]
 NECKS = ("pyramid", "adapter")
 IMAGES = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))  # 4 x 6 tokens
 

@@ -28,6 +28,10 @@ WITH_CLASS_TOKEN = [
 ]
 GATED = [row.name for row in ROWS if row.gated]
 MERGING = [name for name, row in BY_NAME.items() if row.traits.merges]
+STREAMS = [name for name, row in BY_NAME.items() if row.traits.streams]  # dense on pictures alone
+CHOOSING = [
+    name for name in PRUNED if name not in STREAMS
+]  # test_streams.py shows the others frames
 NESTED = [name for name in PRUNED if not BY_NAME[name].traits.reactivates and name != "evovit"]
 
 
@@ -176,7 +180,7 @@ def test_without_reactivation_masks_only_shrink(name: str, blocks) -> None:
         assert training or not masks[-1].all()
 
 
-@pytest.mark.parametrize("name", [name for name in PRUNED if BY_NAME[name].traits.reactivates])
+@pytest.mark.parametrize("name", [name for name in CHOOSING if BY_NAME[name].traits.reactivates])
 @torch.no_grad()
 def test_with_reactivation_a_dropped_token_comes_back(name: str, blocks) -> None:
     options = {"inference": "sample"} if BY_NAME[name].method == "svit" else {}
@@ -318,7 +322,7 @@ def test_shared_and_separate_projections_give_the_same_map(name: str, blocks) ->
 
 
 OF_THEIR_OWN_COUNT = ("ats", "avit", "algm", "tome", "mergecontrol")  # pairs merge by half
-BY_RATIO = [name for name in PRUNED if BY_NAME[name].method not in OF_THEIR_OWN_COUNT]
+BY_RATIO = [name for name in CHOOSING if BY_NAME[name].method not in OF_THEIR_OWN_COUNT]
 
 
 @pytest.mark.parametrize("name", BY_RATIO)
@@ -372,7 +376,7 @@ def decided(pruner, blocks, shift: float = 0.0) -> list[int]:
     return [int(masks[layer].sum()) for layer in pruner.locations]
 
 
-@pytest.mark.parametrize("name", BY_NAME)
+@pytest.mark.parametrize("name", [name for name in BY_NAME if name not in STREAMS])
 @torch.no_grad()
 def test_the_modes_a_method_declares_are_those_it_can_be_set_to(name: str, blocks) -> None:
     pruner = method(name)

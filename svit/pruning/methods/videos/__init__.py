@@ -1,0 +1,1 @@
+"""The methods that carry state over the frames of a video, one paper a file."""
