@@ -12,7 +12,7 @@ from importlib import import_module
 
 from analysis.figures.output import Entry
 
-SUBJECTS = ("tokens", "objects", "pairs", "rates")  # in this order, others after them
+SUBJECTS = ("tokens", "videos", "objects", "pairs", "rates")  # in this order, others after them
 
 
 def entries() -> dict[str, Entry]:

@@ -13,7 +13,7 @@ from analysis.figures.tokens import keep
 from analysis.numbers import biography, edit_effects
 from analysis.numbers import usage as metrics
 from analysis.pages.parts import session, shell
-from analysis.pages.parts.image import gallery, life, objects, play, stage
+from analysis.pages.parts.image import frames, gallery, life, objects, play, stage
 from analysis.pages.parts.image.view import View, blocks, first_block, run_key, view_of
 from svit.runs.run import Run
 from svit.system.text import counted, escaped
@@ -193,6 +193,7 @@ def show(run: Run) -> None:
         title = f"Image {escaped(str(image_id))}"
         st.subheader(title, anchor=False, width="content")
         st.caption(sizes.told(view.grid), width="content")
+    frames.show(run, image_id)
     st.fragment(explore, run_every=play.seconds_a_block())(view)
 
 

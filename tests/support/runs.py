@@ -201,3 +201,22 @@ def reactivation_of(traces: Iterable[TokenTrace]) -> pd.DataFrame:
         counts[name] = sum(getattr(one, name).sum(axis=(1, 2)) for one in states)
     frame = pd.DataFrame(counts)
     return usage.with_shares(frame if frame["carried"].any() else frame.drop(columns="carried"))
+
+
+def write_videos(path: Path, videos=("a", "b"), frames: int = 4, method: str = "changegate") -> Run:
+    """A run of videos: first frames are computed whole, then a column of tokens a frame, from the left.
+
+    Frame n of video v has the image id 10 v + n; frames are written last first, as several processes may.
+    """
+    with RunWriter(path, {**PROVENANCE, "method": method}) as writer:
+        for place, video in enumerate(videos):
+            for number in reversed(range(frames)):
+                made = parts(10 * place + number, seed=place)
+                keep = np.ones_like(made["trace"].keep)
+                if number:
+                    keep[3:] = False
+                    keep[3:, :, number - 1] = True
+                made["trace"] = TokenTrace(10 * place + number, made["trace"].grid, keep)
+                made["extra"] = {f"video={video}": 1.0, "frame": float(number)}
+                writer.add(**made)
+    return open_run(path)
