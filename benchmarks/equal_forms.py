@@ -20,13 +20,22 @@ from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 from benchmarks import ROOT
-from svit.detectors.pooling import PyramidRoIAlign, pool_by_bags, with_image_index
+from svit.detectors.pooling import (
+    PyramidRoIAlign,
+    pool_by_bags,
+    pool_by_matrices,
+    with_image_index,
+)
 from svit.speed.equal_work import spread_boxes
 from svit.system import files, products
 from svit.system.text import table
 from svit.system.timing import cpu_name
 
 STRIDES = (4, 8, 16, 32)
+MAPS = (  # side, channels, boxes: of the nano and the tiny model
+    *((16, 64, 30), (24, 64, 60), (32, 64, 60), (64, 64, 150)),
+    *((20, 256, 20), (40, 256, 170), (80, 256, 275)),
+)
 Forms = dict[str, Callable[[], Tensor]]
 
 
@@ -49,6 +58,18 @@ def pooling(cells: int, count: int, side: int, channels: int) -> Forms:
     return {
         "torchvision's kernel": kernel,
         "bags": lambda: torch.cat([pool_by_bags(m, r, cells, s) for m, r, s in pairs]),
+    }
+
+
+def one_map(side: int, channels: int, boxes: int) -> Forms:
+    """RoIAlign of boxes from the square map of stride 4 by all three forms."""
+    values = torch.randn(1, channels, side, side).to(memory_format=torch.channels_last)
+    found = spread_boxes((4 * side, 4 * side), boxes, 1)
+    regions = with_image_index([found * torch.tensor(112 / 4 / side).clamp(max=1)])
+    return {
+        "torchvision's kernel": lambda: roi_align(values, regions, 7, 1 / 4, 0, aligned=True),
+        "bags": lambda: pool_by_bags(values, regions, 7, 1 / 4),
+        "matrices": lambda: pool_by_matrices(values, regions, 7, 1 / 4),
     }
 
 
@@ -113,6 +134,12 @@ def main(words: Sequence[str] | None = None) -> None:
     cases = {
         "pooling of boxes": pooling(7, 1000 // small, 640 // small, 256 // small),
         "pooling of masks": pooling(14, 100 // small, 640 // small, 256 // small),
+        **{
+            f"pooling of {boxes} boxes, {side} x {side} x {channels}": one_map(
+                side // small, channels // small, boxes // small
+            )
+            for side, channels, boxes in MAPS
+        },
         "doubling of masks": doubling(100 // small, 14, 256 // small),
         "linear, 1600 x 192 x 768": linear(1600 // small, 192, 768),
         "linear, 1600 x 384 x 1536": linear(1600 // small, 384, 1536),

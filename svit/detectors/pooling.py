@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 CANONICAL_LEVEL = 4  # stride 16
-CELLS_FOR_MATRICES = 64 * 64  # up to here pooling is a cheap pair of matrix products on a CPU
+CELLS_FOR_MATRICES = 64 * 64  # in training, maps up to here are a cheap pair of matrix products
+CHANNELS_FOR_BAGS = 128  # otherwise, bags are faster from here on (results/equal-forms.md)
 MOST_AT_ONCE = 2**23  # numbers between the two products, an image on average
 
 
@@ -55,7 +56,9 @@ class PyramidRoIAlign(nn.Module):
         levels = self.levels(regions[:, 1:])
         maps = [values.float() for values in maps]
         pooled = regions.new_zeros(len(regions), maps[0].shape[1], self.cells, self.cells)
-        if _bags_pay(maps):  # what they write, and what the mask head reads fastest
+        if (
+            pooled.device.type == "cpu" and not torch.is_grad_enabled()
+        ):  # the mask head is faster so
             pooled = pooled.contiguous(memory_format=torch.channels_last)
         for index, (values, stride) in enumerate(zip(maps, self.strides, strict=True)):
             chosen = (levels == index).nonzero().squeeze(1)
@@ -68,15 +71,17 @@ class PyramidRoIAlign(nn.Module):
 def _pool(values: Tensor, regions: Tensor, cells: int, scale: float) -> Tensor:
     """RoIAlign of regions ordered by image: torchvision's kernel, or its equals where these are faster.
 
-    torchvision's CPU kernel takes sample by sample, and one core adds up its backward. On large maps the
-    matrices would multiply mostly zeros; bags read what counts, but have no quick backward.
+    torchvision's CPU kernel takes sample by sample, and one core adds up its backward: in training, small
+    maps are left to matrices (on large ones these would multiply mostly zeros). Bags have no quick
+    backward, and what they prepare for each pooled cell pays over many channels.
     """
     _, channels, height, width = values.shape
-    small = height * width <= CELLS_FOR_MATRICES
     between = len(regions) * cells * width * channels
-    if small and between <= MOST_AT_ONCE * len(values) and values.device.type == "cpu":
-        return pool_by_matrices(values, regions, cells, scale)
-    if _bags_pay([values]):
+    if values.device.type == "cpu" and torch.is_grad_enabled() and values.requires_grad:
+        small = height * width <= CELLS_FOR_MATRICES
+        if small and between <= MOST_AT_ONCE * len(values):
+            return pool_by_matrices(values, regions, cells, scale)
+    elif values.device.type == "cpu" and channels >= CHANNELS_FOR_BAGS:
         return pool_by_bags(values, regions, cells, scale)
     return roi_align(values, regions, cells, scale, sampling_ratio=0, aligned=True)
 
@@ -109,12 +114,6 @@ def pool_by_matrices(
         strips = rows.flatten(0, 1) @ image.flatten(1)  # (boxes · cells, width · C)
         pooled.append(columns @ strips.view(len(rows), cells, *image.shape[1:]))
     return torch.cat(pooled).permute(0, 3, 1, 2)
-
-
-def _bags_pay(maps: Sequence[Tensor]) -> bool:
-    """On a CPU, where nothing is differentiated."""
-    graph = torch.is_grad_enabled() and any(values.requires_grad for values in maps)
-    return maps[0].device.type == "cpu" and not graph
 
 
 def pool_by_bags(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from unittest.mock import patch
 
 import numpy as np
@@ -74,17 +75,31 @@ def test_pooling_by_bags_equals_torchvisions(
     torch.testing.assert_close(found, wanted, atol=2e-6, rtol=1e-6)
 
 
-def test_where_nothing_is_differentiated_large_maps_are_pooled_by_bags_and_equal() -> None:
+def _by_bags(*values: object, **_: object) -> torch.Tensor:
+    return pool_by_bags(*values)
+
+
+def _by_kernel(*values: object) -> torch.Tensor:
+    return roi_align(*values, sampling_ratio=0, aligned=True)
+
+
+@pytest.mark.parametrize(
+    ("channels", "used", "other", "plain"),
+    [(128, "pool_by_bags", "roi_align", _by_kernel), (8, "roi_align", "pool_by_bags", _by_bags)],
+)
+def test_where_nothing_is_differentiated_large_maps_are_pooled_by_the_fastest_and_equal(
+    channels: int, used: str, other: str, plain: Callable[..., torch.Tensor]
+) -> None:
     boxes = [spread_boxes((320, 288), 60, 10, seed) for seed in (0, 1)]
-    maps = [torch.randn(2, 8, 320 // stride, 288 // stride) for stride in (4, 8, 16, 32)]
+    maps = [torch.randn(2, channels, 320 // stride, 288 // stride) for stride in (4, 8, 16, 32)]
     pooler = PyramidRoIAlign(7, (4, 8, 16, 32), 224)
-    with torch.no_grad(), patch.object(pooling, "CELLS_FOR_MATRICES", 0):
-        with patch.object(pooling, "roi_align", None):  # would fail if it were called
+    with torch.no_grad():
+        with patch.object(pooling, other, None):  # would fail if it were called
             fast = pooler(maps, boxes)
-        with patch.object(pooling, "_bags_pay", lambda maps: False):
-            plain = pooler(maps, boxes)
+        with patch.object(pooling, used, plain):
+            slow = pooler(maps, boxes)
     assert fast.is_contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(fast, plain, atol=2e-6, rtol=1e-6)
+    torch.testing.assert_close(fast, slow, atol=2e-6, rtol=1e-6)
     with patch.object(pooling, "pool_by_bags", None):
         pooler([values.requires_grad_() for values in maps], boxes).sum().backward()
 
