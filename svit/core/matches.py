@@ -56,31 +56,25 @@ class Ranking:
         objects = int(self.objects @ weights)
         if objects == 0:
             return None
-        hits, counts, ignored, before = self._places
+        hits, ignored, before = self._places
         share = np.append(weights[self.image], 0)  # the last is what fills rows up
         found = np.cumsum(share[hits], axis=1)
         counted = np.cumsum(share)[hits]
         if ignored.size:
             skipped = np.pad(np.cumsum(share[ignored], axis=1), ((0, 0), (1, 0)))
             counted -= np.take_along_axis(skipped, before, axis=1)
-        precision = found / (counted + np.spacing(1))
-        recall = found / objects
-        return np.stack(
-            [
-                _at_recalls(row[:count], reached[:count])
-                for row, reached, count in zip(precision, recall, counts, strict=True)
-            ]
-        )
+        return _at_recalls(found, counted, objects)
 
     @cached_property
-    def _places(self) -> tuple[np.ndarray, list[int], np.ndarray, np.ndarray]:
-        """A row for each threshold, filled up to one length: the ranks of hits, how many they are, the ranks
-        of what is ignored, and how many of these come before each hit."""
+    def _places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A row for each threshold, filled up to one length: the ranks of hits, those of what is ignored, and
+        how many of these come before each hit. What fills up hits comes last and adds no hit: precision
+        there is below that of the last hit and no recall is first reached there, so it changes nothing."""
         hits = [np.flatnonzero(self.hits & ~self.ignored & bit) for bit in _BITS]
         ignored = [np.flatnonzero(self.ignored & bit) for bit in _BITS]
         before = [np.searchsorted(*pair) for pair in zip(ignored, hits, strict=True)]
-        filled = (_filled(hits, len(self.image)), _filled(ignored, len(self.image)))
-        return filled[0], list(map(len, hits)), filled[1], _filled(before, 0)
+        last = len(self.image)
+        return _filled(hits, last), _filled(ignored, last), _filled(before, 0)
 
 
 def _filled(rows: Sequence[np.ndarray], value: int) -> np.ndarray:
@@ -88,10 +82,27 @@ def _filled(rows: Sequence[np.ndarray], value: int) -> np.ndarray:
     return np.stack([np.append(row, np.full(longest - len(row), value, int)) for row in rows])
 
 
-def _at_recalls(precision: np.ndarray, reached: np.ndarray) -> np.ndarray:
-    """The highest precision at `RECALLS` or further on, from that and the recall at each hit."""
-    envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
-    return envelope[np.searchsorted(reached, RECALLS, side="left")]
+def _at_recalls(found: np.ndarray, counted: np.ndarray, objects: int) -> np.ndarray:
+    """Precision at `RECALLS`, as COCO's `accumulate`: the highest one there or further on, 0 at recalls that
+    are never reached. All rows at once.
+
+    Args:
+        found: hits so far at each hit, int (rows, hits).
+        counted: hits and false positives so far.
+        objects: to find.
+
+    Returns: float64 (rows, recalls).
+    """
+    rows, hits = found.shape
+    precision = np.zeros((rows, hits + 1))  # the last is where what is never reached looks
+    precision[:, :-1] = found / (counted + np.spacing(1))
+    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    needed = np.searchsorted(np.arange(objects + 1) / objects, RECALLS)  # hits for each recall
+    # one search in all rows, which are made to follow each other
+    apart = np.arange(rows)[:, None] * (max(objects, found.max(initial=0)) + 1)
+    place = np.searchsorted((found + apart).ravel(), (needed + apart).ravel())
+    place = place.reshape(rows, -1) - np.arange(rows)[:, None] * hits
+    return np.take_along_axis(envelope, place, axis=1)
 
 
 @dataclass(frozen=True, eq=False)

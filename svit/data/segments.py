@@ -7,6 +7,7 @@ uninitialised. Hence the checks here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -47,11 +48,15 @@ def run_counts(counts: Any) -> list[int]:
         TypeError: neither a list nor a text.
     """
     if not isinstance(counts, list | tuple):
-        code = counts.encode("ascii") if isinstance(counts, str) else counts
-        return rle.run_lengths(code).tolist()
+        return list(_text_counts(counts.encode("ascii") if isinstance(counts, str) else counts))
     if any(count != int(count) for count in counts):
         raise ValueError("run lengths are whole numbers")
     return [int(count) for count in counts]
+
+
+@lru_cache(maxsize=1)  # a mask is checked and then filled up
+def _text_counts(code: bytes) -> tuple[int, ...]:
+    return tuple(rle.run_lengths(code).tolist())
 
 
 def run_lengths(segmentation: Any, image_hw: tuple[int, int]) -> dict[str, Any]:
