@@ -127,7 +127,7 @@ def evaluate(
     settings = {"evaluator": scoring.evaluator, "draws": scoring.draws}
     settings["boundary"] = scoring.boundary
     slices = _slices(dataset, truth, options.limit, scoring.crowding)
-    summary = summarise(_model(detector), truth, outcomes, described, slices=slices, **settings)
+    summary = summarise(model_of(detector), truth, outcomes, described, slices=slices, **settings)
     summary.write(output)
     return summary
 
@@ -162,7 +162,8 @@ def _check(detector: Detector, dataset: CocoDataset, limit: int | None) -> None:
     check_objects(dataset, limit)
 
 
-def _model(detector: Detector) -> Model:
+def model_of(detector: Detector) -> Model:
+    """What of a detector a summary needs."""
     method = detector.backbone.method
     return Model(detector.config, method.target_ratios(), gated_layers(method))
 
