@@ -14,6 +14,7 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -260,7 +261,8 @@ def _start(one: Text) -> str:
 
 def _drawn_words(figure: Figure) -> Iterator[Text]:
     """The texts that a reader sees: not those of hidden axes or of ticks beyond the limits."""
-    hidden = {id(text) for ax in figure.axes for text in _hidden(ax.xaxis) + _hidden(ax.yaxis)}
+    every = figure.findobj(Axes)  # also those of colour bars inside others
+    hidden = {id(text) for ax in every for text in _hidden(ax.xaxis) + _hidden(ax.yaxis)}
     for text in figure.findobj(Text):
         if text.get_visible() and text.get_text().strip() and id(text) not in hidden:
             yield text

@@ -32,6 +32,7 @@ from analysis.sources.collection import RUNS
 from svit.core.statistics import with_ends
 from svit.runs.rescue import read_rescue
 from svit.runs.run import Run
+from svit.system.text import counted
 
 GROUPS = {"all": "all", "error": "error", "size": "size", "last": "last block"}
 LINE = 0.19  # inches: a group
@@ -85,7 +86,8 @@ def draw(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     for part, run, table in zip(parts, asked, shown, strict=True):
         print(table, part.subplots(), other="" if dense is None else labels.folder(dense))
         count = table["objects"].iloc[0] if len(table) else 0
-        told = f"{labels.folder(run)}: {count} objects not found, score at least {options.score:g}"
+        missed = counted(count, "objects not found")
+        told = f"{labels.folder(run)}: {missed}, score at least {options.score:g}"
         part.suptitle(wrapped(told), ha="left", x=0.01)
     yield Product("causes", figure, labels.labelled(asked, frames))
 

@@ -26,6 +26,7 @@ from analysis.numbers.error_types import BOXES, errors_of
 from analysis.sources import labels
 from analysis.sources.collection import PAIR
 from svit.runs.run import Run
+from svit.system.text import counted
 
 
 def frame(first: Run, second: Run, draws: int = 1000) -> pd.DataFrame:
@@ -53,7 +54,7 @@ def draw(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     table = frame(first, second)
     figure = Figure(figsize=(WIDTH * 0.75, 2.3))
     print(table, figure.subplots())
-    heading(figure, f"{labels.versus(first, second)}, {len(first):,} images")
+    heading(figure, f"{labels.versus(first, second)}, {counted(len(first), 'images')}")
     yield Product("error-deltas", figure, table)
 
 

@@ -31,6 +31,7 @@ from analysis.numbers.error_types import TYPES, Errors, Rule, errors_of
 from analysis.sources import labels
 from analysis.sources.collection import RUNS
 from svit.runs.run import Run
+from svit.system.text import counted
 
 UNFOUND = ("localisation", "classification", "missed")
 ROW = 0.3  # inches: a run's bar
@@ -63,7 +64,7 @@ def draw(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
         other = labels.folder(dense) if dense is not None and dense is not run else ""
         ax = part.subplots()
         print_unfound(table, ax, blocks=run.layers, other=other)
-        count = f"{len(table)} objects not found, score at least {options.score:g}"
+        count = f"{counted(len(table), 'objects not found')}, score at least {options.score:g}"
         part.suptitle(wrapped(f"{labels.folder(run)}: {count}"), ha="left", x=0.01)
     yield Product("errors", figure, labels.labelled(runs, frames))
 
@@ -85,6 +86,10 @@ def print(frame: pd.DataFrame, ax: Axes) -> Axes:
                 ax.text(start + value / 2, place, f"{value:.1f}", **style)
         left += values.to_numpy()
     ax.invert_yaxis()
+    if not longest > 0:
+        ax.set_xlim(0, 1)
+        words = {"ha": "center", "va": "center", "transform": ax.transAxes}
+        ax.text(0.5, 0.5, "no type costs anything", **words)
     ax.set_xlabel("dAP: points of AP50 when one type is mended")
     ax.tick_params(axis="y", length=0)
     legend_above(ax, columns=len(TYPES))

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.figures.canvas import screen as shared
-from analysis.figures.canvas.axes import over, percent_axis
+from analysis.figures.canvas.axes import legend_above, over, percent_axis
 from analysis.figures.canvas.placing import short_names
 from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError, annotated
@@ -78,7 +78,7 @@ def print(frame: pd.DataFrame, ax: Axes, *, targets: Sequence[float] = ()) -> Ax
     ax.set(xlabel="block", ylabel="share of the region's tokens used", ylim=(0, 1.03))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     percent_axis(ax)
-    ax.legend(loc="lower left")
+    legend_above(ax, columns=2)
     return ax
 
 

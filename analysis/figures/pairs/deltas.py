@@ -26,6 +26,7 @@ from analysis.sources import labels
 from analysis.sources.collection import PAIR
 from svit.core.statistics import Interval
 from svit.runs.run import Run
+from svit.system.text import counted
 
 NAMES = {
     "keep_ratio": "keep ratio, first − second",
@@ -48,7 +49,7 @@ def draw(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     axes = figure.subplots(1, len(shown), squeeze=False)[0]
     for name, ax in zip(shown, axes, strict=True):
         print(table[name], agreement.paired_interval(table[name]), ax, label=NAMES[name])
-    heading(figure, f"{labels.versus(first, second)}, {len(table):,} images")
+    heading(figure, f"{labels.versus(first, second)}, {counted(len(table), 'images')}")
     yield Product("deltas", figure, table)
 
 
@@ -60,6 +61,9 @@ def print(values: pd.Series, interval: Interval, ax: Axes, *, label: str) -> Axe
     ax.hist(known, bins=_centred_bins(known), **style)
     ax.axvline(0, color=INK, lw=0.7, ls="--")
     ax.axvline(interval.value, color=USED, lw=1.4)
+    if not np.ptp(known):  # one bar, which is not as wide as the axis
+        low, high = ax.get_xlim()
+        ax.set_xlim(low - 0.05, high + 0.05)
     ax.set(xlabel=label, ylabel="images")
     ax.set_title(f"{interval.value:+.3f}  [{interval.low:+.3f}, {interval.high:+.3f}]")
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))

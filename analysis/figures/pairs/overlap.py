@@ -16,7 +16,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures.canvas.axes import heading
+from analysis.figures.canvas.axes import heading, legend_above
 from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product
 from analysis.figures.pairs.two_runs import difference_bar, explained, two
@@ -27,6 +27,7 @@ from analysis.numbers.run_counts import census
 from analysis.sources import labels
 from analysis.sources.collection import PAIR
 from svit.runs.run import Run
+from svit.system.text import counted
 
 
 def frame(first: Run, second: Run) -> pd.DataFrame:
@@ -45,7 +46,7 @@ def draw(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     print(table, left)
     ratio = drawn_ratio(census(first), options.shape)
     mean_map(mean, right, limit=float(np.abs(mean).max()) or 1.0, ratio=ratio)
-    heading(figure, f"{labels.versus(first, second)}, {len(first):,} images")
+    heading(figure, f"{labels.versus(first, second)}, {counted(len(first), 'images')}")
     yield Product("overlap", figure, table)
 
 
@@ -60,7 +61,7 @@ def print(frame: pd.DataFrame, ax: Axes) -> Axes:
     label = "random masks, same counts"
     ax.plot(block, frame["chance"], color=INK, lw=0.7, ls="--", label=label)
     ax.set(xlabel="block", ylabel="IoU of the used tokens", ylim=(0, 1.03), xticks=block)
-    ax.legend(loc="lower left")
+    legend_above(ax)
     return ax
 
 

@@ -26,6 +26,7 @@ from analysis.numbers.run_counts import Census, census
 from analysis.sources import labels
 from analysis.sources.collection import RUNS
 from svit.runs.run import Run
+from svit.system import text
 
 LINES = 3  # of a title
 
@@ -68,7 +69,7 @@ def described(counted: Census, values: np.ndarray, shape: tuple[int, int]) -> st
     (rows, columns), ratios = grids[0], {rows / columns for rows, columns in grids}
     of = f"{rows} × {columns} tokens" if len(grids) == 1 else f"{len(grids)} shapes of tokens"
     kept = sizes.stretch_note((rows, columns)) if len(ratios) == 1 else ", aspect ratios not kept"
-    images = f"{counted.images} image{'s' if counted.images != 1 else ''} ({', '.join(shares)})"
+    images = f"{text.counted(counted.images, 'images')} ({', '.join(shares)})"
     return f"{images}, {span} layers\n{of}, averaged as {shape[0]} × {shape[1]}{kept}"
 
 
@@ -96,7 +97,8 @@ def print(
     if colorbar:
         beyond = {(False, False): "neither", (True, False): "min", (False, True): "max"}
         ends = (bool(values.min() < low), bool(values.max() > high))
-        cax = ax.inset_axes((1.02, 0, 0.03, 1))
+        narrow = max(1.0, ratio or 1.0)  # a bar beside a narrow map is no hair
+        cax = ax.inset_axes((1 + 0.02 * narrow, 0, 0.03 * narrow, 1))
         bar = ax.figure.colorbar(drawn, cax=cax, extend=beyond.get(ends, "both"))
         bar.ax.tick_params(which="both", length=0, pad=2)
         bar.outline.set_visible(False)
