@@ -10,20 +10,18 @@ different benchmarks are never joined.
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import cycle
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, NullLocator
 
 from analysis.figures import palette
-from analysis.figures.canvas.axes import LINE, Named, blank, names_beside
+from analysis.figures.canvas.axes import LINE, Named, names_beside
+from analysis.figures.canvas.panels import panels
 from analysis.figures.canvas.placing import short_names
-from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError
 from analysis.sources import benchmarks
 from analysis.sources.benchmarks import Speed
@@ -33,7 +31,6 @@ HEIGHT, AROUND, FOOT = 2.3, 0.9, 0.2  # inches: a panel; its title and axis; a r
 KEYS = 3  # in a row of the legend
 MARKS = "osD^vP"
 APART = 1.7  # ratio from which the numbers of two ticks do not touch
-LETTERS = 116  # of titles in the text width
 
 
 def frame(speeds: Sequence[Speed]) -> pd.DataFrame:
@@ -55,20 +52,15 @@ def draw(speeds: Sequence[Speed], options: DrawOptions) -> Iterator[Product]:
     """A panel a condition, two in a row, over what colours mean."""
     table = frame(speeds)
     groups = list(table.groupby("condition", sort=False))
-    columns = min(len(groups), 2)
-    rows, inks = math.ceil(len(groups) / columns), colours(table)
-    foot = FOOT * math.ceil((len(inks) + 1) / KEYS)
+    inks = colours(table)
     lines = table.drop_duplicates(["condition", "benchmark", "variant"])["condition"].value_counts()
     height = max(HEIGHT, LINE * lines.max() + AROUND)
-    figure = Figure(figsize=(WIDTH, height * rows + foot))
-    body, below = figure.subfigures(2, 1, height_ratios=[height * rows, foot])
-    axes = list(body.subplots(rows, columns, squeeze=False).flat)
-    for ax, (condition, part) in zip(axes, groups, strict=False):
-        print(part, ax, inks=inks, size=(WIDTH / columns - 0.6, height - AROUND))
-        ax.set_title(textwrap.fill(condition, LETTERS // columns))
-    blank(axes[len(groups) :])
-    below.legend(handles=keys(inks), loc="center", ncols=KEYS)
-    yield Product("speed", figure, table)
+    drawn = panels(len(groups), height, FOOT * math.ceil((len(inks) + 1) / KEYS))
+    for ax, (condition, part) in zip(drawn.axes, groups, strict=True):
+        print(part, ax, inks=inks, size=(drawn.width, height - AROUND))
+        ax.set_title(drawn.wrapped(condition))
+    drawn.foot.legend(handles=keys(inks), loc="center", ncols=KEYS)
+    yield Product("speed", drawn.figure, table)
 
 
 def colours(table: pd.DataFrame) -> dict[str, str]:

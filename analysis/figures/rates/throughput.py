@@ -8,18 +8,15 @@ benchmarks are never joined.
 
 from __future__ import annotations
 
-import math
-import textwrap
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, NullLocator
 
-from analysis.figures.canvas.axes import LINE, Named, blank, names_beside
+from analysis.figures.canvas.axes import LINE, Named, names_beside
+from analysis.figures.canvas.panels import panels
 from analysis.figures.canvas.placing import short_names
-from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError
 from analysis.figures.palette import LINES
 from analysis.sources.benchmarks import Speed
@@ -27,7 +24,6 @@ from analysis.sources.collection import SPEEDS
 
 HEIGHT, AROUND = 2.2, 0.9  # inches: a panel; its title and axis
 MARKS = "osD^vP"
-LETTERS = 116  # of titles in the text width
 
 
 def frame(speeds: Sequence[Speed]) -> pd.DataFrame:
@@ -65,17 +61,13 @@ def draw(speeds: Sequence[Speed], options: DrawOptions) -> Iterator[Product]:
     """A panel a condition, two in a row."""
     table = frame(speeds)
     groups = list(table.groupby("condition", sort=False))
-    columns = min(len(groups), 2)
-    rows = math.ceil(len(groups) / columns)
     height = max(HEIGHT, LINE * table.groupby("condition")["variant"].nunique().max() + AROUND)
-    figure = Figure(figsize=(WIDTH, height * rows))
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    titles = short_names([condition for condition, _ in groups], 2 * LETTERS // columns)
-    for ax, (condition, part) in zip(axes, groups, strict=False):
-        print(part, ax, size=(WIDTH / columns - 0.6, height - AROUND))
-        ax.set_title(textwrap.fill(titles[condition], LETTERS // columns))
-    blank(axes[len(groups) :])
-    yield Product("throughput", figure, table)
+    drawn = panels(len(groups), height)
+    titles = short_names([condition for condition, _ in groups], 2 * drawn.letters)
+    for ax, (condition, part) in zip(drawn.axes, groups, strict=True):
+        print(part, ax, size=(drawn.width, height - AROUND))
+        ax.set_title(drawn.wrapped(titles[condition]))
+    yield Product("throughput", drawn.figure, table)
 
 
 def print(frame: pd.DataFrame, ax: Axes, *, size: tuple[float, float] = (3.0, 1.3)) -> Axes:

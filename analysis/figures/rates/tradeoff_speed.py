@@ -10,7 +10,6 @@ machine; speeds of different panels share no axis.
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Iterator
 
@@ -18,7 +17,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures.canvas.axes import blank
+from analysis.figures.canvas.panels import panels
 from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError
 from analysis.figures.rates import tradeoff
@@ -27,7 +26,7 @@ from analysis.sources import benchmarks, evaluations
 from analysis.sources.collection import RESULTS, Collection
 
 HEIGHT, LINE = 2.4, 0.14  # inches: a panel; a line of words below all
-LETTERS = 116, 150  # of titles and of small words in the text width
+LETTERS = 150  # of small words in the text width
 TITLE = "images a second, measured"
 
 
@@ -65,19 +64,13 @@ def draw(found: Collection, options: DrawOptions) -> Iterator[Product]:
 
 def compose(timed: dict[str, pd.DataFrame], kind: str, note: str = "") -> Figure:
     """A panel a condition, and what is left out below."""
-    columns = min(len(timed), 2)
-    rows = math.ceil(len(timed) / columns)
-    words = textwrap.wrap(note, LETTERS[1])
-    foot = LINE * (1 + len(words))
-    figure = Figure(figsize=(WIDTH, HEIGHT * rows + foot))
-    body, below = figure.subfigures(2, 1, height_ratios=[HEIGHT * rows, foot])
-    axes = list(body.subplots(rows, columns, squeeze=False).flat)
-    for ax, (condition, table) in zip(axes, timed.items(), strict=False):
-        print(Points(table, kind, "images_per_second"), ax, width=WIDTH / columns - 0.6)
-        ax.set_title(textwrap.fill(condition, LETTERS[0] // columns))
-    blank(axes[len(timed) :])
-    below.text(0.01, 0.5, "\n".join(words), va="center", fontsize="small")
-    return figure
+    words = textwrap.wrap(note, LETTERS)
+    drawn = panels(len(timed), HEIGHT, LINE * (1 + len(words)))
+    for ax, (condition, table) in zip(drawn.axes, timed.items(), strict=True):
+        print(Points(table, kind, "images_per_second"), ax, width=drawn.width)
+        ax.set_title(drawn.wrapped(condition))
+    drawn.foot.text(0.01, 0.5, "\n".join(words), va="center", fontsize="small")
+    return drawn.figure
 
 
 def print(points: Points, ax: Axes, *, width: float = WIDTH / 2) -> Axes:
