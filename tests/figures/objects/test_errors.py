@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib import style
 from matplotlib.figure import Figure
@@ -61,3 +62,11 @@ def test_a_run_without_an_object_says_so(pair, tmp_path):
         writer.add(sample, target=target, detections=Detections([], [], []))
     with pytest.raises(errors.RenderError, match="holds no objects"):
         drawn(open_run(tmp_path / "empty"))
+
+
+def test_where_nothing_costs_anything_the_axis_says_so():
+    rows = [{"name": "sparse", "error": error, "cost": 0.0} for error in TYPES]
+    ax = errors.print(pd.DataFrame(rows), Figure().subplots())
+    assert ax.get_xlim() == (0, 1) and [one.get_text() for one in ax.texts] == [
+        "no type costs anything"
+    ]
