@@ -28,6 +28,7 @@ from svit.core.ranges import COUNT
 from svit.core.types import Detections, ImageId
 from svit.data.samples import Images, Sample, to_device
 from svit.detectors.base import Detector
+from svit.evaluation.frames import follows_frames
 from svit.evaluation.passes import (
     ALONE,
     PassOptions,
@@ -150,11 +151,15 @@ def asked_layers(chooser: Detector, question: Question) -> tuple[int, ...]:
         chooser: the model whose masks a run was recorded with.
 
     Raises:
-        RunError: the model prunes nothing.
+        RunError: the model prunes nothing, or carries state from frame to frame.
         EditError: no gate decides in one of the blocks.
     """
     if min(chooser.backbone.method.target_ratios()) >= 1:
         raise RunError(f"{chooser.config.name!r} prunes nothing, so no tokens can be given back")
+    if follows_frames([chooser.backbone.method]):
+        raise RunError(
+            f"{chooser.config.name!r} reuses what earlier frames left, so no picture can be asked about alone"
+        )
     return intervened_layers(chooser, question.layers)
 
 

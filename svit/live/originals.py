@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 
 from svit.core.types import ImageId
 from svit.data.reading import ImageError, read_image
-from svit.data.shapes import scene, writer
+from svit.data.shapes import film, scene, writer
 from svit.runs import shards
 from svit.runs.run import Run
 from svit.system.home import home
@@ -62,6 +63,10 @@ def _candidates(
     drawn = isinstance(image_id, int) and image_id >= 0 and image_hw[0] == image_hw[1] >= 64
     if drawn and name == writer.file_name(image_id):
         yield writer.jpeg(scene(image_id, image_hw[0]).image), "drawn again from its seed"
+    if drawn and name == writer.file_name(divmod(image_id, writer.FRAMES)):
+        seed, number = divmod(image_id, writer.FRAMES)
+        frame = next(islice(film(seed, number + 1, image_hw[0]), number, None))
+        yield writer.jpeg(frame.scene.image), "drawn again from its seed"
 
 
 def _alike(pixels: np.ndarray, stored: np.ndarray) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from svit.core.catalogue import METHODS
 from svit.core.types import Detections, ImageId, Target
 from svit.data.images import resize_target
 from svit.data.reading import ImageError, read_image
@@ -137,6 +138,9 @@ def _record(run: Run, image_id: ImageId, hw: tuple[int, int], exact: bool) -> Re
         scale = np.float32([hw[1] / old_w, hw[0] / old_h] * 2)
         found = replace(found, boxes_xyxy=found.boxes_xyxy * scale)
     masks = str(source.get("intervention", "learned"))
+    entry = METHODS.get(str(source.get("method")))
+    if masks == "learned" and entry is not None and entry.traits.streams:
+        masks = "made in the course of a video, of which Live sees one frame"
     config = source.get("config")
     return Record(
         *(run.path.name, found, str(source.get("weights_sha256", "")), exact, masks),

@@ -20,10 +20,11 @@ from svit.evaluation.evaluation_table import report
 from svit.evaluation.frames import FramesError, led_up_to
 from svit.evaluation.passes import ALONE, PassOptions, planned
 from svit.evaluation.record import record_run
+from svit.evaluation.rescue import Question, asked_layers
 from svit.probing.interventions import intervene
 from svit.probing.recorder import record
 from svit.pruning.streams import StreamError
-from svit.runs.run import open_run
+from svit.runs.run import RunError, open_run
 from svit.system.processes import Ranks
 
 VIDEOS, FRAMES = 2, 3
@@ -165,6 +166,11 @@ def test_random_tokens_are_as_many_and_reuse_as_the_method_does(
         assert np.array_equal(*counts)
         other |= bool((own.keep() != tape.keep()).any())
     assert other
+
+
+def test_missed_objects_of_a_frame_are_not_asked_about_alone() -> None:
+    with pytest.raises(RunError, match="reuses what earlier frames left"):
+        asked_layers(detector("changegate", **OPTIONS), Question())
 
 
 def test_intervals_are_over_videos(dataset: CocoDataset, tmp_path: Path) -> None:

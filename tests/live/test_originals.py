@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support.runs import PROVENANCE
+from support.runs import PROVENANCE, write_videos
 
 from svit.core.types import TokenGrid, TokenTrace
 from svit.data.reading import ImageError
-from svit.data.shapes import scene, writer
+from svit.data.shapes import film, scene, writer
 from svit.live import originals
 from svit.live.pictures import recorded
 from svit.runs.run import Run, RunWriter, open_run
@@ -66,6 +66,25 @@ def test_a_scene_is_drawn_again_as_its_file_held_it(tmp_path: Path):
     run = written(tmp_path / "run", held, writer.file_name(SEED), SEED)
     found = recorded(run, SEED)
     assert found.record.exact and (found.pixels == held).all() and "its seed" in found.origin
+
+
+def test_a_frame_of_a_moving_scene_is_drawn_again(tmp_path: Path):
+    *_, last = film(SEED, 3, SIDE)
+    (tmp_path / "frame.jpg").write_bytes(writer.jpeg(last.scene.image))
+    with Image.open(tmp_path / "frame.jpg") as picture:
+        held = np.asarray(picture)
+    image_id = writer.FRAMES * SEED + 2
+    run = written(tmp_path / "run", held, writer.file_name((SEED, 2)), image_id)
+    found = recorded(run, image_id)
+    assert found.record.exact and (found.pixels == held).all() and "its seed" in found.origin
+
+
+@pytest.mark.parametrize(
+    ("method", "said"), [("changegate", "course of a video"), ("svit", "learned")]
+)
+def test_a_record_says_whether_its_masks_hang_on_earlier_frames(tmp_path: Path, method, said):
+    run = write_videos(tmp_path / "run", frames=2, method=method)
+    assert said in recorded(run, 1).record.masks
 
 
 def test_without_a_stored_picture_the_file_alone_will_do(tmp_path: Path):
