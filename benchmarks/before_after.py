@@ -1,4 +1,4 @@
-"""A backbone or network of an earlier commit beside today's: processor time in turn, and a profile of each.
+"""A backbone, network or training of an earlier commit beside today's: processor time in turn, profiles.
 
     python -m benchmarks.before_after 5ab49f9           writes results/before-after.json and .md
     python -m benchmarks.before_after bae1daa --presets svit-adapter-t --sparse --part network \\
@@ -6,7 +6,8 @@
 
 Both trees run in processes of their own, one thread, random weights of the same seed, and answer in turn
 within each round, so that a drift of the machine meets both. Before counts only as far as the outputs
-agree: the last column is their size before / after, of maps on average, of a network's masks and scores.
+agree: the last column is their size before / after, of maps on average, of a network's masks and scores, of
+a training the loss of its third step.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from svit.system.text import table as markdown_table
 from svit.system.timing import cpu_name
 
 FIRST = "5ab49f9"  # the last commit before any work on speed
+PARTS = ("backbone", "network", "training")
 PRESETS = ("vit-adapter-t", "vit-adapter-s")
 CLASSES = {  # what torch's profiler calls operators -> what they are; the first that fits counts
     "sampling": ("grid_sampler", "embedding_bag"),
@@ -52,9 +54,11 @@ WORKER = """
 import contextlib, importlib.util, json, sys, time, torch
 try:
     from svit import edit, load_config
+    from svit.core.types import Target
 except ImportError:  # commits without a face
     from svit.config import load_config
     from svit.recorder import edit
+    from svit.types import Target
 from svit.data.samples import Sample
 from svit.detectors import build_detector
 
@@ -68,7 +72,16 @@ detector = build_detector(load_config(case["preset"], ["framework=torchvision"])
 size = tuple(case["size"])
 image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(1))
 sample = Sample(0, image[0], size)
-network = case["part"] == "network"
+network, training = case["part"] == "network", case["part"] == "training"
+if training:
+    detector.train()
+    optimizer = torch.optim.AdamW(detector.parameters(), lr=1e-4, fused=True)
+    scenes = []
+    for place in range(case["images"]):
+        boxes, objects = equal_work.rectangles(size, seed=place)
+        target = Target(boxes, (boxes[:, 0] * 0).astype("int64"), objects)
+        picture = torch.randn(3, *size, generator=torch.Generator().manual_seed(place))
+        scenes.append(Sample(place, picture, size, target))
 half = torch.autocast("cpu", torch.bfloat16, enabled=case["dtype"] == "bfloat16")
 
 def masks(layer, keep):  # of every quarter of the blocks the paper's share, the same every time
@@ -77,7 +90,17 @@ def masks(layer, keep):  # of every quarter of the blocks the paper's share, the
     kept = torch.zeros(keep.shape, dtype=torch.bool)
     return kept.scatter(1, order[:, : round(share * keep.shape[1])], True)
 
+def step():
+    optimizer.zero_grad()
+    with half:
+        loss = sum(value.float() for value in detector(scenes).values())
+    loss.backward()
+    optimizer.step()
+    return loss
+
 def call():
+    if training:
+        return step()
     return detector.predict([sample]) if network else detector.backbone(image)
 
 def timed():
@@ -95,10 +118,13 @@ with contextlib.ExitStack() as stack:
         stack.enter_context(edit(detector, masks=masks))
     if network:
         stack.enter_context(equal_work.equal_work(detector, *case["boxes"]))
-    for around in (torch.inference_mode(), half):
-        stack.enter_context(around)
-    found = [call() for _ in range(2)][-1]
-    if network:
+    if not training:
+        stack.enter_context(torch.inference_mode())
+        stack.enter_context(half)
+    found = [call() for _ in range(3 if training else 2)][-1]
+    if training:
+        size = float(found)
+    elif network:
         size = float(sum(one.masks.sum() + one.scores.sum() for one in found))
     else:
         size = float(sum(level.double().abs().mean() for level in found.values()))
@@ -114,7 +140,8 @@ class Case:
 
     Attributes:
         sparse: random masks of the paper's ratios instead of all tokens.
-        part: "backbone" or "network"; networks work on `boxes` proposals and detections.
+        part: "backbone", "network" or "training"; networks work on `boxes` proposals and detections,
+            a step of training on `images` pictures of noise with rectangles for objects.
         dtype, dtype_before: of today's tree and of the earlier one.
     """
 
@@ -125,11 +152,13 @@ class Case:
     dtype: str = "float32"
     boxes: tuple[int, int] = (1000, 100)
     dtype_before: str = "float32"
+    images: int = 8
 
     @property
     def label(self) -> dict[str, str]:
         """Its columns in the table."""
-        boxes = f", {self.boxes[1]} detections" if self.part == "network" else ""
+        work = {"network": f", {self.boxes[1]} detections", "training": f", {self.images} images"}
+        boxes = work.get(self.part, "")
         boxes += f" (before: {self.dtype_before})" * (self.dtype != self.dtype_before)
         return {
             "preset": self.preset,
@@ -247,18 +276,19 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("commit", nargs="?", default=FIRST, help=f"before ({FIRST})")
     parser.add_argument("--presets", nargs="+", default=PRESETS, help="of the backbone")
     parser.add_argument("--sizes", nargs="+", type=_size, default=[(640, 640)], metavar="HxW")
-    parser.add_argument("--part", choices=("backbone", "network"), default="backbone")
+    parser.add_argument("--part", choices=PARTS, default="backbone")
     parser.add_argument("--sparse", action="store_true", help="masks of the paper's ratios")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--dtype-before", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument(
         "--detections", type=int, default=100, help="of ten times as many proposals"
     )
+    parser.add_argument("--images", type=int, default=8, help="of a step of training")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "before-after")
     options = parser.parse_args(words)
     how = {"sparse": options.sparse, "part": options.part, "dtype": options.dtype}
-    how["dtype_before"] = options.dtype_before
+    how |= {"dtype_before": options.dtype_before, "images": options.images}
     how["boxes"] = (10 * options.detections, options.detections)
     cases = []
     with checked_out(options.commit) as before:

@@ -3,7 +3,8 @@
     python -m benchmarks.gpu --golden FOLDER             writes results/gpu.json and results/gpu.md
     python -m benchmarks.gpu --device cpu --tiny         the same with small models: a trial of this script
 
-Sections in order of importance; one that the time left no longer holds is named and left out: the official
+Sections in order of importance; one that the time left no longer holds is named and left out, and one that
+fails is told and does not end the others: the official
 numbers on the device, Table 5 as ratios over the dense model with fused and with written-out attention,
 batches of 1 to 32, bfloat16, what recording adds, images a second in training. Speeds stand as ratios
 within a round of one process, beside the paper's.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,15 +34,22 @@ from svit.detectors import build_detector
 from svit.evaluation import provenance
 from svit.speed.benchmark import benchmark
 from svit.speed.benchmark_cases import Settings
+from svit.speed.equal_work import rectangles
 from svit.speed.report import overhead
 from svit.system import files, timing
+from svit.system.text import one_line
 from svit.system.text import table as markdown_table
 from svit.training.optimise import Precision, build_optimizer
 
 MINUTES = 8.0
 TABLE5 = ("vit", "evit-remove", "evovit", "ats-remove", "dynamicvit-preserve", "svit")
 PRECISIONS = ("float32", "bfloat16")
+FAILED = "failed"
 CLAIMS = ROOT / "analysis" / "paper" / "claims.csv"
+
+
+class NotGiven(Exception):
+    """What a section needs was not named."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,7 @@ def plan(device: torch.device, golden: Path | None, tiny: bool) -> Plan:
 def golden(chosen: Plan) -> pd.DataFrame:
     """How far maps, proposals and detections on the device are from the official ones."""
     if chosen.golden is None:
-        raise LookupError("no --golden folder was given")
+        raise NotGiven("no --golden folder was given")
     reference, frames = Reference(chosen.golden), {}
     for model in ("vit-adapter-t", "svit-adapter-t"):
         official = reference.tensors(model)
@@ -142,6 +151,8 @@ def batches(chosen: Plan) -> pd.DataFrame:
             sizes = {"sizes": (chosen.square,), "batches": (batch,), "parts": ("backbone",)}
             summary = chosen.measured(pairs, **sizes)["summary"]
         except torch.OutOfMemoryError:
+            if not rows:
+                raise
             break
         rows.append(summary.assign(images_a_second=batch / summary["wall_s_median"]))
     columns = ["batch", "variant", "images_a_second", "speedup_median", "mac_limit", "peak_mb"]
@@ -195,18 +206,11 @@ def step_seconds(chosen: Plan, model: str, precision: str) -> list[float]:
     return seconds[2:]
 
 
-def scene(place: int, chosen: Plan, objects: int = 7) -> Sample:
+def scene(place: int, chosen: Plan) -> Sample:
     """A picture of noise with rectangles for objects."""
-    draws = np.random.default_rng(place)
-    height, width = chosen.hw
-    corner = draws.uniform(0, 0.5, (objects, 2)) * (width, height)
-    sides = draws.uniform(0.1, 0.5, (objects, 2)) * (width, height)
-    boxes = np.concatenate([corner, corner + sides], axis=1)
-    masks = np.zeros((objects, height, width), bool)
-    for mask, (left, top, right, bottom) in zip(masks, boxes.astype(int), strict=True):
-        mask[top:bottom, left:right] = True
-    target = Target(boxes.astype(np.float32), np.zeros(objects, np.int64), masks)
-    image = torch.randn(3, height, width, generator=torch.Generator().manual_seed(place))
+    boxes, masks = rectangles(chosen.hw, seed=place)
+    target = Target(boxes, np.zeros(len(boxes), np.int64), masks)
+    image = torch.randn(3, *chosen.hw, generator=torch.Generator().manual_seed(place))
     return Sample(place, image.to(chosen.device), chosen.hw, target)
 
 
@@ -229,12 +233,16 @@ def sections(chosen: Plan, deadline: float) -> Iterator[tuple[str, pd.DataFrame 
             continue
         try:
             found: pd.DataFrame | str = make(chosen)
-        except LookupError as error:
+        except NotGiven as error:
             found = f"left out: {error}"
+        except Exception as error:  # a machine is lent once: the other sections still have to run
+            traceback.print_exc()
+            found = f"{FAILED}: {type(error).__name__}: {one_line(str(error))}"
         yield name, found, time.monotonic() - begin
 
 
-def main(words: Sequence[str] | None = None) -> None:
+def main(words: Sequence[str] | None = None) -> int:
+    """Runs all sections. Returns: the exit code, 1 where one failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda", type=torch.device)
     parser.add_argument("--golden", type=Path, help="folder of official numbers")
@@ -242,6 +250,11 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--tiny", action="store_true", help="small models, one round: a trial")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "gpu")
     options = parser.parse_args(words)
+    if options.device.type == "cuda" and not torch.cuda.is_available():
+        parser.error(
+            f"--device: expected a GPU, found none that torch {torch.__version__} can use; "
+            "`--device cpu --tiny` tries the script"
+        )
     torch.backends.cudnn.allow_tf32 = False  # as products: float32 is float32
     facts = timing.machine(options.device) | {"commit": provenance.commit()}
     result: dict[str, Any] = {"environment": facts, "seconds": {}}
@@ -257,6 +270,7 @@ def main(words: Sequence[str] | None = None) -> None:
         files.write_json(options.out.with_suffix(".json"), files.plain_json(result), indent=1)
         files.write_text(options.out.with_suffix(".md"), "\n".join([*lines, ""]))
         print(f"{name}: {seconds:.0f} s", flush=True)
+    return int(any(str(result[name]).startswith(FAILED) for name in SECTIONS))
 
 
 def _markdown(found: pd.DataFrame) -> str:
@@ -265,4 +279,4 @@ def _markdown(found: pd.DataFrame) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

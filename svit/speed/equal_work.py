@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Bool, Float32
 from torch import Tensor, nn
 from torchvision.ops import nms
 
@@ -80,6 +82,21 @@ def spread_boxes(size: tuple[int, int], count: int, apart: int, seed: int = 0) -
         )
     others = torch.ones(len(boxes), dtype=torch.bool).index_fill_(0, first, False)
     return torch.cat([boxes[first], boxes[others]])[:count]
+
+
+def rectangles(
+    size: tuple[int, int], count: int = 7, seed: int = 0
+) -> tuple[Float32[np.ndarray, "count 4"], Bool[np.ndarray, "count height width"]]:
+    """Made-up objects to train a step on: boxes in pixels and the masks that fill them."""
+    draws = np.random.default_rng(seed)
+    height, width = size
+    corner = draws.uniform(0, 0.5, (count, 2)) * (width, height)
+    sides = draws.uniform(0.1, 0.5, (count, 2)) * (width, height)
+    boxes = np.concatenate([corner, corner + sides], axis=1)
+    masks = np.zeros((count, height, width), bool)
+    for mask, (left, top, right, bottom) in zip(masks, boxes.astype(int), strict=True):
+        mask[top:bottom, left:right] = True
+    return boxes.astype(np.float32), masks
 
 
 def _certain(logits: Tensor, proposals: int, detections: int) -> Tensor:

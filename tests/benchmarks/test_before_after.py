@@ -34,6 +34,7 @@ def test_an_unknown_commit_is_named():
             ["--part", "network", "--sparse", "--detections", "7"],
             "network, sparse, float32, 7 detections",
         ),
+        (["--part", "training", "--images", "2"], "training, dense, float32, 2 images"),
     ],
 )
 def test_the_same_commit_on_both_sides_gives_the_same_outputs(tmp_path, how, what):

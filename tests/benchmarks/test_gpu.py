@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
+import pandas as pd
 import pytest
+import torch
 
 from benchmarks import gpu
 
@@ -28,6 +30,26 @@ def test_a_trial_answers_every_question_in_one_file(tmp_path, monkeypatch):
     assert all(row["images_a_second"] > 0 for row in found["training"])
     text = (tmp_path / "gpu.md").read_text()
     assert "## Table5" in text and "| svit-adapter-nano |" in text
+
+
+def test_a_section_that_fails_is_told_and_ends_no_other(tmp_path, monkeypatch):
+    def broken(_):
+        raise KeyError("no such tensor")
+
+    sections = {"golden": broken, "training": lambda _: pd.DataFrame({"images_a_second": [2.0]})}
+    monkeypatch.setattr(gpu, "SECTIONS", sections)
+    assert gpu.main(["--device", "cpu", "--tiny", "--out", str(tmp_path / "gpu")]) == 1
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert found["golden"] == "failed: KeyError: 'no such tensor'"
+    assert found["training"] == [{"images_a_second": 2.0}]
+
+
+def test_no_gpu_is_told_before_anything_is_measured(tmp_path, capsys):
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(SystemExit):
+        gpu.main(["--out", str(tmp_path / "gpu")])
+    assert "expected a GPU" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
 def test_what_no_longer_fits_is_named(tmp_path):
