@@ -26,7 +26,7 @@ from analysis.numbers.error_types import (
     Scored,
     errors_of,
 )
-from analysis.numbers.matching import HALF, Sample, box_shares, fate, object_shares
+from analysis.numbers.matching import HALF, Sample, box_shares, fates, object_shares
 from svit.core.coverage import size_names
 from svit.core.statistics import Drawn, bootstrap
 from svit.core.types import ImageId, to_xywh
@@ -50,7 +50,7 @@ class Causes:
         frame: one row an error, those in crowds left out: `row` in `errors.detections`, or in
             `errors.objects` if missed; image_id, error; `object` (-1 for background) with its label, class,
             area and size, or the detection's; score, iou (NaN if missed); `fate`, `dropped` and `back` of
-            `matching.fate`; `last` block that holds it, 0 if none does; `found_there`: whether the other run
+            `matching.fates`; `last` block that holds it, 0 if none does; `found_there`: whether the other run
             finds the object (missing for background, and without another run); of objects that were not found
             and were asked about (otherwise missing): `score_before` and `score_after` of the detection that
             finds it at all, as recorded and with its tokens kept (NaN: none), `rescued`: whether it is
@@ -159,11 +159,10 @@ def _of_detections(
 
 
 def _fates(shares: np.ndarray) -> pd.DataFrame:
-    """`matching.fate` of shares (things, layers), and `last`; missing where nothing is covered."""
+    """`matching.fates` of shares (things, layers), and `last`; missing where nothing is covered."""
     blocks = np.arange(1, shares.shape[1] + 1)
-    table = pd.DataFrame([fate(row) for row in shares], columns=["fate", "dropped", "back"])
     last = ((shares >= HALF) * blocks).max(axis=1, initial=0).astype(float)
-    return table.assign(last=np.where(np.isnan(shares).any(axis=1), np.nan, last))
+    return fates(shares).assign(last=np.where(np.isnan(shares).any(axis=1), np.nan, last))
 
 
 def _with_rescue(objects: pd.DataFrame, rescue: Rescue | None, rule: Rule) -> pd.DataFrame:

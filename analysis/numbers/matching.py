@@ -7,7 +7,7 @@ a dense run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -16,12 +16,16 @@ from analysis.numbers.regions import object_rows
 from analysis.numbers.usage import valid_part
 from svit.core.coverage import Truth, coded_masks, token_cover
 from svit.core.finding import match
-from svit.core.types import Detections, TokenTrace
+from svit.core.types import Detections, ImageId, TokenTrace
 
 HALF = 0.5  # an object counts as dropped at a layer that uses less of its tokens
 FATES = ("kept", "rescued", "lost")
+FATE = ["fate", "dropped", "back"]  # columns of `fates`
+_KEY = ["image_id", "object"]
+OBJECT = [*_KEY, "label", "class", "area", "size"]
 
 Sample = tuple[TokenTrace, Truth, Detections]
+OfImage = tuple[ImageId, dict[str, np.ndarray]]  # columns, a row an object
 
 
 def object_shares(trace: TokenTrace, target: Truth) -> np.ndarray:
@@ -64,57 +68,129 @@ def error_frame(
     samples: Iterable[Sample],
     class_names: Sequence[str] = (),
     dense: Iterable[Detections] | None = None,
-    **rule,
+    score: float = 0.0,
 ) -> pd.DataFrame:
-    """One row an annotated object (no crowds): what its tokens did and whether it was found.
+    """`tokens_frame` with what finds each object at box IoU 0.5 (`with_found`), in one pass.
 
     Args:
         samples: trace, ground truth and detections of each image.
         dense: detections of a dense run on the same images, in the same order.
-        rule: `iou`, `kind`, `score` of `match`.
+        score: detections from it on find objects.
+    """
+    others = iter(dense) if dense is not None else None
+    here: list[OfImage] = []
+    there: list[OfImage] = []
 
-    Returns:
-        Columns: image_id, object, label, class, area, size; `found`, `score` of the detection that
-        found it (NaN if missed); `dense_found` (missing without a dense run);
-        used_1 .. used_L = `object_shares` at each block; `fate`: "kept" (never below `HALF`),
-        "rescued" (below, and at a later layer `HALF` or more again), "lost" (below, never again);
-        `dropped` = first block below `HALF`, `back` = first later block with `HALF` or more (NaN
-        without). An object with an empty mask has no shares and no fate.
+    def seen() -> Iterator[tuple[TokenTrace, Truth]]:
+        for trace, target, found in samples:
+            here.append((trace.image_id, finders(target, found)))
+            if others is not None:
+                there.append((trace.image_id, finders(target, next(others))))
+            yield trace, target
+
+    objects = tokens_frame(seen(), class_names)
+    return with_found(objects, stacked(here), None if others is None else stacked(there), score)
+
+
+def tokens_frame(
+    samples: Iterable[tuple[TokenTrace, Truth]], class_names: Sequence[str] = ()
+) -> pd.DataFrame:
+    """One row an annotated object (no crowds): what its tokens did.
+
+    Columns: image_id, object, label, class, area, size; those of `fates`; used_1 .. used_L =
+    `object_shares` at each block. An object with an empty mask has no shares and no fate.
     """
     rows: list[dict] = []
-    others = iter(dense) if dense is not None else None
-    for trace, target, found in samples:
-        hits = match(found, target, **rule).detection
-        again = None if others is None else match(next(others), target, **rule).detection
-        shares = object_shares(trace, target)
-        for index, row in object_rows(trace.image_id, target, class_names):
-            hit = int(hits[index])
-            row |= {
-                "found": hit >= 0,
-                "score": float(found.scores[hit]) if hit >= 0 else np.nan,
-                "dense_found": pd.NA if again is None else bool(again[index] >= 0),
-                **fate(shares[index]),
-            }
-            rows.append(row | {f"used_{i}": s for i, s in enumerate(shares[index].tolist(), 1)})
-    return pd.DataFrame(rows).astype({"dense_found": "boolean"}) if rows else _no_errors()
+    shares: list[np.ndarray] = []
+    for trace, target in samples:
+        rows += (row for _, row in object_rows(trace.image_id, target, class_names))
+        shares.append(object_shares(trace, target)[~target.crowd])
+    used = np.concatenate(shares) if shares else np.zeros((0, 0))
+    named = pd.DataFrame(used, columns=[f"used_{block}" for block in range(1, used.shape[1] + 1)])
+    return pd.concat([pd.DataFrame(rows, columns=OBJECT), fates(used), named], axis=1)
 
 
-def _no_errors() -> pd.DataFrame:
-    names = ["image_id", "object", "label", "class", "area", "size", "found", "score"]
-    return pd.DataFrame(columns=[*names, "dense_found", "fate", "dropped", "back"])
+def found_frame(samples: Iterable[tuple[ImageId, Truth, Detections]]) -> pd.DataFrame:
+    """One row an annotated object (no crowds) of images with id, ground truth and detections: image_id and
+    the columns of `finders`."""
+    return stacked([(image_id, finders(target, found)) for image_id, target, found in samples])
 
 
-def fate(shares: np.ndarray) -> dict[str, object]:
-    """`fate`, `dropped` and `back` of `error_frame` from one object's shares (layers,)."""
-    if np.isnan(shares).any():
-        return {"fate": None, "dropped": np.nan, "back": np.nan}
-    under = shares < HALF
-    if not under.any():
-        return {"fate": "kept", "dropped": np.nan, "back": np.nan}
-    first = int(under.argmax())
-    later = np.flatnonzero(~under[first:])
-    back = first + int(later[0]) + 1 if len(later) else np.nan
-    return {"fate": "rescued" if len(later) else "lost", "dropped": first + 1, "back": back}
+def finders(target: Truth, found: Detections) -> dict[str, np.ndarray]:
+    """Of each object of an image (no crowds) `object`, its index, and `score` (float32) of the detection that
+    finds it at box IoU 0.5, NaN if none does.
+
+    Detections choose by falling score: those below a limit change nothing above it. So from a score on an
+    object is found where this score reaches it.
+    """
+    real = np.flatnonzero(~target.crowd)
+    hits = match(found, target).detection[real]
+    scores = np.append(found.scores, np.nan)[hits]  # the last one for those without, -1
+    return {"object": real, "score": scores.astype(np.float32)}
+
+
+def stacked(images: Sequence[OfImage]) -> pd.DataFrame:
+    """Columns of several images, below each other, with their image_id."""
+    if not images:
+        return pd.DataFrame(columns=[*_KEY, "score"])
+    ids, parts = zip(*images, strict=True)
+    counts = [len(part["object"]) for part in parts]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return pd.DataFrame({"image_id": np.repeat(np.array(ids), counts), **columns})
+
+
+def with_found(
+    objects: pd.DataFrame,
+    found: pd.DataFrame,
+    dense: pd.DataFrame | None = None,
+    score: float = 0.0,
+) -> pd.DataFrame:
+    """`tokens_frame` with the detections from a score on.
+
+    Args:
+        found: `found_frame` of the same objects.
+        dense: that of a dense run.
+
+    Returns:
+        Also `found`; `score` of the detection that found the object (NaN if missed); `dense_found` (missing
+        without a dense run). Objects that one of the frames lacks are left out.
+    """
+    frame = objects[OBJECT].merge(found[[*_KEY, "score"]], on=_KEY)
+    frame.insert(len(OBJECT), "found", _reaches(frame["score"], score))
+    frame["score"] = frame["score"].astype(float).where(frame["found"])
+    if dense is None or frame.empty:
+        frame["dense_found"] = pd.array([pd.NA] * len(frame), "boolean")
+    else:
+        there = dense[_KEY].assign(dense_found=_reaches(dense["score"], score))
+        frame = frame.merge(there, on=_KEY).astype({"dense_found": "boolean"})
+    return frame.merge(objects.drop(columns=OBJECT[2:]), on=_KEY)
+
+
+def _reaches(scores: pd.Series, least: float) -> np.ndarray:
+    return scores.to_numpy(np.float32) >= np.float32(least)  # as recorded: .35 is below float64's
+
+
+def fates(shares: np.ndarray) -> pd.DataFrame:
+    """What the tokens of objects did, from their `object_shares` (objects, layers).
+
+    Columns: `fate`: "kept" (never below `HALF`), "rescued" (below, and at a later layer `HALF` or more
+    again), "lost" (below, never again); `dropped` = first block below `HALF`, `back` = first later block
+    with `HALF` or more (NaN without). All are missing where a share is.
+    """
+    layers = shares.shape[1]
+    if not layers:
+        return pd.DataFrame(index=range(len(shares)), columns=FATE)
+    known, under = ~np.isnan(shares).any(axis=1), shares < HALF
+    first = np.where(known & under.any(axis=1), under.argmax(axis=1), layers)
+    again = ~under & (np.arange(layers) > first[:, None])
+    dropped, back = first < layers, again.any(axis=1)
+    return pd.DataFrame(
+        {
+            "fate": np.select([~known, back, dropped], [None, *FATES[1:]], FATES[0]),
+            "dropped": np.where(dropped, first + 1.0, np.nan),
+            "back": np.where(back, again.argmax(axis=1) + 1.0, np.nan),
+        }
+    )
 
 
 def fate_frame(errors: pd.DataFrame, by: str = "size") -> pd.DataFrame:

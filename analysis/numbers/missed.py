@@ -6,13 +6,14 @@ missed); what comes nearest may have any score, so a right one that is only unsu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from analysis.numbers.error_causes import unfound
 from analysis.numbers.error_types import BOXES, Rule, Scored, errors_of
+from analysis.numbers.matching import stacked
 from svit.core.coverage import Truth
 from svit.core.finding import match, overlaps
 from svit.core.types import Detections
@@ -37,43 +38,46 @@ ORDERS = {  # what the list is sorted by -> column, whether small values come fi
     "smallest": ("area", True),
     "image": ("image_id", True),
 }
-_NEAREST = ["image_id", "object", "match", "match_label", "match_score", "match_iou"]
+_COLUMNS = ["image_id", "object", "score", "match", "match_label", "match_score", "match_iou"]
 
 
-def missed_frame(
-    objects: pd.DataFrame,
-    samples: Iterable[Scored],
-    class_names: Sequence[str] = (),
-    score: float = 0.5,
-) -> pd.DataFrame:
-    """The missed objects.
+def nearest_frame(samples: Iterable[Scored], class_names: Sequence[str] = ()) -> pd.DataFrame:
+    """One row an annotated object (no crowds): what finds it, and what comes nearest, whatever the score.
 
     Args:
-        objects: `matching.error_frame` at the score.
-        samples: id, ground truth and all detections of (at least) the images of missed objects.
-        score: detections from it on find objects.
+        samples: id, ground truth and all detections of each image.
 
     Returns:
-        The rows of `objects` that are not found, and: `error`; `match`, one of `MATCHES`, of the nearest
-        detection: the one that would find the object were its score higher, else the surest with a box IoU
-        of at least 0.5, else the one with the highest; its match_class, match_score and match_iou (missing
-        below an IoU of 0.1).
+        The columns of `matching.found_frame`, and of the nearest detection `match`, one of `MATCHES`,
+        match_class, match_score and match_iou (missing below an IoU of 0.1). It is the one that finds the
+        object at some score, else the surest with a box IoU of at least 0.5, else the one with the highest.
+    """
+    images = [(image_id, nearest(found, target)) for image_id, target, found in samples]
+    frame = stacked(images) if images else pd.DataFrame(columns=_COLUMNS)
+    labels = frame.pop("match_label")
+    names = {label: f"class {label}" for label in labels.unique()} | dict(enumerate(class_names))
+    return frame.assign(match_class=labels.map(names | {-1: ""}))
+
+
+def type_frame(
+    samples: Iterable[Scored], class_names: Sequence[str] = (), score: float = 0.5
+) -> pd.DataFrame:
+    """TIDE's `error` of every object that no detection from a score on finds, with its image_id and object;
+    samples as of `nearest_frame`."""
+    errors = errors_of(samples, class_names, Rule(score=score))
+    return unfound(errors, errors.objects)[["image_id", "object", "error"]]
+
+
+def missed_frame(objects: pd.DataFrame, near: pd.DataFrame, types: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `objects` that are not found, with what comes nearest and their error.
+
+    Args:
+        objects: `matching.error_frame`.
+        near: `nearest_frame`.
+        types: `type_frame` at the same score.
     """
     missed = objects[~objects["found"].astype(bool)]
-    rows: list[tuple] = []
-
-    def seen() -> Iterator[Scored]:
-        for image_id, target, found in samples:
-            rows.extend((image_id, *row) for row in nearest(found, target))
-            yield image_id, target, found
-
-    errors = errors_of(seen(), class_names, Rule(score=score))
-    known = unfound(errors, errors.objects)[["image_id", "object", "error"]]
-    near = pd.DataFrame(rows, columns=_NEAREST)
-    names = dict(enumerate(class_names))
-    labels = near.pop("match_label")
-    near["match_class"] = [names.get(one, f"class {one}") if one >= 0 else "" for one in labels]
-    for more in (known, near):
+    for more in (types, near.drop(columns="score")):
         missed = missed.merge(more, on=["image_id", "object"], how="left")
     # of equally good boxes TIDE and COCO let different ones be found
     return missed.assign(error=missed["error"].fillna("missed"))
@@ -92,35 +96,34 @@ def with_rescue(missed: pd.DataFrame, rescue: Rescue | None, score: float) -> pd
     return missed.merge(answers, on=["image_id", "object"], how="left")
 
 
-def nearest(found: Detections, target: Truth) -> Iterator[tuple[int, str, int, float, float]]:
-    """Of each object (no crowds) its index, and `match`, label, score and IoU of what comes nearest."""
-    everything = np.arange(len(found))
-    overlap = overlaps(found, everything, target, np.arange(len(target)), BOXES.kind)
-    able = match(found, target).detection
-    for index in np.flatnonzero(~target.crowd).tolist():
-        iou = overlap[:, index]
-        on_top = np.flatnonzero(iou >= BOXES.found)
-        if able[index] >= 0:
-            place, kind = int(able[index]), UNSURE
-        elif len(found):
-            place = int(on_top[found.scores[on_top].argmax()] if len(on_top) else iou.argmax())
-            kind = _kind(bool(found.labels[place] == target.labels[index]), float(iou[place]))
-        else:
-            kind = NOTHING
-        if kind == NOTHING:
-            yield index, kind, -1, np.nan, np.nan
-        else:
-            known = (int(found.labels[place]), float(found.scores[place]), float(iou[place]))
-            yield index, kind, *known
-
-
-def _kind(same: bool, iou: float) -> str:
-    """Name of a detection that does not find the object."""
-    if iou < BOXES.touched:
-        return NOTHING
-    if iou >= BOXES.found:
-        return "duplicate" if same else "classification"
-    return "localisation" if same else "both"
+def nearest(found: Detections, target: Truth) -> dict[str, np.ndarray]:
+    """Of each object of an image (no crowds) the columns of `matching.finders`, and `match`, match_label (-1:
+    nothing near), match_score and match_iou of what comes nearest."""
+    real = np.flatnonzero(~target.crowd)
+    finder = match(found, target).detection[real]
+    scores = np.append(found.scores, np.nan)
+    known = {"object": real, "score": scores[finder].astype(np.float32)}
+    if not len(found):
+        unknown = {name: np.full(len(real), np.nan) for name in ("match_score", "match_iou")}
+        nothing = {"match": np.full(len(real), NOTHING), "match_label": np.full(len(real), -1)}
+        return known | nothing | unknown
+    iou = overlaps(found, np.arange(len(found)), target, real, BOXES.kind)
+    on_top = iou >= BOXES.found
+    surest = np.where(on_top, found.scores[:, None], -1).argmax(axis=0)
+    place = np.where(on_top.any(axis=0), surest, iou.argmax(axis=0))
+    place = np.where(finder >= 0, finder, place)
+    iou = iou[place, np.arange(len(real))]
+    same, over = found.labels[place] == target.labels[real], iou >= BOXES.found
+    tests = [finder >= 0, iou < BOXES.touched, over & same, over, same]
+    kinds = [UNSURE, NOTHING, "duplicate", "classification", "localisation"]
+    kind = np.select(tests, kinds, "both")
+    near = kind != NOTHING
+    return known | {
+        "match": kind,
+        "match_label": np.where(near, found.labels[place], -1),
+        "match_score": np.where(near, scores[place], np.nan).astype(float),
+        "match_iou": np.where(near, iou, np.nan),
+    }
 
 
 def ordered(missed: pd.DataFrame, order: str) -> pd.DataFrame:

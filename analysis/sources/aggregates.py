@@ -37,7 +37,7 @@ def kept(
     """
     if len(run) < LEAST or "://" in str(run.path):
         return make()
-    place, key = run.path.resolve(), _key(run)
+    place, key = run.path.resolve(), name_of(run)
     folder = place.parent / FOLDER / place.name
     paths = [folder / f"{name}.{key}.parquet" for name in names]
     try:
@@ -55,7 +55,7 @@ def kept(
     return frames
 
 
-def _key(run: Run) -> str:
+def name_of(run: Run) -> str:
     """Names the content of a run and the code that counts it."""
     told = [_code(), str(len(run)), *run.skipped]
     heads = [path.read_bytes() for path in sorted(run.path.glob("*.json"))]

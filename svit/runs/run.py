@@ -228,9 +228,12 @@ class Run:
 
     def target(self, image_id: ImageId) -> Target | None:
         """Ground truth of one image in source pixels; None without. Raises as `trace`."""
-        rows = self._lookup(image_id, "images", shards.named("image_", "target_"))
-        coded = next(shards.targets_from(rows))
+        coded = self._coded_target(image_id)
         return None if coded is None else coded.decoded()
+
+    def _coded_target(self, image_id: ImageId) -> CodedTarget | None:
+        rows = self._lookup(image_id, "images", shards.named("image_", "target_"))
+        return next(shards.targets_from(rows))
 
     def iter_targets(self) -> Iterator[CodedTarget | None]:
         """`target` of every image with masks as stored, in the order of `iter_traces`, a shard at a
@@ -307,7 +310,8 @@ class Run:
     def _single(self, part: str, image_id: ImageId, masks: bool) -> Any:
         if part == "detections":
             return self.detections(image_id, masks)
-        return {"trace": self.trace, "target": self.target, "picture": self.picture}[part](image_id)
+        read = {"trace": self.trace, "target": self._coded_target, "picture": self.picture}
+        return read[part](image_id)
 
     def content_hash(self, without: Collection[str] = ("seconds",)) -> str:
         """SHA-256 of all that is recorded, images sorted by id: equal for equal recordings,

@@ -90,9 +90,9 @@ def test_an_object_whose_tokens_are_carried_is_not_lost() -> None:
     boxes = np.array([[20, 0, 60, 10]])
     target = Target(boxes, np.array([0]), mask)
     shares = matching.object_shares(TRACE, target)
-    assert matching.fate(shares[0])["fate"] == "kept"
+    assert matching.fates(shares)["fate"][0] == "kept"
     plain = matching.object_shares(replace(TRACE, group=None), target)
-    assert matching.fate(plain[0])["fate"] == "lost"
+    assert matching.fates(plain)["fate"][0] == "lost"
 
 
 def test_carried_tokens_are_drawn_in_their_own_colour_and_named_where_they_are() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from support.runs import parts
 
 from analysis.numbers import matching
+from svit.core.finding import match
 from svit.core.types import Detections, Target, TokenGrid, TokenTrace
 
 GRID = TokenGrid((32, 32), (32, 32), (2, 2))
@@ -25,6 +26,12 @@ def wide(*boxes) -> Target:
     return Target(np.array(boxes, float), np.zeros(len(boxes), int), masks)
 
 
+def fate(shares) -> dict:
+    """Of one object."""
+    (row,) = matching.fates(np.array([shares], float)).to_dict("records")
+    return row
+
+
 LEFT, RIGHT = (0, 0, 16, 32), (16, 0, 32, 24)  # the right one covers 1 and 1/2 of its tokens
 
 
@@ -37,28 +44,30 @@ def test_shares_of_an_objects_tokens_by_hand():
 def test_an_empty_mask_has_no_shares():
     target = Target(np.zeros((1, 4)), np.array([0]), np.zeros((1, 32, 32), bool))
     assert np.isnan(matching.object_shares(trace_of([1] * 4), target)).all()
-    assert matching.fate(np.array([np.nan]))["fate"] is None
+    assert fate([np.nan])["fate"] is None
     assert matching.object_shares(trace_of([1] * 4), wide()).shape == (0, 1)
 
 
 def test_fates_by_hand():
-    assert matching.fate(np.array([1, 0.5, 0.7]))["fate"] == "kept"
-    lost = matching.fate(np.array([1, 0.4, 0.2]))
+    assert fate([1, 0.5, 0.7])["fate"] == "kept"
+    lost = fate([1, 0.4, 0.2])
     assert (lost["fate"], lost["dropped"]) == ("lost", 2) and np.isnan(lost["back"])
-    back = matching.fate(np.array([1, 0.4, 0.2, 0.6]))
+    back = fate([1, 0.4, 0.2, 0.6])
     assert (back["fate"], back["dropped"], back["back"]) == ("rescued", 2, 4)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_a_fate_agrees_with_its_blocks(shares):
-    values = matching.fate(np.array(shares))
-    if values["fate"] != "kept":
+    values = fate(shares)
+    if values["fate"] == "kept":
+        assert min(shares) >= 0.5 and np.isnan(values["dropped"])
+    else:
         assert (
-            shares[values["dropped"] - 1] < 0.5
-            and min([1, *shares[: values["dropped"] - 1]]) >= 0.5
+            shares[int(values["dropped"]) - 1] < 0.5
+            and min([1, *shares[: int(values["dropped"]) - 1]]) >= 0.5
         )
     if values["fate"] == "rescued":
-        assert shares[values["back"] - 1] >= 0.5 and values["back"] > values["dropped"]
+        assert shares[int(values["back"]) - 1] >= 0.5 and values["back"] > values["dropped"]
 
 
 def test_errors_join_masks_and_matches():
@@ -94,3 +103,17 @@ def test_mean_shares_of_found_and_missed_objects():
     rows = frame[frame["block"] == 2].set_index("found")
     assert rows["mean"].to_dict() == pytest.approx({True: 1, False: 0})
     assert rows["error"].isna().all()
+
+
+@given(st.integers(0, 1000), st.sampled_from([0.2, 0.35, 0.5]))
+def test_what_is_found_from_a_score_on_follows_from_what_is_found_at_all(seed, score):
+    rng = np.random.default_rng(seed)
+    corners = rng.integers(0, 12, (14, 2))
+    boxes = np.concatenate([corners, corners + rng.integers(8, 16, (14, 2))], axis=1)
+    target = wide(*boxes[:4])
+    scores = rng.choice([0.1, 0.2, 0.35, 0.5, 0.9], 10).astype(np.float32)
+    found = Detections(boxes[4:].astype(float), scores, np.zeros(10, int))
+    frame = matching.error_frame([(trace_of([1] * 4), target, found)], score=score)
+    hits = match(found, target, score=score).detection
+    assert frame["found"].tolist() == (hits >= 0).tolist()
+    np.testing.assert_array_equal(frame["score"], np.append(scores, np.nan)[hits])

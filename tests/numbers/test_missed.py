@@ -25,7 +25,9 @@ def told(boxes, scores, labels, objects=((10, 10, 50, 50),), classes=(0,)):
     found = Detections(np.array(boxes, float).reshape(-1, 4), np.array(scores), np.array(labels))
     trace = TokenTrace(7, grid, np.ones((2, 4, 4), bool))
     frame = matching.error_frame([(trace, target, found)], CLASSES, score=0.5)
-    return missed.missed_frame(frame, [(7, target, found)], CLASSES)
+    seen = [(7, target, found)]
+    types = missed.type_frame(seen, CLASSES)
+    return missed.missed_frame(frame, missed.nearest_frame(seen, CLASSES), types)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +76,9 @@ def test_every_missed_object_is_listed_whatever_its_tokens_did_and_can_be_ordere
     samples = run.samples("trace", "target", "detections", ids=ids)
     frame = matching.error_frame(samples, CLASSES, found, score=0.99)
     pairs = zip(ids, run.samples("target", "detections", ids=ids), strict=True)
-    rows = missed.missed_frame(frame, ((one, *rest) for one, rest in pairs), CLASSES, 0.99)
+    seen = [(one, *rest) for one, rest in pairs]
+    types = missed.type_frame(seen, CLASSES, 0.99)
+    rows = missed.missed_frame(frame, missed.nearest_frame(seen, CLASSES), types)
     assert len(rows) == 6 and set(rows["fate"]) == {"kept", "lost"}
     assert rows.loc[rows["object"] == 0, "match"].tolist() == ["unsure"] * 3
     rows = missed.with_rescue(rows, None, 0.99)

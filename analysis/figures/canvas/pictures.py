@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
-from matplotlib.colors import BoundaryNorm, Colormap, ListedColormap, to_rgba
+from matplotlib.colors import BoundaryNorm, Colormap, ListedColormap, to_rgb, to_rgba
 from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
 
@@ -22,6 +22,7 @@ from analysis.figures.canvas.sizes import drawn_ratio
 from analysis.figures.palette import CARRIED, FIELD, FRAME, LATER, LUMA, PRUNED
 from svit.core.types import TokenGrid
 
+COVER = 0.85  # opacity of what covers pruned tokens
 MIDDLE, REACH = 0.62, 0.32  # of the greys of a picture behind colours
 
 
@@ -160,7 +161,7 @@ def layer_tokens(
     ax: Axes,
     *,
     image: np.ndarray | None = None,
-    alpha: float = 0.85,
+    alpha: float = COVER,
     ratio: float | None = None,
 ) -> Axes:
     """One layer in the colours of paper Fig. 5b.
@@ -200,16 +201,27 @@ def layer_strip(
     ]
 
 
-def state_legend(ax: Axes, merges: bool = False) -> Axes:
-    """Fills an Axes with what the colours of `layer_tokens` mean, carried tokens where they `merge`."""
+def state_legend(ax: Axes, merges: bool = False, image: np.ndarray | None = None) -> Axes:
+    """Fills an Axes with what the colours of `layer_tokens` mean, as they look over the mean of the picture.
+
+    Args:
+        merges: carried tokens, too.
+        image: as of `layer_tokens`; without, the colours over an empty field.
+    """
     edge = {"edgecolor": mpl.rcParams["axes.edgecolor"], "linewidth": 0.5}
+    ground = to_rgb(FIELD) if image is None else image.mean(axis=(0, 1)) / 255
+
+    def patch(colour: str, label: str) -> Patch:
+        shown = COVER * np.array(to_rgb(colour)) + (1 - COVER) * np.array(ground)
+        return Patch(facecolor=tuple(shown), label=label, **edge)
+
     handles = [
         Patch(facecolor="none", label="used: the picture shows", hatch="//////", **edge),
-        Patch(facecolor=PRUNED, label="pruned, not used again", **edge),
-        Patch(facecolor=LATER, label="pruned, reactivated in a later layer", **edge),
+        patch(PRUNED, "pruned, not used again"),
+        patch(LATER, "pruned, reactivated in a later layer"),
     ]
     if merges:
-        handles.insert(1, Patch(facecolor=CARRIED, label="carried by another token", **edge))
+        handles.insert(1, patch(CARRIED, "carried by another token"))
     ax.legend(handles=handles, loc="center", ncols=2 if merges else 3)
     ax.set_axis_off()
     return ax

@@ -28,8 +28,9 @@ def found(
         boxes.detections(detections, ax, class_names=run.class_names, **style)
 
 
-def strip(trace: TokenTrace, cells: int) -> tuple[Figure, list[Axes]]:
-    """A figure of so many titled pictures, in two rows from five on, over the legend of states."""
+def strip(trace: TokenTrace, cells: int, image: np.ndarray | None) -> tuple[Figure, list[Axes]]:
+    """A figure of so many titled pictures, in two rows from five on, over the legend of states as they look
+    over the image."""
     rows = 1 if cells < 5 else 2
     columns = math.ceil(cells / rows)
     merges = bool(metrics.layer_states(trace).carried.any())
@@ -41,7 +42,7 @@ def strip(trace: TokenTrace, cells: int) -> tuple[Figure, list[Axes]]:
     blank(axes[cells:])
     for picture in axes:
         picture.set_anchor("W")  # below the start of its title
-    pictures.state_legend(foot.subplots(), merges=merges)
+    pictures.state_legend(foot.subplots(), merges, image)
     return figure, axes[:cells]
 
 

@@ -47,7 +47,7 @@ def draw(run: Run, options: DrawOptions) -> Iterator[Product]:
     for image_id in chosen(run, options):
         trace = run.trace(image_id)
         table = frame(trace, layer)
-        figure, (left, right) = recorded.strip(trace, 2)
+        figure, (left, right) = recorded.strip(trace, 2, run.picture(image_id))
         heading(figure, f"{labels.label(run)}, image {image_id}")
         print(trace, layer, left, image=run.picture(image_id))
         left.set_title(means(table))

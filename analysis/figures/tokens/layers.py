@@ -32,7 +32,7 @@ def draw(run: Run, options: DrawOptions) -> Iterator[Product]:
     shown = metrics.gated_layers(run.layers, run.targets)
     for image_id in chosen(run, options):
         trace = run.trace(image_id)
-        figure, cells = recorded.strip(trace, 1 + len(shown))
+        figure, cells = recorded.strip(trace, 1 + len(shown), run.picture(image_id))
         heading(figure, f"{labels.label(run)}, image {image_id}")
         print(run, image_id, cells, layers=shown, options=options)
         yield Product(f"layers-{labels.file_name(image_id)}", figure, frame(trace))

@@ -34,7 +34,7 @@ def draw(run: Run, options: DrawOptions) -> Iterator[Product]:
     layer = recorded.chosen_layer(run, options)
     for image_id in chosen(run, options):
         trace = run.trace(image_id)
-        figure, cells = recorded.strip(trace, 2)
+        figure, cells = recorded.strip(trace, 2, run.picture(image_id))
         heading(figure, f"{labels.label(run)}, image {image_id}")
         print(run, image_id, *cells, layer=layer, options=options)
         name = f"overlay-block{layer + 1}-{labels.file_name(image_id)}"

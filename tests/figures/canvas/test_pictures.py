@@ -129,6 +129,16 @@ def test_the_legend_names_the_three_states(ax):
     assert len(texts) == 3 and "reactivated" in texts[2]
 
 
+def test_the_legend_shows_colours_as_they_look_over_the_picture(ax):
+    states, dark = metrics.layer_states(TRACE), np.zeros_like(IMAGE)
+    pictures.layer_tokens(states, 6, GRID, ax, image=dark)
+    cover = np.asarray(images(ax)[1].get_array())
+    legend = pictures.state_legend(Figure().subplots(), image=dark).get_legend()
+    for patch, state in zip(legend.get_patches()[1:], (states.never, states.later), strict=True):
+        shown = cover[state[6]][0]
+        np.testing.assert_allclose(patch.get_facecolor()[:3], shown[:3] * shown[3])
+
+
 def boxes(ax) -> list[Rectangle]:
     return [patch for patch in ax.patches if isinstance(patch, Rectangle)]
 

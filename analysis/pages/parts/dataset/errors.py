@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
+
 import pandas as pd
 import streamlit as st
 from matplotlib.figure import Figure
 
 from analysis.figures.objects import misses
 from analysis.numbers import comparison, matching, per_image
+from analysis.numbers import missed as numbers
 from analysis.pages.parts import session, shell
 from analysis.pages.parts.dataset import missed
 from analysis.pages.parts.dataset.parts import NOTHING, Survey, clicked_point, unannotated
 from analysis.sources import labels
-from svit.core.coverage import SIZES
+from analysis.sources.aggregates import kept, name_of
+from svit.core.coverage import SIZES, Truth
+from svit.core.types import Detections, ImageId
 from svit.runs.run import Run
 from svit.system.text import counted, escaped
 
@@ -30,13 +35,69 @@ HELP = {
 }
 
 
+@st.cache_data(max_entries=4, show_spinner=False)
+def tokens(_run: Run, key: tuple) -> pd.DataFrame:
+    """What the tokens of all annotated objects did, counted once a run."""
+
+    def counted() -> list[pd.DataFrame]:
+        samples = _run.samples("trace", "target", known=["target"])
+        return [matching.tokens_frame(samples, _run.class_names)]
+
+    (frame,) = kept(_run, ["object-tokens"], counted)
+    return frame
+
+
+@st.cache_data(max_entries=4, show_spinner=False)
+def nearest(_run: Run, key: tuple) -> pd.DataFrame:
+    """What finds each object and what comes nearest, once a run."""
+
+    def matched() -> list[pd.DataFrame]:
+        return [numbers.nearest_frame(_scored(_run, _run), _run.class_names)]
+
+    (frame,) = kept(_run, ["nearest"], matched)
+    return frame
+
+
+@st.cache_data(max_entries=4, show_spinner=False)
+def found_there(_run: Run, _other: Run, key: tuple) -> pd.DataFrame:
+    """What finds each object of a run in another one, once both."""
+
+    def matched() -> list[pd.DataFrame]:
+        return [matching.found_frame(_scored(_run, _other))]
+
+    (frame,) = kept(_run, [f"found-by-{name_of(_other)}"], matched)
+    return frame
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def types(_run: Run, key: tuple, score: float) -> pd.DataFrame:
+    """TIDE's error of each object that is not found from a score on, once a run and score."""
+
+    def explained() -> list[pd.DataFrame]:
+        known = nearest(_run, key)
+        left = set(known.loc[~(known["score"] >= score), "image_id"])
+        samples = _scored(_run, _run, left)
+        return [numbers.type_frame(samples, _run.class_names, score)]
+
+    (frame,) = kept(_run, [f"types-{score:g}"], explained)
+    return frame
+
+
+def _scored(
+    run: Run, other: Run, among: Collection[ImageId] | None = None
+) -> Iterator[tuple[ImageId, Truth, Detections]]:
+    """Id and ground truth of a run's images, or of some of them, and detections of another one."""
+    ids = [one for one in per_image.scored_ids(run, other) if among is None or one in among]
+    targets, found = run.samples("target", ids=ids), other.samples("detections", ids=ids)
+    return ((one, *target, *seen) for one, target, seen in zip(ids, targets, found, strict=True))
+
+
 @st.cache_data(max_entries=8, show_spinner=False)
 def errors(_run: Run, _other: Run | None, key: tuple, score: float) -> tuple[pd.DataFrame, int]:
-    """Matches of all images, and how many images there are."""
-    ids = per_image.scored_ids(_run, _other)
-    samples = _run.samples("trace", "target", "detections", ids=ids)
-    found = None if _other is None else (one for (one,) in _other.samples("detections", ids=ids))
-    return matching.error_frame(samples, _run.class_names, found, score=score), len(ids)
+    """All objects of the images that count, and how many images these are."""
+    there = None if _other is None else found_there(_run, _other, key)
+    frame = matching.with_found(tokens(_run, key[0]), nearest(_run, key[0]), there, score)
+    return frame, len(per_image.scored_ids(_run, _other))
 
 
 def show(survey: Survey) -> None:
@@ -65,7 +126,8 @@ def show(survey: Survey) -> None:
         st.caption(
             f"{count} of the run's {len(run)} images count: both runs hold their detections."
         )
-    missed.show(survey, other, frame, score)
+    unfound = numbers.missed_frame(frame, nearest(run, survey.key), types(run, survey.key, score))
+    missed.show(survey, other, frame, unfound, score)
     show_charts(frame, name if other is not None else "")
     if other is not None:
         shell.provenance(other)

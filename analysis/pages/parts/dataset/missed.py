@@ -18,7 +18,7 @@ from svit.system.text import counted, escaped
 
 COMPARE_PAGE, LIVE_PAGE = shell.page_file("compare"), shell.page_file("live")
 ALL = "all"
-ROWS = 100  # objects with a thumbnail at a time
+ROWS = 50  # objects with a thumbnail at a time
 FILTER, ORDER = 130, 210  # screen pixels: what the longest choice needs
 SECOND = {"finds it": True, "misses it": False}
 RESCUED = {"comes back": True, "stays missed": False}
@@ -30,15 +30,6 @@ HELP = {
     "later block that uses half of them again. A click on the head of a column sorts, too.",
     "order": "Of all pages together; a click on the head of a column sorts one page.",
 }
-
-
-@st.cache_data(max_entries=8, show_spinner=False)
-def missed_objects(_run: Run, _objects: pd.DataFrame, key: tuple, score: float) -> pd.DataFrame:
-    """`missed.missed_frame`, once a run, second run and score."""
-    ids = _objects.loc[~_objects["found"].astype(bool), "image_id"].drop_duplicates().tolist()
-    samples = zip(ids, _run.samples("target", "detections", ids=ids), strict=True)
-    known = ((image_id, *sample) for image_id, sample in samples)
-    return numbers.missed_frame(_objects, known, _run.class_names, score)
 
 
 @st.cache_data(max_entries=8, show_spinner=False)
@@ -64,14 +55,15 @@ def show_answers(survey: Survey, score: float) -> Rescue | None:
     return known
 
 
-def show(survey: Survey, other: Run | None, objects: pd.DataFrame, score: float) -> None:
+def show(
+    survey: Survey, other: Run | None, objects: pd.DataFrame, missed: pd.DataFrame, score: float
+) -> None:
     """The browser of missed objects.
 
     Args:
         objects: `matching.error_frame` at the score.
+        missed: `missed.missed_frame` of them.
     """
-    key = (survey.key, None if other is None else Survey(other).key)
-    missed = missed_objects(survey.run, objects, key, score)
     st.markdown(f"##### {counted(len(missed), 'missed objects')}", help=HELP["table"])
     missed = numbers.with_rescue(missed, show_answers(survey, score), score)
     rows = numbers.ordered(*filtered(missed))

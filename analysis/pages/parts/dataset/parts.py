@@ -72,7 +72,7 @@ def object_crop(
         key: also of the run of the masks.
         _masks: the run that prunes, where it is another one.
     """
-    picture, target = _run.picture(image_id), _run.target(image_id)
+    ((picture, target),) = _run.samples("picture", "target", ids=[image_id])
     if picture is None or target is None:
         return None
     trace = (_masks or _run).trace(image_id)

@@ -67,7 +67,8 @@ def told(view: View, score: float) -> dict[int, str]:
     """A line on each object, by its index: class, place, and the detection that finds it or comes nearest."""
     target, found, names = view.sample.target, view.sample.found, view.run.class_names
     hits = None if found is None else match(found, target, score=score).detection
-    near = {} if found is None else {one[0]: one[1:] for one in missed.nearest(found, target)}
+    rows = None if found is None else pd.DataFrame(missed.nearest(found, target))
+    near = {} if rows is None else rows.set_index("object").to_dict("index")
     lines = {}
     for index, (label, box) in enumerate(
         zip(target.labels.tolist(), target.boxes_xyxy, strict=True)
@@ -78,10 +79,10 @@ def told(view: View, score: float) -> dict[int, str]:
         elif hits is not None and hits[index] >= 0:
             line += f", found with {found.scores[hits[index]]:.2f}"
         elif hits is not None:
-            kind, other, value, iou = near[index]
-            line += f", missed: {missed.MATCHES[kind]}"
-            if kind != missed.NOTHING:
-                line += f" ({_named(names, other)} {value:.2f}, IoU {iou:.2f})"
+            line += f", missed: {missed.MATCHES[near[index]['match']]}"
+            if near[index]["match"] != missed.NOTHING:
+                other = _named(names, near[index]["match_label"])
+                line += " ({} {match_score:.2f}, IoU {match_iou:.2f})".format(other, **near[index])
         lines[index] = line
     return lines
 
