@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import altair as alt
 import numpy as np
 import pandas as pd
@@ -9,6 +11,8 @@ import pandas as pd
 PADDING = {"left": 0, "right": 4, "top": 4, "bottom": 6}
 SHARES = alt.Axis(format="%", tickCount=5)
 FADED = 0.45  # opacity of what was not clicked
+LETTER, SYMBOL = 5.8, 28  # screen pixels of a legend's entry: a letter; its symbol and a gap
+AXIS = 20  # screen pixels left of where a legend begins, at least
 
 
 def picked(*fields: str) -> alt.Parameter:
@@ -33,14 +37,19 @@ def colours(scale: dict[str, str], field: str, legend: alt.Legend | None = None)
         scale: value -> colour, in the order of the legend.
     """
     scaled = alt.Scale(domain=list(scale), range=list(scale.values()))
-    return alt.Color(f"{field}:N", scale=scaled, legend=legend or legend_above())
+    return alt.Color(f"{field}:N", scale=scaled, legend=legend or legend_above(scale))
 
 
-def legend_above(offset: int = 2, **more: object) -> alt.Legend:
-    """A legend without title between heading and chart."""
-    return alt.Legend(
-        orient="top", title=None, offset=offset, labelLimit=260, symbolOpacity=1, **more
-    )
+def legend_above(words: Iterable[str], offset: int = 2, **more: object) -> alt.Legend:
+    """A legend of some words, without title, between heading and chart."""
+    more |= {"offset": offset, "columns": columns_of(words)}
+    return alt.Legend(orient="top", title=None, labelLimit=260, symbolOpacity=1, **more)
+
+
+def columns_of(words: Iterable[str]) -> alt.ExprRef:
+    """As many columns of a legend as the chart's place on the page has room for: on a phone a row is cut."""
+    entry = round(LETTER * max(map(len, words), default=0) + SYMBOL)
+    return alt.ExprRef(f"max(1, floor(((containerSize()[0] || 1000) - {AXIS}) / {entry}))")
 
 
 def percents(**titles: str) -> list[alt.Tooltip]:

@@ -183,7 +183,7 @@ def screen(fates: pd.DataFrame, other: str) -> alt.LayerChart:
                 axis=shared.SHARES,
                 scale=alt.Scale(domain=[0, 1]),
             ),
-            color=alt.Color("what:N", scale=scale, legend=shared.legend_above(14)),
+            color=alt.Color("what:N", scale=scale, legend=shared.legend_above(names, 14)),
             opacity=alt.condition(pick, alt.value(1), alt.value(shared.FADED)),
             tooltip=tips if other else tips[:4],
         )
@@ -205,13 +205,14 @@ def screen(fates: pd.DataFrame, other: str) -> alt.LayerChart:
 
 def screen_shares(shares: pd.DataFrame) -> alt.LayerChart:
     """Mean share of an object's tokens used per block, found and missed (`per_image.share_bands`)."""
-    scale = alt.Scale(domain=["found", "missed"], range=[FOUND, MISSED])
+    outcomes = ["found", "missed"]
+    scale = alt.Scale(domain=outcomes, range=[FOUND, MISSED])
     base = alt.Chart(shares).encode(
         x=shared.blocks(),
         color=alt.Color(
             "outcome:N",
             scale=scale,
-            legend=shared.legend_above(symbolType="stroke", symbolStrokeWidth=3),
+            legend=shared.legend_above(outcomes, symbolType="stroke", symbolStrokeWidth=3),
         ),
     )
     y = alt.Y(

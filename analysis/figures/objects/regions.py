@@ -116,7 +116,7 @@ def screen(frame: pd.DataFrame, targets: Sequence[float]) -> alt.LayerChart:
     colour = alt.Color(
         "region:N",
         scale=scale,
-        legend=shared.legend_above(symbolType="stroke", symbolStrokeWidth=3),
+        legend=shared.legend_above(REGIONS, symbolType="stroke", symbolStrokeWidth=3),
     )
     base = alt.Chart(known).encode(x=shared.blocks(), color=colour)
     band = base.mark_area(opacity=0.12).encode(

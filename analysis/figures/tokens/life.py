@@ -23,7 +23,7 @@ STATES = {  # `comparison.STATES` in words, and the colour of each
     "next": ("back in the next block", palette.NEXT),
     "carried": ("carried by another", palette.CARRIED),
 }
-ROW, AROUND = 32, 92  # screen pixels: a run, and what stands around all
+ROW, AROUND = 32, 112  # screen pixels: a run, and what stands around all
 
 
 def frame(traces: Mapping[str, TokenTrace], token: tuple[int, int]) -> pd.DataFrame:
@@ -57,9 +57,7 @@ def screen(runs: int, indent: int = 0) -> alt.LayerChart:
         y=alt.Y("run:N", title=None, sort=None, axis=names),
     )
     squares = base.mark_rect(stroke=palette.SOFT, strokeWidth=0.6, cornerRadius=3).encode(
-        color=shared.colours(
-            dict(zip(words, colours)), "word", shared.legend_above(columns=3, **key)
-        ),
+        color=shared.colours(dict(zip(words, colours)), "word", shared.legend_above(words, **key)),
         tooltip=[
             *(["run:N"] if runs > 1 else []),
             "block:O",

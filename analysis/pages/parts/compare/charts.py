@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis.figures import palette
-from analysis.figures.canvas.screen import PADDING
+from analysis.figures.canvas.screen import PADDING, columns_of
 from analysis.pages.parts.compare.parts import RUN_COLOURS
 
 WIDTHS = [6, 4, 2.4, 1.2]
@@ -74,7 +74,7 @@ def cost_bars(frame: pd.DataFrame, names: Sequence[str]) -> alt.Chart:
                 legend=alt.Legend(
                     orient="bottom",
                     title=None,
-                    columns=6,
+                    columns=columns_of(modules),
                     labelExpr="replace(datum.label, '_', ' ')",
                 ),
             ),

@@ -16,6 +16,7 @@ from matplotlib.colors import to_hex
 
 from analysis.figures import palette
 from analysis.figures.canvas import token_maps
+from analysis.figures.canvas.screen import columns_of
 from analysis.figures.canvas.sizes import drawn_ratio
 from analysis.figures.tokens import life, measures
 from analysis.numbers import usage
@@ -282,6 +283,7 @@ def legend(words: Sequence[str], colours: Sequence[str]) -> alt.Chart:
         symbolStrokeColor=palette.SOFT,
         symbolStrokeWidth=0.6,
         columnPadding=14,
+        columns=columns_of(words),
     )
     rows = alt.InlineData([{"word": word} for word in words])
     hidden = alt.Chart(rows).mark_square(opacity=0, size=0)
