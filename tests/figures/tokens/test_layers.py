@@ -30,7 +30,7 @@ def test_merged_tokens_are_laid_out_without_a_warning(name: str, tmp_path: Path)
 
 
 def legend(trace: TokenTrace) -> list[str]:
-    figure, _ = recorded.strip(trace, 2)
+    figure, _ = recorded.strip(trace, 2, None)
     ax = figure.subfigs[1].axes[0]
     return [text.get_text() for text in ax.get_legend().get_texts()]
 
