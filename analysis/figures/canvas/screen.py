@@ -46,10 +46,14 @@ def legend_above(words: Iterable[str], offset: int = 2, **more: object) -> alt.L
     return alt.Legend(orient="top", title=None, labelLimit=260, symbolOpacity=1, **more)
 
 
-def columns_of(words: Iterable[str]) -> alt.ExprRef:
-    """As many columns of a legend as the chart's place on the page has room for: on a phone a row is cut."""
+def columns_of(words: Iterable[str], left: int = AXIS) -> alt.ExprRef:
+    """As many columns of a legend as the chart's place on the page has room for: on a phone a row is cut.
+
+    Args:
+        left: screen pixels before the legend.
+    """
     entry = round(LETTER * max(map(len, words), default=0) + SYMBOL)
-    return alt.ExprRef(f"max(1, floor(((containerSize()[0] || 1000) - {AXIS}) / {entry}))")
+    return alt.ExprRef(f"max(1, floor(((containerSize()[0] || 1000) - {left}) / {entry}))")
 
 
 def percents(**titles: str) -> list[alt.Tooltip]:

@@ -13,6 +13,7 @@ from analysis.figures.canvas.screen import PADDING, columns_of
 from analysis.pages.parts.compare.parts import RUN_COLOURS
 
 WIDTHS = [6, 4, 2.4, 1.2]
+NAME = 220  # screen pixels of a run's name beside its bar
 
 
 def show_lines(frame: pd.DataFrame, names: Sequence[str], block: int, **how: str) -> None:
@@ -66,7 +67,7 @@ def cost_bars(frame: pd.DataFrame, names: Sequence[str]) -> alt.Chart:
                 "run:N",
                 title=None,
                 sort=list(names),
-                axis=alt.Axis(labelLimit=220, labelOverlap=False),
+                axis=alt.Axis(labelLimit=NAME, labelOverlap=False),
             ),
             color=alt.Color(
                 "module:N",
@@ -74,7 +75,7 @@ def cost_bars(frame: pd.DataFrame, names: Sequence[str]) -> alt.Chart:
                 legend=alt.Legend(
                     orient="bottom",
                     title=None,
-                    columns=columns_of(modules),
+                    columns=columns_of(modules, left=min(NAME, 7 * max(map(len, names)))),
                     labelExpr="replace(datum.label, '_', ' ')",
                 ),
             ),
