@@ -1,6 +1,6 @@
 """What a researcher asks, from the first click to the answer, in a real Chromium; actions are counted.
 
-With `SVIT_SCREENS` naming a folder every end of a journey is pictured there in both sizes and themes.
+With `SVIT_SCREENS` naming a folder every end of a journey is pictured there in three sizes and both themes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from svit.live.pictures import drawn
 from svit.runs.run import open_run
 
 pytestmark = pytest.mark.browser
-SIZES, SCREENS = ((1440, 900), (1024, 768)), "SVIT_SCREENS"
+SIZES, SCREENS = ((1440, 900), (1024, 768), (390, 844)), "SVIT_SCREENS"
 RUN = "svit-plain-nano"
 FIRST_ROW = (18, 35 + 32)  # of a table, from its corner: the box that chooses it
 
@@ -84,7 +84,7 @@ class Journey:
 
 
 def pictured(browser, address: str, name: str) -> None:
-    """The page of an address in both sizes and themes, where pictures are asked for."""
+    """The page of an address in all sizes and themes, where pictures are asked for."""
     folder = os.environ.get(SCREENS)
     for size in SIZES if folder else ():
         for dark in (False, True):

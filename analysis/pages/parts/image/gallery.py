@@ -10,6 +10,7 @@ from analysis.figures import palette
 from analysis.numbers import image_list
 from analysis.pages.parts import session, shell
 from analysis.pages.parts.image.view import run_key
+from analysis.sources.aggregates import kept
 from svit.core.types import ImageId
 from svit.runs import shards
 from svit.runs.run import Run
@@ -34,7 +35,9 @@ def listed(_run: Run, key: tuple) -> pd.DataFrame:
 @st.cache_data(max_entries=4, show_spinner="Matching detections with objects")
 def outcomes(_run: Run, key: tuple, score: float = image_list.SURE) -> pd.DataFrame:
     """`image_list.outcome_frame`, counted once a run and score."""
-    return image_list.outcome_frame(_run, score)
+    name = f"outcomes-{score:g}"
+    (frame,) = kept(_run, [name], lambda: [image_list.outcome_frame(_run, score)])
+    return frame
 
 
 @st.cache_data(max_entries=400, show_spinner=False)
