@@ -27,7 +27,7 @@ import torch
 
 from svit.core.matches import MATCHES, MatchesFile
 from svit.core.presets import load_config
-from svit.core.statistics import Drawn
+from svit.core.statistics import Drawn, probability
 from svit.core.types import ImageId
 from svit.data.coco import CocoDataset, find_coco
 from svit.detectors import build_detector
@@ -174,7 +174,9 @@ def differences(found: Sequence[Measured]) -> list[list[str]]:
         same = [other for other in found[place + 1 :] if other.line.ratio == one.line.ratio]
         for other in [*same, dense] if one.line.ratio is not None else []:
             apart = [one.drawn[kind] - other.drawn[kind] for kind in KINDS]
-            told = [f"{drawn.signed}, P {drawn.above:.2f}" for drawn in apart]
+            told = [
+                f"{drawn.signed}, P {probability(drawn.above, len(drawn.draws))}" for drawn in apart
+            ]
             rows.append([one.line.words, other.line.words, one.line.at, *told])
     return rows
 
