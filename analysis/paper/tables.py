@@ -206,12 +206,14 @@ def _arranged(name: str, means: pd.DataFrame, gains: Gains) -> pd.DataFrame:
 
 
 def _controls(means: pd.DataFrame, gains: Gains) -> pd.DataFrame:
-    """Every model with what its masks are worth over each control, box AP points."""
-    rows = []
+    """Every model with what its masks are worth over each control, and how far it is from models that were
+    trained alike without a choice, box AP points."""
+    rows, known = [], {against for _, against, _ in gains}
+    shown = {control: f"own − {label}" for control, label in SHOWN_CONTROLS.items()}
+    shown |= {words: f"box − {words}" for words in paired.DICE if words in known}
     for _, row in means.iterrows():
         worths = {
-            f"own − {label}": gains.get((row["name"], control, "box"), "–")
-            for control, label in SHOWN_CONTROLS.items()
+            label: gains.get((row["name"], against, "box"), "–") for against, label in shown.items()
         }
         rows.append({"model": row["name"]} | _measured_cells(row, gains) | worths)
     return pd.DataFrame(rows)

@@ -19,23 +19,26 @@ from svit.core.statistics import Drawn, at_share, combined
 
 COLUMNS = ("name", "against", "kind", "value", "low", "high", "above", "seeds")
 DENSE, DIAL = "dense", "dial at its tokens"
+DICE = {"trained on dice": "random", "trained on nested dice": "random-inherit"}
+BESIDE = {DENSE: DENSE, **DICE}  # trained alike, with their own masks: in words -> `Facts.model`
 
 Pair = tuple[Evaluation, Evaluation]
 
 
 def differences(results: Sequence[Evaluation]) -> pd.DataFrame:
-    """What masks are worth, and how far models are from the dense one: paired, means over training seeds.
+    """What masks are worth, and how far models are from others trained alike: paired, means over training
+    seeds.
 
     Columns: name (as in `control_gain.frame`); against, a control of `control_gain.CONTROLS` on the same
-    weights, or "dense": the dense model alike with its own masks; kind, as "box"; value in AP points
-    with its 95 % percentile interval over images, low to high; above, the share of draws on which the name is
-    better; seeds, how many trainings.
+    weights, or one of `BESIDE`: that model trained alike, with its own masks; kind, as "box"; value in AP
+    points with its 95 % percentile interval over images, low to high; above, the share of draws on which the
+    name is better; seeds, how many trainings.
     """
     found, known = control_gain.frame(results), _index(results)
     rows = []
     for name, models in found.groupby("name", sort=False) if len(found) else ():
         for kind in control_gain.kinds_of(found):
-            for against in (*control_gain.CONTROLS, DENSE):
+            for against in (*control_gain.CONTROLS, *BESIDE):
                 apart = [
                     _apart(model, against, kind, found, known) for _, model in models.iterrows()
                 ]
@@ -71,13 +74,13 @@ def _apart(
 ) -> Drawn | None:
     own = _mean(known[_key(model, "learned")], kind)
     other = None
-    if against != DENSE:
+    if against not in BESIDE:
         other = _mean(known.get(_key(model, against), []), kind)
-    else:
+    elif model["model"] != BESIDE[against]:
         alike = (found[control_gain.ALIKE] == model[control_gain.ALIKE]).all(axis=1)
-        dense = found[alike & (found["model"] == DENSE) & (found["masks_from"] == "")]
-        if len(dense) and model["model"] != DENSE:
-            other = _mean(known[_key(dense.iloc[0], "learned")], kind)
+        named = found[alike & (found["model"] == BESIDE[against]) & (found["masks_from"] == "")]
+        if len(named):
+            other = _mean(known[_key(named.iloc[0], "learned")], kind)
     return None if own is None or other is None else own - other
 
 

@@ -71,6 +71,25 @@ def test_own_minus_control_is_paired_and_a_mean_over_trainings(tmp_path: Path) -
     assert set(table.index.get_level_values("against")) == {"random", "dense"}
 
 
+def test_models_stand_beside_those_trained_alike_without_a_choice(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_line(tmp_path, "evit", "learned", 58 + seed, seed)
+        write_line(tmp_path, "random", "learned", 59 + seed, seed)
+        write_line(tmp_path, "random-inherit", "learned", 57 + seed, seed)
+    write_line(tmp_path, "random", "learned", 70, seed=2)  # trained with a seed that EViT was not
+    results = find_evaluations(tmp_path)
+    box = paired.differences(results).query("kind == 'box'").set_index(["name", "against"])["value"]
+    assert box["evit", "trained on dice"] == pytest.approx(-1)
+    assert box["evit", "trained on nested dice"] == pytest.approx(1)
+    assert box["random", "trained on nested dice"] == pytest.approx(2)
+    assert ("random", "trained on dice") not in box
+    (shown,) = (
+        one for name, one in tables.arranged(results).items() if name.startswith("Controls")
+    )
+    told = shown.set_index("model")["box − trained on nested dice"]
+    assert told["evit"].startswith("+1.0 [") and told["random-inherit"] == "–"
+
+
 def test_boundary_ap_stands_beside_mask_ap_where_both_results_have_it(tmp_path: Path) -> None:
     write_line(tmp_path, "svit", "learned", 60, boundary=50)
     write_line(tmp_path, "svit", "random", 59, boundary=47)
