@@ -19,7 +19,7 @@ from svit.core.statistics import Drawn, at_share, combined
 
 COLUMNS = ("name", "against", "kind", "value", "low", "high", "above", "seeds")
 DENSE, DIAL = "dense", "dial at its tokens"
-DICE = {"trained on dice": "random", "trained on nested dice": "random-inherit"}
+DICE = {"trained on dice": "random", "trained on nested dice": "random inherit"}
 BESIDE = {DENSE: DENSE, **DICE}  # trained alike, with their own masks: in words -> `Facts.model`
 
 Pair = tuple[Evaluation, Evaluation]

@@ -75,7 +75,7 @@ def test_models_stand_beside_those_trained_alike_without_a_choice(tmp_path: Path
     for seed in (0, 1):
         write_line(tmp_path, "evit", "learned", 58 + seed, seed)
         write_line(tmp_path, "random", "learned", 59 + seed, seed)
-        write_line(tmp_path, "random-inherit", "learned", 57 + seed, seed)
+        write_line(tmp_path, "random inherit", "learned", 57 + seed, seed)
     write_line(tmp_path, "random", "learned", 70, seed=2)  # trained with a seed that EViT was not
     results = find_evaluations(tmp_path)
     box = paired.differences(results).query("kind == 'box'").set_index(["name", "against"])["value"]
@@ -87,7 +87,7 @@ def test_models_stand_beside_those_trained_alike_without_a_choice(tmp_path: Path
         one for name, one in tables.arranged(results).items() if name.startswith("Controls")
     )
     told = shown.set_index("model")["box − trained on nested dice"]
-    assert told["evit"].startswith("+1.0 [") and told["random-inherit"] == "–"
+    assert told["evit"].startswith("+1.0 [") and told["random inherit"] == "–"
 
 
 def test_boundary_ap_stands_beside_mask_ap_where_both_results_have_it(tmp_path: Path) -> None:
