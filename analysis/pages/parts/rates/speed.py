@@ -17,7 +17,6 @@ from analysis.pages.parts.rates import origins
 from analysis.paper import tables
 from analysis.sources import benchmarks
 from analysis.sources.benchmarks import Speed
-from svit.system.text import escaped
 
 WIDTH = 6.0  # inches
 COMMAND = "svit benchmark --models PRESET --keep dense,paper --out results/NAME"
@@ -41,7 +40,7 @@ def show(timed: Sequence[Speed], key: tuple, folders: Sequence[Path]) -> None:
     table = origins.placed(benchmarks.frame(timed), "path", folders)
     st.markdown(f"##### All {len(table)} measured speeds")
     st.dataframe(table.round(3), hide_index=True)
-    st.caption(escaped(tables.SPEED_CAPTION))
+    st.caption(tables.SPEED_CAPTION)
     shell.downloads("speeds", table)
 
 
