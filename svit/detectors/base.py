@@ -106,8 +106,10 @@ class Detector(nn.Module):
             NumbersError: its feature maps are not finite.
         """
         self._expect_mode(training=False)
-        self.backbone.seed_images(image_seeds(samples, self.seed))
-        self.backbone.show_frames([sample.frame for sample in samples])
+        seeds, frames = image_seeds(samples, self.seed), [sample.frame for sample in samples]
+        backbone = self.backbone
+        backbone.seed_images(seeds)
+        backbone.show_frames(frames)
         images, maps = self._maps(samples)
         expect_finite([sample.image_id for sample in samples], maps)
         device = images.device.type
@@ -115,13 +117,14 @@ class Detector(nn.Module):
         half = half and torch.get_autocast_dtype(device) == torch.bfloat16
         with torch.autocast(device, torch.bfloat16, enabled=half):
             found = self._detections(images, maps, samples, _resized(near, samples))
-        self._look_back(found, samples)
+        if frames[0] is not None:
+            self._look_back(found, samples)
         return found
 
     def _look_back(self, found: Sequence[Detections], samples: Sequence[Sample]) -> None:
         """Tells a method that wants to know what was found in a frame."""
         method = self.backbone.method
-        if looks_back(method) and samples[0].frame is not None:
+        if looks_back(method):
             padded = padded_hw(samples, self.config.data.pad_multiple)
             method.notice(found[0], samples[0].grid(padded, self.config.backbone.patch))
 

@@ -6,16 +6,10 @@ from collections.abc import Collection, Sequence
 
 from svit.core.types import FrameId
 from svit.data.samples import Images
-from svit.pruning.base import Method
 
 
 class FramesError(ValueError):
     """Images are no videos that a method with state could follow; the message says why."""
-
-
-def follows_frames(methods: Sequence[Method]) -> bool:
-    """Whether one of the methods carries state from frame to frame."""
-    return any(method.traits.streams for method in methods)
 
 
 def frame_batches(

@@ -24,7 +24,7 @@ from svit.core.types import Detections, FrameId, ImageId, TokenTrace
 from svit.data.coco import ImageError, prepare
 from svit.data.samples import Images, Sample, to_device
 from svit.detectors.base import Detector
-from svit.evaluation.frames import follows_frames, frame_batches, led_up_to
+from svit.evaluation.frames import frame_batches, led_up_to
 from svit.probing.edits import EditError
 from svit.probing.interventions import intervene, intervention
 from svit.probing.recorder import record
@@ -138,14 +138,16 @@ def planned(
         FramesError: such a method and images that are no videos, or not in order.
         ValueError: such a method and a batch of several.
     """
-    if follows_frames(_methods(detector, options)):
+    if _with_streams(detector, options):
         return frame_batches(images, ranks.rank, ranks.world, options.batch, options.limit)
     return batches_of(len(images), options.batch, ranks, options.limit)
 
 
-def _methods(detector: Detector, options: PassOptions) -> list[Method]:
+def _with_streams(detector: Detector, options: PassOptions) -> list[Method]:
+    """The methods of the pass that carry state from frame to frame."""
     models = (detector, options.masks_from)
-    return [model.backbone.method for model in models if model is not None]
+    methods = [model.backbone.method for model in models if model is not None]
+    return [method for method in methods if method.traits.streams]
 
 
 def computing(device: torch.device, dtype: str) -> torch.autocast:
@@ -189,7 +191,7 @@ def run_detector(
     """
     reader = Reader(images, pictures, options.intervention == "oracle")
     multiple = detector.config.data.pad_multiple
-    methods = _methods(detector, options)
+    methods = _with_streams(detector, options) if images.frames else []
     for method in methods:
         forget(method)
     yield from run_batches(
@@ -199,7 +201,7 @@ def run_detector(
         batches,
         options,
         done=done,
-        frames=images.frames if follows_frames(methods) else (),
+        frames=images.frames if methods else (),
     )
 
 
@@ -312,13 +314,13 @@ def _predict(
 ) -> Iterator[ImageResult]:
     device = next(detector.parameters()).device
     samples = [to_device(item.sample, device) for item in read]
-    changed = nullcontext()
+    changed, cast = nullcontext(), computing(device, options.dtype)
     if not options.learned:
         name, lender = options.intervention, options.masks_from
         changed = intervene(detector, name, samples, layers=options.layers, source=lender)
     with changed, record(detector, scores=options.scores) as tape:
         begin = time.perf_counter()
-        with computing(device, options.dtype):
+        with cast:
             found = detector.predict(samples)
         seconds = (time.perf_counter() - begin) / len(samples)
     for item, trace, detections in zip(read, tape.traces(samples), found, strict=True):

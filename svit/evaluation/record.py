@@ -123,6 +123,7 @@ def enter(writer: RunWriter, images: Images, result: ImageResult | Unreadable) -
     if isinstance(result, Unreadable):
         writer.add_error(images.image_ids[result.index], result.message, file_name)
         return
+    target = images.target(result.index)
     slices = {field: texts[result.index] for field, texts in images.slices.items()}
     counted = {} if result.macs is None else {"macs": result.macs}
     if images.frames:
@@ -130,7 +131,7 @@ def enter(writer: RunWriter, images: Images, result: ImageResult | Unreadable) -
     writer.add(
         result.trace,
         result.detections,
-        images.target(result.index),
+        target,
         result.image,
         file_name,
         {"seconds": result.seconds, **counted, **marked(slices)},

@@ -28,7 +28,6 @@ from svit.core.ranges import COUNT
 from svit.core.types import Detections, ImageId
 from svit.data.samples import Images, Sample, to_device
 from svit.detectors.base import Detector
-from svit.evaluation.frames import follows_frames
 from svit.evaluation.passes import (
     ALONE,
     PassOptions,
@@ -156,7 +155,7 @@ def asked_layers(chooser: Detector, question: Question) -> tuple[int, ...]:
     """
     if min(chooser.backbone.method.target_ratios()) >= 1:
         raise RunError(f"{chooser.config.name!r} prunes nothing, so no tokens can be given back")
-    if follows_frames([chooser.backbone.method]):
+    if chooser.backbone.method.traits.streams:
         raise RunError(
             f"{chooser.config.name!r} reuses what earlier frames left, so no picture can be asked about alone"
         )

@@ -40,7 +40,9 @@ class Walk:
             return
         if self._forward is None:
             self.modules.append(path)
-            if frame.f_code.co_name == "forward" and isinstance(frame.f_locals["self"], Backbone):
+            if frame.f_code.co_name == "forward" and isinstance(
+                frame.f_locals.get("self"), Backbone
+            ):
                 self._forward = frame
         elif event == "return" and frame is self._forward:
             self._forward = None
