@@ -187,9 +187,9 @@ def products(name: str, *runs):
 
 
 # what only some runs hold: tests in test_measures.py, tokens/test_counts.py, tokens/test_groups.py,
-# objects/test_attribution.py, objects/test_causes.py
+# objects/test_attribution.py, objects/test_causes.py, videos/test_frames.py
 ELSEWHERE = ("attention", "attention-beside-mask", "updates", "norms", "groups")
-ELSEWHERE += ("attribution", "causes")
+ELSEWHERE += ("attribution", "causes", "frames")
 FIGURES = {
     name: entry
     for name, entry in registry.entries().items()
