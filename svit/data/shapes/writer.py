@@ -82,13 +82,7 @@ def write_dataset(
         ShapesError: the folder holds something else, or cannot be written.
     """
     out = Path(out)
-    if not 1 <= frames <= FRAMES:
-        raise ValueError(f"frames: expected a whole number from 1 to {FRAMES}, found {frames!r}")
-    if min(train, val, seed) < 0 or seed + max(train, val) > VAL_SEEDS or size < 64 or workers < 1:
-        raise ValueError(
-            f"expected train, val, seed >= 0, seed + images <= {VAL_SEEDS}, size >= 64, "
-            f"workers >= 1; found {train=}, {val=}, {seed=}, {size=}, {workers=}"
-        )
+    _check(train, val, seed, size, workers, frames)
     facts = {"train": train, "val": val, "seed": seed, "size": size, "centre_bias": centre_bias}
     seeds = {
         "train2017": range(seed, seed + train),
@@ -110,6 +104,17 @@ def write_dataset(
         [{"id": n, "name": name, "supercategory": "shape"} for n, name in enumerate(CLASSES, 1)],
     )
     write_folder(out, recipe, workers, progress, ShapesError)
+
+
+def _check(train: int, val: int, seed: int, size: int, workers: int, frames: int) -> None:
+    """Raises ValueError for arguments of `write_dataset` that are out of range."""
+    if not 1 <= frames <= FRAMES:
+        raise ValueError(f"frames: expected a whole number from 1 to {FRAMES}, found {frames!r}")
+    if min(train, val, seed) < 0 or seed + max(train, val) > VAL_SEEDS or size < 64 or workers < 1:
+        raise ValueError(
+            f"expected train, val, seed >= 0, seed + images <= {VAL_SEEDS}, size >= 64, "
+            f"workers >= 1; found {train=}, {val=}, {seed=}, {size=}, {workers=}"
+        )
 
 
 def file_name(item: Item) -> str:
