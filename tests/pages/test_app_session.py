@@ -33,6 +33,19 @@ def follow(page: AppTest, query: dict[str, str]) -> None:
     page.run()
 
 
+def test_back_to_a_bare_address_shows_the_page_as_it_was_and_leaves_the_address_bare(
+    image, tmp_path
+):
+    write_run(tmp_path / "discs")
+    page = image()
+    page.slider(key="block").set_value(6).run()
+    follow(page, {})
+    assert page.slider(key="block").value == 6
+    assert not page.query_params
+    page.slider(key="block").set_value(7).run()
+    assert address(page)["block"] == "7"
+
+
 def test_back_brings_the_view_of_the_address_and_a_link_leaves_what_it_does_not_name(
     image, tmp_path
 ):

@@ -29,6 +29,7 @@ ADDRESSED = "fields of the address"  # that led to this run
 WRITTEN, LAST = "addresses written", "address written last"  # page and query -> state
 TOUCHED, RUNNING = "touched by a callback", "whole page runs"
 ARRIVED = "page was opened"  # by this run
+BARE = "state at a bare address"  # that Back led to
 REMEMBERED = 200  # addresses that Back finds again
 
 
@@ -46,8 +47,10 @@ def arrive(page: str) -> None:
     known = session.setdefault(WRITTEN, {})
     if page != before:  # Streamlit hands a key on to a page that has one of this name, but no value
         _forget(FIELDS)
-    elif not query or address == session.get(LAST) or _touched():
+    elif address == session.get(LAST) or _touched():
         return
+    elif not query:
+        session[BARE] = now()
     if not query:
         return
     if address in known:
@@ -116,9 +119,14 @@ def publish() -> None:
 
 
 def leave() -> None:
-    """Ends a run of a page."""
+    """Ends a run of a page.
+
+    Back to the bare address of a page, which the menu wrote, shows the page as it was and writes nothing: at
+    a second press the browser would already be elsewhere, and what this run writes would land there.
+    """
     st.session_state[RUNNING] = False
-    publish()
+    if st.session_state.pop(BARE, None) != now():
+        publish()
 
 
 def remember(**values: object) -> None:
