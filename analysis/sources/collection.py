@@ -31,6 +31,7 @@ from analysis.sources.evaluations import (
 )
 from analysis.sources.trainings import JOURNAL, Training, read_training
 from svit.runs.run import Run, RunError, open_run
+from svit.system.text import in_order
 
 HEAD = "run.json"
 
@@ -249,7 +250,7 @@ def files(folders: Iterable[Path], name: str, inside: bool = False) -> list[Path
     found = {
         path.resolve(): path
         for folder in folders
-        for path in sorted(folder.rglob(name))
+        for path in sorted(folder.rglob(name), key=in_order)
         if not inside or path.resolve().is_relative_to(folder.resolve())
     }
     return list(found.values())

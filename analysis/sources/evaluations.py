@@ -264,7 +264,9 @@ def find_evaluations(folder: str | Path) -> list[Evaluation]:
     Raises:
         EvaluationError: a summary cannot be read.
     """
-    return [read_evaluation(path) for path in sorted(Path(folder).rglob(SUMMARY))]
+    return [
+        read_evaluation(path) for path in sorted(Path(folder).rglob(SUMMARY), key=text.in_order)
+    ]
 
 
 def read_evaluation(path: Path) -> Evaluation:

@@ -16,6 +16,7 @@ from typing import Any
 
 from svit.system.claims import refuse_others
 from svit.system.files import FileError, read_json, write_json
+from svit.system.text import in_order
 
 FORMAT, VERSION = "svit-run", 1
 UNKNOWN = "unknown"  # what a provenance says of facts that nobody told
@@ -48,7 +49,7 @@ def find_runs(folder: str | Path) -> list[Path]:
     """The run folders in a folder (or the folder itself), by name."""
     folder = folder_at(folder)
     heads = [*folder.glob("run.json"), *folder.glob("*/run.json")]
-    return sorted(head.parent for head in heads)
+    return sorted((head.parent for head in heads), key=in_order)
 
 
 def claim(folder: Path, provenance: dict[str, Any]) -> None:

@@ -24,6 +24,16 @@ def counted(count: int, things: str) -> str:
     return f"{count:,} {things}"
 
 
+def in_order(name: object) -> tuple[tuple[bool, int, str], ...]:
+    """A key that sorts names as people count: "run2" before "run10".
+
+    Args:
+        name: a text or a path.
+    """
+    parts = re.split(r"(\d+)", str(name))
+    return tuple((part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts)
+
+
 def blocks(layers: Sequence[int]) -> str:
     """Zero-based blocks in words, from 1 as in the paper: "block 4", "blocks 4–12", "blocks 1, 5–6"."""
     words = streaks([layer + 1 for layer in layers], "–")

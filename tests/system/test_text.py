@@ -20,6 +20,12 @@ def test_blocks_are_named_as_the_paper_counts() -> None:
     assert text.intervened("off", [4]) == "off in block 5"
 
 
+def test_names_are_in_the_order_of_their_numbers() -> None:
+    names = ["run10", "run2", "10", "9", "run2/seed11", "run2/seed3", "b", "²"]
+    expected = ["9", "10", "b", "run2", "run2/seed3", "run2/seed11", "run10", "²"]
+    assert sorted(names, key=text.in_order) == expected
+
+
 def test_one_thing_is_told_in_the_singular() -> None:
     assert text.counted(2, "images") == "2 images" and text.counted(1, "categories") == "1 category"
     assert text.counted(0, "objects") == "0 objects"

@@ -94,7 +94,7 @@ def print_shares(frame: pd.DataFrame, ax: Axes, *, size: str) -> Axes:
     ax.axhline(0.5, color=SOFT, lw=0.6, ls=":")
     ax.set(title=size, xlabel="block", ylim=(0, 1.03))
     percent_axis(ax)
-    ax.legend(loc="lower left")
+    ax.legend(loc="best")  # where the lines are not
     return ax
 
 

@@ -89,7 +89,7 @@ def print_savings(ledgers: pd.DataFrame, ax: Axes) -> Axes:
     if ends[1] - ends[0] < LEAST:  # all alike: numpy would span a whole
         ends = (saved.mean() - LEAST / 2, saved.mean() + LEAST / 2)
     ax.hist(saved, bins=bins, range=ends, color=NEVER, edgecolor="white", lw=0.4)
-    ax.axvline(saved.mean(), color=USED, lw=1.4, label=f"mean {saved.mean():.1%}")
+    ax.axvline(saved.mean(), color=USED, lw=1.4, label=f"mean {round(saved.mean(), 3) + 0:.1%}")
     label = f"limit {reachable:.1%}"
     ax.axvline(reachable, color=INK, lw=0.7, ls="--", label=label)
     ax.set(xlabel="saved share of the dense cost", ylabel="images")
