@@ -6,6 +6,7 @@ only, so padding cannot be drawn, and border tokens are cut at the image's edge.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
@@ -23,6 +24,7 @@ from analysis.figures.palette import CARRIED, FIELD, FRAME, LATER, LUMA, PRUNED
 from svit.core.types import TokenGrid
 
 COVER = 0.85  # opacity of what covers pruned tokens
+TICK = 0.13  # inches that a number needs beside a colour bar
 MIDDLE, REACH = 0.62, 0.32  # of the greys of a picture behind colours
 
 
@@ -113,8 +115,7 @@ def usage_heatmap(
     norm = BoundaryNorm(np.arange(low - 0.5, high + 1), colours.N)
     tokens(usage, grid, ax, cmap=colours, norm=norm, alpha=opacity)
     if colorbar:
-        every = 1 if drawn_ratio(grid.image_hw) > 0.4 else 3
-        bar = layer_bar(ax, ScalarMappable(norm, over_grey(colours, opacity)), limits, every)
+        bar = layer_bar(ax, ScalarMappable(norm, over_grey(colours, opacity)), limits)
         bar.set_label(scale)
         _say_beyond(bar, limits, usage)
     return ax
@@ -135,13 +136,21 @@ def beside(ax: Axes) -> Axes:
     return ax.inset_axes((1 + 0.02 * broad, 0, 0.03 * broad, 1))
 
 
-def layer_bar(ax: Axes, drawn: ScalarMappable, limits: tuple[int, int], every: int = 1) -> Colorbar:
-    """A colour bar as high as the picture, one step a count and a tick at `every` so many."""
+def layer_bar(ax: Axes, drawn: ScalarMappable, limits: tuple[int, int]) -> Colorbar:
+    """A colour bar as high as the picture, one step a count and as many ticks as have room."""
     bar = ax.figure.colorbar(drawn, cax=beside(ax))
+    every = math.ceil(TICK * (limits[1] - limits[0] + 1) / _height(ax))
     bar.set_ticks(np.arange(limits[1], limits[0] - 1, -every)[::-1])
     bar.ax.tick_params(which="both", length=0, pad=2)
     bar.outline.set_visible(False)
     return bar
+
+
+def _height(ax: Axes) -> float:
+    """Of a picture, in inches."""
+    room = ax.get_window_extent()
+    ratio = abs(np.subtract(*ax.get_ylim()) / np.subtract(*ax.get_xlim())) * ax.get_aspect()
+    return min(room.height, room.width * ratio) / ax.figure.dpi
 
 
 def _say_beyond(bar: Colorbar, limits: tuple[int, int], values: np.ndarray) -> None:

@@ -105,7 +105,7 @@ def print_groups(frame: pd.DataFrame, ax: Axes, *, by: str, mean: float, limit: 
         ax.set_xlim((low + high - LEAST) / 2, (low + high + LEAST) / 2)
     below = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
     ax.annotate("all tokens", (mean, 0), (2, 2), **below, fontsize="small", color=SOFT)
-    ax.set_title(f"objects by {by}")
+    ax.set_title(f"objects by {by}" + f" ({limit} of {len(frame)})" * (len(frame) > limit))
     return ax
 
 

@@ -93,6 +93,17 @@ def test_the_colour_bar_has_one_colour_and_one_tick_a_count(ax, limits):
     assert solids.get_alpha() in (None, 1)  # opaque
 
 
+def test_the_numbers_beside_a_small_map_have_room():
+    ax = Figure(figsize=(6, 4)).subplots(3, 6)[0, 0]
+    pictures.usage_heatmap(metrics.usage(TRACE), GRID, ax, limits=(0, 12))
+    (bar,) = ax.child_axes
+    ticks = bar.get_yticks()
+    assert ticks[-1] == 12 and len(ticks) >= 2
+    ax.apply_aspect()
+    inches = ax.get_window_extent().height / ax.figure.dpi
+    assert inches * (ticks[1] - ticks[0]) / 13 >= 0.12
+
+
 def test_the_colour_bar_can_be_left_out(ax):
     pictures.usage_heatmap(metrics.usage(TRACE), GRID, ax, limits=(3, 12), colorbar=False)
     assert not ax.child_axes
