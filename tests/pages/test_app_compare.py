@@ -8,10 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from streamlit.testing.v1 import AppTest
+from support.colour import contrast
 from support.driven import charts, linked, open_page, texts
 from support.runs import PROVENANCE, TARGETS, grid_for, parts, trace_of, write_dense, write_run
 
 from analysis.numbers import comparison
+from analysis.pages.parts.image import stage
 from svit.core.types import Detections
 from svit.runs.run import RunWriter, open_run
 
@@ -53,6 +55,12 @@ def test_two_runs_are_shown_on_an_image_of_both(compare, tmp_path):
     assert page.selectbox(key="image").options == ["1  1.jpg", "2  2.jpg", "3  3.jpg"]
     assert "differ in inference" in texts(page)
     assert len(charts(page)) == 3  # tokens, kept, overlap
+
+
+@pytest.mark.parametrize(("dark", "ground"), [(False, "#ffffff"), (True, "#12161c")])
+def test_words_over_a_canvas_which_no_style_reaches_can_be_read(dark, ground):
+    drawn = stage.legend(["pruned for good"], ["#ffffff"], dark).to_dict()
+    assert contrast(drawn["encoding"]["fill"]["legend"]["labelColor"], ground) >= 4.5
 
 
 def test_the_maps_of_all_panels_are_sent_ahead_of_their_chart(compare, tmp_path):

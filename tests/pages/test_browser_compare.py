@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from support.runs import write_dense, write_run
 
-from benchmarks.browser import settle
+from benchmarks.browser import opened, settle
 
 pytestmark = pytest.mark.browser
-PANELS = "[data-testid=stVegaLiteChart] canvas"
+PANELS = ".st-key-panels-room"
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,24 @@ def panels(page) -> list[np.ndarray]:
     width, height = shot.size
     boxes = [(int(a * width), height // 3, int(b * width), height - 30) for a, b in within]
     return [np.asarray(shot.crop(box)).astype(int) for box in boxes]
+
+
+@pytest.mark.parametrize("part", ["Tokens", "Objects"])
+def test_panels_stack_on_a_phone_and_leave_no_gap_below(browser, workbench, part):
+    room = ".st-key-panels-room" if part == "Tokens" else ".st-key-objects-room"
+    with opened(browser, (390, 1600)) as page:
+        page.goto(f"{workbench}/compare?runs=dense|sparse&image=1&compare_part={part}")
+        page.wait_for_selector("[data-testid=stVegaLiteChart]")
+        settle(page)
+        page.wait_for_timeout(800)
+        shot = Image.open(io.BytesIO(page.locator(room).screenshot())).convert("RGB")
+        wide = page.evaluate("document.documentElement.scrollWidth")
+    assert wide <= 390
+    drawn = (np.asarray(shot).astype(int).sum(axis=2) < 600).mean(axis=1) > 0.6  # rows of pictures
+    ends = np.flatnonzero(np.diff(np.r_[False, drawn, False].astype(int)))
+    tall = [end - start for start, end in zip(ends[::2], ends[1::2]) if end - start > 100]
+    assert len(tall) == 2 and abs(tall[0] - tall[1]) <= 3
+    assert shot.height - ends[-1] < 72
 
 
 def heading(page, start: str):

@@ -16,6 +16,7 @@ def show(
     top: int,
     gap: float = 0.0,
     centred: bool = False,
+    least: int = 0,
 ) -> None:
     """Paints panels in a row over the container of `key` for as long as it holds no canvas.
 
@@ -28,6 +29,7 @@ def show(
         top: screen pixels above the panels.
         gap: between two panels, of a panel's width.
         centred: in the middle of the container's width, else at its left.
+        least: width of the windows in which the panels stand in a row, in screen pixels; others are left out.
     """
     whole = len(panels) * (1 + gap) - gap
     shown = dict.fromkeys(url for urls in panels for url in filter(None, urls))
@@ -54,9 +56,8 @@ def show(
     }
     text = "; ".join(f"{name}: {value}" for name, value in rules.items())
     box = f".st-key-{key}"
-    st.html(
-        f"<style>{box} {{position: relative}} {box}:not(:has(canvas))::before {{{text}}}</style>"
-    )
+    painted = f"@media (min-width: {least}px) {{{box}:not(:has(canvas))::before {{{text}}}}}"
+    st.html(f"<style>{box} {{position: relative}} {painted}</style>")
 
 
 def _places(count: int, gap: float) -> list[float]:

@@ -15,7 +15,7 @@ import streamlit as st
 
 from analysis.figures import palette
 from analysis.figures.canvas.sizes import drawn_ratio
-from analysis.pages.parts import first_paint, shell
+from analysis.pages.parts import first_paint
 from analysis.pages.parts.image.stage import CANVAS, NO_PADDING, STATE_NAMES, legend, on_grid
 from svit.core.types import TokenGrid
 
@@ -36,7 +36,12 @@ CHANGE_NAMES = {
 EXTRA = palette.EXTRA
 GAP = 0.03  # of a panel's width: between panels
 TITLE, LEGEND = 44, 36  # screen pixels: above each panel, above all
-WIDEST, NARROW = 1064, 560  # screen pixels: all panels in a wide window, in the narrowest one
+WIDEST, NARROW = (
+    1064,
+    480,
+)  # screen pixels: all panels in a wide window; in a narrower one they stack
+MARGIN = 32  # screen pixels of a narrow window beside them
+LEGENDS = 2 * LEGEND  # in a narrow window words stand in several lines
 TALLEST = 420, 560  # screen pixels: the pictures of one row, of two
 LETTERS = "ABCD"  # the runs' names
 
@@ -82,8 +87,14 @@ class Layout:
 
     @property
     def height(self) -> int:
-        """Of the chart, in screen pixels."""
+        """What is seen of the chart in a wide window, in screen pixels."""
         return self.room(WIDEST)
+
+    @property
+    def whole(self) -> int:
+        """Height of the chart, in screen pixels: all panels stacked in the broadest narrow window."""
+        stacked = self.count * (NARROW * self.image_hw[0] / self.image_hw[1] + TITLE)
+        return max(self.height, int(stacked) + LEGENDS)
 
     def room(self, across: int) -> int:
         """Height that all needs in a chart so many screen pixels wide."""
@@ -100,16 +111,29 @@ class Layout:
     def corner(self) -> tuple[str, str]:
         """Where the panel of a row begins, as expressions: source pixels right of and below the first."""
         height, width = self.image_hw
-        left = f"(datum.panel % {self.columns}) * {width * (1 + GAP)}"
-        lower = f"floor(datum.panel / {self.columns}) * ({height} + {TITLE} / pixel)"
-        return left, lower if self.rows > 1 else "0"
+        left = f"(datum.panel % across) * {width * (1 + GAP)}"
+        return left, f"floor(datum.panel / across) * ({height} + {TITLE} / pixel)"
 
     @property
-    def pixel(self) -> str:
-        """Screen pixels a source pixel, as an expression: all fits whatever room the page gives. A chart
-        works it out once, as its parameter `pixel`, not for each of its thousands of tokens."""
-        room = f"(height - {self.rows * TITLE}) / {self.rows * self.image_hw[0]}"
-        return f"min(width / {self.width}, {room})"
+    def sizes(self) -> dict[str, str]:
+        """Panels in a row and screen pixels a source pixel, as expressions: all fits whatever room the page
+        gives. A chart works them out once, as its parameters, not for each of its thousands of tokens."""
+        height, width = self.image_hw
+        room = (self.height - LEGEND - self.rows * TITLE) / (self.rows * height)
+        return {
+            "across": f"width && windowSize()[0] < {NARROW + MARGIN} ? 1 : {self.columns}",
+            "pixel": f"across == 1 ? width / {width} : min(width / {self.width}, {room})",
+        }
+
+    def seen(self, key: str) -> str:
+        """Style rules for the container of `key`: of the chart's fixed height it shows what is drawn."""
+        wide = f"aspect-ratio: {NARROW / self.room(NARROW):.4f}; max-height: {self.height}px"
+        one = f"(100vw - {MARGIN}px) * {self.image_hw[0] / self.image_hw[1]:.4f} + {TITLE}px"
+        narrow = f"height: calc({self.count} * ({one}) + {LEGENDS}px) !important; max-height: none"
+        return (
+            f".st-key-{key} {{{wide}; height: auto !important; flex: 0 0 auto !important; overflow: hidden}}"
+            f"@media (max-width: {NARROW + MARGIN - 1}px) {{.st-key-{key} {{{narrow}}}}}"
+        )
 
 
 @dataclass(frozen=True)
@@ -130,25 +154,29 @@ def show(spec: dict, layout: Layout, key: str, *, picture: str, titles: Sequence
     """
     said = [{"panel": panel, **vars(title)} for panel, title in enumerate(titles)]
     known = {"picture": pd.DataFrame({"url": [picture]}), "titles": pd.DataFrame(said)}
-    selects = "tokens" in tables
-    if selects and key not in st.session_state:  # a chart that selects is known once it was drawn
-        first_paint.show(
-            key,
-            [(url, picture) for url in tables["maps"]["url"][: layout.columns]],
-            shape=layout.image_hw[1] / layout.image_hw[0],
-            widest=layout.widest,
-            top=LEGEND + TITLE,
-            gap=GAP,
+    selects, room = "tokens" in tables, f"{key}-room"
+    with st.container(key=room):
+        if (
+            selects and key not in st.session_state
+        ):  # a chart that selects is known once it was drawn
+            first_paint.show(
+                room,
+                [(url, picture) for url in tables["maps"]["url"][: layout.columns]],
+                shape=layout.image_hw[1] / layout.image_hw[0],
+                widest=layout.widest,
+                top=LEGEND + TITLE,
+                gap=GAP,
+                least=NARROW + MARGIN,
+            )
+        st.html(f"<style>{layout.seen(room)}</style>")
+        return st.vega_lite_chart(
+            spec=spec | {"datasets": known | tables},
+            key=key,
+            on_select="rerun" if selects else "ignore",
+            selection_mode=["token"] if selects else None,
+            width="stretch",
+            height=layout.whole,
         )
-    shell.cut_below(key, NARROW / layout.room(NARROW), layout.height)
-    return st.vega_lite_chart(
-        spec=spec | {"datasets": known | tables},
-        key=key,
-        on_select="rerun" if selects else "ignore",
-        selection_mode=["token"] if selects else None,
-        width="stretch",
-        height=layout.height,
-    )
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -182,7 +210,7 @@ def token_chart(
     maps = _placed(_whole(_table("maps"), layout), layout)
     shown = maps.mark_image(aspect=False, smooth=False).encode(url="url:N")
     mark = hovered.mark_rect(fillOpacity=0, stroke=palette.HOVER, strokeWidth=2)
-    named = legend(list(words), list(words.values()))
+    named = legend(list(words), list(words.values()), dark)
     return _framed(layout, dark, shown, *rings, mark, cells, named)
 
 
@@ -216,7 +244,9 @@ def object_chart(layout: Layout, dark: bool) -> dict:
         **style, fontWeight=600, color=palette.LIGHT
     )
     names = [one.encode(text="name:N") for one in (named, plain)]
-    return _framed(layout, dark, shown, *names, targets, legend(list(words), list(words.values())))
+    return _framed(
+        layout, dark, shown, *names, targets, legend(list(words), list(words.values()), dark)
+    )
 
 
 def _table(name: str) -> alt.Chart:
@@ -261,12 +291,12 @@ def _framed(layout: Layout, dark: bool, *parts: alt.Chart) -> dict:
     return (
         alt.layer(*ground, *parts, *_titles(layout, dark))
         .properties(
-            height=layout.height,
+            height=layout.whole,
             padding=NO_PADDING,
             usermeta=CANVAS,
             description=f"{layout.count} panels of the picture side by side, one a run",
         )
-        .add_params(alt.param(name="pixel", expr=layout.pixel))
+        .add_params(*(alt.param(name=name, expr=text) for name, text in layout.sizes.items()))
         .configure_view(stroke=None)
         .to_dict()
     )

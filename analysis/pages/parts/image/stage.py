@@ -163,7 +163,8 @@ def show(
     tall, wide = view.grid.image_hw
     place = {"left": [0.0], "top": [0.0], "right": [float(wide)], "bottom": [float(tall)]}
     overlay = overlay_address(view, view.key, mode, layer, opacity)
-    spec = _chart(view.grid, view.sample.picture is not None, *legend_of(view, mode))
+    pictured = view.sample.picture is not None
+    spec = _chart(view.grid, pictured, *legend_of(view, mode), shell.dark())
     picture = picture_address(view, view.key)
     tables = {
         "picture": pd.DataFrame({**place, "url": picture}),
@@ -172,6 +173,9 @@ def show(
         "chosen": pd.DataFrame({"row": [token[0]], "column": [token[1]]}),
         "boxes": over[["kind", "class", "left", "top", "right", "bottom"]],
     }
+    narrow = f"calc((100vw - 32px) * {drawn_ratio(view.grid.image_hw):.4f} + {2 * LEGEND}px)"
+    rules = f"height: min({narrow}, {height(view.grid)}px); overflow: hidden; flex: 0 0 auto"
+    st.html(f"<style>@media (max-width: 640px) {{.st-key-{STAGE} {{{rules}}}}}</style>")
     with st.container(key=STAGE):
         if token_chart(view) not in st.session_state:
             shape = 1 / drawn_ratio(view.grid.image_hw)
@@ -188,7 +192,9 @@ def show(
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _chart(grid: TokenGrid, pictured: bool, words: Sequence[str], colours: Sequence[str]) -> dict:
+def _chart(
+    grid: TokenGrid, pictured: bool, words: Sequence[str], colours: Sequence[str], dark: bool
+) -> dict:
     """The chart without its tables. Picture and tokens keep their shape in whatever room there is."""
     tall, wide = grid.image_hw
     drawn = wide * drawn_ratio(grid.image_hw)  # height in source pixels of the width
@@ -240,7 +246,7 @@ def _chart(grid: TokenGrid, pictured: bool, words: Sequence[str], colours: Seque
         chosen.mark_rect(fillOpacity=0, strokeWidth=2.5).encode(stroke=alt.value(palette.HERE)),
         hovered.mark_rect(fillOpacity=0, strokeWidth=1.5, stroke=palette.HOVER),
         cells.add_params(pick, over),
-        legend(words, colours),
+        legend(words, colours, dark),
     ]
     spec = (
         alt.layer(*parts)
@@ -271,13 +277,15 @@ def on_grid(chart: alt.Chart, grid: TokenGrid) -> alt.Chart:
     )
 
 
-def legend(words: Sequence[str], colours: Sequence[str]) -> alt.Chart:
-    """Words and their colours above a chart, without a mark."""
+def legend(words: Sequence[str], colours: Sequence[str], dark: bool) -> alt.Chart:
+    """Words and their colours above a chart, without a mark. On a canvas the page's style does not reach the
+    words: they have their colour here."""
     scale = alt.Scale(domain=list(words), range=list(colours))
     key = alt.Legend(
         orient="top",
         title=None,
         offset=6,
+        labelColor=palette.PALE if dark else palette.SOFT,
         symbolType="square",
         symbolOpacity=1,
         symbolStrokeColor=palette.SOFT,
