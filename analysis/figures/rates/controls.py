@@ -31,6 +31,7 @@ from analysis.sources.collection import RESULTS, Collection
 from analysis.sources.evaluations import Evaluation
 
 ROW, AROUND, FOOT = 0.17, 0.5, 0.26  # inches: a model; axis and title; the legend
+NAMES = 140  # screen pixels left of the legend
 OWN = "its own masks"
 ALIKE = ("oracle", "centre", "centre-square", "shuffle", "random", "invert")  # keep as many tokens
 LOOKS = {  # masks -> marker on paper, shape on screen, colour
@@ -219,7 +220,7 @@ def screen(part: pd.DataFrame, kind: str) -> alt.LayerChart:
     x = alt.X("ap:Q", title=title, axis=alt.Axis(tickCount=8), scale=reached)
     axis = alt.Axis(labelLimit=240, labelPadding=8, labelOverlap=False, labelFlush=False)
     y = alt.Y("short:N", sort=order, title=None, axis=axis)
-    columns = shared.columns_of(looks)
+    columns = shared.columns_of(looks, left=NAMES)
     legend = alt.Legend(title=None, orient="bottom", labelLimit=260, columns=columns)
     ink = shared.colours({name: look[2] for name, look in looks.items()}, "masks", legend)
     shapes = alt.Scale(domain=list(looks), range=[look[1] for look in looks.values()])

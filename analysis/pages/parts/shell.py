@@ -175,6 +175,18 @@ def chart(spec: dict, tables: Mapping[str, pd.DataFrame], **options: object) -> 
     st.vega_lite_chart(spec={**spec, "datasets": dict(tables)}, width="stretch", **options)
 
 
+def printed(image: bytes, about: str, key: str) -> None:
+    """A printed figure as wide as the page; in a narrow window it stays as large as its words need, and moves
+    sideways.
+
+    Args:
+        about: what it shows, for those who do not see it.
+        key: of the drawing, on its page.
+    """
+    with st.container(key=f"printed-{key}"):
+        st.image(image, width="stretch", alt=about)
+
+
 def cut_below(key: str, shape: float, height: int) -> None:
     """Cuts off what a chart leaves empty below: its height is fixed, and in a narrow window its picture
     shrinks.

@@ -36,7 +36,7 @@ def show(survey: Survey) -> None:
         st.altair_chart(chart, width="stretch")
     for product in products:
         if chart is None:
-            st.image(picture(product), alt=FIGURES[name].summary)
+            shell.printed(picture(product), FIGURES[name].summary, product.name)
         shell.downloads(product.name, product.table, lambda product=product: product.figure)
 
 

@@ -96,7 +96,7 @@ def _answer(view: View, one: Explanation, path: Path | None) -> None:
     if not len(one.curves):
         st.info("Not even all tokens bring it back: pruning is not why it is missed.")
     else:
-        st.image(_png(view, one), width="stretch", alt="Scores while tokens are taken away")
+        shell.printed(_png(view, one), "Scores while tokens are taken away", "attribution")
         st.caption(shell.definition(figure.__doc__))
     shell.downloads("attribution", one.curves, one.forced, frames=("curves", "forced"))
     kept = (

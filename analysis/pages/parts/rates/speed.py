@@ -57,7 +57,7 @@ def show_gain(table: pd.DataFrame, timed: Sequence[Speed], key: tuple) -> None:
     rows = table[table["condition"] == chosen]
     draw = partial(gain, rows)
     drawing = picture(draw, 0.52, (key, "speed", chosen), shell.dark())
-    st.image(drawing, width="stretch", alt=f"Speed-up of every pruned model, timed as {chosen}")
+    shell.printed(drawing, f"Speed-up of every pruned model, timed as {chosen}", "gain")
     shell.downloads("speed-up", table, lambda: drawn(speed.draw, timed))
 
 
@@ -80,7 +80,7 @@ def show_stages(timed: Sequence[Speed], key: tuple) -> None:
     draw = partial(stages.print, groups[chosen], keys=True)
     ratio = 0.2 + 0.055 * len(groups[chosen])
     drawing = picture(draw, ratio, (key, "stages", chosen), shell.dark())
-    st.image(drawing, width="stretch", alt=f"Where the time of {chosen} goes, a bar a variant")
+    shell.printed(drawing, f"Where the time of {chosen} goes, a bar a variant", "stages")
     table = stages.frame(groups[chosen])
     shell.downloads("stages", table, lambda: stages.compose(groups[chosen]))
 
