@@ -5,7 +5,7 @@ The chart's specification stays the same while block, score and token change; on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import altair as alt
 import matplotlib as mpl
@@ -195,71 +195,73 @@ def show(
 def _chart(
     grid: TokenGrid, pictured: bool, words: Sequence[str], colours: Sequence[str], dark: bool
 ) -> dict:
-    """The chart without its tables. Picture and tokens keep their shape in whatever room there is."""
+    """The chart without its tables."""
+    place = _place(grid)
+
+    def layer(name: str) -> alt.Chart:
+        return alt.Chart(alt.NamedData(name)).encode(**place)
+
+    picture = layer("picture")
+    drawn = alt.layer(
+        picture.mark_rect(color=palette.FIELD),
+        *([picture.mark_image(aspect=False).encode(url="url:N")] if pictured else []),
+        layer("overlay").mark_image(aspect=False, smooth=False).encode(url="url:N"),
+        *_boxes(layer("boxes")),
+        *_cells(layer("tokens"), layer("chosen"), grid),
+        legend(words, colours, dark),
+    ).properties(
+        height=height(grid),
+        background="transparent",
+        padding=NO_PADDING,
+        description="The picture, a map of its tokens over it; the fields Row and Column choose one",
+    )
+    return drawn.configure_view(stroke=None).to_dict() | {"usermeta": CANVAS}
+
+
+def _place(grid: TokenGrid) -> dict[str, alt.X | alt.Y | str]:
+    """Sides of rows in source pixels: picture and tokens keep their shape in whatever room there is."""
     tall, wide = grid.image_hw
     drawn = wide * drawn_ratio(grid.image_hw)  # height in source pixels of the width
     pixel = f"max({wide} / width, {drawn} / height)"  # source pixels a screen pixel
     across = [alt.ExprRef(f"({wide} {sign} {pixel} * width) / 2") for sign in "-+"]
-    x = alt.Scale(domain=across, nice=False, zero=False)
     down = alt.ExprRef(f"{pixel} * height * {tall / drawn}")
+    x = alt.Scale(domain=across, nice=False, zero=False)
     y = alt.Scale(domain=[down, 0], nice=False, zero=False)
-    place = {
+    return {
         "x": alt.X("left:Q", axis=None, scale=x),
         "y": alt.Y("top:Q", axis=None, scale=y),
         "x2": "right:Q",
         "y2": "bottom:Q",
     }
 
-    def layer(name: str) -> alt.Chart:
-        return alt.Chart(alt.NamedData(name)).encode(**place)
 
-    tokens = on_grid(layer("tokens"), grid)
-    pick = alt.selection_point(name="token", fields=["row", "column"], toggle=False, empty=False)
-    over = alt.selection_point(
-        name="over", fields=["row", "column"], on="pointerover", clear="pointerout", empty=False
-    )
-    cells = tokens.mark_rect(fillOpacity=0, cursor="pointer", aria=False).encode(
-        tooltip=[
-            *PLACE,
-            alt.Tooltip("used:Q", title="blocks that use it"),
-        ],
-    )
-    boxes = [
-        layer("boxes")
-        .transform_filter(f"datum.kind {which}")
-        .mark_rect(fillOpacity=0, strokeWidth=width, stroke=colour, strokeDash=dash)
-        for which, width, colour, dash in (
-            ("== 'detected'", 2, palette.HERE, [1, 0]),
-            ("== 'chosen'", 5, palette.DARK, [1, 0]),
-            ("== 'chosen'", 3, palette.HERE, [8, 4]),
-            ("!= 'detected' && datum.kind != 'chosen'", 2, palette.LIGHT, [5, 3]),
-        )
-    ]
-    hovered = on_grid(layer("tokens").transform_filter(over), grid)
-    chosen = on_grid(layer("chosen"), grid).mark_rect(fillOpacity=0, strokeWidth=4.5)
-    parts = [
-        layer("picture").mark_rect(color=palette.FIELD),
-        *([layer("picture").mark_image(aspect=False).encode(url="url:N")] if pictured else []),
-        layer("overlay").mark_image(aspect=False, smooth=False).encode(url="url:N"),
-        *boxes,
-        chosen.encode(stroke=alt.value(palette.DARK)),
-        chosen.mark_rect(fillOpacity=0, strokeWidth=2.5).encode(stroke=alt.value(palette.HERE)),
+def _boxes(boxes: alt.Chart) -> Iterator[alt.Chart]:
+    """Frames of what lies over the chosen token, by kind."""
+    for which, width, colour, dash in (
+        ("== 'detected'", 2, palette.HERE, [1, 0]),
+        ("== 'chosen'", 5, palette.DARK, [1, 0]),
+        ("== 'chosen'", 3, palette.HERE, [8, 4]),
+        ("!= 'detected' && datum.kind != 'chosen'", 2, palette.LIGHT, [5, 3]),
+    ):
+        style = {"fillOpacity": 0, "strokeWidth": width, "stroke": colour, "strokeDash": dash}
+        yield boxes.transform_filter(f"datum.kind {which}").mark_rect(**style)
+
+
+def _cells(tokens: alt.Chart, chosen: alt.Chart, grid: TokenGrid) -> list[alt.Chart]:
+    """The chosen token, the one under the cursor, and above them all that can be clicked."""
+    fields = {"fields": ["row", "column"], "empty": False}
+    pick = alt.selection_point(name="token", toggle=False, **fields)
+    over = alt.selection_point(name="over", on="pointerover", clear="pointerout", **fields)
+    hovered = on_grid(tokens.transform_filter(over), grid)
+    ring = on_grid(chosen, grid)
+    cells = on_grid(tokens, grid).mark_rect(fillOpacity=0, cursor="pointer", aria=False)
+    cells = cells.encode(tooltip=[*PLACE, alt.Tooltip("used:Q", title="blocks that use it")])
+    return [
+        ring.mark_rect(fillOpacity=0, strokeWidth=4.5).encode(stroke=alt.value(palette.DARK)),
+        ring.mark_rect(fillOpacity=0, strokeWidth=2.5).encode(stroke=alt.value(palette.HERE)),
         hovered.mark_rect(fillOpacity=0, strokeWidth=1.5, stroke=palette.HOVER),
         cells.add_params(pick, over),
-        legend(words, colours, dark),
     ]
-    spec = (
-        alt.layer(*parts)
-        .properties(
-            height=height(grid),
-            background="transparent",
-            padding=NO_PADDING,
-            description="The picture, a map of its tokens over it; the fields Row and Column choose one",
-        )
-        .configure_view(stroke=None)
-        .to_dict()
-    )
-    return spec | {"usermeta": CANVAS}
 
 
 def on_grid(chart: alt.Chart, grid: TokenGrid) -> alt.Chart:
