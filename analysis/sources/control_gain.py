@@ -136,7 +136,9 @@ def _with_gaps(found: pd.DataFrame) -> pd.DataFrame:
 def over_seeds(found: pd.DataFrame) -> pd.DataFrame:
     """One row a name, from `frame`: means over training seeds, their number as `seeds`, and for every kind
     `*_by_seed` = the APs by ascending seed, as text; in the order of `found`."""
-    numbers = [name for name in found.columns if pd.api.types.is_float_dtype(found[name])]
+    facts = ["model", "dial", "base_ratio"]  # not averaged: the mean of three 0.7 is none
+    floats = [name for name in found.columns if pd.api.types.is_float_dtype(found[name])]
+    numbers = [name for name in floats if name not in facts]
     groups = found.groupby("name", sort=False)
     table = groups[numbers].mean()
     table["seeds"] = groups["seed"].nunique()
@@ -146,7 +148,7 @@ def over_seeds(found: pd.DataFrame) -> pd.DataFrame:
         table[f"{kind}_by_seed"] = told
         worth = [groups[f"{kind}_ap"].mean() - groups[f"{kind}_{one}"].mean() for one in CONTROLS]
         table = table.assign(**{f"{kind}_over_{one}": w for one, w in zip(CONTROLS, worth)})
-    first = groups[["model", "dial"]].first()
+    first = groups[facts].first()
     return table.join(first).reset_index()
 
 

@@ -139,6 +139,17 @@ def test_a_model_finetuned_for_another_ratio_is_not_the_papers_row(
     assert "svit-0.9" in found[f"Controls: {about}"]["model"].tolist()
 
 
+@pytest.mark.parametrize("seeds", [1, 2, 3, 5])
+def test_a_model_stays_in_its_table_however_many_seeds_it_has(tmp_path: Path, seeds: int) -> None:
+    for seed in range(seeds):
+        for row in ("dense", "svit", "evovit", "evit-preserve"):
+            write_model(tmp_path, row, seed, learned=58 + seed)
+    found = tables.arranged(find_evaluations(tmp_path))
+    about = "nano, pyramid neck, shapes, 300 images"
+    assert found[f"Table 2: {about}"]["model"].tolist() == ["EViT + preserve", "Evo-ViT"]
+    assert found[f"Table 5: {about}"]["model"].tolist() == ["DeiT", "Evo-ViT", "SViT"]
+
+
 def test_tables_have_the_papers_order_and_only_models_of_it(results: list[Evaluation]) -> None:
     found = tables.arranged(results)
     about = "nano, pyramid neck, shapes, 300 images"
