@@ -44,7 +44,9 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 CONTENT = ".vega-embed canvas, .vega-embed svg, [data-testid=stImage] img"
-AHEAD = ".st-key-stage, .st-key-panels-room"  # where `analysis.pages.parts.first_paint` paints pictures
+AHEAD = (
+    ".st-key-stage, .st-key-panels-room"  # where `analysis.pages.parts.first_paint` paints pictures
+)
 IMAGES = 36
 WIDE = "image=2"  # the generated image with 50 x 84 tokens
 PAGES = {  # name -> path and query
