@@ -146,8 +146,9 @@ def over_seeds(found: pd.DataFrame) -> pd.DataFrame:
         single = found.sort_values("seed").groupby("name")[f"{kind}_ap"]
         told = single.agg(lambda aps: ", ".join(f"{ap:.1f}" for ap in aps.dropna()))
         table[f"{kind}_by_seed"] = told
-        worth = [groups[f"{kind}_ap"].mean() - groups[f"{kind}_{one}"].mean() for one in CONTROLS]
-        table = table.assign(**{f"{kind}_over_{one}": w for one, w in zip(CONTROLS, worth)})
+        for one in CONTROLS:  # of trainings that have both
+            worth = found[f"{kind}_ap"] - found[f"{kind}_{one}"]
+            table[f"{kind}_over_{one}"] = worth.groupby(found["name"]).mean()
     first = groups[facts].first()
     return table.join(first).reset_index()
 

@@ -87,6 +87,13 @@ def test_means_are_over_trainings_and_tell_each_of_them(results: list[Evaluation
     assert svit.box_by_seed == "58.0, 60.0" and means.loc["evit-remove", "box_by_seed"] == "55.0"
 
 
+def test_a_control_that_one_seed_lacks_is_set_beside_the_other_seed_alone(tmp_path: Path) -> None:
+    write_model(tmp_path, "svit", 0, learned=58, random=50)
+    write_model(tmp_path, "svit", 1, learned=60)
+    means = control_gain.over_seeds(control_gain.frame(find_evaluations(tmp_path)))
+    assert means["box_over_random"].tolist() == [8] and means["seeds"].tolist() == [2]
+
+
 def test_seeds_of_masks_are_averaged_and_are_no_trainings(tmp_path: Path) -> None:
     write_model(tmp_path, "svit", learned=58)
     for seed, box in ((0, 50), (1, 52)):
