@@ -19,6 +19,7 @@ from analysis.paper import claims, tables
 from analysis.sources import benchmarks, collection, evaluations
 from analysis.sources.collection import Collection
 from analysis.sources.evaluations import Evaluation
+from analysis.sources.rates import rate_frame
 from svit.system.text import escaped
 
 VIEWS = ("Trade-off", "Runs", "Controls", "Speed", "Claims", "Tables")
@@ -129,7 +130,7 @@ def show_tradeoff(found: Collection) -> None:
         if not results:
             show_nothing()
         elif cost != "speed":
-            rates = told(evaluations.rate_frame(results), results)
+            rates = told(rate_frame(results), results)
             show_measured(rates, group, kind, cost)
             figure = partial(tradeoff.compose, rates, kind, [charts.COSTS[cost].column])
             shell.downloads(f"tradeoff-{kind}-{cost}", rates, figure)

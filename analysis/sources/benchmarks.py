@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.sources.evaluations import Evaluation, Facts, facts_of, own_masks, rate_frame
+from analysis.sources.evaluations import Evaluation, Facts, facts_of, own_masks
+from analysis.sources.rates import rate_frame
 from svit.core.catalogue import PAPER_KEEP_RATIOS
 from svit.core.config import to_dict
 from svit.core.presets import PRESETS
@@ -327,7 +328,7 @@ def _same_model(one: Evaluation, speed: Speed) -> bool:
 
 
 def speed_frames(results: Sequence[Evaluation], timed: Sequence[Speed]) -> dict[str, pd.DataFrame]:
-    """Benchmark and condition -> `evaluations.rate_frame` of the results whose model was timed there.
+    """Benchmark and condition -> `rates.rate_frame` of the results whose model was timed there.
 
     More columns: variant, as the benchmark calls it; kept and timed, mean shares of tokens over all layers;
     images_per_second = batch / median seconds of a

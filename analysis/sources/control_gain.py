@@ -12,6 +12,7 @@ import pandas as pd
 
 from analysis.sources import labels
 from analysis.sources.evaluations import KINDS, Evaluation
+from analysis.sources.rates import trainings_told
 
 # intervention -> in words; on and off keep another number of tokens than the model
 CONTROLS = {
@@ -110,18 +111,8 @@ def frame(results: Sequence[Evaluation]) -> pd.DataFrame:
     found["lender"] = [one and names.get(one, one[:8]) for one in found["masks_from"]]
     bodies = len(found[["size", "neck", "framework"]].drop_duplicates())
     found["name"] = [labels.model_name(row, bodies > 1) for _, row in found.iterrows()]
-    found["name"] += _trainings_told(found)
+    found["name"] += trainings_told(found)  # `over_seeds` never joins them
     return _with_gaps(found).sort_values(["box_ap", "name"], ascending=False, ignore_index=True)
-
-
-def _trainings_told(found: pd.DataFrame) -> pd.Series:
-    """What tells trainings of other length or start apart, so that `over_seeds` never joins them."""
-    told = pd.Series("", found.index)
-    for column, words in (("views", "{} pictures trained on"), ("start", "from {:.6}")):
-        differs = found.groupby("name")[column].transform("nunique") > 1
-        known = found[column].map(lambda value, words=words: words.format(value or "?"))
-        told += (", " + known).where(differs, "")
-    return told
 
 
 def _with_gaps(found: pd.DataFrame) -> pd.DataFrame:

@@ -6,7 +6,7 @@ frame(results)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -318,31 +318,6 @@ def _ends(one: Evaluation) -> dict[str, float]:
     """Both ends of the intervals of AP, as columns."""
     ends = {kind: zip(("low", "high"), one.interval(kind)) for kind in one.kinds}
     return {f"{kind}_{end}": value for kind, pair in ends.items() for end, value in pair}
-
-
-def rate_frame(results: Sequence[Evaluation]) -> pd.DataFrame:
-    """`frame` with two columns more, for AP against cost; empty without a result.
-
-    dense: prunes nothing; series: what a line joins (`series`).
-    """
-    table = frame(results)
-    if not len(table):
-        return table
-    dense = [one.facts.method == "dense" for one in results]
-    return table.assign(dense=dense, series=series(results))
-
-
-def series(results: Sequence[Evaluation]) -> list[str]:
-    """One line a model kind, size and way of deciding; presets differ within a line by their ratio. Sizes,
-    necks and frameworks are told only where they differ."""
-    facts = [one.facts for one in results]
-    bodies = [(one.size, one.neck, one.source[0]) for one in facts]
-    told = [len(set(column)) > 1 for column in zip(*bodies, strict=True)]
-    names = []
-    for one, body in zip(facts, bodies, strict=True):
-        shown = " ".join(part for part, differs in zip(body, told, strict=True) if differs)
-        names.append(", ".join(filter(None, [one.model, shown, one.source[1], masks_told(one)])))
-    return names
 
 
 def masks_told(facts: Facts) -> str:

@@ -15,8 +15,9 @@ from support.summaries import SHAPES, write_benchmark, write_result
 from analysis.pages.parts import shell
 from analysis.pages.parts.rates import origins
 from analysis.paper import claims
-from analysis.sources import benchmarks, evaluations
+from analysis.sources import benchmarks
 from analysis.sources.collection import collect_readable
+from analysis.sources.rates import rate_frame
 
 
 @pytest.fixture
@@ -151,7 +152,7 @@ def test_files_tell_commit_and_weights_and_no_path_of_the_server(tmp_path):
     facts = {"commit": "c0ffee", "weights_sha256": "feed"}
     write_result(tmp_path / "results" / "one", facts=facts)
     found = collect_readable([tmp_path / "results"]).results
-    table = origins.sourced(evaluations.rate_frame(found), found, [tmp_path / "results"])
+    table = origins.sourced(rate_frame(found), found, [tmp_path / "results"])
     row = table.iloc[0]
     assert (row["commit"], row["weights_sha256"], row["path"]) == ("c0ffee", "feed", "results/one")
     claimed = pd.DataFrame({"source": [f"{tmp_path}/results/a, {tmp_path}/results/b", None]})
@@ -303,7 +304,7 @@ def test_every_result_is_read_once_and_by_itself(tmp_path):
     write_result(tmp_path / "table" / "svit-0.5" / "nested", seed=1)
     found = collect_readable([tmp_path, tmp_path / "table"])
     assert len(found.results) == 5 and not found.problems
-    frame = evaluations.rate_frame(found.results)
+    frame = rate_frame(found.results)
     assert frame["dense"].sum() == 1 and frame["series"].nunique() == 2
     assert len(json.dumps(frame["path"].tolist())) and frame["path"].is_unique
 

@@ -14,7 +14,7 @@ from support.summaries import SHAPES, provenance, write_result
 from analysis import render
 from analysis.figures.rates import controls as control_figures
 from analysis.paper import tables
-from analysis.sources import control_gain, evaluations
+from analysis.sources import control_gain, evaluations, rates
 from analysis.sources.evaluations import Evaluation, find_evaluations
 
 NANO = {"size": "nano", "neck": "pyramid", "classes": SHAPES, "images": 300}
@@ -237,12 +237,23 @@ def test_the_tradeoff_leaves_masks_of_others_out(
 def test_names_of_lines_tell_only_what_differs(tmp_path: Path) -> None:
     write_result(tmp_path / "one", base=0.5, **NANO)
     write_result(tmp_path / "two", method="dense", **NANO)
-    assert evaluations.series(find_evaluations(tmp_path)) == ["svit, threshold", "dense"]
+    assert rates.series(find_evaluations(tmp_path)) == ["svit, threshold", "dense"]
     write_result(tmp_path / "wide", **{**NANO, "size": "tiny"})
-    assert evaluations.series(find_evaluations(tmp_path)) == [
+    assert rates.series(find_evaluations(tmp_path)) == [
         "svit, nano, threshold",
         "dense, nano",
         "svit, tiny, threshold",
+    ]
+
+
+def test_no_line_joins_trainings_of_another_length(tmp_path: Path) -> None:
+    config = {**provenance("svit", "nano", neck="pyramid")["config"], "train": {"batch": 8}}
+    for steps in (400, 1000):
+        facts = {"row": "svit", "weights_sha256": f"{steps}", "trained_steps": steps}
+        write_result(tmp_path / f"{steps}", 60, facts=facts | {"config": config}, **NANO)
+    assert rates.series(find_evaluations(tmp_path)) == [
+        "svit, threshold, 3200 pictures trained on",
+        "svit, threshold, 8000 pictures trained on",
     ]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.summaries import COCO, SHAPES, provenance, write_benchmark, write_plan, write_result
 
-from analysis.sources import benchmarks, evaluations, labels
+from analysis.sources import benchmarks, evaluations, labels, rates
 from analysis.sources.evaluations import EvaluationError, Origin, facts_of, find_evaluations
 
 
@@ -19,7 +19,7 @@ def test_a_model_that_ran_the_masks_of_another_does_not_decide(tmp_path: Path) -
     assert [one.facts.decides for one in (own, lent, random)] == [True, False, False]
     assert evaluations.own_masks([own, lent, random]) == [own]
     assert "masks of ab12cd34" in labels.of_facts(lent.facts)
-    assert len(set(evaluations.series([own, lent, random]))) == 3  # never one line
+    assert len(set(rates.series([own, lent, random]))) == 3  # never one line
     assert evaluations.frame([own, lent])["intervention"].tolist() == [
         "learned",
         "masks of ab12cd34",

@@ -24,7 +24,7 @@ class Points:
     """What both drawings take from a frame: of box or mask AP, against one cost.
 
     Attributes:
-        table: of `evaluations.rate_frame`; of its rows those count that know the cost.
+        table: of `rates.rate_frame`; of its rows those count that know the cost.
         kind: "box" or "mask".
         cost: column of the x axis.
     """
@@ -77,6 +77,7 @@ class Points:
     def dashes(self) -> dict[str, tuple[float, ...]]:
         """Series -> dashes of its line: curves of one family differ by them."""
         families = self.means.drop_duplicates("series").set_index("series")["family"]
+        families = families.sort_index()  # alike over every cost
         turns = families[families.index.isin(self.curves)]
         turns = turns.groupby(turns).cumcount()
         return {name: DASHES[turns.get(name, 0) % len(DASHES)] for name in families.index}

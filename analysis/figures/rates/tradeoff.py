@@ -27,7 +27,7 @@ from analysis.figures.output import DrawOptions, Entry, Product, RenderError
 from analysis.figures.palette import DENSE, SOFT, of_family
 from analysis.figures.rates.points import Points
 from analysis.figures.rates.tradeoff_screen import screen
-from analysis.sources import evaluations
+from analysis.sources import evaluations, rates
 from analysis.sources.collection import RESULTS, Collection
 from analysis.sources.evaluations import Evaluation
 
@@ -45,7 +45,7 @@ HOLLOW = {"ls": "", "marker": "o", "markersize": 5, "markerfacecolor": "white", 
 
 
 def frame(results: Sequence[Evaluation]) -> pd.DataFrame:
-    """A row a result of models with their own masks (`evaluations.rate_frame`).
+    """A row a result of models with their own masks (`rates.rate_frame`).
 
     Raises:
         RenderError: there is none.
@@ -57,7 +57,7 @@ def frame(results: Sequence[Evaluation]) -> pd.DataFrame:
             "no result is of a model with its own masks; evaluate without --intervene"
         )
     evaluations.same_data(own)
-    return evaluations.rate_frame(own)
+    return rates.rate_frame(own)
 
 
 def draw(found: Collection, options: DrawOptions) -> Iterator[Product]:

@@ -55,6 +55,14 @@ def test_a_few_curves_are_named_among_the_points_and_the_axis_ends_with_them(tab
     assert low > 0.45 and high < 0.95
 
 
+def test_a_curve_has_the_same_dashes_over_every_cost(table):
+    curves = [table[table["series"] == "svit, threshold"].assign(series=name) for name in "ab"]
+    curves[0] = curves[0].assign(gmacs_backbone=curves[0]["gmacs_backbone"] + 1)
+    both = pd.concat(curves, ignore_index=True)
+    over = [Points(both, "box", cost).dashes for cost in ("base_ratio", "gmacs_backbone")]
+    assert over[0] == over[1] and over[0]["a"] != over[0]["b"]
+
+
 def test_models_are_called_as_the_rows_of_a_comparison(tmp_path):
     facts = {"inference": "calibrated"}
     options = {"facts": facts, "ratio_loss": "fixed", **NANO}

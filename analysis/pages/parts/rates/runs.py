@@ -11,7 +11,7 @@ import streamlit as st
 
 from analysis.pages.parts import session, shell
 from analysis.pages.parts.rates import charts, origins
-from analysis.sources import evaluations
+from analysis.sources import evaluations, rates
 from analysis.sources.evaluations import Evaluation
 
 ALL = "all"
@@ -29,7 +29,7 @@ def show(results: Sequence[Evaluation], folders: Sequence[Path]) -> None:
     Args:
         folders: in which they were found.
     """
-    table = origins.sourced(evaluations.rate_frame(results), results, folders)
+    table = origins.sourced(rates.rate_frame(results), results, folders)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         data = shell.choose_name("Images", "evaluated_on", [ALL, *evaluations.data_groups(results)])
         masks = shell.choose_name("Masks", "masks", list(MASKS))
@@ -46,7 +46,7 @@ def show(results: Sequence[Evaluation], folders: Sequence[Path]) -> None:
 def kept(
     table: pd.DataFrame, results: Sequence[Evaluation], data: str, masks: str, words: str
 ) -> pd.Series:
-    """Which rows of `evaluations.rate_frame` of the results pass the three filters."""
+    """Which rows of `rates.rate_frame` of the results pass the three filters."""
     keep = pd.Series(True, table.index)
     if data != ALL:
         group = {id(one) for one in evaluations.data_groups(results)[data]}
