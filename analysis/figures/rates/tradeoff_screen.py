@@ -27,7 +27,7 @@ def screen(points: Points, title: str) -> alt.LayerChart:
     full = points.pruned["series"].isin(named)
     inside, below = points.within(points.pruned), points.pruned[~points.within(points.pruned)]
     x = shared.numbers(
-        "cost", _reached_costs(points), title, shares=points.cost in SHARES, room=0.3
+        "cost", _reached_costs(points), title, shares=points.cost in SHARES, room=0.42
     )
     y = alt.Y("ap:Q", title=f"{points.kind} AP", scale=_reached(points))
     ink, tips = _ink(points.pruned["family"]), _tips(points.cost, title)
@@ -94,7 +94,7 @@ def _screen_names(points: Points, named: Sequence[str]) -> alt.Chart:
     """Names beside the last points, apart from each other."""
     last = points.ends(named)
     low, high = points.reach
-    places = apart(last["ap"].tolist(), (high - low) * 14 / PIXELS, low, high)
+    places = apart(last["ap"].tolist(), (high - low) * 17 / PIXELS, low, high)
     last = last.assign(place=places)
     return (
         alt.Chart(last)
@@ -133,8 +133,8 @@ def screen_ranked(points: Points) -> alt.LayerChart:
     ink, tips = _ink(ranked["family"]), _tips(points.cost, "cost")
     del tips[1]  # the cost
     results = alt.Chart(own[inside]).encode(y=y, color=ink, tooltip=tips)
-    level = alt.Chart(points.rows[points.rows["dense"]]).mark_rule(color=SOFT)
-    chart = level.encode(x="mean(ap):Q")
+    levels = pd.DataFrame({"ap": [rows["ap"].mean() for _, rows in points.dense]})
+    chart = alt.Chart(levels).mark_rule(color=SOFT).encode(x="ap:Q")
     chart += results.mark_rule(opacity=0.5, strokeWidth=2).encode(x="low:Q", x2="high:Q")
     chart += results.mark_circle(size=30, opacity=0.5).encode(x=x)
     means = alt.Chart(ranked[points.within(ranked)]).encode(y=y, x=x, color=ink)
