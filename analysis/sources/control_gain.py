@@ -126,7 +126,7 @@ def _with_gaps(found: pd.DataFrame) -> pd.DataFrame:
 
 def over_seeds(found: pd.DataFrame) -> pd.DataFrame:
     """One row a name, from `frame`: means over training seeds, their number as `seeds`, and for every kind
-    `*_by_seed` = the APs by ascending seed, as text; in the order of `found`."""
+    `*_by_seed` = the APs by ascending seed, as text; the best first."""
     facts = ["model", "dial", "base_ratio"]  # not averaged: the mean of three 0.7 is none
     floats = [name for name in found.columns if pd.api.types.is_float_dtype(found[name])]
     numbers = [name for name in floats if name not in facts]
@@ -140,8 +140,8 @@ def over_seeds(found: pd.DataFrame) -> pd.DataFrame:
         for one in CONTROLS:  # of trainings that have both
             worth = found[f"{kind}_ap"] - found[f"{kind}_{one}"]
             table[f"{kind}_over_{one}"] = worth.groupby(found["name"]).mean()
-    first = groups[facts].first()
-    return table.join(first).reset_index()
+    table = table.join(groups[facts].first()).reset_index()
+    return table.sort_values(["box_ap", "name"], ascending=False, ignore_index=True)
 
 
 def with_controls(found: pd.DataFrame) -> pd.DataFrame:
