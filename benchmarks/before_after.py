@@ -84,7 +84,9 @@ if training:
         scenes.append(Sample(place, picture, size, target))
 half = torch.autocast("cpu", torch.bfloat16, enabled=case["dtype"] == "bfloat16")
 
-def masks(layer, keep):  # of every quarter of the blocks the paper's share, the same every time
+def masks(layer, keep):  # all, or of every quarter of the blocks the paper's share, the same every time
+    if not case["sparse"]:  # untrained gates would drop half of them
+        return torch.ones_like(keep)
     share = 0.7 ** (layer * 4 // len(detector.backbone.blocks))
     order = torch.rand(keep.shape, generator=torch.Generator().manual_seed(layer)).argsort(dim=1)
     kept = torch.zeros(keep.shape, dtype=torch.bool)
@@ -114,7 +116,7 @@ def profile():
     return {row.key: row.self_cpu_time_total / 1e6 for row in profiler.key_averages()}
 
 with contextlib.ExitStack() as stack:
-    if case["sparse"]:
+    if not training and not case["preset"].startswith("vit-"):  # dense ones have no masks
         stack.enter_context(edit(detector, masks=masks))
     if network:
         stack.enter_context(equal_work.equal_work(detector, *case["boxes"]))
@@ -139,7 +141,7 @@ class Case:
     """What is run in both trees.
 
     Attributes:
-        sparse: random masks of the paper's ratios instead of all tokens.
+        sparse: random masks of the paper's ratios instead of all tokens; a step of training has its own.
         part: "backbone", "network" or "training"; networks work on `boxes` proposals and detections,
             a step of training on `images` pictures of noise with rectangles for objects.
         dtype, dtype_before: of today's tree and of the earlier one.
@@ -160,10 +162,11 @@ class Case:
         work = {"network": f", {self.boxes[1]} detections", "training": f", {self.images} images"}
         boxes = work.get(self.part, "")
         boxes += f" (before: {self.dtype_before})" * (self.dtype != self.dtype_before)
+        masks = {"training": ""}.get(self.part, ", sparse" if self.sparse else ", dense")
         return {
             "preset": self.preset,
             "size": "x".join(map(str, self.size)),
-            "what": f"{self.part}, {'sparse' if self.sparse else 'dense'}, {self.dtype}{boxes}",
+            "what": f"{self.part}{masks}, {self.dtype}{boxes}",
         }
 
 

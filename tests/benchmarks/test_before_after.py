@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 
 import pytest
+import torch
 
 from benchmarks import ROOT, before_after
+from svit.core.presets import load_config
+from svit.detectors import build_detector
+from svit.probing.recorder import edit
 
 
 def test_every_operator_counts_once():
@@ -26,6 +31,34 @@ def test_an_unknown_commit_is_named():
         pass
 
 
+@pytest.mark.parametrize(("sparse", "share"), [(False, 1), (True, 0.66)])
+def test_a_case_has_all_tokens_or_the_papers_share_whatever_untrained_gates_say(sparse, share):
+    torch.manual_seed(0)
+    detector = build_detector(load_config("svit-adapter-t", ["framework=torchvision"])).eval()
+    image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    sizes, kept = [], []
+
+    def masks(layer, keep):
+        chosen = torch.ones_like(keep)
+        if sparse:
+            order = torch.rand(keep.shape, generator=torch.Generator().manual_seed(layer))
+            count = round(0.7 ** (layer // 3) * keep.shape[1])
+            chosen = torch.zeros_like(keep).scatter(1, order.argsort(dim=1)[:, :count], True)
+        kept.append(float(chosen.float().mean()))
+        return chosen
+
+    with torch.inference_mode():
+        for edits in (contextlib.nullcontext(), edit(detector, masks=masks)):
+            with edits:
+                maps = detector.backbone(image).values()
+            sizes.append(sum(float(level.double().abs().mean()) for level in maps))
+    case = before_after.Case("svit-adapter-t", (64, 64), sparse=sparse)
+    with before_after.Worker(ROOT, case) as worker:
+        assert worker.output_size == pytest.approx(sizes[1], rel=1e-6)
+    assert worker.output_size != pytest.approx(sizes[0], rel=1e-4)  # the gates' own
+    assert sum(kept) / len(kept) == pytest.approx(share, abs=0.1)
+
+
 @pytest.mark.parametrize(
     ("how", "what"),
     [
@@ -34,7 +67,7 @@ def test_an_unknown_commit_is_named():
             ["--part", "network", "--sparse", "--detections", "7"],
             "network, sparse, float32, 7 detections",
         ),
-        (["--part", "training", "--images", "2"], "training, dense, float32, 2 images"),
+        (["--part", "training", "--images", "2"], "training, float32, 2 images"),
     ],
 )
 def test_the_same_commit_on_both_sides_gives_the_same_outputs(tmp_path, how, what):
