@@ -3,8 +3,9 @@
 Base keep ratio: target share of kept tokens in the first stage that prunes (the paper calls it
 pruning rate; the later stages are its square and cube). Compute: backbone MACs by the ledger, mean
 over images. Colours are families of methods. A line joins the means of one kind of model over its
-training seeds; every result is a light dot with its 95 % percentile interval over images, as stated in
-its summary. The dense model is the horizontal line, its interval the band. The last panel has every
+training seeds, of trainings from the same weights and of the same length ("from" and the start of their
+hash, where there are several); every result is a light dot with its 95 % percentile interval over images,
+as stated in its summary. Dense models are horizontal lines, their intervals bands. The last panel has every
 kind that was measured at the base keep ratio most of them share. Kinds far below all others do not
 stretch the axis: a mark at its foot tells their AP. Open marks are what the paper prints, for results on
 COCO val2017 only. All results are of the same images and of models with their own masks;
