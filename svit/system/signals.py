@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, TracebackType
 
 INTERRUPTED = 130  # exit code after either signal: all is saved, the same command goes on
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
@@ -61,9 +62,18 @@ def interrupting() -> Iterator[None]:
 def follow_parent(worker: int) -> None:
     """For processes that read ahead (`worker_init_fn` of a DataLoader): a signal to a whole group, as of
     Ctrl-C, `timeout` or a batch system, reaches them too. They go on until their parent has saved and
-    ends them, or is gone."""
+    ends them, or is gone. A parent that stops while it takes a batch over hangs up, which is no error."""
+    sys.excepthook = _unless_hung_up
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _unless_hung_up(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Errors of a data set reach the parent by other ways: this hook hears of the rest alone."""
+    if not issubclass(kind, (ConnectionError, EOFError)):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _end_with(parent: int) -> None:

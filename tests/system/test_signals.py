@@ -81,6 +81,23 @@ def whole(given: Given, tmp_path_factory: pytest.TempPathFactory) -> str:
     return open_run(out / "run").content_hash()
 
 
+def test_a_parent_that_hangs_up_is_no_error_of_a_process_that_reads_ahead() -> None:
+    code = """
+import signal, sys, threading
+from svit.system.signals import follow_parent
+follow_parent(0)
+def fail(error):
+    raise error
+for error in (ConnectionResetError(104, "hung up"), EOFError(), ValueError("wrong")):
+    try:
+        fail(error)
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "wrong" in told.stderr and "hung up" not in told.stderr and "EOF" not in told.stderr
+
+
 def stopped(words: list[object], send: Callable[[int], None]) -> int:
     """Starts the command in a session of its own and sends a signal once its bar of images has moved on.
     Returns: the exit code."""
