@@ -12,6 +12,7 @@ from support.driven import linked, open_page, texts
 from support.runs import PROVENANCE, parts, write_dense, write_run
 
 from analysis.pages.parts import session
+from analysis.pages.parts import state as states
 from svit.runs.run import RunWriter
 
 
@@ -44,6 +45,17 @@ def test_back_to_a_bare_address_shows_the_page_as_it_was_and_leaves_the_address_
     assert not page.query_params
     page.slider(key="block").set_value(7).run()
     assert address(page)["block"] == "7"
+
+
+def test_what_a_run_that_was_cut_short_left_behind_keeps_no_address_from_being_written(
+    image, tmp_path
+):
+    write_run(tmp_path / "discs")
+    page = image()
+    seen = page.session_state[session.STATE]
+    page.session_state[session.BARE] = states.changed(seen, block=6)
+    page.slider(key="block").set_value(6).run()
+    assert address(page)["block"] == "6"
 
 
 def test_back_brings_the_view_of_the_address_and_a_link_leaves_what_it_does_not_name(

@@ -44,6 +44,7 @@ def arrive(page: str) -> None:
     address, before = _address(page, query), session.get(PAGE)
     session[PAGE], session[RUNNING], session[LINKED], session[ADDRESSED] = page, True, set(), set()
     session[ARRIVED] = page != before
+    session.pop(BARE, None)  # of a run that another one cut short
     known = session.setdefault(WRITTEN, {})
     if page != before:  # Streamlit hands a key on to a page that has one of this name, but no value
         _forget(FIELDS)
