@@ -83,7 +83,7 @@ def whole(given: Given, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_a_parent_that_hangs_up_is_no_error_of_a_process_that_reads_ahead() -> None:
     code = """
-import signal, sys, threading
+import sys
 from svit.system.signals import follow_parent
 follow_parent(0)
 def fail(error):

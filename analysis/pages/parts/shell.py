@@ -30,6 +30,7 @@ from svit.system.text import counted, escaped
 
 FACE = "svit-plain-nuclei"  # the recording of demo/pictures/img2d.png
 NAME = 34  # letters of a run in the sidebar
+MARGIN = 32  # screen pixels of a narrow window beside its main part (`app.css`)
 DARK_INK = dict.fromkeys(
     ("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.labelcolor", "ytick.labelcolor"),
     "#cfd6e0",
@@ -199,6 +200,15 @@ def cut_below(key: str, shape: float, height: int) -> None:
     rules = f"aspect-ratio: {shape:.4f}; max-height: {height}px; flex: 0 0 auto !important"
     rules += "; height: auto !important; overflow: hidden"
     st.html(f"<style>.st-key-{key} {{{rules}}}</style>")
+
+
+def narrow(key: str, rules: str, below: int) -> None:
+    """Style rules of a container in windows narrower than so many screen pixels.
+
+    Args:
+        key: letters, digits, hyphens.
+    """
+    st.html(f"<style>@media (max-width: {below - 1}px) {{.st-key-{key} {{{rules}}}}}</style>")
 
 
 def downloads(

@@ -15,7 +15,7 @@ import streamlit as st
 
 from analysis.figures import palette
 from analysis.figures.canvas.sizes import drawn_ratio
-from analysis.pages.parts import first_paint
+from analysis.pages.parts import first_paint, shell
 from analysis.pages.parts.image.stage import CANVAS, NO_PADDING, STATE_NAMES, legend, on_grid
 from svit.core.types import TokenGrid
 
@@ -36,11 +36,8 @@ CHANGE_NAMES = {
 EXTRA = palette.EXTRA
 GAP = 0.03  # of a panel's width: between panels
 TITLE, LEGEND = 44, 36  # screen pixels: above each panel, above all
-WIDEST, NARROW = (
-    1064,
-    480,
-)  # screen pixels: all panels in a wide window; in a narrower one they stack
-MARGIN = 32  # screen pixels of a narrow window beside them
+WIDEST = 1064  # screen pixels: all panels in a wide window
+NARROW = 480  # screen pixels: in less room they stack
 LEGENDS = 2 * LEGEND  # in a narrow window words stand in several lines
 TALLEST = 420, 560  # screen pixels: the pictures of one row, of two
 LETTERS = "ABCD"  # the runs' names
@@ -121,19 +118,15 @@ class Layout:
         height, width = self.image_hw
         room = (self.height - LEGEND - self.rows * TITLE) / (self.rows * height)
         return {
-            "across": f"width && windowSize()[0] < {NARROW + MARGIN} ? 1 : {self.columns}",
+            "across": f"width && windowSize()[0] < {NARROW + shell.MARGIN} ? 1 : {self.columns}",
             "pixel": f"across == 1 ? width / {width} : min(width / {self.width}, {room})",
         }
 
-    def seen(self, key: str) -> str:
-        """Style rules for the container of `key`: of the chart's fixed height it shows what is drawn."""
-        wide = f"aspect-ratio: {NARROW / self.room(NARROW):.4f}; max-height: {self.height}px"
-        one = f"(100vw - {MARGIN}px) * {self.image_hw[0] / self.image_hw[1]:.4f} + {TITLE}px"
-        narrow = f"height: calc({self.count} * ({one}) + {LEGENDS}px) !important; max-height: none"
-        return (
-            f".st-key-{key} {{{wide}; height: auto !important; flex: 0 0 auto !important; overflow: hidden}}"
-            f"@media (max-width: {NARROW + MARGIN - 1}px) {{.st-key-{key} {{{narrow}}}}}"
-        )
+    @property
+    def stacked(self) -> str:
+        """Style rules of what is seen of the chart in a narrow window."""
+        one = f"(100vw - {shell.MARGIN}px) * {self.image_hw[0] / self.image_hw[1]:.4f} + {TITLE}px"
+        return f"height: calc({self.count} * ({one}) + {LEGENDS}px) !important; max-height: none"
 
 
 @dataclass(frozen=True)
@@ -156,9 +149,7 @@ def show(spec: dict, layout: Layout, key: str, *, picture: str, titles: Sequence
     known = {"picture": pd.DataFrame({"url": [picture]}), "titles": pd.DataFrame(said)}
     selects, room = "tokens" in tables, f"{key}-room"
     with st.container(key=room):
-        if (
-            selects and key not in st.session_state
-        ):  # a chart that selects is known once it was drawn
+        if selects and key not in st.session_state:  # it is known once it was drawn
             first_paint.show(
                 room,
                 [(url, picture) for url in tables["maps"]["url"][: layout.columns]],
@@ -166,9 +157,10 @@ def show(spec: dict, layout: Layout, key: str, *, picture: str, titles: Sequence
                 widest=layout.widest,
                 top=LEGEND + TITLE,
                 gap=GAP,
-                least=NARROW + MARGIN,
+                least=NARROW + shell.MARGIN,
             )
-        st.html(f"<style>{layout.seen(room)}</style>")
+        shell.cut_below(room, NARROW / layout.room(NARROW), layout.height)
+        shell.narrow(room, layout.stacked, NARROW + shell.MARGIN)
         return st.vega_lite_chart(
             spec=spec | {"datasets": known | tables},
             key=key,

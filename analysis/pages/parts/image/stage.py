@@ -49,6 +49,7 @@ OF_STATES = {"Used": "used", "Pruned": "pruned", "Back later": "later", "Back ne
 STATE_NAMES = {state: word for state, (word, _) in life.STATES.items() if state != "used"}
 WIDEST, TALLEST, LOWEST = 640, 560, 240  # screen pixels: the room a picture is laid out for
 LEGEND = 34
+NARROW = 641  # screen pixels: the margins of a narrower window are `shell.MARGIN`
 STAGE = "stage"  # key of the chart's container
 PLACE = [alt.Tooltip("line:Q", title="row"), alt.Tooltip("place:Q", title="column")]  # of `on_grid`
 NO_PADDING = dict.fromkeys(("left", "top", "right", "bottom"), 0)  # 0 alone gets Streamlit's own
@@ -173,9 +174,9 @@ def show(
         "chosen": pd.DataFrame({"row": [token[0]], "column": [token[1]]}),
         "boxes": over[["kind", "class", "left", "top", "right", "bottom"]],
     }
-    narrow = f"calc((100vw - 32px) * {drawn_ratio(view.grid.image_hw):.4f} + {2 * LEGEND}px)"
-    rules = f"height: min({narrow}, {height(view.grid)}px); overflow: hidden; flex: 0 0 auto"
-    st.html(f"<style>@media (max-width: 640px) {{.st-key-{STAGE} {{{rules}}}}}</style>")
+    across = f"(100vw - {shell.MARGIN}px) * {drawn_ratio(view.grid.image_hw):.4f}"
+    tall = f"height: min(calc({across} + {2 * LEGEND}px), {height(view.grid)}px)"
+    shell.narrow(STAGE, f"{tall}; overflow: hidden; flex: 0 0 auto", NARROW)
     with st.container(key=STAGE):
         if token_chart(view) not in st.session_state:
             shape = 1 / drawn_ratio(view.grid.image_hw)
