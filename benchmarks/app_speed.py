@@ -44,9 +44,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 CONTENT = ".vega-embed canvas, .vega-embed svg, [data-testid=stImage] img"
-AHEAD = (
-    ".st-key-stage, .st-key-panels-room"  # where `analysis.pages.parts.first_paint` paints pictures
-)
+# where `analysis.pages.parts.first_paint` paints pictures
+AHEAD = ".st-key-stage, .st-key-panels-room, .st-key-usage-map, [class*=st-key-grid-]"
 IMAGES = 36
 WIDE = "image=2"  # the generated image with 50 x 84 tokens
 PAGES = {  # name -> path and query

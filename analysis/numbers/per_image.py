@@ -14,7 +14,7 @@ import pandas as pd
 from analysis.numbers.regions import REGIONS, framed, object_usage, region_counts
 from analysis.numbers.run_counts import COUNTS
 from analysis.numbers.usage import layer_states, used_share, valid_part, with_shares
-from svit.core.coverage import Truth, coded_masks, regions, token_cover
+from svit.core.coverage import Truth, object_cover, regions
 from svit.core.types import ImageId, TokenTrace
 from svit.runs.run import Run
 
@@ -54,10 +54,10 @@ def use_of_objects(
     pass: what an object covers is computed once. Empty without samples."""
     ids, counts, rows = [], [], []
     for trace, target in samples:
-        cover = token_cover(coded_masks(target), trace.grid)
+        covered = object_cover(target, trace.grid)
         ids.append(trace.image_id)
-        counts.append(region_counts(trace, regions(target, trace.grid, cover)))
-        rows += object_usage(trace, target, cover, class_names)
+        counts.append(region_counts(trace, regions(target, trace.grid, covered)))
+        rows += object_usage(trace, target, covered[0], class_names)
     return _region_rows(ids, counts), framed(rows)
 
 

@@ -63,11 +63,8 @@ def run_ratios(_run: Run, key: tuple) -> pd.DataFrame:
 keep_chart = st.cache_data(keep.one_image, show_spinner=False)
 
 
-def choose_mode(view: View) -> str:
-    """What the map over the picture shows."""
-    modes = stage.modes_of(view)
-    first = stage.first_mode(view, modes)
-    session.restore("mode", first, modes)
+def choose_mode(modes: list[str], first: str) -> str:
+    """What the map over the picture shows; `first` where nothing is chosen."""
     mode = st.segmented_control("Map", modes, key="mode", label_visibility="collapsed")
     if mode is None:  # a second click takes the choice back
         mode = first
@@ -81,14 +78,19 @@ def explore(view: View) -> None:
     session.restore("block", first_block(run), blocks(run))
     session.restore("opacity", 0.8, within=play.SHARE)
     session.restore("score", 0.5, within=play.SHARE)
+    modes = stage.modes_of(view)
+    first = stage.first_mode(view, modes)
+    session.restore("mode", first, modes)
     play.advance(run.layers)
+    kept = st.session_state
+    stage.paint_ahead(view, kept["mode"] or first, kept["block"] - 1, kept["opacity"])
     objects.restore(view)
     token = life.choose_token(view)
     sample, score = view.sample, st.session_state["score"]
     over = biography.over_token(
         view.grid, token, sample.found, sample.target, run.class_names, score
     )
-    mode, layer = choose_mode(view), play.choose_block(view)
+    mode, layer = choose_mode(modes, first), play.choose_block(view)
     left, right = st.columns([1.75, 1], gap="medium")
     with left:
         ratio = metrics.keep_ratios(trace)[layer]
@@ -186,7 +188,7 @@ def show(run: Run) -> None:
     """The page of a run that has images."""
     with st.sidebar:
         image_id = shell.choose_image(run, "image")
-        gallery.show(run, image_id)
+        room = st.container()
         show_ways_on()
     view = view_of(run, image_id)
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -195,6 +197,8 @@ def show(run: Run) -> None:
         st.caption(sizes.told(view.grid), width="content")
     frames.show(run, image_id)
     st.fragment(explore, run_every=play.seconds_a_block())(view)
+    with room:  # last: small pictures and counts of the whole run need not hold back the image
+        gallery.show(run, image_id)
 
 
 def show_ways_on() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
@@ -17,7 +18,7 @@ from analysis.pages.parts.live.controls import Wanted
 from analysis.pages.parts.live.view import HELP, Job, Model, View
 from analysis.pages.parts.state import Mark
 from analysis.sources import labels
-from svit.core.types import TokenTrace
+from svit.core.types import Detections, TokenTrace
 from svit.runs.run import RunError, open_run
 from svit.system.files import FileError
 from svit.system.text import escaped
@@ -225,6 +226,7 @@ def show(job: Job, head: DeltaGenerator) -> None:
     if plain is None:
         return
     before, model = plain
+    views.paint_ahead(job, before.trace.grid)
     sees = f". {model.sees}" if job.key[2] == "upload" else ""
     known = escaped(f"{model.about} · {job.picture.origin}{sees}")
     about = head.empty()
@@ -234,34 +236,12 @@ def show(job: Job, head: DeltaGenerator) -> None:
     numbers = st.container(key="live-numbers")
     with st.container(key="live"):
         panels = {name: st.container(key=f"live-{name}") for name in PANELS}
-    score, truth = st.session_state["score"], model.truth
-    lent = lenders(job)
     first = usage.gated_layers(before.trace.layers, model.targets)[0]
-    same = edit_effects.change_frame(
-        before.detections, before.detections, truth, model.names, score=score
-    )
-    with panels["controls"]:
-        wanted = controls.panel(
-            before.trace.layers,
-            first,
-            views.chosen_tokens(before.trace),
-            before.trace.grid.valid_hw,
-            same if truth is not None else None,
-            list(lent),
-            model.shifts,
-        )
-    with panels["edits"]:
-        st.markdown("##### Edits in their order", help=HELP["page"])
-        made = edits_of(wanted, lent)
-        done = None if made is None else run(job, made[0])
-        if made is not None:
-            controls.list_edits([one.sentence for one in made[0]], made[1])
+    done = edited(job, plain, first, panels)
     if done is None:
         return
-    changed = edit_effects.change_frame(
-        before.detections, done[0].detections, truth, model.names, score=score
-    )
-    view = View(job, model, before, done[0], changed, score)
+    changed = changes(plain, done.detections)
+    view = View(job, model, before, done, changed, st.session_state["score"])
     with numbers:
         views.show_numbers(view)
     if warning := views.other_weights(view):
@@ -278,6 +258,47 @@ def show(job: Job, head: DeltaGenerator) -> None:
     views.show_details(view, partial(attempt, race))
     attribution.show(view, asking(view))
     show_keep(view)
+
+
+def edited(
+    job: Job,
+    plain: tuple[live.session.Outcome, Model],
+    first: int,
+    panels: dict[str, DeltaGenerator],
+) -> live.session.Outcome | None:
+    """The controls, the list of edits and what these make of the picture; None where nothing can be shown.
+
+    Args:
+        first: the first gated layer.
+    """
+    before, model = plain
+    same, lent = changes(plain, before.detections), lenders(job)
+    with panels["controls"]:
+        wanted = controls.panel(
+            before.trace.layers,
+            first,
+            views.chosen_tokens(before.trace),
+            before.trace.grid.valid_hw,
+            same if model.truth is not None else None,
+            list(lent),
+            model.shifts,
+        )
+    with panels["edits"]:
+        st.markdown("##### Edits in their order", help=HELP["page"])
+        made = edits_of(wanted, lent)
+        done = None if made is None else run(job, made[0])
+        if made is not None:
+            controls.list_edits([one.sentence for one in made[0]], made[1])
+    return done and done[0]
+
+
+def changes(plain: tuple[live.session.Outcome, Model], after: Detections) -> pd.DataFrame:
+    """What became of every object from the score on show on."""
+    before, model = plain
+    score = st.session_state["score"]
+    return edit_effects.change_frame(
+        before.detections, after, model.truth, model.names, score=score
+    )
 
 
 def main() -> None:

@@ -24,8 +24,8 @@ from svit.core.coverage import (
     coded_masks,
     local_contrast,
     object_areas,
+    object_cover,
     regions,
-    token_cover,
     token_means,
 )
 from svit.core.types import TokenGrid, TokenTrace
@@ -68,8 +68,8 @@ def token_measures(picture: np.ndarray, target: Truth, grid: TokenGrid) -> pd.Da
     Args:
         picture: uint8 RGB of any resolution.
     """
-    cover = token_cover(coded_masks(target), grid)
-    where = regions(target, grid, cover)
+    covered = object_cover(target, grid)
+    where, cover = regions(target, grid, covered), covered[0]
     own = np.flatnonzero(~target.crowd)
     first = cover[own].argmax(axis=0) if len(own) else np.zeros(grid.valid_hw, int)
     shown = where.foreground.ravel()

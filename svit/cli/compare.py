@@ -21,6 +21,16 @@ from svit.system.text import shown
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `svit compare`."""
+    _add_data(parser)
+    _add_plan(parser)
+    _add_work(parser)
+    process_options.add_training_arguments(parser)
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="of every row, as train.precision=float32"
+    )
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dataset",
         required=True,
@@ -34,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--init", type=Path, metavar="FILE", help="dense weights all rows start from"
     )
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rows", type=kinds.listed(), default=(), help=f"of {', '.join(NAMES)} (default: all)"
     )
@@ -58,6 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="training images rates are fitted on",
     )
+
+
+def _add_work(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--boundary",
         action="store_true",
@@ -70,10 +86,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=1,
         metavar="N",
         help="rows at once, each on one thread",
-    )
-    process_options.add_training_arguments(parser)
-    parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="of every row, as train.precision=float32"
     )
 
 

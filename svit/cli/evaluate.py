@@ -48,6 +48,15 @@ BLOCK = Range(0, 9999, whole=True)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `svit evaluate`."""
     model_options.add_arguments(parser)
+    _add_data(parser)
+    _add_masks(parser)
+    _add_results(parser)
+    classifier_options.add_arguments(parser)
+    _add_rescue(parser)
+    process_options.add_arguments(parser)
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data: a json with its images, or COCO's folders")
     data.add_argument("--dataset", type=Path, metavar="JSON", help="instance annotations")
     data.add_argument("--image-root", type=Path, help="folder of the images of --dataset")
@@ -56,6 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--limit", type=kinds.count, help="only the first images")
     add_exif(data)
     add_class_map(data)
+
+
+def _add_masks(parser: argparse.ArgumentParser) -> None:
     masks = parser.add_argument_group("masks; lists are separated by commas and make one table")
     masks.add_argument(
         "--inference",
@@ -83,6 +95,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SPLIT",
         help="fit the thresholds of `calibrated` on 200 images of this split of --data-root first",
     )
+
+
+def _add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=kinds.place, required=True, help="folder for the results")
     parser.add_argument(
         "--record", type=kinds.place, metavar="RUN", help="also record a run, resumable"
@@ -102,9 +117,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also give the AP of mask boundaries; takes 2 to 4 ms a mask",
     )
-    classifier_options.add_arguments(parser)
-    _add_rescue(parser)
-    process_options.add_arguments(parser)
 
 
 def _add_rescue(parser: argparse.ArgumentParser) -> None:

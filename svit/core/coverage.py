@@ -97,16 +97,27 @@ def _above(grid: TokenGrid, picture_hw: tuple[int, int]) -> np.ndarray:
     return above
 
 
-def regions(target: Truth, grid: TokenGrid, cover: np.ndarray | None = None) -> Regions:
+def object_cover(target: Truth, grid: TokenGrid) -> tuple[np.ndarray, np.ndarray]:
+    """`token_cover` of each of the target's masks, crowds too, and of all objects together, without crowds.
+
+    Returns: float32 (masks, valid rows, valid columns) and (valid rows, valid columns) in [0, 1].
+    """
+    masks = coded_masks(target)
+    union = masks[~target.crowd].union()
+    cover = token_cover(CodedMasks(masks.codes + union.codes, masks.image_hw), grid)
+    return cover[:-1], cover[-1]
+
+
+def regions(
+    target: Truth, grid: TokenGrid, covered: tuple[np.ndarray, np.ndarray] | None = None
+) -> Regions:
     """Which region each valid token belongs to; without objects all is background.
 
     Args:
-        cover: `token_cover` of the target's masks, where it is known already.
+        covered: `object_cover`, where it is known already.
     """
-    masks = coded_masks(target)
-    cover = token_cover(masks, grid) if cover is None else cover
+    cover, together = object_cover(target, grid) if covered is None else covered
     objects = cover[~target.crowd]
-    together = token_cover(masks[~target.crowd].union(), grid)[0]
     contour = ((objects > CONTOUR) & (objects < 1 - CONTOUR)).any(axis=0)
     inside = (together > 0.5) & ~contour
     crowd = (cover[target.crowd] > CONTOUR).any(axis=0) & ~contour & ~inside

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from svit.core.coverage import regions, token_cover
+from svit.core.coverage import object_cover, regions
 from svit.core.types import Target, TokenGrid
 from svit.probing.edits import (
     Decided,
@@ -213,12 +213,11 @@ def importance(target: Target, grid: TokenGrid) -> np.ndarray:
 
     Returns: float64 (rows, columns) of the padded grid in [0, 1.005]; padding tokens show nothing.
     """
-    cover = token_cover(target.masks, grid)
-    objects = target.masks[~target.crowd].any(axis=0)
-    shares = token_cover(objects[None], grid)[0].astype(np.float64).round(2)
+    covered = object_cover(target, grid)
+    shares = covered[1].astype(np.float64).round(2)
     shown = np.zeros(grid.grid_hw)
     rows, columns = grid.valid_hw
-    shown[:rows, :columns] = shares + 0.005 * regions(target, grid, cover).contour
+    shown[:rows, :columns] = shares + 0.005 * regions(target, grid, covered).contour
     return shown
 
 

@@ -421,5 +421,6 @@ def test_the_server_stays_on_this_machine():
         "gatherUsageStats = false",
         "postScriptGC = false",
         'showErrorDetails = "none"',
+        'fileWatcherType = "none"',
     ):
         assert wanted in settings, wanted

@@ -1,4 +1,8 @@
-"""Pictures where a chart will stand, painted before the browser has loaded and run what draws charts."""
+"""Pictures where a chart or picture will stand, painted before the browser has loaded what draws it.
+
+Called before all widgets of a page: what comes later waits in the browser for the parts of Streamlit that
+these load.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +10,22 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+DRAWN = "canvas, svg.marks, img"
+
 
 def show(
     key: str,
     panels: Sequence[Sequence[str]],
     *,
     shape: float,
-    widest: float,
     top: int,
+    widest: float = 4096,
     gap: float = 0.0,
     centred: bool = False,
     least: int = 0,
+    pixels: bool = True,
 ) -> None:
-    """Paints panels in a row over the container of `key` for as long as it holds no canvas.
+    """Paints panels in a row over the container of `key` for as long as nothing is drawn in it.
 
     Args:
         key: of a container or chart; letters, digits, hyphens.
@@ -30,6 +37,7 @@ def show(
         gap: between two panels, of a panel's width.
         centred: in the middle of the container's width, else at its left.
         least: width of the windows in which the panels stand in a row, in screen pixels; others are left out.
+        pixels: enlarged pictures show them, as maps of a pixel a token should.
     """
     whole = len(panels) * (1 + gap) - gap
     shown = dict.fromkeys(url for urls in panels for url in filter(None, urls))
@@ -52,11 +60,11 @@ def show(
         "width": f"min(100%, {whole * widest:.0f}px)",
         "aspect-ratio": f"{whole * shape:.4f}",
         "background": ", ".join(layers),
-        "image-rendering": "pixelated",  # maps have a pixel a token
+        "image-rendering": "pixelated" if pixels else "auto",
     }
     text = "; ".join(f"{name}: {value}" for name, value in rules.items())
     box = f".st-key-{key}"
-    painted = f"@media (min-width: {least}px) {{{box}:not(:has(canvas))::before {{{text}}}}}"
+    painted = f"@media (min-width: {least}px) {{{box}:not(:has({DRAWN}))::before {{{text}}}}}"
     st.html(f"<style>{box} {{position: relative}} {painted}</style>")
 
 

@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 from analysis.figures.tokens import keep, reactivation, usage_map
 from analysis.numbers import per_image, run_counts
 from analysis.numbers import usage as metrics
-from analysis.pages.parts import session, shell
+from analysis.pages.parts import first_paint, session, shell
 from analysis.pages.parts.dataset.parts import Survey, clicked_point, show_extremes
 from svit.runs.run import Run
 
+MAP = "usage-map"  # key of its container
 MAP_SHAPE = (50, 80)
 SHARES = {
     "kept": "used_share",
@@ -51,8 +52,12 @@ def states(_run: Run, key: tuple) -> pd.DataFrame:
 def map_png(_run: Run, key: tuple, dark: bool) -> bytes:
     """The mean usage map, 3.9 inches wide, in the colours of the page's theme."""
     whole = counted(_run, key[:-1])
-    ratio = usage_map.drawn_ratio(whole, MAP_SHAPE)
-    return shell.png(lambda ax: draw_map(_run, whole, ax), 3.9, min(ratio, 1), dark)
+    return shell.png(lambda ax: draw_map(_run, whole, ax), 3.9, map_ratio(whole), dark)
+
+
+def map_ratio(whole: run_counts.Census) -> float:
+    """Height / width of the mean usage map on the page."""
+    return min(usage_map.drawn_ratio(whole, MAP_SHAPE), 1)
 
 
 def draw_map(run: Run, whole: run_counts.Census, ax: Axes) -> None:
@@ -67,44 +72,61 @@ def show(survey: Survey) -> None:
     run = survey.run
     with st.spinner(f"Counting the tokens of {len(run):,} images", show_time=True):
         whole, single = counted(run, survey.key), states(run, survey.key)
-    spread, kept = reactivation.frame(whole), keep.frame(run)
+    picture = map_png(run, (*survey.key, shell.dark()), shell.dark())
+    shape = 1 / map_ratio(whole)
+    first_paint.show(MAP, [[shell.data_address(picture)]], shape=shape, top=0, pixels=False)
     left, right = st.columns(2, gap="medium")
     with left:
-        st.markdown("##### Usage, averaged over images", help=HELP["map"])
-        picture = map_png(run, (*survey.key, shell.dark()), shell.dark())
-        st.image(picture, width="stretch", alt="Mean number of blocks that use each place")
-        shares = whole.orientations().items()
-        st.caption("Images: " + ", ".join(f"{share:.0%} {name}" for name, share in shares if share))
-        usage = pd.DataFrame(whole.mean_usage(MAP_SHAPE))
-        shell.downloads("dataset-usage", usage, lambda: map_figure(survey))
+        show_map(survey, whole, picture)
     with right:
-        st.markdown("##### Kept tokens per block", help=HELP["keep"])
-        chart = keep.screen(kept)
-        st.altair_chart(
-            chart,
-            width="stretch",
-            key="keep band",
-            on_select=choose_kept,
-            selection_mode=["picked"],
-        )
-        target = "Ticks: the target." if run.targets else "The run states no target."
-        st.caption(f"Points: all images pooled. Bars: 90 % of the images. {target}")
-        shell.downloads("dataset-kept", kept)
+        show_kept(run)
+    show_pruned(whole)
+    show_behind(survey, single)
+
+
+def show_map(survey: Survey, whole: run_counts.Census, picture: bytes) -> None:
+    """Usage of places, as `map_png` drew it."""
+    st.markdown("##### Usage, averaged over images", help=HELP["map"])
+    with st.container(key=MAP):
+        st.image(picture, width="stretch", alt="Mean number of blocks that use each place")
+    shares = whole.orientations().items()
+    st.caption("Images: " + ", ".join(f"{share:.0%} {name}" for name, share in shares if share))
+    usage = pd.DataFrame(whole.mean_usage(MAP_SHAPE))
+    shell.downloads("dataset-usage", usage, lambda: map_figure(survey))
+
+
+def show_kept(run: Run) -> None:
+    """Keep ratios of all blocks; a click on one lists its images below."""
+    kept = keep.frame(run)
+    st.markdown("##### Kept tokens per block", help=HELP["keep"])
+    st.altair_chart(
+        keep.screen(kept),
+        width="stretch",
+        key="keep band",
+        on_select=choose_kept,
+        selection_mode=["picked"],
+    )
+    target = "Ticks: the target." if run.targets else "The run states no target."
+    st.caption(f"Points: all images pooled. Bars: 90 % of the images. {target}")
+    shell.downloads("dataset-kept", kept)
+
+
+def show_pruned(whole: run_counts.Census) -> None:
+    """What becomes of pruned tokens, block by block; a click on a bar lists its images below."""
+    spread = reactivation.frame(whole)
     st.markdown("##### What becomes of pruned tokens", help=HELP["reactivation"])
     if not spread["pruned"].any():
         st.info("This run prunes no token.", icon=":material/info:")
-    else:
-        chart = reactivation.screen(spread)
-        st.altair_chart(
-            chart,
-            width="stretch",
-            key="reactivation",
-            on_select=choose_state,
-            selection_mode=["picked"],
-        )
-        table = whole.reactivation()
-        shell.downloads("dataset-reactivation", table, lambda: reactivation_figure(table))
-    show_behind(survey, single)
+        return
+    st.altair_chart(
+        reactivation.screen(spread),
+        width="stretch",
+        key="reactivation",
+        on_select=choose_state,
+        selection_mode=["picked"],
+    )
+    table = whole.reactivation()
+    shell.downloads("dataset-reactivation", table, lambda: reactivation_figure(table))
 
 
 def choose_kept() -> None:

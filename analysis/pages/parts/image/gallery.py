@@ -180,51 +180,21 @@ def _grid(run: Run, part: pd.DataFrame, image_id: ImageId) -> None:
 
 @st.cache_data(max_entries=16, show_spinner=False)
 def _chart(dark: bool, rows: int) -> dict:
-    ink = palette.PALE if dark else palette.SLATE
-    pick = alt.selection_point(name="image", fields=["tile"], toggle=False)
-    x = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[0, COLUMNS], nice=False))
-    y = alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[rows, 0], nice=False))
-    base = (
-        alt.Chart()
-        .transform_calculate(
-            x=f"datum.tile % {COLUMNS}",
-            y=f"floor(datum.tile / {COLUMNS})",
-            middle="datum.x + 0.5",
-            centre="datum.y + 0.4",
-            foot="datum.y + 0.9",
-            right="datum.x + 0.96",
-            bottom="datum.y + 0.8",
-        )
-        .encode(x=x, y=y)
-    )
-    field = base.mark_rect(color=palette.FIELD, opacity=0.06 if dark else 1).encode(
-        x2="right:Q", y2="bottom:Q"
-    )
+    """The chart without its table."""
+    tiles = _places(rows)
+    ends = {"x2": "right:Q", "y2": "bottom:Q"}
+    field = tiles.mark_rect(color=palette.FIELD, opacity=0.06 if dark else 1).encode(**ends)
     size = {  # of the cells as drawn: a padding takes some pixels of the chart's height
         "width": alt.ExprRef(f"width / {COLUMNS} * 0.96"),
         "height": alt.ExprRef(f"height / {rows} * 0.8"),
     }
-    picture = base.mark_image(**size).encode(
+    picture = tiles.mark_image(**size).encode(
         x=alt.X("middle:Q", axis=None), y=alt.Y("centre:Q", axis=None), url="url:N"
     )
-    ring = base.mark_rect(
-        fillOpacity=0, cursor="pointer", stroke=palette.HERE, strokeWidth=2.5, cornerRadius=2
-    )
-    frame = ring.encode(
-        x2="right:Q",
-        y2="bottom:Q",
-        strokeOpacity=alt.condition("datum.chosen", alt.value(1), alt.value(0)),
-        tooltip=[
-            alt.Tooltip("name:N", title="image"),
-            alt.Tooltip("file:N"),
-            alt.Tooltip("kept:Q", format=".0%", title="kept tokens"),
-            alt.Tooltip("objects:Q"),
-        ],
-    ).add_params(pick)
-    words = base.mark_text(fontSize=10, color=ink).encode(
+    words = tiles.mark_text(fontSize=10, color=palette.PALE if dark else palette.SLATE).encode(
         x=alt.X("middle:Q", axis=None), y=alt.Y("foot:Q", axis=None), text="text:N"
     )
-    chart = alt.layer(field, picture, words, frame)
+    chart = alt.layer(field, picture, words, _rings(tiles).encode(**ends))
     return (
         chart.properties(
             height=rows * DOWN,
@@ -234,3 +204,36 @@ def _chart(dark: bool, rows: int) -> dict:
         .configure_view(stroke=None)
         .to_dict()
     )
+
+
+def _places(rows: int) -> alt.Chart:
+    """Where the tiles stand in rows, in cells."""
+    x = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[0, COLUMNS], nice=False))
+    y = alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[rows, 0], nice=False))
+    placed = alt.Chart().transform_calculate(
+        x=f"datum.tile % {COLUMNS}",
+        y=f"floor(datum.tile / {COLUMNS})",
+        middle="datum.x + 0.5",
+        centre="datum.y + 0.4",
+        foot="datum.y + 0.9",
+        right="datum.x + 0.96",
+        bottom="datum.y + 0.8",
+    )
+    return placed.encode(x=x, y=y)
+
+
+def _rings(tiles: alt.Chart) -> alt.Chart:
+    """What is clicked, around each tile; seen around the chosen one."""
+    ring = tiles.mark_rect(
+        fillOpacity=0, cursor="pointer", stroke=palette.HERE, strokeWidth=2.5, cornerRadius=2
+    )
+    ring = ring.encode(
+        strokeOpacity=alt.condition("datum.chosen", alt.value(1), alt.value(0)),
+        tooltip=[
+            alt.Tooltip("name:N", title="image"),
+            alt.Tooltip("file:N"),
+            alt.Tooltip("kept:Q", format=".0%", title="kept tokens"),
+            alt.Tooltip("objects:Q"),
+        ],
+    )
+    return ring.add_params(alt.selection_point(name="image", fields=["tile"], toggle=False))

@@ -153,6 +153,17 @@ def legend_of(view: View, mode: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return (mode.lower() + ": picture", "all others"), ("rgba(0,0,0,0)", token_maps.VEIL)
 
 
+def paint_ahead(view: View, mode: str, layer: int, opacity: float) -> None:
+    """Paints picture and map where the chart is not drawn yet; before all widgets, which the browser would
+    load first."""
+    if token_chart(view) in st.session_state:
+        return
+    shape = 1 / drawn_ratio(view.grid.image_hw)
+    room = {"shape": shape, "widest": (height(view.grid) - LEGEND) * shape}
+    panel = (overlay_address(view, view.key, mode, layer, opacity), picture_address(view, view.key))
+    first_paint.show(STAGE, [panel], **room, top=LEGEND, centred=True)
+
+
 def show(
     view: View, mode: str, layer: int, opacity: float, token: tuple[int, int], over: pd.DataFrame
 ) -> None:
@@ -178,10 +189,6 @@ def show(
     tall = f"height: min(calc({across} + {2 * LEGEND}px), {height(view.grid)}px)"
     shell.narrow(STAGE, f"{tall}; overflow: hidden; flex: 0 0 auto", NARROW)
     with st.container(key=STAGE):
-        if token_chart(view) not in st.session_state:
-            shape = 1 / drawn_ratio(view.grid.image_hw)
-            room = {"shape": shape, "widest": (height(view.grid) - LEGEND) * shape}
-            first_paint.show(STAGE, [(overlay, picture)], **room, top=LEGEND, centred=True)
         shell.chart(
             spec,
             tables,

@@ -18,7 +18,7 @@ from analysis.figures import palette
 from analysis.figures.canvas import boxes, pictures, sizes
 from analysis.figures.tokens import keep
 from analysis.numbers import edit_effects
-from analysis.pages.parts import shell
+from analysis.pages.parts import first_paint, shell
 from analysis.pages.parts.image.stage import PLACE
 from svit.core.types import Detections, TokenGrid
 
@@ -101,6 +101,12 @@ def address(_pixels: np.ndarray, key: tuple) -> str:
     return shell.data_address(buffer.getvalue(), "jpeg")
 
 
+def paint_ahead(grid: TokenGrid, url: str, key: str) -> None:
+    """Paints the picture where the chart of `key` will stand; before all widgets."""
+    ratio = sizes.drawn_ratio(grid.image_hw)
+    first_paint.show(key, [[url]], shape=1 / ratio, widest=GRID * shape(grid) / ratio, top=0)
+
+
 def show_grid(
     tokens: pd.DataFrame, missed: pd.DataFrame, grid: TokenGrid, url: str, key: str, block: int
 ) -> None:
@@ -136,7 +142,29 @@ def legend(colours: dict[str, str]) -> str:
 
 @st.cache_data(max_entries=16, show_spinner=False)
 def _grid_chart(grid: TokenGrid) -> dict:
-    """The chart without its tables. The picture keeps its shape at any width of the column."""
+    """The chart without its tables."""
+    sides = _sides(grid)
+
+    def layer(name: str) -> alt.Chart:
+        return alt.Chart(alt.NamedData(name)).encode(**sides)
+
+    point = alt.selection_point(
+        name="token", fields=["row", "column"], toggle="event.shiftKey", empty=False
+    )
+    missed = {"stroke": palette.MISSED, "strokeDash": [2, 3], "strokeWidth": 1.5}
+    chosen = layer("tokens").transform_filter(point)
+    parts = [
+        layer("picture").mark_image(aspect=False).encode(url="url:N"),
+        _cells(layer("tokens"), point),
+        layer("missed").mark_rect(filled=False, **missed),
+        chosen.mark_rect(filled=False, stroke=palette.HOVER, strokeWidth=2.5),
+    ]
+    bare = alt.layer(*parts).configure_view(strokeWidth=0).properties(padding=NO_PADDING)
+    return bare.to_dict()
+
+
+def _sides(grid: TokenGrid) -> dict[str, alt.X | alt.Y | str]:
+    """Sides of rows in source pixels: the picture keeps its shape at any width of the column."""
     side, across = grid.image_hw
     drawn = across * sizes.drawn_ratio(grid.image_hw)  # height in source pixels of the width
     pixel = f"min(width / {across}, height / {drawn})"  # both axes at one scale: tokens stay square
@@ -150,38 +178,23 @@ def _grid_chart(grid: TokenGrid) -> dict:
         )
         for length, (stretch, turned) in ends.items()
     )
-    ends = {"x": alt.X("x0:Q", axis=None, scale=x), "y": alt.Y("y0:Q", axis=None, scale=y)}
-    ends |= {"x2": "x1", "y2": "y1"}
+    starts = {"x": alt.X("x0:Q", axis=None, scale=x), "y": alt.Y("y0:Q", axis=None, scale=y)}
+    return starts | {"x2": "x1", "y2": "y1"}
 
-    def layer(name: str) -> alt.Chart:
-        return alt.Chart(alt.NamedData(name)).encode(**ends)
 
-    point = alt.selection_point(
-        name="token", fields=["row", "column"], toggle="event.shiftKey", empty=False
-    )
+def _cells(tokens: alt.Chart, point: alt.Parameter) -> alt.Chart:
+    """The tokens in the colours of their states, to click (`point`) and to drag over."""
     field = alt.selection_interval(
         name="field", mark=alt.BrushConfig(fill=palette.USED, fillOpacity=0.15, stroke=palette.USED)
     )
     colours = alt.Scale(domain=list(STATES), range=list(STATES.values()))
     line = {"stroke": palette.SOFT, "strokeWidth": 0.35}
     places = {"line": "datum.row + 1", "place": "datum.column + 1"}  # counted from 1
-    cells = layer("tokens").transform_calculate(**places)
-    cells = cells.mark_rect(opacity=1, cursor="crosshair", **line)
+    cells = tokens.transform_calculate(**places).mark_rect(opacity=1, cursor="crosshair", **line)
     cells = cells.encode(
-        fill=alt.Fill("state:N", scale=colours, legend=None),
-        tooltip=[*PLACE, "state:N"],
+        fill=alt.Fill("state:N", scale=colours, legend=None), tooltip=[*PLACE, "state:N"]
     )
-    chosen = layer("tokens").transform_filter(point)
-    parts = [
-        layer("picture").mark_image(aspect=False).encode(url="url:N"),
-        cells.add_params(point, field),
-        layer("missed").mark_rect(
-            filled=False, stroke=palette.MISSED, strokeDash=[2, 3], strokeWidth=1.5
-        ),
-        chosen.mark_rect(filled=False, stroke=palette.HOVER, strokeWidth=2.5),
-    ]
-    bare = alt.layer(*parts).configure_view(strokeWidth=0).properties(padding=NO_PADDING)
-    return bare.to_dict()
+    return cells.add_params(point, field)
 
 
 def selected(event: dict, tokens: pd.DataFrame) -> tuple[tuple[int, int], ...]:

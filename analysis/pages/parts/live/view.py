@@ -14,7 +14,7 @@ import streamlit as st
 from analysis.numbers import edit_effects, usage
 from analysis.pages.parts import session, shell
 from analysis.pages.parts.live import controls, parts
-from svit.core.types import Detections, Target, TokenTrace
+from svit.core.types import Detections, Target, TokenGrid, TokenTrace
 from svit.system.text import counted, escaped
 
 SAME = "no change"
@@ -171,9 +171,19 @@ def show_tokens(view: View, first: int) -> None:
     tokens = edit_effects.token_frame(view.before.trace, trace, block - 1)
     kept = usage.keep_ratios(trace)[block - 1]
     words.markdown(f"**Block {block} keeps {kept:.0%}**", help=HELP["grid"])
-    url = parts.address(view.job.picture.pixels, view.job.key)
     missed = view.changed[view.changed["state"] == "missed"]
-    parts.show_grid(tokens, missed, trace.grid, url, grid_key(), block)
+    parts.show_grid(tokens, missed, trace.grid, picture_url(view.job), grid_key(), block)
+
+
+def paint_ahead(job: Job, grid: TokenGrid) -> None:
+    """The picture under the tokens, for a viewer who has not drawn on it yet."""
+    if not controls.turn() and grid_key() not in st.session_state:
+        parts.paint_ahead(grid, picture_url(job), grid_key())
+
+
+def picture_url(job: Job) -> str:
+    """The picture as a data address."""
+    return parts.address(job.picture.pixels, job.key)
 
 
 def choose_block(depth: int, first: int) -> int:
