@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import pandas as pd
 
+from analysis.numbers.agreement import paired_interval
 from analysis.numbers.usage import usage, valid_keep
 from svit.core.coverage import (
     Regions,
@@ -272,7 +273,9 @@ def _count(
 
 def objectness_table(frame: pd.DataFrame) -> pd.DataFrame:
     """From `objectness_frame`: map, goal, `pooled` AUC over all tokens, `mean` of the AUCs of single
-    images, `low` and `high` their 5 % and 95 % quantile, images = how many have one."""
+    images, `low` and `high` their 5 % and 95 % quantile, images = how many have one; `less` = mean of
+    usage's AUC minus the map's over single images, `less_low` and `less_high` its 95 % bootstrap interval
+    over images (NaN in usage's own rows)."""
     single = frame[frame["image_id"].notna()]
     groups = single.groupby(["map", "goal"], sort=False)["auc"]
     table = pd.DataFrame(
@@ -285,4 +288,29 @@ def objectness_table(frame: pd.DataFrame) -> pd.DataFrame:
     )
     pooled = frame[frame["image_id"].isna()].set_index(["map", "goal"])["auc"]
     table.insert(0, "pooled", pooled.reindex(table.index))
+    own = single[single["map"] == "usage"].set_index(["goal", "image_id"])["auc"]
+    for (name, goal), part in single[single["map"] != "usage"].groupby(["map", "goal"]):
+        interval = paired_interval(own[goal] - part.set_index("image_id")["auc"])
+        table.loc[(name, goal), ["less", "less_low", "less_high"]] = (
+            interval.value,
+            interval.low,
+            interval.high,
+        )
     return table.reset_index()
+
+
+def objectness_by(frame: pd.DataFrame, slices: pd.DataFrame) -> pd.DataFrame:
+    """`objectness_table` of all images, and of those of each text of each slice.
+
+    Args:
+        slices: image_id and a column a slice (`Run.slices`).
+
+    Returns: its columns behind `slice` and `of`, both "all" for all images. Only there are tokens pooled.
+    """
+    tables = [objectness_table(frame).assign(slice="all", of="all")]
+    for name in slices.columns.drop("image_id"):
+        for text, part in slices.groupby(name):
+            some = frame[frame["image_id"].isin(part["image_id"])]
+            tables.append(objectness_table(some).assign(slice=name, of=text))
+    whole = pd.concat(tables, ignore_index=True)
+    return whole[["slice", "of", *whole.columns.drop(["slice", "of"])]]

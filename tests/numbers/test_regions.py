@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -182,6 +183,39 @@ def test_objectness_of_one_image_pools_to_itself():
     usage = table[table["map"] == "usage"]
     np.testing.assert_allclose(usage["pooled"], usage["mean"], rtol=0, atol=1e-12)
     assert table["images"].eq(1).all()
+
+
+def test_usage_stands_beside_each_map_on_the_same_images():
+    frame = regions.objectness_frame(samples(1, 2, 3))
+    table = regions.objectness_table(frame).set_index(["map", "goal"])
+    single = frame[frame["image_id"].notna()].pivot(
+        index="image_id", columns=["map", "goal"], values="auc"
+    )
+    for name, goal in table.index.drop([("usage", goal) for goal in regions.GOALS]):
+        gap = (single["usage", goal] - single[name, goal]).dropna()
+        row = table.loc[(name, goal)]
+        assert row["less"] == pytest.approx(gap.mean())
+        assert (
+            gap.min() - 1e-9
+            <= row["less_low"]
+            <= row["less"]
+            <= row["less_high"]
+            <= gap.max() + 1e-9
+        )
+    assert table.loc["usage", "less"].isna().all()
+
+
+def test_objectness_of_a_slice_is_that_of_its_images_alone():
+    frame = regions.objectness_frame(samples(1, 2, 3))
+    kinds = pd.DataFrame({"image_id": [1, 2, 3], "kind": ["dark", "dark", "light"]})
+    table = regions.objectness_by(frame, kinds)
+    whole = table[table["slice"] == "all"].drop(columns=["slice", "of"])
+    pd.testing.assert_frame_equal(whole, regions.objectness_table(frame), check_like=True)
+    alone = regions.objectness_table(regions.objectness_frame(samples(1, 2)))
+    dark = table[(table["slice"] == "kind") & (table["of"] == "dark")].reset_index(drop=True)
+    assert dark["pooled"].isna().all()
+    for name in ("map", "goal", "mean", "less", "less_low", "less_high", "images"):
+        assert dark[name].tolist() == pytest.approx(alone[name].tolist(), nan_ok=True)
 
 
 def test_pooled_objectness_equals_the_auc_of_all_tokens():

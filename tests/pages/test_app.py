@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from streamlit import config
 from streamlit.testing.v1 import AppTest
-from support.driven import ROOT, linked, open_page, texts
+from support.driven import ROOT, linked, open_page, sent_ahead, texts
 from support.runs import PROVENANCE, merged_trace, parts, write_foreign, write_run
 
 from analysis.numbers import biography, usage
@@ -86,11 +86,6 @@ def test_one_run_shows_its_first_image(app, tmp_path):
     assert tables["tokens"]["used"].tolist() == usage.usage(trace).ravel().tolist()
     assert tables["picture"]["url"].item().startswith("data:image/jpeg")
     assert chosen(page) == biography.eventful(trace)
-
-
-def sent_ahead(page: AppTest) -> list[str]:
-    """Styles that paint pictures in the place of a chart."""
-    return [item.proto.body for item in page.get("html") if "::before" in item.proto.body]
 
 
 def test_picture_and_map_are_sent_ahead_of_an_images_first_chart(app, tmp_path):

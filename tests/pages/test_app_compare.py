@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from streamlit.testing.v1 import AppTest
 from support.colour import contrast
-from support.driven import charts, linked, open_page, texts
+from support.driven import charts, linked, open_page, sent_ahead, texts
 from support.runs import PROVENANCE, TARGETS, grid_for, parts, trace_of, write_dense, write_run
 
 from analysis.numbers import comparison
@@ -65,7 +65,7 @@ def test_words_over_a_canvas_which_no_style_reaches_can_be_read(dark, ground):
 
 def test_the_maps_of_all_panels_are_sent_ahead_of_their_chart(compare, tmp_path):
     two(tmp_path)
-    [style] = [item.proto.body for item in compare().get("html") if "::before" in item.proto.body]
+    [style] = sent_ahead(compare())
     assert style.count("url(data:image/png") == 2
     assert style.count("url(data:image/jpeg") == 1, "the picture below both is sent once"
     assert ") 0.000% 0 / 49.261% 100%" in style and ") 100.000% 0 / 49.261% 100%" in style

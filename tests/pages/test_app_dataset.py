@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.driven import charts, linked, open_page, texts
+from support.driven import charts, linked, open_page, sent_ahead, texts
 from support.runs import PROVENANCE, parts, write_misses, write_run
 
 from analysis.figures import registry
@@ -38,6 +38,15 @@ def test_every_part_is_shown(dataset, tmp_path, part):
     assert LABELS[part] in texts(page)
     assert "5 images · 10 annotated objects · 2 classes · 12 blocks" in texts(page)
     assert "framework torchvision" in texts(page)
+
+
+def test_the_map_is_sent_ahead_of_what_draws_it_when_the_page_opens(dataset, tmp_path):
+    write_run(tmp_path / "discs", (1, 2, 3))
+    page = dataset(part="Tokens")
+    [style] = sent_ahead(page)
+    assert ".st-key-usage-map" in style and "data:image/png" in style
+    page.selectbox(key="at_block").set_value(6).run()
+    assert not sent_ahead(page)
 
 
 def test_images_of_several_kinds_are_compared_by_kind(dataset, tmp_path):

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
-from support.driven import linked, open_page, texts
+from support.driven import linked, open_page, sent_ahead, texts
 from support.runs import PROVENANCE
 
 from svit.live.pictures import drawn
@@ -78,6 +78,14 @@ def test_the_page_says_what_runs_and_shows_no_change_before_an_edit(page, plain)
     assert "bit for bit" in texts(app)
     assert metric(app, "Kept tokens")[0] == kept(plain)
     assert metric(app, "Objects found")[1] == "no change"
+
+
+def test_the_picture_is_sent_ahead_of_its_tokens_until_they_are_drawn_on(page):
+    app = page()
+    [style] = sent_ahead(app)
+    assert ".st-key-grid-0" in style and "data:image/jpeg" in style
+    button(app, "All off").click().run()
+    assert not sent_ahead(app)
 
 
 def test_rules_and_the_dial_change_the_forward_and_are_listed_in_order(page, session, plain):

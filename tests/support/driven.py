@@ -48,6 +48,11 @@ def charts(app: AppTest) -> list[str]:
     return [item.proto.spec for item in app.get("vega_lite_chart")]
 
 
+def sent_ahead(app: AppTest) -> list[str]:
+    """Styles that paint pictures in the place of a chart or picture."""
+    return [item.proto.body for item in app.get("html") if "::before" in item.proto.body]
+
+
 def rows_of(app: AppTest, number: int) -> int:
     """How many bytes of rows the chart of a number shows; other rows, another count or content."""
     return hash(app.get("vega_lite_chart")[number].proto.data.data)

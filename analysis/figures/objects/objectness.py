@@ -2,7 +2,9 @@
 
 AUC = P(a token of the kind scores higher than another) + P(equal) / 2; one half is chance. Kinds:
 objects cover more than 25 % of the token; an object's outline passes it. Dots and numbers: all
-valid tokens of all images pooled; tick and bar: mean and 5 % to 95 % over single images. Local
+valid tokens of all images pooled; tick and bar: mean and 5 % to 95 % over single images. The table has
+what usage is above each map over single images, paired, with a 95 % interval, for slices of the images,
+too. Local
 contrast is the standard deviation of grey in the token, colour distance that of its mean colour
 from the image's, nearness 1 - distance from the middle of the image / half its diagonal.
 """
@@ -34,13 +36,13 @@ MAP_NAMES = {
 
 
 def frame(run: Run) -> pd.DataFrame:
-    """A row a map and goal (`regions.objectness_table`).
+    """A row a map and goal, of all images and of each slice (`regions.objectness_by`).
 
     Raises:
         RenderError: the run lacks pictures or annotations, or no image has both kinds of tokens.
     """
     single = objects.objectness_frame(annotated(run, "picture"))
-    table = objects.objectness_table(single)
+    table = objects.objectness_by(single, run.images[["image_id", *run.slices]])
     if table["pooled"].isna().all():
         raise RenderError(f"{run.path}: no image has both object and other tokens")
     return table
@@ -50,7 +52,7 @@ def draw(run: Run, options: DrawOptions) -> Iterator[Product]:
     """One panel, a group of rows a goal."""
     table = frame(run)
     figure = Figure(figsize=(WIDTH * 0.7, 2.2))
-    print(table, figure.subplots())
+    print(table[table["slice"] == "all"], figure.subplots())
     over(run, figure)
     yield Product("objectness", figure, table)
 

@@ -19,7 +19,7 @@ def show(
     *,
     shape: float,
     top: int,
-    widest: float = 4096,
+    widest: float | None = None,
     gap: float = 0.0,
     centred: bool = False,
     least: int = 0,
@@ -32,7 +32,7 @@ def show(
         panels: data addresses of the pictures that lie over each other in each, the uppermost first; ""
             for none.
         shape: width / height of a panel.
-        widest: a panel's width at most, in screen pixels.
+        widest: a panel's width at most, in screen pixels; None for the container's, which keeps room for it.
         top: screen pixels above the panels.
         gap: between two panels, of a panel's width.
         centred: in the middle of the container's width, else at its left.
@@ -57,15 +57,17 @@ def show(
         "top": f"{top}px",
         "left": "50%" if centred else "0",
         "transform": "translateX(-50%)" if centred else "none",
-        "width": f"min(100%, {whole * widest:.0f}px)",
+        "width": "100%" if widest is None else f"min(100%, {whole * widest:.0f}px)",
         "aspect-ratio": f"{whole * shape:.4f}",
         "background": ", ".join(layers),
         "image-rendering": "pixelated" if pixels else "auto",
     }
     text = "; ".join(f"{name}: {value}" for name, value in rules.items())
     box = f".st-key-{key}"
-    painted = f"@media (min-width: {least}px) {{{box}:not(:has({DRAWN}))::before {{{text}}}}}"
-    st.html(f"<style>{box} {{position: relative}} {painted}</style>")
+    empty = f"{box}:not(:has({DRAWN}))"
+    painted = f"@media (min-width: {least}px) {{{empty}::before {{{text}}}}}"
+    room = f"{empty} {{aspect-ratio: {whole * shape:.4f}}}" if widest is None else ""
+    st.html(f"<style>{box} {{position: relative}} {room} {painted}</style>")
 
 
 def _places(count: int, gap: float) -> list[float]:

@@ -73,8 +73,9 @@ def show(survey: Survey) -> None:
     with st.spinner(f"Counting the tokens of {len(run):,} images", show_time=True):
         whole, single = counted(run, survey.key), states(run, survey.key)
     picture = map_png(run, (*survey.key, shell.dark()), shell.dark())
-    shape = 1 / map_ratio(whole)
-    first_paint.show(MAP, [[shell.data_address(picture)]], shape=shape, top=0, pixels=False)
+    if session.arrived():
+        address, shape = shell.data_address(picture), 1 / map_ratio(whole)
+        first_paint.show(MAP, [[address]], shape=shape, top=0, pixels=False)
     left, right = st.columns(2, gap="medium")
     with left:
         show_map(survey, whole, picture)
