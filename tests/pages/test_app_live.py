@@ -88,6 +88,18 @@ def test_the_picture_is_sent_ahead_of_its_tokens_until_they_are_drawn_on(page):
     assert not sent_ahead(app)
 
 
+def test_the_page_opens_on_the_shipped_photograph_and_its_model_or_on_the_scene_of_a_link(
+    monkeypatch,
+):
+    shipped = home() / "demo" / "runs"
+    app = open_page(monkeypatch, "live", shipped)
+    assert not app.exception and "from its file img2d" in texts(app)
+    assert app.selectbox(key="model").value == "svit-plain-nuclei"
+    assert linked(app, "source") == "recorded"
+    app = open_page(monkeypatch, "live", shipped, scene=str(SEED))
+    assert f"scene {SEED}" in texts(app) and app.selectbox(key="model").value == NAME
+
+
 def test_rules_and_the_dial_change_the_forward_and_are_listed_in_order(page, session, plain):
     app = page()
     app.segmented_control(key="dial").set_value("ratio").run()

@@ -272,10 +272,15 @@ def choose_run(label: str, key: str) -> Path:
     The shipped photograph is chosen first where it is among them, else the first run.
     """
     known = labels.choices(runs())
-    first = FACE if FACE in known else next(iter(known))
+    first = FACE if has_face() else next(iter(known))
     chosen = known[choose_name(label, key, list(known), first, short)]
     left_out()
     return chosen
+
+
+def has_face() -> bool:
+    """Whether the shipped photograph is among the runs."""
+    return FACE in labels.choices(runs())
 
 
 def left_out() -> None:

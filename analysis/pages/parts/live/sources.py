@@ -83,7 +83,8 @@ def of_record(
 
 
 def choose_picture(pictures: ModuleType) -> tuple[Picture, tuple] | None:
-    """The picture and what names it for the caches; None while none is chosen.
+    """The picture and what names it for the caches; None while none is chosen. The shipped photograph is the
+    first where it is among the runs, else a scene.
 
     Args:
         pictures: `svit.live.pictures`, which the page alone may import.
@@ -91,9 +92,11 @@ def choose_picture(pictures: ModuleType) -> tuple[Picture, tuple] | None:
     Raises:
         ImageError, RunError: the picture cannot be read.
     """
-    session.restore("source", "scene", SOURCES)
+    drawn = session.now().scene is not None  # by a link that names no source
+    first = "recorded" if shell.has_face() and not drawn else "scene"
+    session.restore("source", first, SOURCES)
     chosen = st.segmented_control("Picture", list(SOURCES), format_func=SOURCES.get, key="source")
-    source = chosen or "scene"
+    source = chosen or first
     session.remember(source=source)
     return {"scene": _scene, "upload": _upload, "recorded": _recorded}[source](pictures)
 
