@@ -16,7 +16,7 @@ import logging
 import re
 from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
-from itertools import compress
+from itertools import chain, compress
 from pathlib import Path
 from typing import Any
 
@@ -340,12 +340,22 @@ class Run:
     ) -> pa.Table:
         """Columns of a shard, or of one row group, once what they hold has been checked."""
         path, image_ids = self._file(index, kind), self._shards[index]["image_ids"]
-        for part, names in check.PARTS[kind].items():
-            wanted = columns is None or not set(columns).isdisjoint(names)
-            if wanted and (index, kind, part) not in self._checked:
-                table = shards.read_table(path, ["image_id", *GEOMETRY, *names])
-                check.check_table(path, kind, table, image_ids, self.layers)
-                self._checked.add((index, kind, part))
+        new = {
+            (index, kind, part): names
+            for part, names in check.PARTS[kind].items()
+            if (columns is None or not set(columns).isdisjoint(names))
+            and (index, kind, part) not in self._checked
+        }
+        if new:
+            whole = columns is not None and group is None and "picture" not in columns
+            checked = ["image_id", *GEOMETRY, *chain.from_iterable(new.values())]
+            names = list(dict.fromkeys([*checked, *(columns or ())] if whole else checked))
+            table = shards.read_table(path, names)
+            there = [name for name in table.column_names if name in checked]
+            check.check_table(path, kind, table.select(there), image_ids, self.layers)
+            self._checked |= set(new)
+            if whole:
+                return table.select([name for name in table.column_names if name in columns])
         return shards.read_table(path, columns, group)
 
     def _iter_tables(self, kind: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
