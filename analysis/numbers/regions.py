@@ -273,8 +273,8 @@ def _count(
 
 def objectness_table(frame: pd.DataFrame) -> pd.DataFrame:
     """From `objectness_frame`: map, goal, `pooled` AUC over all tokens, `mean` of the AUCs of single
-    images, `low` and `high` their 5 % and 95 % quantile, images = how many have one; `less` = mean of
-    usage's AUC minus the map's over single images, `less_low` and `less_high` its 95 % bootstrap interval
+    images, `low` and `high` their 5 % and 95 % quantile, images = how many have one; `gap` = mean of
+    usage's AUC minus the map's over single images, `gap_low` and `gap_high` its 95 % bootstrap interval
     over images (NaN in usage's own rows)."""
     single = frame[frame["image_id"].notna()]
     groups = single.groupby(["map", "goal"], sort=False)["auc"]
@@ -291,7 +291,7 @@ def objectness_table(frame: pd.DataFrame) -> pd.DataFrame:
     own = single[single["map"] == "usage"].set_index(["goal", "image_id"])["auc"]
     for (name, goal), part in single[single["map"] != "usage"].groupby(["map", "goal"]):
         interval = paired_interval(own[goal] - part.set_index("image_id")["auc"])
-        table.loc[(name, goal), ["less", "less_low", "less_high"]] = (
+        table.loc[(name, goal), ["gap", "gap_low", "gap_high"]] = (
             interval.value,
             interval.low,
             interval.high,

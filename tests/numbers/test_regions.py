@@ -194,15 +194,15 @@ def test_usage_stands_beside_each_map_on_the_same_images():
     for name, goal in table.index.drop([("usage", goal) for goal in regions.GOALS]):
         gap = (single["usage", goal] - single[name, goal]).dropna()
         row = table.loc[(name, goal)]
-        assert row["less"] == pytest.approx(gap.mean())
+        assert row["gap"] == pytest.approx(gap.mean())
         assert (
             gap.min() - 1e-9
-            <= row["less_low"]
-            <= row["less"]
-            <= row["less_high"]
+            <= row["gap_low"]
+            <= row["gap"]
+            <= row["gap_high"]
             <= gap.max() + 1e-9
         )
-    assert table.loc["usage", "less"].isna().all()
+    assert table.loc["usage", "gap"].isna().all()
 
 
 def test_objectness_of_a_slice_is_that_of_its_images_alone():
@@ -214,7 +214,7 @@ def test_objectness_of_a_slice_is_that_of_its_images_alone():
     alone = regions.objectness_table(regions.objectness_frame(samples(1, 2)))
     dark = table[(table["slice"] == "kind") & (table["of"] == "dark")].reset_index(drop=True)
     assert dark["pooled"].isna().all()
-    for name in ("map", "goal", "mean", "less", "less_low", "less_high", "images"):
+    for name in ("map", "goal", "mean", "gap", "gap_low", "gap_high", "images"):
         assert dark[name].tolist() == pytest.approx(alone[name].tolist(), nan_ok=True)
 
 
