@@ -37,6 +37,7 @@ from svit.system.text import counted
 __all__ = ["Run", "RunError", "RunWriter", "open_run"]
 
 _HASH = re.compile(r"\b[0-9a-f]{16,}\b")
+_MASKS = ["image_id", "bits", "group", *GEOMETRY]
 _COUNTS = ["image_id", "layer", "kept", "kept_valid", "valid", "tokens"]
 
 logger = logging.getLogger(__name__)
@@ -172,14 +173,18 @@ class Run:
         frame = pa.concat_tables(tables).to_pandas()
         return frame.drop_duplicates(["image_id", "layer"], ignore_index=True)
 
-    def trace(self, image_id: ImageId) -> TokenTrace:
+    def trace(self, image_id: ImageId, numbers: bool = True) -> TokenTrace:
         """The token masks of one image.
+
+        Args:
+            numbers: reads scores and measures, too, where they were recorded: most of the bytes.
 
         Raises:
             KeyError: no such image.
             RunError: its shard is damaged.
         """
-        return next(shards.traces_from(self._lookup(image_id, "tokens"), self.layers))
+        columns = None if numbers else _MASKS
+        return next(shards.traces_from(self._lookup(image_id, "tokens", columns), self.layers))
 
     @cached_property
     def measures(self) -> tuple[str, ...]:
@@ -200,7 +205,7 @@ class Run:
             RunError: a shard is damaged; so do the other iterators.
         """
         numbers = [*(["scores"] if scores else []), *measures]
-        columns = ["image_id", "bits", "group", *GEOMETRY, *numbers]
+        columns = [*_MASKS, *numbers]
         for table in self._iter_tables("tokens", columns):
             yield from shards.traces_from(table, self.layers)
 

@@ -196,11 +196,7 @@ def test_usage_stands_beside_each_map_on_the_same_images():
         row = table.loc[(name, goal)]
         assert row["gap"] == pytest.approx(gap.mean())
         assert (
-            gap.min() - 1e-9
-            <= row["gap_low"]
-            <= row["gap"]
-            <= row["gap_high"]
-            <= gap.max() + 1e-9
+            gap.min() - 1e-9 <= row["gap_low"] <= row["gap"] <= row["gap_high"] <= gap.max() + 1e-9
         )
     assert table.loc["usage", "gap"].isna().all()
 

@@ -75,7 +75,7 @@ def object_crop(
     ((picture, target),) = _run.samples("picture", "target", ids=[image_id])
     if picture is None or target is None:
         return None
-    trace = (_masks or _run).trace(image_id)
+    trace = (_masks or _run).trace(image_id, numbers=False)
     masks = per_image.states_at(trace, block) if block else (None, None)
     pixels = token_maps.crop(picture, trace.grid, target.boxes_xyxy[index], *masks, side=side)
     return shards.jpeg(pixels, side)
