@@ -14,7 +14,8 @@ from analysis.paper.gain_tables import Gains
 from analysis.sources import classifiers, control_gain, evaluations, paired
 from analysis.sources.classifiers import Classified
 from analysis.sources.evaluations import Evaluation
-from svit.core.statistics import probability
+from svit.core.statistics import probability, with_ends
+from svit.system.text import counted
 from svit.system.text import table as markdown_table
 
 CAPTIONS = {
@@ -140,10 +141,7 @@ def measured(row: Mapping[str, Any]) -> str:
         return "yes" if row["measured"] else "no"
     digits = 3 if row["unit"] in ("share", "layers", "") else 1
     sign = "+" if "difference" in row["quantity"] or row["against"] else ""
-    text = f"{row['measured']:{sign}.{digits}f}"
-    if pd.isna(row["low"]):
-        return text
-    return f"{text} [{row['low']:{sign}.{digits}f}, {row['high']:{sign}.{digits}f}]"
+    return with_ends(row["measured"], row["low"], row["high"], f"{sign}.{digits}f")
 
 
 def elsewhere(results: Sequence[Evaluation]) -> pd.DataFrame:
@@ -316,7 +314,7 @@ def _cell(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _images(row: Mapping[str, Any]) -> str:
     seeds = f", {row['seeds']:.0f} seeds" if row["seeds"] > 1 else ""
-    return f", {row['images']:.0f} images{seeds}" if row["images"] else ""
+    return f", {counted(int(row['images']), 'images')}{seeds}" if row["images"] else ""
 
 
 def _ratios(row: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ frame(results)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -243,9 +244,9 @@ class Evaluation:
             raise EvaluationError(str(error)) from error
 
     def interval(self, kind: str) -> tuple[float, float]:
-        """The 95 % percentile bootstrap interval of an AP over images, in percent."""
+        """The 95 % percentile bootstrap interval of an AP over images, in percent; NaN of a single image."""
         low, high = self.summary[kind]["AP_interval"]
-        return float(low), float(high)
+        return (math.nan, math.nan) if low is None else (float(low), float(high))
 
     def half_width(self, kind: str) -> float:
         """Half the width of `interval`, in points."""

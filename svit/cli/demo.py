@@ -75,7 +75,7 @@ NUCLEI = World(
     _photograph,
     "One photograph of 125 nuclei that no model was trained on (demo/pictures/README.md): an example, no "
     "measurement. AP counts 100 detections a picture, as COCO's does, so no more than 80 % of these nuclei; "
-    "intervals over one picture have no width.",
+    "there is no interval, since one picture tells nothing of others.",
 )
 WORLDS = (SHAPES, NUCLEI)
 

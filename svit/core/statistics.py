@@ -18,12 +18,12 @@ LEVEL = 0.95
 
 
 def with_ends(value: float, low: float, high: float, form: str = ".1f") -> str:
-    """A number with the ends of its interval, as "1.3 [0.4, 2.1]".
+    """A number with the ends of its interval, as "1.3 [0.4, 2.1]"; alone where they are not known (NaN).
 
     Args:
         form: of each; "+.1f" of differences.
     """
-    return f"{value:{form}} [{low:{form}}, {high:{form}}]"
+    return f"{value:{form}}" + ("" if math.isnan(low) else f" [{low:{form}}, {high:{form}}]")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Interval:
 
     Attributes:
         value: on the images as they are.
-        low, high: percentiles of the draws, e.g. 2.5 and 97.5 for 95 %.
+        low, high: percentiles of the draws, e.g. 2.5 and 97.5 for 95 %; NaN of a single image.
         draws: how often the images were drawn.
     """
 
@@ -58,7 +58,7 @@ class Drawn:
 
     Attributes:
         value: on the images as they are.
-        draws: float64 (draws,), on each draw.
+        draws: float64 (draws,), on each draw; NaN of a single image, which tells nothing of others.
         key: names the images and the draws.
     """
 
@@ -73,8 +73,10 @@ class Drawn:
 
     @property
     def above(self) -> float:
-        """Share of the draws above zero, equal ones by half. Of a difference own - other: how often own wins
-        on images drawn anew, P(own > other)."""
+        """Share of the draws above zero, equal ones by half; NaN where they are. Of a difference own - other:
+        how often own wins on images drawn anew, P(own > other)."""
+        if np.isnan(self.draws).all():
+            return math.nan
         return float(np.mean(self.draws > 0) + np.mean(self.draws == 0) / 2)
 
     @property
@@ -144,6 +146,7 @@ def resampled(
     every = np.concatenate([np.ones((1, images), np.int64), counts])
     found = statistic(every) if together else [statistic(weights) for weights in every]
     values = np.asarray(found, float)
+    values[1:] = values[1:] if images > 1 else np.nan
     key = f"{images} {unit}{f' {name}' if name else ''}, {draws} draws of seed {seed}"
     return Drawn(float(values[0]), values[1:], key)
 
@@ -204,7 +207,10 @@ def bootstrap(
 
 
 def probability(share: float, draws: int) -> str:
-    """A share of draws in words that claim no more than so many draws can tell: "0.97", ">0.999"."""
+    """A share of draws in words that claim no more than so many draws can tell: "0.97", ">0.999"; "" where
+    it is not known (NaN)."""
+    if math.isnan(share):
+        return ""
     least, digits = 1 / draws, max(2, math.ceil(math.log10(draws)))
     if share > 1 - least:
         return f">{1 - least:.{digits}f}"

@@ -152,7 +152,7 @@ class Summary:
     def to_json(self) -> dict[str, Any]:
         """Plain values for `summary.json`."""
         ap = {
-            kind: {**self.scores[kind], "AP_interval": list(self.intervals[kind].bounds)}
+            kind: {**self.scores[kind], "AP_interval": _known(self.intervals[kind].bounds)}
             for kind in self.scores
         }
         return {
@@ -257,6 +257,11 @@ def summarise(
     )
 
 
+def _known(bounds: tuple[float, float]) -> list[float | None]:
+    """Ends of an interval for a json file, which has no NaN."""
+    return [None if np.isnan(end) else end for end in bounds]
+
+
 def _videos(truth: dict[str, Any]) -> dict[ImageId, ImageId] | None:
     """The video of each image; None unless all are frames."""
     found = {image["id"]: image.get("video_id") for image in truth["images"]}
@@ -329,8 +334,8 @@ def _correlation(images: pd.DataFrame, name: str) -> float | None:
 
 
 def mean_and_spread(values: pd.Series) -> dict[str, float | None]:
-    """Mean and standard deviation over images; None without numbers."""
+    """Mean and standard deviation over images; None without numbers, and the deviation of a single one."""
     known = values.dropna().to_numpy(float)
     if not len(known):
         return {"mean": None, "spread": None}
-    return {"mean": float(known.mean()), "spread": float(known.std())}
+    return {"mean": float(known.mean()), "spread": float(known.std()) if len(known) > 1 else None}

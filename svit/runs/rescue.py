@@ -99,9 +99,8 @@ class Rescue:
         missed = len(self.found())
         verb = "comes back when its" if missed == 1 else "come back when their"
         draws = counted(self.facts["draws"], "draws") + " each" * (missed > 1)
-        difference = f"{with_ends(apart.value, *apart.bounds, '+.1f')} objects"
-        if len(images) == 1:
-            difference = f"{apart.value:+.1f} objects (an interval over one picture has no width)"
+        alone = " (one picture tells no interval)" * (len(images) == 1)
+        difference = f"{with_ends(apart.value, *apart.bounds, '+.1f')} objects{alone}"
         return (
             f"{own.value:.0f} of {counted(missed, 'missed objects')} {verb} tokens are kept in {where}, "
             f"{chance.value:.1f} with as many at random ({draws}): a difference of {difference}"

@@ -92,3 +92,12 @@ def test_a_probability_claims_no_more_than_the_draws_can_tell(share: float, draw
 def test_a_probability_in_words() -> None:
     found = [probability(share, 1000) for share in (1, 0, 0.5, 0.974, 0.996)]
     assert found == [">0.999", "<0.001", "0.50", "0.97", "0.996"]
+
+
+def test_a_single_image_tells_no_interval():
+    alone = resampled(lambda weights: float(weights @ [3.0]) / weights.sum(), 1)
+    assert alone.value == 3.0 and np.isnan(alone.interval().bounds).all() and np.isnan(alone.above)
+    assert str(alone.interval()) == "3.0" and alone.signed == "+3.0"
+    assert probability(alone.above, 1000) == ""
+    apart = alone - alone
+    assert apart.value == 0 and np.isnan(apart.interval().low)

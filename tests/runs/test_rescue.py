@@ -89,7 +89,7 @@ def test_one_picture_has_no_interval_and_one_object_a_singular(run):
     alone = Rescue(facts_of(run, draws=1), read_back(run, [row(1, 0, 0.3, 0.8, (NONE,))]).frame)
     assert alone.sentence([1]) == (
         "1 of 1 missed object comes back when its tokens are kept in blocks 4–5, 0.0 with as many at random "
-        "(1 draw): a difference of +1.0 objects (an interval over one picture has no width)"
+        "(1 draw): a difference of +1.0 objects (one picture tells no interval)"
     )
 
 

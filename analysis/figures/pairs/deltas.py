@@ -24,7 +24,7 @@ from analysis.figures.palette import INK, NEVER, USED
 from analysis.numbers import agreement
 from analysis.sources import labels
 from analysis.sources.collection import PAIR
-from svit.core.statistics import Interval
+from svit.core.statistics import Interval, with_ends
 from svit.runs.run import Run
 from svit.system.text import counted
 
@@ -56,7 +56,8 @@ def draw(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
 def print(values: pd.Series, interval: Interval, ax: Axes, *, label: str) -> Axes:
     """Differences of single images, their mean and its interval (`agreement.paired_interval`)."""
     known = values.dropna()
-    ax.axvspan(interval.low, interval.high, color=USED, alpha=0.45, lw=0, zorder=0)
+    if not np.isnan(interval.low):  # as of one image
+        ax.axvspan(interval.low, interval.high, color=USED, alpha=0.45, lw=0, zorder=0)
     style = {"color": NEVER, "edgecolor": "white", "lw": 0.4, "alpha": 0.85}
     ax.hist(known, bins=_centred_bins(known), **style)
     ax.axvline(0, color=INK, lw=0.7, ls="--")
@@ -65,7 +66,7 @@ def print(values: pd.Series, interval: Interval, ax: Axes, *, label: str) -> Axe
         low, high = ax.get_xlim()
         ax.set_xlim(low - 0.05, high + 0.05)
     ax.set(xlabel=label, ylabel="images")
-    ax.set_title(f"{interval.value:+.3f}  [{interval.low:+.3f}, {interval.high:+.3f}]")
+    ax.set_title(with_ends(interval.value, interval.low, interval.high, "+.3f"))
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.xaxis.set_major_locator(MaxNLocator(5))
     return ax

@@ -119,7 +119,7 @@ class Points:
         shown = self.rows
         least = floor(shown["ap"].tolist())
         shown = shown[shown["ap"] >= least]
-        low, high = shown["low"].min(), shown["high"].max()
+        low, high = shown[["ap", "low"]].min().min(), shown[["ap", "high"]].max().max()
         if len(self.printed):
             low, high = (
                 min(low, self.printed["paper"].min()),

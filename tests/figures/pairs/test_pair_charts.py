@@ -58,7 +58,7 @@ def test_a_difference_map_is_symmetric_about_white(ax):
 def test_a_histogram_of_differences_shows_the_interval(ax):
     interval = Interval(0.1, 0.05, 0.15, 100)
     deltas.print(pd.Series([0.0, 0.1, 0.2, np.nan]), interval, ax, label="keep")
-    assert ax.get_title(loc="left") == "+0.100  [+0.050, +0.150]"
+    assert ax.get_title(loc="left") == "+0.100 [+0.050, +0.150]"
     assert sum(bar.get_height() for bar in ax.patches[1:]) == 3
 
 
