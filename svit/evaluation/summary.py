@@ -279,7 +279,7 @@ def _per_layer(model: Model, outcomes: Sequence[Outcome]) -> pd.DataFrame:
     }
     for name, values in shares.items():
         frame[name] = np.mean(values, axis=0) if values else None
-        frame[f"{name}_spread"] = np.std(values, axis=0) if values else None
+        frame[f"{name}_spread"] = np.std(values, axis=0) if len(values) > 1 else None
     return frame
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from pycocotools.coco import COCO
 from support.scenes import IMAGES, detector, nano, shapes
 
+from analysis.sources.evaluations import read_evaluation
 from svit.core.coverage import token_cover
 from svit.core.macs import block_macs
 from svit.core.matches import MATCHES, MatchesError, MatchesFile
@@ -67,6 +69,17 @@ def test_an_evaluation_writes_results_that_pycocotools_reads_and_scores_alike(
     facts = written["provenance"]
     assert facts["intervention"] == "learned" and facts["inference"] == "topk"
     assert facts["command"] and facts["threads"] and facts["limit"] is None
+
+
+def test_a_single_image_has_no_interval_and_no_spread(dataset: CocoDataset, tmp_path: Path) -> None:
+    summary = quiet(detector(), dataset, tmp_path, limit=1)
+    written = json.loads((tmp_path / "summary.json").read_text())
+    assert written["box"]["AP_interval"] == [None, None]
+    assert written["keep_ratio"]["spread"] is None
+    told = report([summary])
+    assert "One image tells nothing of others" in told and "nan" not in told
+    assert "0.000 |" not in told.split("| block |")[1]
+    assert math.isnan(read_evaluation(tmp_path / "summary.json").interval("box")[0])
 
 
 def test_keep_ratios_and_macs_are_those_of_the_masks(dataset: CocoDataset, tmp_path: Path) -> None:
