@@ -82,8 +82,8 @@ def explore(view: View) -> None:
     first = stage.first_mode(view, modes)
     session.restore("mode", first, modes)
     play.advance(run.layers)
-    kept = st.session_state
-    stage.paint_ahead(view, kept["mode"] or first, kept["block"] - 1, kept["opacity"])
+    shown = st.session_state
+    stage.paint_ahead(view, shown["mode"] or first, shown["block"] - 1, shown["opacity"])
     objects.restore(view)
     token = life.choose_token(view)
     sample, score = view.sample, st.session_state["score"]

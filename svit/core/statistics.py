@@ -141,14 +141,14 @@ def resampled(
         together: the statistic takes the weights of many draws, int64 (draws, images), and gives (draws,).
         unit: what they are.
     """
+    drawn = draws if images > 1 else 0
     random = np.random.default_rng(seed)
-    counts = random.multinomial(images, np.full(images, 1 / images), size=draws)
+    counts = random.multinomial(images, np.full(images, 1 / images), size=drawn)
     every = np.concatenate([np.ones((1, images), np.int64), counts])
     found = statistic(every) if together else [statistic(weights) for weights in every]
     values = np.asarray(found, float)
-    values[1:] = values[1:] if images > 1 else np.nan
     key = f"{images} {unit}{f' {name}' if name else ''}, {draws} draws of seed {seed}"
-    return Drawn(float(values[0]), values[1:], key)
+    return Drawn(float(values[0]), values[1:] if drawn else np.full(draws, np.nan), key)
 
 
 def resampled_images(

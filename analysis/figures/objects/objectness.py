@@ -2,11 +2,10 @@
 
 AUC = P(a token of the kind scores higher than another) + P(equal) / 2; one half is chance. Kinds:
 objects cover more than 25 % of the token; an object's outline passes it. Dots and numbers: all
-valid tokens of all images pooled; tick and bar: mean and 5 % to 95 % over single images. The table has
-what usage is above each map over single images, paired, with a 95 % interval, for slices of the images,
-too. Local
-contrast is the standard deviation of grey in the token, colour distance that of its mean colour
-from the image's, nearness 1 - distance from the middle of the image / half its diagonal.
+valid tokens of all images pooled; tick and bar: mean and 5 % to 95 % over single images. The table
+tells how far usage is above each map over single images, paired, with its 95 % interval, for slices of
+the images, too. Local contrast is the standard deviation of grey in the token, colour distance that of
+its mean colour from the image's, nearness 1 - distance from the middle of the image / half its diagonal.
 """
 
 from __future__ import annotations

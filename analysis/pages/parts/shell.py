@@ -272,7 +272,7 @@ def choose_run(label: str, key: str) -> Path:
     The shipped photograph is chosen first where it is among them, else the first run.
     """
     known = labels.choices(runs())
-    first = FACE if has_face() else next(iter(known))
+    first = FACE if FACE in known else next(iter(known))
     chosen = known[choose_name(label, key, list(known), first, short)]
     left_out()
     return chosen

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from analysis.figures.objects import complexity as drawing
 from analysis.numbers import budget, image_list
 from analysis.pages.parts import session, shell
-from analysis.pages.parts.dataset.parts import IMAGE_PAGE, Survey, clicked_point, link
+from analysis.pages.parts.dataset.parts import IMAGE_PAGE, Survey, clickable, clicked_point, link
 from analysis.sources.aggregates import kept
 from svit.runs.run import Run
 from svit.system.text import counted, escaped
@@ -118,13 +118,7 @@ def show_points(survey: Survey, frame: pd.DataFrame, shown: list[str]) -> None:
         st.caption(
             f"ρ = {row['rho']:+.2f} {interval} over {row['images']:.0f} images · a click opens the image"
         )
-    st.altair_chart(
-        drawing.screen(frame, measure),
-        width="stretch",
-        key=CLICKED,
-        on_select="rerun",
-        selection_mode=["picked"],
-    )
+    clickable(drawing.screen(frame, measure), CLICKED, "rerun")
     files = (frame, table, lambda: scatter(frame, measure))
     shell.downloads("dataset-budget", *files, frames=("images", "correlations"))
 

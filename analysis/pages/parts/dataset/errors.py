@@ -13,7 +13,13 @@ from analysis.numbers import comparison, matching, per_image
 from analysis.numbers import missed as numbers
 from analysis.pages.parts import session, shell
 from analysis.pages.parts.dataset import missed
-from analysis.pages.parts.dataset.parts import NOTHING, Survey, clicked_point, unannotated
+from analysis.pages.parts.dataset.parts import (
+    NOTHING,
+    Survey,
+    clickable,
+    clicked_point,
+    unannotated,
+)
 from analysis.sources import labels
 from analysis.sources.aggregates import kept, name_of
 from svit.core.coverage import SIZES, Truth
@@ -159,13 +165,7 @@ def show_charts(frame: pd.DataFrame, other: str) -> None:
     left, right = st.columns(2, gap="medium")
     with left:
         st.markdown("##### Miss rate by what tokens did", help=HELP["fates"])
-        st.altair_chart(
-            misses.screen(fates, other),
-            width="stretch",
-            key="fates",
-            on_select=choose_fate,
-            selection_mode=["picked"],
-        )
+        clickable(misses.screen(fates, other), "fates", choose_fate)
         shell.downloads("dataset-fates", fates, lambda: fate_figure(frame, other))
     with right:
         st.markdown("##### Tokens of found and missed", help=HELP["shares"])

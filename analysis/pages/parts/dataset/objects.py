@@ -10,7 +10,13 @@ from analysis.figures.objects import regions as region_figures
 from analysis.numbers import per_image
 from analysis.numbers import regions as objects
 from analysis.pages.parts import session, shell
-from analysis.pages.parts.dataset.parts import Survey, clicked_point, show_extremes, unannotated
+from analysis.pages.parts.dataset.parts import (
+    Survey,
+    clickable,
+    clicked_point,
+    show_extremes,
+    unannotated,
+)
 from analysis.sources.aggregates import kept
 from svit.core.coverage import SIZES
 from svit.runs.run import Run
@@ -70,12 +76,10 @@ def show(survey: Survey) -> None:
 def show_regions(survey: Survey, spread: pd.DataFrame) -> None:
     """Use of each region per block; a click on a point chooses the region below."""
     st.markdown("##### Inside, on the contour, outside", help=HELP["regions"])
-    st.altair_chart(
+    clickable(
         region_figures.screen(spread, survey.run.targets),
-        width="stretch",
-        key="bars region",
-        on_select=lambda: choose_group("region"),
-        selection_mode=["picked"],
+        "bars region",
+        lambda: choose_group("region"),
     )
     shell.downloads("dataset-regions", spread, lambda: region_figure(survey, spread))
 
@@ -92,12 +96,8 @@ def show_summary(spread: pd.DataFrame) -> None:
 
 def bars(groups: pd.DataFrame, by: str, layers: int) -> None:
     """The bars of sizes or classes; a click chooses the group below."""
-    st.altair_chart(
-        region_figures.screen_groups(groups, by, layers),
-        width="stretch",
-        key=f"bars {by}",
-        on_select=lambda: choose_group(by),
-        selection_mode=["picked"],
+    clickable(
+        region_figures.screen_groups(groups, by, layers), f"bars {by}", lambda: choose_group(by)
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import altair as alt
 import pandas as pd
 import streamlit as st
 
@@ -130,6 +131,12 @@ def show_extremes(
             st.markdown(f"###### {which} {name}")
             records = rows.to_dict("records")
             gallery(survey, [row | {"text": text.format(row["value"])} for row in records], **more)
+
+
+def clickable(chart: alt.TopLevelMixin, key: str, chosen: Callable[[], None] | str) -> None:
+    """A chart whose marks are clicked (`clicked_point` tells which); `chosen` is called then, or the page run
+    again ("rerun")."""
+    st.altair_chart(chart, width="stretch", key=key, on_select=chosen, selection_mode=["picked"])
 
 
 def clicked_point(key: str, *fields: str) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from analysis.figures.tokens import keep, reactivation, usage_map
 from analysis.numbers import per_image, run_counts
 from analysis.numbers import usage as metrics
 from analysis.pages.parts import first_paint, session, shell
-from analysis.pages.parts.dataset.parts import Survey, clicked_point, show_extremes
+from analysis.pages.parts.dataset.parts import Survey, clickable, clicked_point, show_extremes
 from svit.runs.run import Run
 
 MAP = "usage-map"  # key of its container
@@ -100,13 +100,7 @@ def show_kept(run: Run) -> None:
     """Keep ratios of all blocks; a click on one lists its images below."""
     kept = keep.frame(run)
     st.markdown("##### Kept tokens per block", help=HELP["keep"])
-    st.altair_chart(
-        keep.screen(kept),
-        width="stretch",
-        key="keep band",
-        on_select=choose_kept,
-        selection_mode=["picked"],
-    )
+    clickable(keep.screen(kept), "keep band", choose_kept)
     target = "Ticks: the target." if run.targets else "The run states no target."
     st.caption(f"Points: all images pooled. Bars: 90 % of the images. {target}")
     shell.downloads("dataset-kept", kept)
@@ -119,13 +113,7 @@ def show_pruned(whole: run_counts.Census) -> None:
     if not spread["pruned"].any():
         st.info("This run prunes no token.", icon=":material/info:")
         return
-    st.altair_chart(
-        reactivation.screen(spread),
-        width="stretch",
-        key="reactivation",
-        on_select=choose_state,
-        selection_mode=["picked"],
-    )
+    clickable(reactivation.screen(spread), "reactivation", choose_state)
     table = whole.reactivation()
     shell.downloads("dataset-reactivation", table, lambda: reactivation_figure(table))
 

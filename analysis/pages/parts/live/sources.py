@@ -93,7 +93,7 @@ def choose_picture(pictures: ModuleType) -> tuple[Picture, tuple] | None:
         ImageError, RunError: the picture cannot be read.
     """
     drawn = session.now().scene is not None  # by a link that names no source
-    first = "recorded" if shell.has_face() and not drawn else "scene"
+    first = "recorded" if not drawn and shell.has_face() else "scene"
     session.restore("source", first, SOURCES)
     chosen = st.segmented_control("Picture", list(SOURCES), format_func=SOURCES.get, key="source")
     source = chosen or first
