@@ -7,7 +7,7 @@ were kept, or shipped without) give no row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,9 @@ BESIDE = {DENSE: DENSE, **DICE}  # trained alike, with their own masks: in words
 Pair = tuple[Evaluation, Evaluation]
 
 
-def differences(results: Sequence[Evaluation]) -> pd.DataFrame:
+def differences(
+    results: Sequence[Evaluation], beside: Collection[str] = (*control_gain.CONTROLS, *BESIDE)
+) -> pd.DataFrame:
     """What masks are worth, and how far models are from others trained alike: paired, means over training
     seeds.
 
@@ -33,12 +35,15 @@ def differences(results: Sequence[Evaluation]) -> pd.DataFrame:
     weights, or one of `BESIDE`: that model trained alike, with its own masks; kind, as "box"; value in AP
     points with its 95 % percentile interval over images, low to high; above, the share of draws on which the
     name is better; seeds, how many trainings.
+
+    Args:
+        beside: what may stand in `against`.
     """
     found, known = control_gain.frame(results), _index(results)
     rows = []
     for name, models in found.groupby("name", sort=False) if len(found) else ():
         for kind in control_gain.kinds_of(found):
-            for against in (*control_gain.CONTROLS, *BESIDE):
+            for against in beside:
                 apart = [
                     _apart(model, against, kind, found, known) for _, model in models.iterrows()
                 ]
