@@ -14,7 +14,7 @@ from analysis.figures.output import RenderError
 from analysis.figures.rates import controls, tradeoff, tradeoff_screen, tradeoff_speed
 from analysis.figures.rates.points import Points
 from analysis.pages.parts import session, shell
-from analysis.pages.parts.rates import charts, origins, runs, speed
+from analysis.pages.parts.rates import charts, origins, runs, slices, speed
 from analysis.paper import claims, tables
 from analysis.sources import benchmarks, collection, evaluations
 from analysis.sources.collection import Collection
@@ -22,7 +22,7 @@ from analysis.sources.evaluations import Evaluation
 from analysis.sources.rates import rate_frame
 from svit.system.text import escaped
 
-VIEWS = ("Trade-off", "Runs", "Controls", "Speed", "Claims", "Tables")
+VIEWS = ("Trade-off", "Runs", "Controls", "Slices", "Speed", "Claims", "Tables")
 TABLES = ("Table 2", "Table 3", "Table 4", "Table 5")
 KINDS = {"box": "boxes", "mask": "masks"}  # of AP
 HELP = {
@@ -319,6 +319,8 @@ def main() -> None:
         show_nothing()
     elif view == "Controls":
         show_controls(found, key)
+    elif view == "Slices":
+        slices.show(found, key)
     elif view == "Speed":
         speed.show(found.speeds, key, folders)
     elif view == "Claims":

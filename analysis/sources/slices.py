@@ -122,16 +122,15 @@ def frame(results: Sequence[Evaluation]) -> pd.DataFrame:
 
     Columns: slice (a field of the data, or "crowding": more objects than the median image or not), of (its
     text), images; name, ap and keep_ratio of a model with its own masks, at the rate it was trained for;
-    and as in `paired.differences`: against, of `AGAINST`, kind, value, low, high, above, seeds. Ends are NaN
-    in slices of a single image.
+    and as in `paired.differences`: against, of `AGAINST`, kind, value, low, high, above, seeds.
 
     Raises:
         EvaluationError: matches are damaged, or the results are of different images.
     """
     same_data(results)
-    known = [one for one in results if _compared(one)]
+    known = compared(results)
     tables = []
-    for (name, text), ids in members(results if known else ()).items():
+    for (name, text), ids in members(known).items():
         parts = [Part(one.path, one.summary, ids) for one in known]
         table = control_gain.frame(parts)
         rows = paired.differences(parts, AGAINST)
@@ -141,8 +140,18 @@ def frame(results: Sequence[Evaluation]) -> pd.DataFrame:
     return pd.concat(tables)[COLUMNS] if tables else pd.DataFrame(columns=COLUMNS)
 
 
-def _compared(one: Evaluation) -> bool:
-    """Whether it has a part in `frame`: matches of single pictures, and masks that are compared."""
+def compared(results: Sequence[Evaluation]) -> list[Evaluation]:
+    """Those that have a part in `frame`: with matches of single pictures, and masks that are compared; none
+    where no table of images is beside one of them.
+
+    Raises:
+        EvaluationError: matches are damaged.
+    """
+    known = [one for one in results if _has_part(one)]
+    return known if members(known) else []
+
+
+def _has_part(one: Evaluation) -> bool:
     masks = one.facts.source[2]
     if one.facts.masks_from or masks not in ("learned", *AGAINST):
         return False

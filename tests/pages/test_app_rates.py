@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +19,8 @@ from analysis.paper import claims
 from analysis.sources import benchmarks
 from analysis.sources.collection import collect_readable
 from analysis.sources.rates import rate_frame
+
+NUCLEI = Path(__file__).parents[2] / "results" / "comparison-nuclei"
 
 
 @pytest.fixture
@@ -352,6 +355,22 @@ def test_controls_have_a_view_with_a_row_a_model(page, tmp_path):
     assert frame["box_random"].tolist() == [50] and frame["box_off"].tolist() == [40]
     own = page(view="Runs", masks="own").dataframe[0].value
     assert len(own) == 2  # models with their own masks
+
+
+def test_slices_have_a_view_with_a_drawing_each_and_its_numbers(page, tmp_path):
+    app = page(view="Slices")
+    assert not app.exception and "svit evaluate" in texts(app)
+    for line in ("svit-seed0/learned", "svit-seed0/shuffle", "dense-seed0/learned"):
+        shutil.copytree(NUCLEI / line, tmp_path / "results" / line)
+    app = page(view="Slices")
+    assert not app.exception and not app.error
+    pictures = [item.proto.imgs[0].alt for item in app.get("image") or app.get("imgs")]
+    about = "nuclei, 108 images"
+    assert pictures == [f"slices-crowding: {about}", f"slices-kind: {about}"]
+    shutil.rmtree(tmp_path / "results" / "dense-seed0")
+    shutil.rmtree(tmp_path / "results" / "svit-seed0" / "shuffle")
+    alone = page(view="Slices")  # nothing to compare it with
+    assert not alone.exception and "another to be compared with" in texts(alone)
 
 
 def test_tables_show_other_models_in_the_papers_order(page, tmp_path):

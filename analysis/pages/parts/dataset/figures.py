@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
-
 import streamlit as st
 from matplotlib.style import context
 
 from analysis.figures import palette, registry
 from analysis.figures.output import DrawOptions, Product, RenderError
-from analysis.pages.parts import session, shell
+from analysis.pages.parts import drawings, session, shell
 from analysis.pages.parts.dataset.parts import Survey
 from analysis.sources.collection import PAIR_OR_RUN, RUN
 from analysis.sources.collection import RUNS as TOGETHER
@@ -36,7 +34,7 @@ def show(survey: Survey) -> None:
         st.altair_chart(chart, width="stretch")
     for product in products:
         if chart is None:
-            shell.printed(picture(product), FIGURES[name].summary, product.name)
+            shell.printed(drawings.picture(product), FIGURES[name].summary, product.name)
         shell.downloads(product.name, product.table, lambda product=product: product.figure)
 
 
@@ -53,11 +51,3 @@ def drawn(_run: Run, key: tuple, name: str) -> list[Product]:
     """What the command would draw of the run."""
     with shell.drawing(), context(palette.STYLE):
         return list(FIGURES[name].draw(_given(_run, name), DrawOptions()))
-
-
-def picture(product: Product) -> bytes:
-    """A PNG of a drawing on paper."""
-    buffer = io.BytesIO()
-    with shell.drawing(), context(palette.STYLE):
-        product.figure.savefig(buffer, format="png", dpi=200)
-    return buffer.getvalue()
