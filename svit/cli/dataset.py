@@ -17,12 +17,13 @@ from svit.data.statistics import describe
 from svit.data.validate import check_coco, checked, mended, read_json
 from svit.data.writing.coco_folder import annotations
 from svit.data.writing.folds import write_folds
+from svit.data.writing.mosaic import write_mosaic
 from svit.data.writing.nuclei import SPLITS, convert_nuclei
 from svit.system.files import write_text, write_whole
-from svit.system.text import shown
+from svit.system.text import counted, shown
 
 COLOURS = 160  # of a sheet as PNG
-KINDS = "shapes | nuclei | folds | sheet | check | statistics"
+KINDS = "shapes | nuclei | folds | mosaic | sheet | check | statistics"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         kinds.add_parser("nuclei", help="convert the 2018 Data Science Bowl to COCO's layout")
     )
     _add_folds(kinds.add_parser("folds", help="every image once for validation: K folders"))
+    _add_mosaic(kinds.add_parser("mosaic", help="large fields: K x K pictures side by side"))
     _add_sheet(kinds.add_parser("sheet", help="draw the first scenes with their outlines"))
     _add_check(kinds.add_parser("check", help="check a COCO json, line by line, before it is used"))
     statistics = kinds.add_parser("statistics", help="count objects, sizes and classes")
@@ -88,6 +90,23 @@ def _add_folds(parser: argparse.ArgumentParser) -> None:
     _add_from(parser, "with train and val")
     parser.add_argument("--folds", type=kinds.count, default=5, metavar="K", help="default 5")
     parser.set_defaults(action=_folds)
+
+
+def _add_mosaic(parser: argparse.ArgumentParser) -> None:
+    _add_from(parser, "in COCO's layout")
+    parser.add_argument("--split", default="val", help="default val")
+    parser.add_argument(
+        "--across", type=kinds.count, default=2, metavar="K", help="pictures a side (default 2)"
+    )
+    parser.add_argument(
+        "--tile",
+        type=kinds.count,
+        default=512,
+        metavar="SIDE",
+        help="pixels that a picture is fitted into: what the model was trained at (default 512)",
+    )
+    parser.add_argument("--workers", type=kinds.at_once, default=2, help="processes (default 2)")
+    parser.set_defaults(action=_mosaic)
 
 
 def _add_from(parser: argparse.ArgumentParser, what: str) -> None:
@@ -168,6 +187,15 @@ def _nuclei(args: argparse.Namespace) -> int:
 def _folds(args: argparse.Namespace) -> int:
     for folder in write_folds(args.source, args.out, args.folds):
         print(f"written: {folder}")
+    return 0
+
+
+def _mosaic(args: argparse.Namespace) -> int:
+    across, tile = args.across, args.tile
+    left = write_mosaic(args.source, args.out, args.split, across, tile, args.workers)
+    print(f"written: {args.out} (fields of {across * tile} pixels a side)")
+    if left:
+        print(f"  {counted(left, 'pictures')} of {args.split} left over")
     return 0
 
 

@@ -18,6 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from svit.core.rle import CodedMasks
 from svit.system.claims import claim
 from svit.system.files import (
@@ -27,6 +30,7 @@ from svit.system.files import (
     prepare_folder,
     read_json,
     write_text,
+    write_whole,
 )
 
 PART = 50  # images in one unit of work
@@ -114,6 +118,13 @@ def objects_of(masks: CodedMasks, category_ids: Sequence[int]) -> list[dict[str,
             category_ids, boxes, areas, masks.json(), strict=True
         )
     ]
+
+
+def write_png(path: Path, pixels: np.ndarray) -> None:
+    """Writes a picture, uint8 (height, width, 3), grey where its three channels agree."""
+    grey = not np.ptp(pixels, axis=2).any()
+    picture = Image.fromarray(pixels[..., 0] if grey else pixels)
+    write_whole(path, lambda file: picture.save(file, "PNG"))
 
 
 def _done(out: Path, split: str, recipe: Recipe) -> bool:

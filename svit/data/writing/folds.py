@@ -9,32 +9,21 @@ A dense start must be trained in each fold anew: one that saw all training image
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from svit.core.slices import slices_of
-from svit.data.validate import CocoError, checked
+from svit.data.validate import CocoError
+from svit.data.writing.annotated import Annotated, dealt, hashed, read_split
 from svit.data.writing.coco_folder import annotations
 from svit.system.claims import claim
 from svit.system.files import prepare_folder, write_text
 
 SPLITS = ("train", "val")
-
-
-@dataclass(frozen=True, eq=False)
-class _Image:
-    """An entry of COCO's json with its annotations, and where its picture lies."""
-
-    entry: Mapping[str, Any]
-    objects: Sequence[Mapping[str, Any]]
-    picture: Path
 
 
 def write_folds(source: Path, out: Path, folds: int) -> list[Path]:
@@ -59,7 +48,7 @@ def write_folds(source: Path, out: Path, folds: int) -> list[Path]:
             f"{source}: expected 2 to {len(images)} folds of {len(images)} images, found {folds}"
         )
     prepare_folder(out)
-    facts = {"folds": folds, "source_sha256": _hash([one.entry for one in images])}
+    facts = {"folds": folds, "source_sha256": hashed([one.entry for one in images])}
     claim(out / "folds.json", facts, what="set of folds")
     written = []
     for fold in range(folds):
@@ -75,53 +64,23 @@ def write_folds(source: Path, out: Path, folds: int) -> list[Path]:
     return written
 
 
-def _all_images(source: Path) -> tuple[list[_Image], list[dict[str, Any]]]:
+def _all_images(source: Path) -> tuple[list[Annotated], list[dict[str, Any]]]:
     """Those of both splits in the order in which they are dealt out, and their classes."""
-    images: list[_Image] = []
-    categories: list[list[dict[str, Any]]] = []
-    for split in SPLITS:
-        name = _named(source, split)
-        data, _ = checked(annotations(source, name), image_root=source / name)
-        objects: dict[Any, list[dict[str, Any]]] = {one["id"]: [] for one in data["images"]}
-        for one in data["annotations"]:
-            objects[one["image_id"]].append(one)
-        categories.append(sorted(data["categories"], key=lambda one: one["id"]))
-        images += [
-            _Image(one, objects[one["id"]], source / name / one["file_name"])
-            for one in data["images"]
-        ]
+    (train, classes), (val, others) = (read_split(source, split) for split in SPLITS)
+    images = train + val
     names = Counter(one.entry["file_name"] for one in images)
     twice = [name for name, count in names.items() if count > 1]
     if twice:
         raise CocoError(
             f"{source}: {twice[0]} is a picture of both splits; give each a name of its own"
         )
-    if categories[0] != categories[1]:
+    if classes != others:
         raise CocoError(f"{source}: train and val have other classes; their folds would mix them")
-    slices = slices_of([one.entry for one in images])
-    texts = list(zip(*slices.values(), strict=True)) or [()] * len(images)
-    keys = [(text, _hash(one.entry["file_name"])) for text, one in zip(texts, images, strict=True)]
-    order = sorted(range(len(images)), key=keys.__getitem__)
-    return [images[place] for place in order], categories[0]
-
-
-def _named(source: Path, split: str) -> str:
-    """A split as the folder has it: `train` or `train2017`."""
-    names = (split, f"{split}2017")
-    for name in names:
-        if annotations(source, name).is_file():
-            return name
-    raise CocoError(
-        f"{source}: expected annotations/instances_{' or instances_'.join(names)}.json in it, found neither"
-    )
-
-
-def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    return [one for _, one in dealt(images)], classes
 
 
 def _write_split(
-    folder: Path, split: str, images: Sequence[_Image], categories: list[dict[str, Any]]
+    folder: Path, split: str, images: Sequence[Annotated], categories: list[dict[str, Any]]
 ) -> None:
     """Pictures first, the json last."""
     for one in images:

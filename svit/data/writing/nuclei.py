@@ -15,13 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from svit.core.rle import CodedMasks
 from svit.data.findings import Findings
 from svit.data.reading import image_size, read_image
-from svit.data.writing.coco_folder import LICENCE, Entry, Recipe, objects_of, write_folder
-from svit.system.files import FileError, write_whole
+from svit.data.writing.coco_folder import (
+    LICENCE,
+    Entry,
+    Recipe,
+    objects_of,
+    write_folder,
+    write_png,
+)
+from svit.system.files import FileError
 
 KINDS = ("fluorescence", "histology", "brightfield")
 SPLITS = ("train2017", "val2017")
@@ -171,7 +177,7 @@ def _file_name(field: Field) -> str:
 
 def _make(field: Field, folder: Path) -> Entry:
     pixels, name = read_image(field.picture), _file_name(field)
-    _write_png(folder / name, pixels)
+    write_png(folder / name, pixels)
     masks, told = _read_masks(field, pixels.shape[:2])
     image = {
         "id": field.number,
@@ -183,12 +189,6 @@ def _make(field: Field, folder: Path) -> Entry:
         "kind": kind_of(pixels),
     }
     return {"image": image, "objects": objects_of(masks, [1] * len(masks)), "told": told}
-
-
-def _write_png(path: Path, pixels: np.ndarray) -> None:
-    grey = not np.ptp(pixels, axis=2).any()
-    picture = Image.fromarray(pixels[..., 0] if grey else pixels)
-    write_whole(path, lambda file: picture.save(file, "PNG"))
 
 
 def _read_masks(

@@ -163,13 +163,13 @@ def test_an_interrupted_conversion_goes_on_to_the_same_bytes(
         seen.append(path.name)
         write(path, pixels)
 
-    write = nuclei._write_png
-    monkeypatch.setattr(nuclei, "_write_png", interrupted)
+    write = nuclei.write_png
+    monkeypatch.setattr(nuclei, "write_png", interrupted)
     with pytest.raises(KeyboardInterrupt):
         convert(source, tmp_path / "out")
-    monkeypatch.setattr(nuclei, "_write_png", write)
+    monkeypatch.setattr(nuclei, "write_png", write)
     assert files(convert(source, tmp_path / "out")) == whole
-    monkeypatch.setattr(nuclei, "_write_png", None)  # writing now would fail
+    monkeypatch.setattr(nuclei, "write_png", None)  # writing now would fail
     assert files(convert(source, tmp_path / "out")) == whole
 
 
