@@ -55,11 +55,13 @@ class Facts:
             "unknown" of a model that is not ours.
         neck: adapter (the paper's) or pyramid.
         data: "COCO val2017" (80 classes of COCO, all images), "COCO, other images", "shapes", "nuclei" or
-            "other"; of classifiers "ImageNet" (1,000 classes, all images), "single shapes" or "other".
+            "other"; of classifiers "ImageNet" (1,000 classes, all images), "single shapes" or "other". Where
+            AP counts another number than COCO's 100 it follows, as "nuclei, 300 detections".
         targets: target keep ratio of each layer.
         source: what else must agree in one figure: framework, inference mode, masks (`masks_of`).
         seed: of sampled masks.
-        data_sha256: of annotations and file names.
+        data_sha256: of annotations and file names, and of how many detections AP counts where these are not
+            COCO's 100.
         training_seed: 0 where the provenance does not tell.
         masks_from: the model that decided instead of this one; empty where it decided itself.
         trained_ratio: base keep ratio that the settings of the weights name; that of `targets` where they
@@ -125,6 +127,7 @@ def facts_of(provenance: dict[str, Any], images: int) -> Facts:
     inference = str(provenance.get("inference") or "")
     options = pruning.get("options") or {}
     targets = tuple(float(target) for target in known(provenance, "targets") or ())
+    counted = f"{provenance['counted']} detections" if "counted" in provenance else ""
     trained = options.get("keep_ratios") or [options.get("keep_ratio")]
     return Facts(
         preset=str(config.get("name") or provenance.get("model") or method),
@@ -132,11 +135,11 @@ def facts_of(provenance: dict[str, Any], images: int) -> Facts:
         variant=METHODS[method].variant(options) if method in METHODS else "",
         size=SIZES.get(sides, f"{sides[0]}x{sides[1]}") if any(sides[:3]) else UNKNOWN,
         neck=str(backbone.get("neck") or "unknown"),
-        data=_data(provenance, images),
+        data=", ".join(filter(None, [_data(provenance, images), counted])),
         targets=targets,
         source=(str(provenance.get("framework") or "unknown"), inference, masks_of(provenance)),
         seed=int(provenance.get("seed") or 0),
-        data_sha256=str(provenance.get("data_sha256") or ""),
+        data_sha256=" ".join(filter(None, [str(provenance.get("data_sha256") or ""), counted])),
         training_seed=int(train.get("seed") or 0),
         masks_from=str(provenance.get("masks_from") or ""),
         trained_ratio=_first_below_one(targets if None in trained else trained),

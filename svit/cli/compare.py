@@ -11,6 +11,7 @@ import torch
 from svit.cli.options import kinds
 from svit.cli.options import processes as process_options
 from svit.cli.options.data import add_class_map, add_exif
+from svit.cli.options.scoring import add_counted
 from svit.comparison.compare import START, TABLE, make, overview, prepare_start, time_left
 from svit.comparison.plan import NAMES, CompareError, chosen, jobs, plan_text
 from svit.comparison.row import Setting, check, state_of
@@ -79,6 +80,7 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also give the AP of mask boundaries, where no row is finished without it",
     )
+    add_counted(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
     parser.add_argument(
         "--jobs",
@@ -105,6 +107,7 @@ def run(args: argparse.Namespace) -> int:
         args.exif,
         read_class_map(args.class_map),
         args.boundary,
+        args.max_detections,
     )
     for line in check(planned, setting):
         print(line, file=sys.stderr)

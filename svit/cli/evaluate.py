@@ -20,6 +20,7 @@ from svit.cli.options import passes as pass_options
 from svit.cli.options import processes as process_options
 from svit.cli.options.data import add_class_map, add_exif
 from svit.cli.options.model import load_model, weights_name
+from svit.cli.options.scoring import add_counted
 from svit.core.ranges import SHARE, Range
 from svit.data.classes import read_class_map
 from svit.data.coco import CocoDataset, CocoFiles, find_coco
@@ -104,6 +105,7 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
     )
     pass_options.add_arguments(parser)
     parser.add_argument("--evaluator", default="pycocotools", choices=EVALUATORS)
+    add_counted(parser)
     parser.add_argument(
         "--draws", type=kinds.draws, default=1000, help="of the bootstrap (default 1000)"
     )
@@ -268,7 +270,9 @@ def _evaluate(
         dataset,
         args.out / below,
         options,
-        Scoring(args.evaluator, args.draws, record, args.crowding, args.boundary),
+        Scoring(
+            args.evaluator, args.draws, record, args.crowding, args.boundary, args.max_detections
+        ),
         ranks=ranks,
         weights=weights_name(args),
         **({"calibrated_on": args.calibrate_on} if args.calibrate_on else {}),

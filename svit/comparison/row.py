@@ -25,7 +25,7 @@ from svit.data.samples import fingerprint
 from svit.detectors import build_detector
 from svit.detectors.base import Detector
 from svit.evaluation import provenance
-from svit.evaluation.average_precision import BOUNDARY, KINDS
+from svit.evaluation.average_precision import BOUNDARY, COUNTED, KINDS
 from svit.evaluation.evaluate import Scoring, evaluate
 from svit.evaluation.passes import ALONE, PassOptions
 from svit.evaluation.summary import SUMMARY
@@ -61,6 +61,7 @@ class Setting:
         exif: as in `svit.data.reading.read_image`.
         class_map: name of a class in the data -> its name in the weights the rows start from.
         boundary: also scores masks by their boundaries (`svit.evaluation.boundary`).
+        counted: detections an image and class that AP counts.
     """
 
     out: Path
@@ -73,6 +74,7 @@ class Setting:
     exif: str = "auto"
     class_map: Mapping[str, str] = field(default_factory=dict)
     boundary: bool = False
+    counted: int = COUNTED
 
     def data(self, config: Config, *, check_files: bool = False) -> tuple[CocoDataset, CocoDataset]:
         """Training and validation images.
@@ -286,6 +288,7 @@ class RowMaker:
             Scoring(
                 record=self.folder / "run" if line == Line() else None,
                 boundary=self.setting.boundary,
+                counted=self.setting.counted,
             ),
             ranks=self.ranks,
             weights=f"{self.job.name}/{self.model.name}",

@@ -26,6 +26,7 @@ METRICS = (
     *("AR1", "AR10", "AR100", "ARs", "ARm", "ARl"),
 )
 REFERENCE = "pycocotools"
+COUNTED = 100  # detections an image and class that AP counts unless told otherwise, as COCO's
 KINDS = {"box": "bbox", "mask": "segm"}  # ours -> COCO's
 BOUNDARY = "boundary"  # a third kind, of masks, that takes longer
 _TYPES = {**KINDS, BOUNDARY: BOUNDARY}
@@ -69,6 +70,7 @@ def average_precision(
     rows: Sequence[Row],
     kind: str,
     evaluator: str = REFERENCE,
+    counted: int = COUNTED,
 ) -> dict[str, float]:
     """The 12 COCO numbers by their names in `METRICS`, in percent.
 
@@ -76,11 +78,13 @@ def average_precision(
         rows: result objects; an empty list is legal and scores 0.
         kind: "box", "mask" or "boundary" (`svit.evaluation.boundary`).
         evaluator: one of `EVALUATORS`.
+        counted: detections an image and class, those of the highest scores; of another number than COCO's
+            100 the name "AR100" has that number.
 
     Raises:
         ValueError: see `check_evaluator`.
     """
-    return _numbers(_matched(truth, rows, kind, evaluator))
+    return _numbers(_matched(truth, rows, kind, evaluator, counted), counted)
 
 
 def matches_of(truth: COCO, rows: Sequence[Row], kind: str) -> Matches:
@@ -90,41 +94,62 @@ def matches_of(truth: COCO, rows: Sequence[Row], kind: str) -> Matches:
 
 
 def measured(
-    truth: COCO, rows: Sequence[Row], kind: str, evaluator: str = REFERENCE
+    truth: COCO,
+    rows: Sequence[Row],
+    kind: str,
+    evaluator: str = REFERENCE,
+    counted: int = COUNTED,
 ) -> tuple[dict[str, float], Matches]:
-    """`average_precision` and `matches_of` in one; masks are matched once, unless another evaluator than the
+    """`average_precision` and its matches in one; masks are matched once, unless another evaluator than the
     reference is to give the numbers."""
-    reference = _matched(truth, rows, kind)
-    other = reference if evaluator == REFERENCE else _matched(truth, rows, kind, evaluator)
-    return _numbers(other), _matches(reference)
+    reference = _matched(truth, rows, kind, counted=counted)
+    if evaluator == REFERENCE:
+        return _numbers(reference, counted), _matches(reference)
+    return average_precision(truth, rows, kind, evaluator, counted), _matches(reference)
 
 
-def _matched(truth: COCO, rows: Sequence[Row], kind: str, evaluator: str = REFERENCE) -> Any:
+def _matched(
+    truth: COCO,
+    rows: Sequence[Row],
+    kind: str,
+    evaluator: str = REFERENCE,
+    counted: int = COUNTED,
+) -> Any:
     """An evaluator that has matched detections to objects, image by image."""
-    check_evaluator(evaluator, kind == BOUNDARY)
+    check_evaluator(evaluator, kind == BOUNDARY, counted)
     with _silence():
         evaluation = _BUILD[evaluator](truth, rows, kind)
+        if counted != COUNTED:
+            evaluation.params.maxDets = [1, min(10, counted), counted]
         evaluation.evaluate()
     return evaluation
 
 
-def _numbers(evaluation: Any) -> dict[str, float]:
+def _numbers(evaluation: Any, counted: int) -> dict[str, float]:
     with _silence():
         evaluation.accumulate()
         evaluation.summarize()
     values = [float(value) for value in evaluation.stats[: len(METRICS)]]
-    return {name: 100 * v if v >= 0 else -1.0 for name, v in zip(METRICS, values, strict=True)}
+    if counted != COUNTED:  # pycocotools looks for its AP at 100 detections, whatever it counted
+        every = evaluation.eval["precision"][:, :, :, 0, -1]
+        values[0] = float(every[every > -1].mean()) if (every > -1).any() else -1.0
+    names = [name.replace(str(COUNTED), str(counted)) for name in METRICS]
+    return {name: 100 * v if v >= 0 else -1.0 for name, v in zip(names, values, strict=True)}
 
 
-def check_evaluator(name: str, boundary: bool = False) -> None:
-    """Raises ValueError for an evaluator that is unknown, not installed, or asked for the boundary AP that it
-    has not."""
+def check_evaluator(name: str, boundary: bool = False, counted: int = COUNTED) -> None:
+    """Raises ValueError for an evaluator that is unknown, not installed, or asked for the boundary AP or the
+    number of detections that it has not."""
     if name not in EVALUATORS:
         raise ValueError(f"evaluator: expected one of {', '.join(EVALUATORS)}, found {name!r}")
     if find_spec(EVALUATORS[name]) is None:
         raise ValueError(
             f"evaluator: {name} is not installed; pip install {name}, or take pycocotools, which gives the "
             "same numbers"
+        )
+    if counted != COUNTED and name != REFERENCE:
+        raise ValueError(
+            f"evaluator: {name} counts {COUNTED} detections an image; take {REFERENCE} to count {counted}"
         )
     if boundary and name == "hotcoco":
         raise ValueError(

@@ -25,7 +25,7 @@ from svit.data.classes import ClassError, side_by_side
 from svit.data.coco import CocoDataset
 from svit.detectors.base import Detector
 from svit.evaluation import provenance
-from svit.evaluation.average_precision import check_evaluator
+from svit.evaluation.average_precision import COUNTED, check_evaluator
 from svit.evaluation.passes import (
     ALONE,
     ImageResult,
@@ -62,6 +62,7 @@ class Scoring:
         record: also records a run there, with pictures and scores; an interrupted one is gone on with.
         crowding: also compares images by `svit.core.slices.crowding`.
         boundary: also scores masks by their boundaries (`svit.evaluation.boundary`).
+        counted: detections an image and class that AP counts.
     """
 
     evaluator: str = "pycocotools"
@@ -69,6 +70,7 @@ class Scoring:
     record: Path | None = None
     crowding: bool = False
     boundary: bool = False
+    counted: int = COUNTED
 
 
 def evaluate(
@@ -98,7 +100,7 @@ def evaluate(
             is looked at.
         RunError: `scoring.record` holds another run or cannot be written.
     """
-    check_evaluator(scoring.evaluator, scoring.boundary)
+    check_evaluator(scoring.evaluator, scoring.boundary, scoring.counted)
     _check(detector, dataset, options.limit)
     check_masks(detector, options)
     output, record = Path(output), scoring.record
@@ -108,6 +110,8 @@ def evaluate(
     with inference_mode(detector, options.inference, options.seed):
         source = run_provenance(detector, dataset, options, **facts)
         described = {**source, "limit": options.limit, "evaluator": scoring.evaluator}
+        if scoring.counted != COUNTED:
+            described["counted"] = scoring.counted
         if ranks.is_first:
             refuse_other_summary(output, described)
         batches = planned(detector, dataset, options, ranks)
@@ -125,7 +129,7 @@ def evaluate(
     described |= provenance.of_command()
     truth = dataset.coco(range(len(dataset))[: options.limit])
     settings = {"evaluator": scoring.evaluator, "draws": scoring.draws}
-    settings["boundary"] = scoring.boundary
+    settings |= {"boundary": scoring.boundary, "counted": scoring.counted}
     slices = _slices(dataset, truth, options.limit, scoring.crowding)
     summary = summarise(model_of(detector), truth, outcomes, described, slices=slices, **settings)
     summary.write(output)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,6 +23,7 @@ from svit.core.statistics import Drawn, Interval
 from svit.core.types import Detections, ImageId, TokenTrace
 from svit.evaluation.average_precision import (
     BOUNDARY,
+    COUNTED,
     KINDS,
     load_truth,
     measured,
@@ -116,6 +118,8 @@ class Summary:
         unmasked: objects annotated by a box alone; mask AP leaves them out, as it does crowd regions.
         slices: field -> image id -> its text there, of all images (`svit.core.slices`).
         videos: image id -> its video, of frames, which are drawn video by video; None of pictures alone.
+        counted: detections an image and class that AP counts.
+        overfull: images with more objects of a class than that, which no detector can find all of.
     """
 
     scores: dict[str, dict[str, float]]
@@ -130,6 +134,8 @@ class Summary:
     unmasked: int = 0
     slices: Mapping[str, Mapping[ImageId, str]] = field(default_factory=dict)
     videos: Mapping[ImageId, ImageId] | None = None
+    counted: int = COUNTED
+    overfull: int = 0
 
     @cached_property
     def intervals(self) -> dict[str, Interval]:
@@ -163,6 +169,7 @@ class Summary:
             "images": len(self.images) + len(self.errors),
             "errors": {str(image_id): message for image_id, message in self.errors.items()},
             **({"objects_without_mask": self.unmasked} if self.unmasked else {}),
+            **({"overfull_images": self.overfull} if self.overfull else {}),
             "matches_sha256": hashlib.sha256(self.packed).hexdigest(),
             "provenance": self.provenance,
         }
@@ -215,12 +222,14 @@ def summarise(
     draws: int = 1000,
     slices: Mapping[str, Mapping[ImageId, str]] = {},
     boundary: bool = False,
+    counted: int = COUNTED,
 ) -> Summary:
     """The summary of the outcomes of all images of a COCO dictionary, given in any order.
 
     Args:
         slices: field -> image id -> its text there; a column each in the table of images.
         boundary: also scores the boundaries of masks.
+        counted: detections an image and class that AP counts.
 
     Raises:
         NothingMeasured: none of the images could be read.
@@ -236,7 +245,7 @@ def summarise(
     seen = [outcome for outcome in outcomes if not outcome.error]
     kinds = (*KINDS, BOUNDARY) if boundary else tuple(KINDS)
     indices = {kind: load_truth(truth_of(truth, kind)) for kind in kinds}
-    found = {kind: measured(indices[kind], rows, kind, evaluator) for kind in kinds}
+    found = {kind: measured(indices[kind], rows, kind, evaluator, counted) for kind in kinds}
     matches = {kind: one for kind, (_, one) in found.items()}
     images, videos = _per_image(model, truth, seen), _videos(truth)
     for name, texts in slices.items():
@@ -254,7 +263,19 @@ def summarise(
         unmasked=unmasked(truth),
         slices=slices,
         videos=videos,
+        counted=counted,
+        overfull=_overfull(truth, counted),
     )
+
+
+def _overfull(truth: dict[str, Any], counted: int) -> int:
+    """Images with more objects of a class than AP counts detections."""
+    objects = Counter(
+        (one["image_id"], one["category_id"])
+        for one in truth["annotations"]
+        if not one.get("iscrowd")
+    )
+    return len({image_id for (image_id, _), count in objects.items() if count > counted})
 
 
 def _known(bounds: tuple[float, float]) -> list[float | None]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from svit.core.statistics import Drawn, probability
-from svit.evaluation.average_precision import BOUNDARY, KINDS
+from svit.evaluation.average_precision import BOUNDARY, COUNTED, KINDS
 from svit.evaluation.summary import Summary, mean_and_spread
 from svit.system import text
 
@@ -79,6 +79,15 @@ def notes(summary: Summary) -> list[str]:
         told.append(
             f"{text.counted(summary.unmasked, 'objects')} {have} no mask: box AP counts them, "
             "mask AP leaves them out."
+        )
+    most = f"{summary.counted} detections an image and class"
+    if summary.counted != COUNTED:
+        told.append(f"AP counts {most}; COCO's {COUNTED}.")
+    if summary.overfull:
+        have = "has" if summary.overfull == 1 else "have"
+        told.append(
+            f"{text.counted(summary.overfull, 'images')} {have} more objects of a class than AP counts "
+            f"detections: {most}. --max-detections counts more."
         )
     if summary.errors:
         images = len(summary.images) + len(summary.errors)

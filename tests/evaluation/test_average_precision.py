@@ -115,6 +115,48 @@ def test_no_predictions_score_zero_and_no_objects_score_minus_one(evaluator: str
     assert average_precision(empty, [], "box", evaluator)["AP"] == -1
 
 
+def crowd(objects: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """One image full of objects, and a detection of each that is right to the pixel."""
+    boxes = [[float(x), float(y), 8.0, 8.0] for y in range(0, 190, 10) for x in range(0, 190, 10)]
+    common = {"image_id": 1, "category_id": 1}
+    found = [
+        common | {"bbox": box, "segmentation": rle(box), "score": 1 - place / 1000}
+        for place, box in enumerate(boxes[:objects])
+    ]
+    truth = [one | {"id": place, "area": 64.0, "iscrowd": 0} for place, one in enumerate(found, 1)]
+    images = [{"id": 1, "height": SIDE, "width": SIDE}]
+    return {
+        "images": images,
+        "annotations": [{k: v for k, v in one.items() if k != "score"} for one in truth],
+        "categories": [{"id": 1, "name": "cell"}],
+    }, found
+
+
+def test_more_objects_than_are_counted_cannot_all_be_found() -> None:
+    truth, found = crowd(150)
+    few, _ = measured(load_truth(truth), found, "box")
+    assert 60 < few["AP"] < 70 and few["AR100"] == pytest.approx(100 * 100 / 150)
+    for kind in ("box", "mask", "boundary"):
+        numbers, matches = measured(load_truth(truth), found, kind, counted=150)
+        assert numbers["AP"] == pytest.approx(100) and numbers["AR150"] == pytest.approx(100)
+        assert numbers["AP50"] == pytest.approx(100) and matches.ap() == pytest.approx(100)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10_000), counted=st.integers(1, 300))
+def test_matches_have_the_ap_of_the_numbers_whatever_is_counted(seed: int, counted: int) -> None:
+    truth, rows = dirty(seed)
+    numbers, matches = measured(load_truth(truth), rows, "box", counted=counted)
+    assert matches.ap() == pytest.approx(numbers["AP"], abs=1e-9)
+    if counted >= 100 and len(rows) <= 100:
+        assert numbers["AP"] == average_precision(load_truth(truth), rows, "box")["AP"]
+
+
+def test_other_evaluators_count_what_coco_counts() -> None:
+    with pytest.raises(ValueError, match="take pycocotools to count 300"):
+        check_evaluator("hotcoco", counted=300)
+
+
 def dirty(seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """A small set with what real ones have: ids out of order, crowds, polygons beside codes, areas that are
     not the mask's, boxes without a side, equal scores within an image, more than 100 detections of one."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support.scenes import IMAGES, detector, nano, shapes
 
+from analysis.sources.evaluations import read_evaluation
 from svit.data.coco import CocoDataset
 from svit.detectors.base import Detector
 from svit.evaluation.evaluate import Scoring, evaluate
@@ -156,3 +157,36 @@ def test_a_damaged_summary_in_the_way_is_named(dataset: CocoDataset, tmp_path: P
     (tmp_path / "summary.json").write_text("{")
     with pytest.raises(FileError, match=r"summary\.json is half-written or damaged.*delete it"):
         quiet(detector(), dataset, tmp_path)
+
+
+def test_images_too_crowded_for_what_ap_counts_are_told(
+    dataset: CocoDataset, tmp_path: Path
+) -> None:
+    truth = dataset.coco()
+    most = max(
+        sum((one["image_id"], one["category_id"]) == key for one in truth["annotations"])
+        for key in {(one["image_id"], one["category_id"]) for one in truth["annotations"]}
+    )
+    assert "AP counts" not in report([quiet(detector(), dataset, tmp_path / "all")])
+    many = CocoDataset(
+        truth | {"annotations": crowded(truth["annotations"])}, dataset.image_root, nano().data
+    )
+    text = report([quiet(detector(), many, tmp_path / "many")])
+    assert "1 image has more objects of a class than AP counts detections: 100" in text
+    scoring = Scoring(draws=2, counted=101 + most)
+    summary = evaluate(detector(), many, tmp_path / "more", PassOptions(progress=False), scoring)
+    text = report([summary])
+    assert f"AP counts {101 + most} detections an image and class; COCO's 100." in text
+    assert "more objects of a class" not in text
+    facts = read_evaluation(tmp_path / "more" / "summary.json").facts
+    other = read_evaluation(tmp_path / "many" / "summary.json").facts
+    assert facts.data == f"{other.data}, {101 + most} detections"
+    assert facts.data_sha256 != other.data_sha256  # never subtracted
+    with pytest.raises(FileError, match="counted"):
+        quiet(detector(), many, tmp_path / "more")
+
+
+def crowded(annotations: list[dict]) -> list[dict]:
+    """The first object a hundred times more."""
+    first = annotations[0]
+    return annotations + [{**first, "id": 10_000 + number} for number in range(100)]

@@ -9,6 +9,7 @@ import torch
 
 from svit.cli.options import kinds
 from svit.core.catalogue import METHODS
+from svit.evaluation.average_precision import COUNTED
 from svit.evaluation.classify import MOVES, Accuracy, class_folder, classify, write_accuracy
 from svit.evaluation.evaluation_table import choices
 from svit.system.text import shown, table
@@ -21,6 +22,7 @@ _OF_DETECTORS = {
     **dict.fromkeys(("crowding", "boundary"), False),
     **{"set": [], "framework": "auto", "workers": 0, "dtype": "float32", "processes": 1},
     **{"split": "val2017", "exif": "auto", "evaluator": "pycocotools", "draws": 1000},
+    "max_detections": COUNTED,
     "rescue_score": 0.5,
 }
 
