@@ -16,6 +16,7 @@ from pycocotools import mask as coco_mask
 from svit.core.types import Target
 
 MOST_CHARACTERS = 7  # of a number: 35 bits
+_AT_ONCE = 1 << 26  # pixels that are encoded
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,15 @@ class CodedMasks:
         Args:
             masks: bool (n, height, width).
         """
-        if not len(masks):
-            return cls((), masks.shape[1:])
-        columns_first = np.asfortranarray(masks.transpose(1, 2, 0), dtype=np.uint8)
-        codes = tuple(code["counts"] for code in coco_mask.encode(columns_first))
-        return cls(codes, masks.shape[1:])
+        height, width = masks.shape[1:]
+        # some at a time: a second copy of all that a large field holds would be gigabytes
+        step = max(1, _AT_ONCE // max(1, height * width))
+        codes: list[bytes] = []
+        for start in range(0, len(masks), step):
+            part = masks[start : start + step].transpose(1, 2, 0)
+            coded = coco_mask.encode(np.asfortranarray(part, dtype=np.uint8))
+            codes += (code["counts"] for code in coded)
+        return cls(tuple(codes), (height, width))
 
     def __len__(self) -> int:
         return len(self.codes)

@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 from support.runs import parts
 
+from svit.core import rle
 from svit.core.coverage import covered_share, token_cover, token_means
 from svit.core.rle import CodedMasks, CodedTarget, joined_runs, run_lengths
 from svit.core.types import TokenGrid
@@ -24,6 +25,14 @@ def test_codes_of_any_masks_decode_to_them(masks):
     assert len(coded) == len(masks) and coded.image_hw == masks.shape[1:]
     np.testing.assert_array_equal(coded.decoded(), masks)
     np.testing.assert_array_equal(coded.areas(), masks.sum(axis=(1, 2)))
+
+
+def test_many_masks_are_encoded_some_at_a_time_to_the_same_codes(monkeypatch) -> None:
+    masks = np.random.default_rng(0).random((7, 5, 6)) > 0.5
+    whole = CodedMasks.of(masks)
+    for pixels in (1, 60, 90):  # one, two and three masks
+        monkeypatch.setattr(rle, "_AT_ONCE", pixels)
+        assert CodedMasks.of(masks) == whole
 
 
 @given(some_masks)
