@@ -8,7 +8,6 @@ weights, equally long and with the same seed. What does not fit is left out with
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,6 @@ from analysis.sources.evaluations import Evaluation, Origin
 Pair = tuple[Evaluation, Evaluation]
 PAIRED = "95 % percentile over images, paired"
 APART = "95 % percentile over images, two intervals in quadrature"
-ANYHOW = ("seed", "checkpoint_period")  # settings of a training that say nothing of its recipe
 UNKNOWN = "start and length of the trainings are not recorded"
 
 
@@ -123,7 +121,7 @@ def unlike(one: Evaluation, other: Evaluation) -> list[str]:
     if _precision(one) != _precision(other):
         causes.append(f"evaluated in {_precision(one)}, not {_precision(other)}")
     causes += _origins_apart(one.origin, other.origin)
-    if one.origin.known and other.origin.known and _recipe(one) != _recipe(other):
+    if one.origin.known and other.origin.known and one.recipe != other.recipe:
         causes.append("trained by another recipe")
     if mine.training_seed != theirs.training_seed:
         causes.append(f"training seed {mine.training_seed}")
@@ -132,12 +130,6 @@ def unlike(one: Evaluation, other: Evaluation) -> list[str]:
 
 def _precision(one: Evaluation) -> str:
     return str(one.summary["provenance"].get("dtype") or "float32")
-
-
-def _recipe(one: Evaluation) -> dict[str, Any]:
-    """The settings of the training, without those that may differ between equal ones."""
-    train = (one.summary["provenance"].get("config") or {}).get("train") or {}
-    return {name: value for name, value in train.items() if name not in ANYHOW}
 
 
 def _origins_apart(mine: Origin, theirs: Origin) -> Iterator[str]:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis.sources import labels
 from analysis.sources.evaluations import KINDS, Evaluation
-from analysis.sources.rates import trainings_told
+from analysis.sources.rates import recipe_of, trainings_told
 
 # intervention -> in words; on and off keep another number of tokens than the model
 CONTROLS = {
@@ -28,7 +28,17 @@ CONTROLS = {
 # rows that agree in these saw the same images and grew from the same weights and seed, equally long: their
 # APs may be subtracted
 ALIKE = ["data_sha256", "images", "size", "neck", "framework", "seed", "start", "views"]
-MODEL = [*ALIKE, "data", "weights", "model", "inference", "base_ratio", "masks_from", "row"]
+MODEL = [
+    *ALIKE,
+    "recipe",
+    "data",
+    "weights",
+    "model",
+    "inference",
+    "base_ratio",
+    "masks_from",
+    "row",
+]
 
 
 def lines(results: Sequence[Evaluation]) -> pd.DataFrame:
@@ -49,6 +59,7 @@ def line(one: Evaluation) -> dict[str, object]:
         "seed": facts.training_seed,
         "start": one.origin.start,
         "views": one.origin.views,
+        "recipe": recipe_of(one),
         "data": facts.data,
         "weights": str(provenance.get("weights_sha256") or ""),
         "model": facts.model,
@@ -81,7 +92,9 @@ def dial_of(one: Evaluation, model: str, results: Sequence[Evaluation]) -> list[
         if other.facts.model == model
         and other.facts.source[1] == "calibrated"
         and other.facts.decides
-        and all(mine[name] == value for name, value in line(other).items() if name in ALIKE)
+        and all(
+            mine[name] == value for name, value in line(other).items() if name in (*ALIKE, "recipe")
+        )
     ]
 
 
@@ -105,7 +118,7 @@ def frame(results: Sequence[Evaluation]) -> pd.DataFrame:
         mine = means[means["masks"] == control].rename(columns=names)
         found = found.merge(mine[[*MODEL, *names.values()]], on=MODEL, how="left")
     # calibration changes the weights' hash: what is equal is the row and the training
-    deciders = found.groupby([*ALIKE, "row", "model"])["inference"].transform("nunique")
+    deciders = found.groupby([*ALIKE, "recipe", "row", "model"])["inference"].transform("nunique")
     found["dial"] = (deciders > 1) & (found["inference"] == "calibrated")
     names = dict(zip(table["weights"], table["row"].where(table["row"] != "", table["model"])))
     found["lender"] = [one and names.get(one, one[:8]) for one in found["masks_from"]]

@@ -34,6 +34,7 @@ WORLDS = (
 # width, depth, heads and patch of the paper's two models and of ours for drawn shapes
 SIZES = {(192, 12, 3, 16): "tiny", (384, 12, 6, 16): "small"}
 SIZES |= {(96, 12, 3, 16): "nano", (96, 12, 3, 8): "fine"}
+ANYHOW = ("seed", "checkpoint_period")  # settings of a training that say nothing of its recipe
 PAPER_TARGETS = (*[1.0] * 3, *[0.7] * 3, *[0.49] * 3, *[0.343] * 3)
 
 
@@ -216,6 +217,12 @@ class Evaluation:
             return Origin(told["init_sha256"], int(told["views"]), told["train_sha256"])
         batch = ((source.get("config") or {}).get("train") or {}).get("batch") or 0
         return Origin(views=int(source.get("trained_steps") or 0) * int(batch))
+
+    @cached_property
+    def recipe(self) -> dict[str, Any]:
+        """Settings of the training, without those of `ANYHOW`."""
+        train = (self.summary["provenance"].get("config") or {}).get("train") or {}
+        return {name: value for name, value in train.items() if name not in ANYHOW}
 
     @property
     def images(self) -> int:

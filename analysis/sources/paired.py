@@ -125,7 +125,7 @@ def at_equal_tokens(found: pd.DataFrame) -> pd.DataFrame:
     return chosen.assign(name=chosen.set_index(_TRAINING).index.map(names))
 
 
-_TRAINING = [*control_gain.ALIKE, "row", "model"]
+_TRAINING = [*control_gain.ALIKE, "recipe", "row", "model"]
 
 
 def beside_dial(results: Sequence[Evaluation], model: str) -> pd.DataFrame:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import pandas as pd
 
 from analysis.sources.evaluations import Evaluation, frame, masks_told
+
+_LENGTH = ("iterations", "epochs", "batch")  # `Origin.views` tells it
 
 
 def rate_frame(results: Sequence[Evaluation]) -> pd.DataFrame:
@@ -33,20 +36,46 @@ def series(results: Sequence[Evaluation]) -> list[str]:
         kinds.append(", ".join(filter(None, [one.model, shown])))
         names.append(", ".join(filter(None, [kinds[-1], one.source[1], masks_told(one)])))
     origins = {name: [getattr(one.origin, name) for one in results] for name in ("views", "start")}
-    trainings = trainings_told(pd.DataFrame({"name": kinds, **origins}))
+    recipes = [recipe_of(one) for one in results]
+    trainings = trainings_told(pd.DataFrame({"name": kinds, "recipe": recipes, **origins}))
     return [name + training for name, training in zip(names, trainings, strict=True)]
 
 
 def trainings_told(found: pd.DataFrame) -> pd.Series:
-    """What tells trainings of other length or start under one name apart, so that nothing joins them: a text
-    a row, empty where all are alike.
+    """What tells trainings of other length, start or recipe under one name apart, so that nothing joins them:
+    a text a row, empty where all are alike.
 
     Args:
-        found: name, views (pictures trained on), start (hash of the weights trained from).
+        found: name, views (pictures trained on), start (hash of the weights trained from), recipe
+            (`recipe_of`).
     """
     told = pd.Series("", found.index)
     for column, words in (("views", "{} pictures trained on"), ("start", "from {:.6}")):
         differs = found.groupby("name")[column].transform("nunique") > 1
         known = found[column].map(lambda value, words=words: words.format(value or "?"))
         told += (", " + known).where(differs, "")
+    for _, same in found.groupby("name"):
+        told[same.index] += _recipes_told(same["recipe"])
     return told
+
+
+def recipe_of(one: Evaluation) -> str:
+    """Settings of a training as a JSON text, without its length; empty where `svit compare` did not write
+    where it began: presets of dense and pruned models differ in more than was chosen."""
+    if not one.origin.start:
+        return ""
+    settings = {name: value for name, value in one.recipe.items() if name not in _LENGTH}
+    return json.dumps(settings, sort_keys=True)
+
+
+def _recipes_told(recipes: pd.Series) -> pd.Series:
+    """The settings in which known recipes differ, as ", distil 1.0"."""
+    known = [json.loads(recipe) for recipe in recipes.unique() if recipe]
+    names = sorted({name for one in known for name in one})
+    apart = [name for name in names if any(one.get(name) != known[0].get(name) for one in known)]
+
+    def of(recipe: str) -> str:
+        settings = json.loads(recipe) if recipe else {}
+        return "".join(f", {name} {settings[name]}" for name in apart if name in settings)
+
+    return recipes.map(of)

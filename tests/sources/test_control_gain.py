@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-from support.summaries import SHAPES, provenance, write_result
+from support.summaries import SHAPES, provenance, write_plan, write_result
 
 from analysis import render
 from analysis.figures.rates import controls as control_figures
@@ -255,6 +255,26 @@ def test_no_line_joins_trainings_of_another_length(tmp_path: Path) -> None:
         "svit, threshold, 3200 pictures trained on",
         "svit, threshold, 8000 pictures trained on",
     ]
+
+
+def test_trainings_by_another_recipe_are_named_by_what_differs_and_never_averaged(
+    tmp_path: Path,
+) -> None:
+    body = provenance("svit", "nano", neck="pyramid")["config"]
+    for distil, box in ((0.0, 60), (1.0, 62)):
+        train = {"seed": 0, "distil": distil, "rate": 1e-3, "iterations": 300}
+        facts = {"row": "svit", "weights_sha256": f"{distil}", "config": {**body, "train": train}}
+        folder = tmp_path / f"{distil}" / "svit-seed0"
+        write_result(folder / "learned", box, facts=facts, **NANO)
+        write_plan(folder)
+    results = find_evaluations(tmp_path)
+    means = control_gain.over_seeds(control_gain.frame(results)).set_index("name")
+    assert means["box_ap"].to_dict() == {"svit, distil 1.0": 62, "svit, distil 0.0": 60}
+    assert rates.series(results) == [
+        "svit, threshold, distil 0.0",
+        "svit, threshold, distil 1.0",
+    ]
+    assert control_gain.frame(results[:1])["name"].tolist() == ["svit"]  # alone it needs no word
 
 
 def test_masks_of_another_model_carry_its_name_and_are_no_dense_level(
