@@ -70,7 +70,7 @@ def _add_shapes(parser: argparse.ArgumentParser) -> None:
         action="store_false",
         help="objects anywhere alike; by default they gather in the middle as in photographs",
     )
-    parser.add_argument("--workers", type=kinds.at_once, default=2, help="processes (default 2)")
+    _add_workers(parser)
     parser.set_defaults(action=_shapes)
 
 
@@ -82,7 +82,7 @@ def _add_nuclei(parser: argparse.ArgumentParser) -> None:
         metavar="SIDE",
         help="leave out pictures with a longer side in pixels (the shipped models: 400)",
     )
-    parser.add_argument("--workers", type=kinds.at_once, default=2, help="processes (default 2)")
+    _add_workers(parser)
     parser.set_defaults(action=_nuclei)
 
 
@@ -105,8 +105,12 @@ def _add_mosaic(parser: argparse.ArgumentParser) -> None:
         metavar="SIDE",
         help="pixels that a picture is fitted into: what the model was trained at (default 512)",
     )
-    parser.add_argument("--workers", type=kinds.at_once, default=2, help="processes (default 2)")
+    _add_workers(parser)
     parser.set_defaults(action=_mosaic)
+
+
+def _add_workers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers", type=kinds.at_once, default=2, help="processes (default 2)")
 
 
 def _add_from(parser: argparse.ArgumentParser, what: str) -> None:

@@ -25,10 +25,11 @@ from svit.data.samples import fingerprint
 from svit.detectors import build_detector
 from svit.detectors.base import Detector
 from svit.evaluation import provenance
-from svit.evaluation.average_precision import BOUNDARY, COUNTED, KINDS
+from svit.evaluation.average_precision import BOUNDARY, COUNTED, KINDS, overfull
 from svit.evaluation.evaluate import Scoring, evaluate
 from svit.evaluation.passes import ALONE, PassOptions
 from svit.evaluation.summary import SUMMARY
+from svit.evaluation.summary_tables import overfull_told
 from svit.probing.calibrate import calibrate
 from svit.pruning import method_class
 from svit.system.claims import check_claim, claim
@@ -120,7 +121,9 @@ def check(planned: Sequence[Job], setting: Setting) -> list[str]:
     for job in begun:
         RowMaker(job, setting, ALONE, train_set, val_set).claim(start, check_claim)
     said = [one.report.lines() for one in (train_set, val_set) if one.report.says]
-    return [*sum(said, []), *val_set.class_notes]
+    crowded = overfull(val_set.coco(range(setting.looked_at(val_set))), setting.counted)
+    capped = [overfull_told(crowded, setting.counted)] if crowded else []
+    return [*sum(said, []), *val_set.class_notes, *capped]
 
 
 def run_row(job: Job, setting: Setting, ranks: Ranks) -> bool:
@@ -183,6 +186,7 @@ class RowMaker:
     def facts(self, start: dict[str, torch.Tensor]) -> dict[str, Any]:
         """What the row follows from, beside the code."""
         steps = self.job.steps(len(self.train_set))
+        counted = self.setting.counted
         return {
             "row": self.job.row.name,
             "seed": self.job.seed,
@@ -190,6 +194,7 @@ class RowMaker:
             "views": steps * self.job.config.train.batch,
             "images": self.setting.looked_at(self.val_set),
             "calibration": self.setting.calibration,
+            **({} if counted == COUNTED else {"counted": counted}),
             "init_sha256": checkpoint.fingerprint(start),
             "train_sha256": training_hash(self.train_set),
             "val_sha256": fingerprint(self.val_set),

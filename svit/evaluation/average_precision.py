@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -38,6 +39,16 @@ def unmasked(annotations: dict[str, Any]) -> int:
     return sum(
         not one.get("segmentation") for one in annotations["annotations"] if not one["iscrowd"]
     )
+
+
+def overfull(annotations: dict[str, Any], counted: int = COUNTED) -> int:
+    """Number of images of a COCO dictionary with more objects of a class than AP counts detections."""
+    objects = Counter(
+        (one["image_id"], one["category_id"])
+        for one in annotations["annotations"]
+        if not one.get("iscrowd")
+    )
+    return len({image_id for (image_id, _), count in objects.items() if count > counted})
 
 
 def truth_of(annotations: dict[str, Any], kind: str) -> dict[str, Any]:

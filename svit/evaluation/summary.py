@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,6 +26,7 @@ from svit.evaluation.average_precision import (
     KINDS,
     load_truth,
     measured,
+    overfull,
     truth_of,
     unmasked,
 )
@@ -264,18 +264,8 @@ def summarise(
         slices=slices,
         videos=videos,
         counted=counted,
-        overfull=_overfull(truth, counted),
+        overfull=overfull(truth, counted),
     )
-
-
-def _overfull(truth: dict[str, Any], counted: int) -> int:
-    """Images with more objects of a class than AP counts detections."""
-    objects = Counter(
-        (one["image_id"], one["category_id"])
-        for one in truth["annotations"]
-        if not one.get("iscrowd")
-    )
-    return len({image_id for (image_id, _), count in objects.items() if count > counted})
 
 
 def _known(bounds: tuple[float, float]) -> list[float | None]:

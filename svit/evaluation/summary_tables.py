@@ -80,15 +80,10 @@ def notes(summary: Summary) -> list[str]:
             f"{text.counted(summary.unmasked, 'objects')} {have} no mask: box AP counts them, "
             "mask AP leaves them out."
         )
-    most = f"{summary.counted} detections an image and class"
     if summary.counted != COUNTED:
-        told.append(f"AP counts {most}; COCO's {COUNTED}.")
+        told.append(f"AP counts {summary.counted} detections an image and class; COCO's {COUNTED}.")
     if summary.overfull:
-        have = "has" if summary.overfull == 1 else "have"
-        told.append(
-            f"{text.counted(summary.overfull, 'images')} {have} more objects of a class than AP counts "
-            f"detections: {most}. --max-detections counts more."
-        )
+        told.append(overfull_told(summary.overfull, summary.counted))
     if summary.errors:
         images = len(summary.images) + len(summary.errors)
         of = text.counted(images, "images")
@@ -99,6 +94,15 @@ def notes(summary: Summary) -> list[str]:
             )
         )
     return told
+
+
+def overfull_told(images: int, counted: int) -> str:
+    """That AP cannot reach 100 on so many images (`average_precision.overfull`), and what to do."""
+    have = "has" if images == 1 else "have"
+    return (
+        f"{text.counted(images, 'images')} {have} more objects of a class than AP counts detections: "
+        f"{counted} detections an image and class. --max-detections counts more."
+    )
 
 
 def layer_table(summary: Summary) -> str:

@@ -455,3 +455,26 @@ def test_lines_name_their_folders() -> None:
         "off",
         "calibrated-0.5",
     ]
+
+
+def test_rows_that_count_other_detections_do_not_share_a_folder_and_crowded_images_are_told(
+    made: Path, data: Path, start: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    count = ["--max-detections", "1"]  # fewer than a shape's image has of some class
+    others = [*words(data, made, start, "dense")[: -len(SMALL)], "--dry-run", *count, *SMALL]
+    assert main.main(others) == 2
+    assert "counted: nothing there, 1 now" in capsys.readouterr().err
+    fresh = [*words(data, tmp_path / "new", start, "dense")[: -len(SMALL)], "--dry-run"]
+    assert main.main([*fresh, *SMALL]) == 0
+    assert "more objects of a class" not in capsys.readouterr().err
+    truth = json.loads((data / "annotations" / "instances_val2017.json").read_text())
+    first, *_ = truth["annotations"]
+    truth["annotations"] += [{**first, "id": 10_000 + number} for number in range(100)]
+    crowded = tmp_path / "crowded"
+    shutil.copytree(data, crowded)
+    (crowded / "annotations" / "instances_val2017.json").write_text(json.dumps(truth))
+    fresh[fresh.index(str(data))] = str(crowded)
+    assert main.main([*fresh, *SMALL]) == 0
+    assert "1 image has more objects of a class than AP counts" in capsys.readouterr().err
+    assert main.main([*fresh, "--max-detections", "200", *SMALL]) == 0
+    assert "more objects of a class" not in capsys.readouterr().err

@@ -15,6 +15,7 @@ from matplotlib.ticker import FuncFormatter
 
 from analysis.figures.canvas.placing import apart
 from analysis.figures.canvas.sizes import wrapped
+from analysis.figures.palette import FIELD
 from analysis.sources import labels
 from svit.runs.run import Run
 
@@ -35,6 +36,12 @@ class Named(NamedTuple):
 def spread(count: int, width: float = 0.6) -> np.ndarray:
     """Offsets that set `count` marks side by side around zero."""
     return (np.arange(count) - (count - 1) / 2) * width / max(count, 1)
+
+
+def bands(ax: Axes, rows: Sequence[float]) -> None:
+    """A faint band behind every second row, to be followed across panels."""
+    for row in rows[1::2]:
+        ax.axhspan(row - 0.5, row + 0.5, color=FIELD, lw=0, zorder=-1)
 
 
 def blank(axes: Iterable[Axes]) -> None:

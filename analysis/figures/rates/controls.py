@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures import palette
 from analysis.figures.canvas import screen as shared
-from analysis.figures.canvas.axes import spread
+from analysis.figures.canvas.axes import bands, spread
 from analysis.figures.canvas.placing import floor, short_names
 from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError
@@ -181,8 +181,7 @@ def _rows(part: pd.DataFrame, ax: Axes) -> None:
     ax.set_yticks(first["row"], first["short"])
     ax.set_ylim(part["row"].max() + 0.7, -0.7)
     ax.grid(axis="x")
-    for row in first["row"][1::2]:
-        ax.axhspan(row - 0.5, row + 0.5, color=palette.FIELD, lw=0, zorder=-1)
+    bands(ax, first["row"].tolist())
 
 
 def print_differences(part: pd.DataFrame, ax: Axes, kind: str) -> Axes:

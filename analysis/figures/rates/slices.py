@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures import palette
-from analysis.figures.canvas.axes import LETTER, LINE, percents, spread
+from analysis.figures.canvas.axes import LETTER, LINE, bands, percents, spread
 from analysis.figures.canvas.placing import short_names, shortened
 from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError
@@ -123,8 +123,7 @@ def print(
         percents(ax.xaxis)
     else:
         ax.axvline(0, color=palette.INK, lw=0.7, zorder=0)
-    for row in list(rows.values())[1::2]:
-        ax.axhspan(row - 0.5, row + 0.5, color=palette.FIELD, lw=0, zorder=-1)
+    bands(ax, list(rows.values()))
     ax.set_xlabel(PANELS[what])
     ax.grid(axis="x")
     ax.margins(x=0.08)
