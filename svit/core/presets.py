@@ -8,7 +8,7 @@ Sources of the numbers: paper 4; `configs/mask_rcnn/*` of github.com/uzh-rpg/svi
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -167,7 +167,7 @@ PRESETS: dict[str, Config] = {
 }
 
 
-def load_config(preset: str, overrides: list[str] | tuple[str, ...] = ()) -> Config:
+def load_config(preset: str, overrides: Sequence[str] = ()) -> Config:
     """The configuration a preset name or YAML file and dotted overrides resolve to.
 
     Args:
@@ -178,9 +178,18 @@ def load_config(preset: str, overrides: list[str] | tuple[str, ...] = ()) -> Con
         ConfigError: unknown preset or key (near names are listed), or a value of the wrong kind.
     """
     base, layers = _start(preset)
+    return _merged(base, layers, overrides)
+
+
+def changed(config: Config, overrides: Sequence[str]) -> Config:
+    """A configuration with dotted overrides, as `load_config` takes them. Raises ConfigError as it does."""
+    return _merged(config, [], overrides)
+
+
+def _merged(base: Config, layers: Sequence[Any], overrides: Sequence[str]) -> Config:
     try:
-        layers.append(OmegaConf.from_dotlist(list(overrides)))
-        merged = OmegaConf.merge(schema(base), *layers)
+        changes = OmegaConf.from_dotlist(list(overrides))
+        merged = OmegaConf.merge(schema(base), *layers, changes)
         return OmegaConf.to_object(merged)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
         sections = "backbone, pruning, detector, data, train"

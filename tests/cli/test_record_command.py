@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,7 +82,6 @@ def test_a_preset_runs_untrained_only_when_asked(
     [
         (["--random-weights", "0"], "needs --model PRESET"),
         (["--weights", "x", "--random-weights", "0"], "give --weights FILE"),
-        (["--weights", "x", "--set", "a=1"], "name one with --model"),
         (["--weights", "missing.safetensors"], "missing.safetensors"),
     ],
 )
@@ -90,6 +90,31 @@ def test_contradicting_options_are_refused(
 ) -> None:
     assert main.main(["record", *words, "--images", ".", "--out", str(tmp_path / "run")]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_settings_in_the_weights_are_changed_by_set_and_told_where_a_preset_replaces_them(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture
+) -> None:
+    photos = photos_with_damage(tmp_path / "photos")
+    words = ["record", "--framework", "torchvision", "--images", str(photos / "0.png")]
+    more = ["--set", "detector.max_detections=2", "data.short_side=64"]
+    own = ["--weights", str(weights), *more, "--out", str(tmp_path / "own")]
+    assert main.main([*words, *own]) == 0
+    assert len(open_run(tmp_path / "own").detections("0.png")) == 2
+    assert "other settings" not in capsys.readouterr().err
+    saved = checkpoint.read(weights)
+    options = {**saved.config.pruning.options, "inference": "calibrated"}
+    pruning = replace(saved.config.pruning, options=options)
+    other = tmp_path / "other.safetensors"
+    checkpoint.write(other, saved.state, replace(saved.config, pruning=pruning), saved.extra)
+    words += ["--weights", str(other), "--model", saved.config.name]
+    assert main.main([*words, *more, "--out", str(tmp_path / "replaced")]) == 0
+    said = capsys.readouterr().err
+    assert "pruning.options.inference: 'calibrated' there, 'threshold' now" in said
+    assert "max_detections" not in said  # was meant
+    more.append("pruning.options.inference=calibrated")
+    assert main.main([*words, *more, "--out", str(tmp_path / "meant")]) == 0
+    assert "pruning.options.inference" not in capsys.readouterr().err
 
 
 def test_images_have_to_be_named_in_one_way(

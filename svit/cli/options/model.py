@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import torch
 
 from svit.cli.options import kinds
 from svit.cli.options.devices import device
-from svit.core.presets import load_config
+from svit.core.config import Config, to_dict
+from svit.core.presets import changed, load_config
 from svit.detectors import build_detector
 from svit.detectors.base import Detector
+from svit.system.claims import differences
 from svit.weights import checkpoint
-from svit.weights.loading import load_detector
+from svit.weights.conversion import Converted
+
+SECTIONS = ("backbone.", "pruning.", "detector.", "data.")
+TRAINING = {  # of these sections, settings that say nothing of what a trained model does
+    "backbone.drop_path",
+    "backbone.prior_dropout",
+    "detector.rpn_samples",
+    "detector.rpn_pre_nms_train",
+    "detector.rpn_post_nms_train",
+    "detector.roi_samples",
+    "detector.roi_positive_fraction",
+    "data.augment",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--framework", default="auto", help="auto, torchvision or detectron2")
     group.add_argument(
-        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="changes to the preset"
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="changes to these settings"
     )
     group.add_argument(
         "--device", type=device, default="cpu", help="cpu, cuda or cuda:N (default cpu)"
@@ -55,23 +70,46 @@ def load_model(args: argparse.Namespace, device: torch.device) -> Detector:
             "give --weights FILE: a checkpoint of `svit train`, or released weights (links in the "
             "README); or --random-weights SEED to run a preset untrained"
         )
-    if args.set and args.model is None:
-        raise ValueError("KEY=VALUE changes a preset: name one with --model")
     return _built(args).to(device).eval()
 
 
 def _built(args: argparse.Namespace) -> Detector:
-    framework = [f"framework={args.framework}"]
+    changes = [*args.set, f"framework={args.framework}"]
     if args.weights is None:
         if args.model is None:
             raise ValueError("--random-weights needs --model PRESET")
         torch.manual_seed(args.random_weights)
-        return build_detector(load_config(args.model, [*args.set, *framework]))
+        return build_detector(load_config(args.model, changes))
+    found = checkpoint.read_foreign(args.weights)
     if args.model is None:
-        return load_detector(args.weights, args.framework)
-    detector = build_detector(load_config(args.model, [*args.set, *framework]))
-    checkpoint.load_weights(detector, args.weights)
+        config = changed(found.config, changes)
+    else:
+        config = load_config(args.model, changes)
+        _tell_other_settings(found, config, args)
+    detector = build_detector(config)
+    checkpoint.load_into(detector, found)
     return detector
+
+
+def _tell_other_settings(found: Converted, config: Config, args: argparse.Namespace) -> None:
+    """What our own files were saved with and the preset does otherwise: weights whose thresholds were
+    calibrated, say, under a preset that does not use them. What `--set` names was meant."""
+    if found.report.kind != "ours":
+        return
+    other_method = found.config.pruning.method != config.pruning.method
+    meant = {change.partition("=")[0] for change in args.set}
+    lines = []
+    for line in differences(to_dict(found.config), to_dict(config)):
+        name = line.partition(":")[0]
+        aside = other_method and name.startswith("pruning.options")
+        if name.startswith(SECTIONS) and name not in (*TRAINING, *meant) and not aside:
+            lines.append(line)
+    if lines:
+        print(
+            f"{args.weights.name} was saved with other settings than {args.model} has (there: in the "
+            "file, now: in use); without --model the file's own are used:\n  " + "\n  ".join(lines),
+            file=sys.stderr,
+        )
 
 
 def weights_name(args: argparse.Namespace) -> str:
