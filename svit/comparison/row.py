@@ -21,7 +21,7 @@ from svit.core.config import Config, to_dict
 from svit.core.matches import MATCHES, MatchesFile
 from svit.core.statistics import Drawn
 from svit.data.coco import CocoDataset, CocoFiles, find_coco
-from svit.data.samples import fingerprint
+from svit.data.samples import fingerprint, reading
 from svit.detectors import build_detector
 from svit.detectors.base import Detector
 from svit.evaluation import provenance
@@ -195,6 +195,7 @@ class RowMaker:
             "images": self.setting.looked_at(self.val_set),
             "calibration": self.setting.calibration,
             **({} if counted == COUNTED else {"counted": counted}),
+            **reading(self.train_set),
             "init_sha256": checkpoint.fingerprint(start),
             "train_sha256": training_hash(self.train_set),
             "val_sha256": fingerprint(self.val_set),

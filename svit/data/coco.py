@@ -101,7 +101,8 @@ class CocoDataset:
         data, self.report = checked(json, repair=repair, image_root=root, exif=exif, strict=train)
         self.image_root = Path(image_root)
         self.config, self.train, self.exif = config, train, exif
-        self._name_labels(data, class_names, dict(class_map or {}))
+        self.class_map = dict(class_map or {})
+        self._name_labels(data, class_names)
         images, objects = _by_image(data, train, keep_empty)
         if train and not any(objects):
             raise CocoError(f"{self.report.source}: no picture has an object to learn from")
@@ -114,17 +115,15 @@ class CocoDataset:
         sizes = [(int(image["height"]), int(image["width"])) for image in images]
         self._image_hw = np.array(sizes, dtype=np.int32).reshape(-1, 2)
 
-    def _name_labels(
-        self, data: Mapping[str, Any], class_names: Sequence[str], class_map: dict[str, str]
-    ) -> None:
+    def _name_labels(self, data: Mapping[str, Any], class_names: Sequence[str]) -> None:
         ordered = sorted(data["categories"], key=lambda category: category["id"])
         self._categories = [{"id": int(one["id"]), "name": str(one["name"])} for one in ordered]
         own = [one["name"] for one in self._categories]
-        self.foreign_names = [class_map.get(name, name) for name in own]
+        self.foreign_names = [self.class_map.get(name, name) for name in own]
         self.class_names = list(class_names) or own
         counts = Counter(one["category_id"] for one in data["annotations"])
         objects = [counts[one["id"]] for one in self._categories]
-        renamed = class_map if class_names else {}
+        renamed = self.class_map if class_names else {}
         match = match_classes(own, self.class_names, objects=objects, renamed=renamed)
         self.class_notes = match.notes
         self.category_ids: list[int | None] = [None] * len(self.class_names)

@@ -37,6 +37,7 @@ class ImageFiles:
     class_names: Sequence[str] = ()
     slices: Mapping[str, Sequence[str]] = {}
     frames: Sequence[FrameId | None] = ()
+    class_map: Mapping[str, str] = {}
 
     def __init__(
         self, paths: Sequence[Path | str], config: DataConfig, *, exif: str = "auto"

@@ -92,6 +92,8 @@ class Images(Protocol):
         aspect_groups: int64 (images,), 1 where width > height, else 0.
         slices: field -> its text in each picture, see `svit.core.slices`; often empty.
         frames: which frame of a video each picture is, None where it is none; empty where none is.
+        exif: how files are read, as in `svit.data.reading.read_image`.
+        class_map: name of a class in the files -> its name elsewhere, for those that differ.
     """
 
     config: DataConfig
@@ -99,6 +101,8 @@ class Images(Protocol):
     class_names: Sequence[str]
     slices: Mapping[str, Sequence[str]]
     frames: Sequence[FrameId | None]
+    exif: str
+    class_map: Mapping[str, str]
 
     @property
     def aspect_groups(self) -> np.ndarray:
@@ -138,6 +142,16 @@ def fingerprint(images: Images, annotated: Sequence[int] | None = None) -> str:
     """
     names = list(map(images.file_name, range(len(images))))
     return hash_of(images.image_ids, names, images.coco(annotated))
+
+
+def reading(images: Images) -> dict[str, Any]:
+    """What a set shows beside what `fingerprint` says: how its files are read, where not as usual.
+
+    Returns: `exif` unless it is "auto", `class_map` unless it is empty; so folders without a word about them
+        are of the usual.
+    """
+    chosen = {"exif": images.exif, "class_map": dict(images.class_map)}
+    return {name: value for name, value in chosen.items() if value not in ("auto", {})}
 
 
 def hash_of(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from svit.core.slices import marked, marked_frame
-from svit.data.samples import Images, fingerprint
+from svit.data.samples import Images, fingerprint, reading
 from svit.detectors.base import Detector
 from svit.evaluation import provenance
 from svit.evaluation.passes import (
@@ -113,6 +113,7 @@ def run_provenance(
         choices["one_draw"] = True  # results without a word about it drew every layer anew
     if options.dtype != "float32":  # runs without a word about it are of float32
         choices["dtype"] = options.dtype
+    choices |= reading(images)
     names = images.class_names or class_names
     return provenance.of_run(detector, fingerprint(images), names, **choices, **facts)
 

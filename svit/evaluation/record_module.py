@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from svit.core.config import DataConfig
 from svit.core.types import ImageId, Target
 from svit.data.images import normalise, prepare, resize_image
-from svit.data.samples import Images, Sample, fingerprint, to_device
+from svit.data.samples import Images, Sample, fingerprint, reading, to_device
 from svit.evaluation import provenance
 from svit.evaluation.passes import (
     ALONE,
@@ -261,4 +261,5 @@ def _provenance(
         about["attention"] = "unknown"
     if watching.count:
         choices["cost"] = COUNTER
+    choices |= reading(images)
     return provenance.of_module(module, fingerprint(images), images.class_names, **choices, **facts)

@@ -55,10 +55,13 @@ def told(train_set: CocoDataset) -> list[str]:
 def training_hash(train_set: CocoDataset) -> str:
     """A hash of what is trained on: all images and classes, the annotations of about 200 images.
 
-    Returns: 16 hexadecimal digits.
+    The class map is no part: it tells how initial weights are read, and a resumed training reads none.
+
+    Returns: 16 hexadecimal digits, and how pictures are turned where not by "auto".
     """
-    count = len(train_set)
-    return fingerprint(train_set, range(0, count, max(1, count // FINGERPRINTED)))[:16]
+    count, exif = len(train_set), train_set.exif
+    found = fingerprint(train_set, range(0, count, max(1, count // FINGERPRINTED)))[:16]
+    return found if exif == "auto" else f"{found}, exif {exif}"
 
 
 def derived_seed(*parts: int) -> int:

@@ -205,7 +205,9 @@ class Trainer:
         """Refuses to go on in a folder, and to replace a result, that other facts have led to."""
         lines = differences(config, to_dict(self.config))
         if dataset != self.data_hash:
-            lines.append("the training data: other images, classes or annotations")
+            lines.append(
+                "the training data: other images, classes or annotations, or another --exif"
+            )
         if teacher != self.taught.get("teacher"):
             lines.append("train.distil: the maps of other dense weights")
         if lines:

@@ -478,3 +478,16 @@ def test_rows_that_count_other_detections_do_not_share_a_folder_and_crowded_imag
     assert "1 image has more objects of a class than AP counts" in capsys.readouterr().err
     assert main.main([*fresh, "--max-detections", "200", *SMALL]) == 0
     assert "more objects of a class" not in capsys.readouterr().err
+
+
+def test_rows_of_pictures_or_classes_read_otherwise_do_not_share_a_folder(
+    made: Path, data: Path, start: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for changed, told in (
+        (["--exif", "on"], "exif: nothing there, 'on' now"),
+        (["--class-map", "ring=star,star=ring"], "class_map.ring: nothing there, 'star' now"),
+    ):
+        for dry in (["--dry-run"], []):
+            others = [*words(data, made, start, "dense")[: -len(SMALL)], *dry, *changed, *SMALL]
+            assert main.main(others) == 2
+            assert told in capsys.readouterr().err

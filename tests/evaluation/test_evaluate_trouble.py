@@ -153,6 +153,29 @@ def test_an_evaluation_does_not_replace_another(dataset: CocoDataset, tmp_path: 
     quiet(detector(), dataset, tmp_path, limit=3, weights="a")  # of more images: it goes on
 
 
+@pytest.mark.parametrize(
+    "otherwise", [{"exif": "on"}, {"class_map": {"ring": "star", "star": "ring"}}]
+)
+def test_an_evaluation_is_not_gone_on_with_where_pictures_or_classes_are_read_otherwise(
+    dataset: CocoDataset, tmp_path: Path, otherwise: dict
+) -> None:
+    (name,), folder = otherwise, dataset.image_root.parent
+    changed = CocoDataset(
+        folder / "annotations" / "instances_val2017.json",
+        dataset.image_root,
+        dataset.config,
+        class_names=dataset.class_names,
+        **otherwise,
+    )
+    scoring = Scoring(draws=2, record=tmp_path / "run")
+    options = PassOptions(progress=False, limit=1)
+    evaluate(detector(), dataset, tmp_path / "numbers", options, scoring)
+    for output in ("numbers", "others"):  # the folder of numbers, and the run alone
+        with pytest.raises(FileError, match=f"{name}.*: nothing there"):
+            evaluate(detector(), changed, tmp_path / output, options, scoring)
+    assert name not in (tmp_path / "numbers" / "summary.json").read_text()
+
+
 def test_a_damaged_summary_in_the_way_is_named(dataset: CocoDataset, tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text("{")
     with pytest.raises(FileError, match=r"summary\.json is half-written or damaged.*delete it"):

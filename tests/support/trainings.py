@@ -66,6 +66,7 @@ class Pictures:
 
     class_names = foreign_names = ("square", "disc")
     category_ids, left_out = (1, 2), 0
+    exif, class_map = "auto", {}
     image_ids = tuple(range(100, 111))
     aspect_groups = np.zeros(11, dtype=int)
 

@@ -60,6 +60,10 @@ def test_resuming_with_other_data_is_refused(tmp_path: Path) -> None:
     relabelled.annotations = [{"id": 1, "image_id": 100, "category_id": 2}]
     with pytest.raises(TrainError, match="other images, classes or annotations"):
         train(TINY, relabelled, tmp_path, resume=True)
+    turned = Pictures()
+    turned.exif = "on"
+    with pytest.raises(TrainError, match="or another --exif"):
+        train(TINY, turned, tmp_path, resume=True)
 
 
 def test_a_folder_with_a_training_is_not_overwritten(tmp_path: Path) -> None:
