@@ -8,9 +8,9 @@ object is missed if nothing finds it and no localisation or classification error
 The cost of a type, dAP, is what AP at IoU t_f gains when its errors are mended: the best localisation or
 classification error at a free object finds it, all others of the type go, missed objects are not asked for.
 
-As the reference (`tidecv` 1.0.1), and unlike COCO's AP50: the best 100 detections of an image count
-together, a class that is only detected has AP 0, one of which all objects were missed leaves the mean once
-they are mended, and of equal scores the wrong ones come first once something was mended.
+All detections of an image count; the reference (`tidecv` 1.0.1) takes the best 100 (`Rule.most`). As there,
+and unlike COCO's AP50: a class that is only detected has AP 0, one of which all objects were missed leaves
+the mean once they are mended, and of equal scores the wrong ones come first once something was mended.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from svit.core.types import Detections, ImageId
 
 TYPES = ("classification", "localisation", "both", "duplicate", "background", "missed")
 RIGHT = "right"
-MOST = 100  # detections of an image
 _RECALLS = np.arange(101) / 100  # as the reference; COCO's differ in the last bit
 _CELLS = 1 << 22  # detections times draws at once: 32 MB a table
 
@@ -47,12 +46,15 @@ class Rule:
         touched: most IoU with the background, t_b.
         kind: "box" or "mask".
         score: detections below are left out.
+        most: detections of an image that count, of all classes together, the best ones; None for all: the
+            detector has its own limit.
     """
 
     found: float = 0.5
     touched: float = 0.1
     kind: str = "box"
     score: float = 0.0
+    most: int | None = None
 
 
 BOXES = Rule()
@@ -258,7 +260,7 @@ def _explained(
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     """Columns of the detections of an image; bool (objects,), which are found, which an error could find."""
     seen = np.argsort(-found.scores, kind="stable")
-    seen = seen[found.scores[seen] >= rule.score][:MOST]
+    seen = seen[found.scores[seen] >= rule.score][: rule.most]
     overlap = finding.overlaps(found, seen, target, np.arange(len(target)), rule.kind)
     same = found.labels[seen][:, None] == target.labels
     real = np.flatnonzero(~target.crowd)

@@ -1,7 +1,9 @@
 """Which detection finds which object of an image, as in COCO's evaluation at one IoU.
 
 Class by class, best score first, each detection takes the best object still free, crowds take any number
-(pycocotools, `COCOeval.evaluateImg`). No torch.
+(pycocotools, `COCOeval.evaluateImg`). All detections count: COCO's 100 of a class are a limit of its AP
+(`svit.evaluation.average_precision`); here they would make found objects of a crowded image missed ones.
+No torch.
 """
 
 from __future__ import annotations
@@ -9,14 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from pycocotools import mask as coco_mask
 
 from svit.core.coverage import Truth, coded_masks
 from svit.core.rle import CodedMasks
 from svit.core.types import Detections, to_xywh
-
-MAX_DETECTIONS = 100  # of a class in an image, as COCO
 
 
 @dataclass(frozen=True)
@@ -63,13 +62,9 @@ def match(
 
 
 def _candidates(found: Detections, score: float) -> np.ndarray:
-    """Indices of the detections that count, best first: at most `MAX_DETECTIONS` of a class."""
+    """Indices of the detections that count, best first."""
     order = np.argsort(-found.scores, kind="stable")
-    order = order[found.scores[order] >= score]
-    if len(order) <= MAX_DETECTIONS:
-        return order
-    turn = pd.Series(found.labels[order]).groupby(found.labels[order]).cumcount().to_numpy()
-    return order[turn < MAX_DETECTIONS]
+    return order[found.scores[order] >= score]
 
 
 def overlaps(

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from pycocotools.cocoeval import COCOeval
+from support.runs import crowd_of
 
 from svit.core import finding
 from svit.core.coco_rows import result_rows
@@ -114,6 +115,7 @@ def coco_matches(target: Target, found: Detections, kind: str) -> tuple[set, set
     with contextlib.redirect_stdout(io.StringIO()):
         results = truth.loadRes(result_rows(1, found, [0, 1]))
         evaluation = COCOeval(truth, results, {"box": "bbox", "mask": "segm"}[kind])
+        evaluation.params.maxDets = [1, 10, max(100, len(found))]  # of AP, not of matching
         evaluation.evaluate()
     whole = [e for e in evaluation.evalImgs if e and e["aRng"] == [0, 1e10]]
     pairs, ignored = set(), set()
@@ -138,3 +140,22 @@ def test_matches_equal_those_of_pycocotools(kind, truth, seen):
     matches = finding.match(found, target, kind=kind)
     pairs = {(d, int(o)) for d, o in enumerate(matches.target) if o >= 0}
     assert (pairs, set(np.flatnonzero(matches.ignored))) == coco_matches(target, found, kind)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_more_than_a_hundred_detections_are_matched_as_pycocotools_matches_all_of_them(seed):
+    random = np.random.default_rng(seed)
+    corner = random.integers(0, 14, (170, 2))
+    boxes = np.concatenate([corner, corner + random.integers(2, 10, (170, 2))], axis=1)
+    target = target_of(boxes[:150], (random.random(150) < 0.1).astype(int))
+    scores = np.sort(random.random(170))[::-1]
+    found = found_of(random.permutation(boxes), scores, (random.random(170) < 0.1).astype(int))
+    matches = finding.match(found, target)
+    pairs = {(d, int(o)) for d, o in enumerate(matches.target) if o >= 0}
+    assert (pairs, set()) == coco_matches(target, found, "box")
+
+
+def test_all_objects_of_a_crowded_image_are_found_by_as_many_detections():
+    target, found = crowd_of(150)
+    matches = finding.match(found, target)
+    assert matches.detection.tolist() == matches.target.tolist() == list(range(150))

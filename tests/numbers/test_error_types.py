@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.runs import crowd_of
 
 from analysis.numbers.error_types import RIGHT, TYPES, Chosen, Errors, Rule, errors_of
 from svit.core.types import Detections, Target
@@ -89,6 +90,15 @@ def test_a_detection_in_a_crowd_is_no_error():
 def test_detections_below_the_score_are_left_out():
     errors = one_image(target_of([A]), found_of([A, FAR]), score=0.5)
     assert errors.detections["error"].tolist() == [RIGHT]
+
+
+def test_all_detections_count_unless_only_the_best_are_asked_for():
+    target, found = crowd_of(150)
+    every, best = one_image(target, found), one_image(target, found, most=100)
+    assert every.ap(draws=2).value == 100 and every.objects["found"].all()
+    # recalls up to 2/3 are reached: the reference's limit, which the caller has to name
+    assert best.ap(draws=2).value == pytest.approx(100 * 67 / 101)
+    assert best.counts()["missed"] == 50 and len(best.detections) == 100
 
 
 def test_only_chosen_errors_are_mended():

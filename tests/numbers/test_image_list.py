@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.runs import PROVENANCE, parts, write_run
+from support.runs import PROVENANCE, crowd_of, parts, write_run
 
-from analysis.numbers import image_list, usage
+from analysis.numbers import comparison, image_list, matching, missed, usage
+from analysis.numbers.error_types import errors_of
 from svit.core.types import Detections
 from svit.runs.run import open_run
 from svit.runs.writer import RunWriter
@@ -50,6 +51,21 @@ def test_an_image_is_told_with_its_missed_objects_wrong_detections_and_confidenc
     assert bare["missed"].isna().tolist() == bare["wrong"].isna().tolist() == [True, False, True]
     assert bare.loc[1, ["missed", "wrong"]].tolist() == [2, 1]
     np.testing.assert_allclose(bare["confidence"], [np.nan, 0.9, 0.9], rtol=1e-6)
+
+
+def test_a_crowded_image_that_is_found_whole_has_no_missed_objects_in_any_table(tmp_path):
+    target, found = crowd_of(150)
+    made = {**parts(1), "target": target, "detections": found}
+    with RunWriter(tmp_path / "run", PROVENANCE) as writer:
+        writer.add(**made)
+    run = open_run(tmp_path / "run")
+    outcomes = image_list.outcome_frame(run)
+    assert outcomes[["missed", "wrong"]].values.tolist() == [[0, 0]]
+    counts = comparison.image_frame(run, [1], range(12), score=0.5)
+    assert counts[["objects", "found", "extra"]].values.tolist() == [[150, 150, 0]]
+    samples = [(1, target, found)]
+    assert matching.found_frame(samples)["score"].notna().sum() == 150
+    assert missed.type_frame(samples).empty and not errors_of(samples).counts().any()
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,18 @@ def found(target: Target) -> Detections:
     return Detections(target.boxes_xyxy, scores, target.labels, target.masks)
 
 
+def crowd_of(count: int) -> tuple[Target, Detections]:
+    """Squares side by side on 120 x 150 pixels, all of one class, and the detections that find them all."""
+    places = np.arange(count)
+    left, top = 8.0 * (places % 18), 8.0 * (places // 18)
+    boxes = np.stack([left, top, left + 6, top + 6], axis=1)
+    masks = np.zeros((count, 120, 150), bool)
+    for mask, (x, y, *_) in zip(masks, boxes.astype(int)):
+        mask[y : y + 6, x : x + 6] = True
+    labels = np.zeros(count, int)
+    return Target(boxes, labels, masks), Detections(boxes, np.linspace(0.99, 0.6, count), labels)
+
+
 def parts(image_id: int | str, seed: int | None = None) -> dict:
     """Everything `RunWriter.add` takes for an invented image."""
     seed = int(image_id) if seed is None else seed
