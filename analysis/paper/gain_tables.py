@@ -43,7 +43,7 @@ def told(group: Sequence[Evaluation], means: pd.DataFrame) -> Gains:
 def _told(row: Mapping[str, Any]) -> str:
     if pd.isna(row["low"]):
         return f"{row['value']:+.1f}"
-    odds = probability(row["above"], DRAWS)
+    odds = probability(row["above"], int(row["draws"]))
     return f"{with_ends(row['value'], row['low'], row['high'], '+.1f')}, P {odds}"
 
 

@@ -170,11 +170,13 @@ def arranged(
             continue
         means = control_gain.over_seeds(models)
         gains = gain_tables.told(group, means)
-        printed = means[~means["dial"] & means["base_ratio"].isin(gain_tables.PRINTED_RATIOS)]
+        printed = means[~means["dial"] & (means["lender"] == "")]
+        printed = printed[printed["base_ratio"].isin(gain_tables.PRINTED_RATIOS)]
         for name in list(CAPTIONS)[1:]:
-            table = _arranged(name, printed.drop_duplicates("model"), gains)
-            if len(table) > 1:  # one model alone compares nothing
-                found[f"{name}: {about}"] = table
+            cells = _printed_cells(name)
+            known = printed[printed["model"].isin(cells)]
+            if known["model"].nunique() > 1:  # one model alone compares nothing
+                found[f"{name}: {about}"] = _arranged(known, cells, gains)
         found |= {
             f"{name}: {about}": table
             for name, table in gain_tables.equal_tokens(group, means).items()
@@ -185,19 +187,28 @@ def arranged(
     return found
 
 
-def _arranged(name: str, means: pd.DataFrame, gains: Gains) -> pd.DataFrame:
-    """Models of one of the paper's tables that are in `control_gain.over_seeds`, in its order."""
+def _printed_cells(name: str) -> dict[str, dict[str, str]]:
+    """The tiny models of one of the paper's tables, in its order -> their cells there."""
     printed: dict[str, dict[str, str]] = {}
     for claim in claims.load_claims():
         if claim.where == name and claim.size == "tiny" and claim.measure.startswith("ap:"):
             title = claim.statement.split(":")[0]
             cells = printed.setdefault(claim.model, {"model": title})
             cells[f"{claim.quantity}, paper"] = claim.paper
+    return printed
+
+
+def _arranged(
+    means: pd.DataFrame, printed: Mapping[str, Mapping[str, str]], gains: Gains
+) -> pd.DataFrame:
+    """Rows of `control_gain.over_seeds` in the order of one of the paper's tables; trainings of one model
+    that differ in more than seeds have a row each, by their names there."""
     rows = []
     for _, row in means.iterrows():
-        if row["model"] in printed:
-            cells = printed[row["model"]]
-            rows.append((list(printed).index(row["model"]), cells | _measured_cells(row, gains)))
+        cells = dict(printed[row["model"]])
+        if (means["model"] == row["model"]).sum() > 1:
+            cells["model"] = row["name"]
+        rows.append((list(printed).index(row["model"]), cells | _measured_cells(row, gains)))
     table = pd.DataFrame([row for _, row in sorted(rows, key=lambda pair: pair[0])])
     ahead = [column for column in table.columns if column == "model" or "paper" in column]
     return table[[*ahead, *(column for column in table.columns if column not in ahead)]]

@@ -25,9 +25,20 @@ CONTROLS = {
     "invert": "lowest scores",
     "off": "no token",
 }
-# rows that agree in these saw the same images and grew from the same weights and seed, equally long: their
-# APs may be subtracted
-ALIKE = ["data_sha256", "images", "size", "neck", "framework", "seed", "start", "views"]
+# rows that agree in these saw the same images, at the same size, in the same numbers, and grew from the same
+# weights and seed, equally long: their APs may be subtracted (`beside`)
+ALIKE = [
+    "data_sha256",
+    "images",
+    "sides",
+    "precision",
+    "size",
+    "neck",
+    "framework",
+    "seed",
+    "start",
+    "views",
+]
 MODEL = [
     *ALIKE,
     "recipe",
@@ -53,6 +64,8 @@ def line(one: Evaluation) -> dict[str, object]:
     values: dict[str, object] = {
         "data_sha256": facts.data_sha256,
         "images": one.images,
+        "sides": one.sides,
+        "precision": one.precision,
         "size": facts.size,
         "neck": facts.neck,
         "framework": framework,
@@ -106,7 +119,7 @@ def frame(results: Sequence[Evaluation]) -> pd.DataFrame:
     gmacs_backbone; for every kind of AP that some result has (`kinds_of`) `*_ap` with its own masks, its
     95 % percentile interval `*_low` to `*_high` with half its width as `*_half`, `*_CONTROL` with each of
     `CONTROLS` (NaN where not measured; a mean over their seeds), and `*_gap` = `*_ap` minus that of the dense
-    model that `ALIKE` allows, with its own masks; `lender` names the model whose masks it had.
+    model `beside` it; `lender` names the model whose masks it had.
     """
     table = lines(results)
     if not len(table):
@@ -128,19 +141,31 @@ def frame(results: Sequence[Evaluation]) -> pd.DataFrame:
     return _with_gaps(found).sort_values(["box_ap", "name"], ascending=False, ignore_index=True)
 
 
+def beside(row: pd.Series, found: pd.DataFrame, model: str) -> pd.DataFrame:
+    """Rows of `frame` of another model, with its own masks, that one may be compared with: trained alike
+    (`ALIKE`) by the same recipe; where none was, by the only other recipe there is.
+
+    Args:
+        model: the other, as `Facts.model`.
+    """
+    theirs = found[(found["model"] == model) & (found["lender"] == "") & ~found["dial"]]
+    theirs = theirs[(theirs[ALIKE] == row[ALIKE]).all(axis=1)]
+    same = theirs["recipe"] == row["recipe"]
+    return theirs[same] if same.any() or theirs["recipe"].nunique() > 1 else theirs
+
+
 def _with_gaps(found: pd.DataFrame) -> pd.DataFrame:
-    dense = found[(found["model"] == "dense") & (found["lender"] == "")].groupby(ALIKE)
+    dense = [beside(row, found, "dense") for _, row in found.iterrows()]
     for kind in kinds_of(found):
-        level = dense[f"{kind}_ap"].mean().rename("dense_ap").reset_index()
-        merged = found[ALIKE].merge(level, on=ALIKE, how="left")["dense_ap"]
-        found[f"{kind}_gap"] = found[f"{kind}_ap"].to_numpy() - merged.to_numpy()
+        levels = [rows[f"{kind}_ap"].mean() for rows in dense]
+        found[f"{kind}_gap"] = found[f"{kind}_ap"].to_numpy() - np.array(levels)
     return found
 
 
 def over_seeds(found: pd.DataFrame) -> pd.DataFrame:
     """One row a name, from `frame`: means over training seeds, their number as `seeds`, and for every kind
     `*_by_seed` = the APs by ascending seed, as text; the best first."""
-    facts = ["model", "dial", "base_ratio"]  # not averaged: the mean of three 0.7 is none
+    facts = ["model", "dial", "base_ratio", "lender"]  # not averaged: the mean of three 0.7 is none
     floats = [name for name in found.columns if pd.api.types.is_float_dtype(found[name])]
     numbers = [name for name in floats if name not in facts]
     groups = found.groupby("name", sort=False)

@@ -162,7 +162,8 @@ def _data(provenance: dict[str, Any], images: int) -> str:
             return "ImageNet"
         return "single shapes" if {"circle", "star", "heart"} <= set(names) else "other"
     if len(names) == 80 and names[0] == "person" and names[-1] == "toothbrush":
-        return "COCO val2017" if images == COCO_VAL_IMAGES else "COCO, other images"
+        whole = images == COCO_VAL_IMAGES and provenance.get("limit") is None
+        return "COCO val2017" if whole else "COCO, other images"
     if names == ["nucleus"]:
         return "nuclei"
     return "shapes" if {"circle", "star", "heart"} <= set(names) else "other"
@@ -225,14 +226,26 @@ class Evaluation:
         return {name: value for name, value in train.items() if name not in ANYHOW}
 
     @property
+    def precision(self) -> str:
+        """Number type that the network computed in, as "float32"."""
+        return str(self.summary["provenance"].get("dtype") or "float32")
+
+    @property
+    def sides(self) -> str:
+        """What pictures are resized to, as "800 to 1333 px"; empty where the settings do not tell."""
+        data = (self.summary["provenance"].get("config") or {}).get("data") or {}
+        ends = [data.get(name) for name in ("short_side", "long_side")]
+        return "" if None in ends else "{} to {} px".format(*ends)
+
+    @property
     def images(self) -> int:
         """How many were evaluated."""
         return int(self.summary["images"])
 
     @property
     def kinds(self) -> list[str]:
-        """The kinds of AP that were measured, of `KINDS`."""
-        return [kind for kind in KINDS if kind in self.summary]
+        """The kinds of AP that were measured, of `KINDS`; COCO's -1 of data without such masks is none."""
+        return [kind for kind in KINDS if kind in self.summary and self.ap(kind) >= 0]
 
     def ap(self, kind: str) -> float:
         """COCO AP in percent of one of `kinds`."""
@@ -311,6 +324,7 @@ def frame(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
             "inference": one.facts.source[1],
             "intervention": masks_told(one.facts) or "learned",
             "seed": one.facts.seed,
+            "training_seed": one.facts.training_seed,
             "images": one.images,
             "base_ratio": one.facts.base_ratio,
             **{f"{kind}_ap": one.ap(kind) for kind in one.kinds},

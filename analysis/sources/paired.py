@@ -17,7 +17,7 @@ from analysis.sources import control_gain
 from analysis.sources.evaluations import Evaluation
 from svit.core.statistics import Drawn, at_share, combined
 
-COLUMNS = ("name", "against", "kind", "value", "low", "high", "above", "seeds")
+COLUMNS = ("name", "against", "kind", "value", "low", "high", "above", "draws", "seeds")
 DENSE, DIAL = "dense", "dial at its tokens"
 DICE = {"trained on dice": "random", "trained on nested dice": "random inherit"}
 BESIDE = {DENSE: DENSE, **DICE}  # trained alike, with their own masks: in words -> `Facts.model`
@@ -34,7 +34,7 @@ def differences(
     Columns: name (as in `control_gain.frame`); against, a control of `control_gain.CONTROLS` on the same
     weights, or one of `BESIDE`: that model trained alike, with its own masks; kind, as "box"; value in AP
     points with its 95 % percentile interval over images, low to high; above, the share of draws on which the
-    name is better; seeds, how many trainings.
+    name is better, and how many draws; seeds, how many trainings.
 
     Args:
         beside: what may stand in `against`.
@@ -67,7 +67,8 @@ def gap(trainings: Iterable[Sequence[Pair]], kind: str) -> Drawn | None:
 def _row(name: str, against: str, kind: str, apart: Sequence[Drawn]) -> Iterator[tuple]:
     if apart:
         mean = combined(apart, [1 / len(apart)] * len(apart))
-        yield (name, against, kind, mean.value, *mean.interval().bounds, mean.above, len(apart))
+        noise = (*mean.interval().bounds, mean.above, len(mean.draws))
+        yield (name, against, kind, mean.value, *noise, len(apart))
 
 
 def _apart(
@@ -82,10 +83,11 @@ def _apart(
     if against not in BESIDE:
         other = _mean(known.get(_key(model, against), []), kind)
     elif model["model"] != BESIDE[against]:
-        alike = (found[control_gain.ALIKE] == model[control_gain.ALIKE]).all(axis=1)
-        named = found[alike & (found["model"] == BESIDE[against]) & (found["masks_from"] == "")]
-        if len(named):
-            other = _mean(known[_key(named.iloc[0], "learned")], kind)
+        named = control_gain.beside(model, found, BESIDE[against])
+        if against in DICE:  # at the ratio that the model was trained for or calibrated to
+            named = named[np.isclose(named["base_ratio"], model["base_ratio"])]
+        theirs = [known[_key(row, "learned")] for _, row in named.iterrows()]
+        other = _mean([one for evaluations in theirs for one in evaluations], kind)
     return None if own is None or other is None else own - other
 
 
@@ -143,10 +145,10 @@ def beside_dial(results: Sequence[Evaluation], model: str) -> pd.DataFrame:
     known, found = _index(results), control_gain.frame(results)
     rows = []
     for name, same in found[~found["dial"]].groupby("name", sort=False) if len(found) else ():
-        trained = [known[_key(row, "learned")][0] for _, row in same.iterrows()]
-        meets = [(one, control_gain.dial_of(one, model, results)) for one in trained]
+        trained = [known[_key(row, "learned")] for _, row in same.iterrows()]
+        meets = [(own, control_gain.dial_of(own[0], model, results)) for own in trained]
         for kind in control_gain.kinds_of(found):
-            points = [point for one, dial in meets if (point := _meeting(one, dial, kind))]
+            points = [point for own, dial in meets if (point := _meeting(own, dial, kind))]
             if points:
                 rows.append({"name": name, "against": DIAL, "kind": kind} | _joined(points))
     return pd.DataFrame(rows, columns=[*COLUMNS, "ap", "kept", "dial_ap"])
@@ -162,18 +164,21 @@ class _Meeting:
     gap: Drawn | None
 
 
-def _meeting(one: Evaluation, dial: Sequence[Evaluation], kind: str) -> _Meeting | None:
+def _meeting(own: Sequence[Evaluation], dial: Sequence[Evaluation], kind: str) -> _Meeting | None:
+    """Of one training; its own evaluations differ in the seed of sampled masks."""
     dial = [point for point in dial if kind in point.kinds]
-    shares, kept = [point.mean("keep_ratio") for point in dial], one.mean("keep_ratio")
-    if kind not in one.kinds or len(dial) < 2 or not min(shares) <= kept <= max(shares):
+    own = [one for one in own if kind in one.kinds]
+    shares = [point.mean("keep_ratio") for point in dial]
+    kept = float(np.mean([one.mean("keep_ratio") for one in own])) if own else np.nan
+    if len(dial) < 2 or not min(shares) <= kept <= max(shares):
         return None
     order = np.argsort(shares)
     aps = np.array([point.ap(kind) for point in dial])[order]
     level = float(np.interp(kept, np.array(shares)[order], aps))
-    own, curve = one.drawn(kind), [point.drawn(kind) for point in dial]
-    whole = own is not None and None not in curve
-    gap = own - at_share(shares, curve, kept) if whole else None
-    return _Meeting(kept, one.ap(kind), level, gap)
+    drawn, curve = _mean(own, kind), [point.drawn(kind) for point in dial]
+    whole = drawn is not None and None not in curve
+    gap = drawn - at_share(shares, curve, kept) if whole else None
+    return _Meeting(kept, float(np.mean([one.ap(kind) for one in own])), level, gap)
 
 
 def _joined(points: Sequence[_Meeting]) -> dict[str, float]:
@@ -183,9 +188,9 @@ def _joined(points: Sequence[_Meeting]) -> dict[str, float]:
         for name in ("ap", "kept", "dial_ap")
     }
     gaps = [point.gap for point in points if point.gap is not None]
-    noise = dict.fromkeys(("low", "high", "above"), np.nan)
+    noise = dict.fromkeys(("low", "high", "above", "draws"), np.nan)
     if len(gaps) == len(points):
         mean = combined(gaps, [1 / len(gaps)] * len(gaps))
         low, high = mean.interval().bounds
-        noise = {"low": low, "high": high, "above": mean.above}
+        noise = {"low": low, "high": high, "above": mean.above, "draws": len(mean.draws)}
     return {"value": means["ap"] - means["dial_ap"], **noise, "seeds": len(points), **means}

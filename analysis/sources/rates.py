@@ -10,6 +10,14 @@ import pandas as pd
 from analysis.sources.evaluations import Evaluation, frame, masks_told
 
 _LENGTH = ("iterations", "epochs", "batch")  # `Origin.views` tells it
+_TOLD = {  # columns of `trainings_told` -> in words
+    "views": "{} pictures trained on",
+    "start": "from {:.6}",
+    "precision": "{}",
+    "sides": "{}",
+    "base_ratio": "keep ratio {:g}",
+    "inference": "{}",
+}
 
 
 def rate_frame(results: Sequence[Evaluation]) -> pd.DataFrame:
@@ -35,22 +43,29 @@ def series(results: Sequence[Evaluation]) -> list[str]:
         shown = " ".join(part for part, differs in zip(body, told, strict=True) if differs)
         kinds.append(", ".join(filter(None, [one.model, shown])))
         names.append(", ".join(filter(None, [kinds[-1], one.source[1], masks_told(one)])))
-    origins = {name: [getattr(one.origin, name) for one in results] for name in ("views", "start")}
+    facts_told = {
+        name: [getattr(one.origin, name) for one in results] for name in ("views", "start")
+    }
+    facts_told |= {name: [getattr(one, name) for one in results] for name in ("precision", "sides")}
     recipes = [recipe_of(one) for one in results]
-    trainings = trainings_told(pd.DataFrame({"name": kinds, "recipe": recipes, **origins}))
+    trainings = trainings_told(pd.DataFrame({"name": kinds, "recipe": recipes, **facts_told}))
     return [name + training for name, training in zip(names, trainings, strict=True)]
 
 
 def trainings_told(found: pd.DataFrame) -> pd.Series:
-    """What tells trainings of other length, start or recipe under one name apart, so that nothing joins them:
+    """What tells models under one name apart whose trainings differ in length, start or recipe, or that
+    computed in other numbers, saw pictures of another size or decided otherwise, so that nothing joins them:
     a text a row, empty where all are alike.
 
     Args:
-        found: name, views (pictures trained on), start (hash of the weights trained from), recipe
-            (`recipe_of`).
+        found: name, recipe (`recipe_of`), views (pictures trained on), start (hash of the weights trained
+            from), precision, sides (`Evaluation`), and, where these set models apart, base_ratio and
+            inference.
     """
     told = pd.Series("", found.index)
-    for column, words in (("views", "{} pictures trained on"), ("start", "from {:.6}")):
+    for column, words in _TOLD.items():
+        if column not in found:
+            continue
         differs = found.groupby("name")[column].transform("nunique") > 1
         known = found[column].map(lambda value, words=words: words.format(value or "?"))
         told += (", " + known).where(differs, "")

@@ -207,7 +207,8 @@ def overview(planned: Sequence[Job], out: Path) -> str:
     kinds = [
         kind
         for kind in (*KINDS, BOUNDARY)
-        if all(f"{kind}_AP" in row["lines"]["learned"] for row in found.values())
+        # COCO's -1: the data have no such annotations
+        if all(row["lines"]["learned"].get(f"{kind}_AP", -1) >= 0 for row in found.values())
     ]
     rows = [_cells(job, found, out, kinds) for job in planned if job.name in found]
     return markdown_table(_headings(kinds), rows) + "\n"

@@ -18,11 +18,12 @@ PAPER = [0.7] * 3 + [0.49] * 3 + [0.343] * 3
 def write(folder: Path, box: float, row: str, line: str = "learned", **choices: Any) -> Path:
     """A line of a nano row on shapes."""
     seed, keep = choices.pop("seed", 0), choices.pop("keep", 0.5)
+    sampled = choices.pop("mask_seed", 0)
     facts = {"row": row, "weights_sha256": f"{row} {seed}", "intervention": line}
     method = choices.pop("method", row.split("-")[0])
     nano = {"neck": "pyramid", "classes": SHAPES, "facts": facts} | choices
     told = trained(method, "nano", seed=seed, **nano)
-    return write_result(folder, box, box - 4, images=300, keep=keep, **told)
+    return write_result(folder, box, box - 4, images=300, keep=keep, seed=sampled, **told)
 
 
 def test_a_paired_interval_forgets_what_is_hard_for_both(tmp_path: Path) -> None:
@@ -100,6 +101,16 @@ def test_nothing_is_extrapolated_or_taken_from_another_training(tmp_path: Path) 
     write(tmp_path / "seed", 57.0, "svit-inherit", keep=0.45, method="svit", inherit=True, seed=1)
     found = paired.beside_dial(find_evaluations(tmp_path), "svit")
     assert set(found["name"]) == {"svit"}
+
+
+def test_sampled_masks_meet_the_dial_with_the_mean_over_their_seeds(tmp_path: Path) -> None:
+    write_dial(tmp_path)
+    for seed, box in ((0, 60.0), (1, 40.0)):
+        sampled = {"base": 0.5, "keep_ratios": [0.5], "method": "random"}
+        write(tmp_path / f"dice{seed}", box, "random", keep=0.35, mask_seed=seed, **sampled)
+    found = paired.beside_dial(find_evaluations(tmp_path), "svit")
+    row = found[found["kind"] == "box"].set_index("name").loc["random"]
+    assert (row.ap, row.dial_ap, row.seeds) == pytest.approx((50, 52, 1))
 
 
 def test_the_interval_at_equal_tokens_is_paired(tmp_path: Path) -> None:

@@ -183,7 +183,7 @@ def test_the_figure_has_a_row_a_model_and_axes_apart_for_those_far_below(
 ) -> None:
     table = control_figures.frame(results)
     (part,) = control_figures.blocks(table, "box")  # three models: too few to call one far below
-    ax = control_figures.print(part, Figure().subplots(), "box", dense=60.5)
+    ax = control_figures.print(part, Figure().subplots(), "box", dense=[60.5])
     assert [label.get_text() for label in ax.get_yticklabels()] == ["dense", "svit", "evit-remove"]
     own = next(line for line in ax.lines if line.get_label() == "its own masks")
     assert sorted(own.get_xdata()) == [55, 58, 60, 60, 61]
@@ -275,6 +275,98 @@ def test_trainings_by_another_recipe_are_named_by_what_differs_and_never_average
         "svit, threshold, distil 1.0",
     ]
     assert control_gain.frame(results[:1])["name"].tolist() == ["svit"]  # alone it needs no word
+
+
+def test_what_computed_otherwise_or_decided_otherwise_is_named_and_never_averaged(
+    tmp_path: Path,
+) -> None:
+    config = provenance("svit", "nano", neck="pyramid")["config"]
+    sides = {"data": {"short_side": 256, "long_side": 256}}
+    smaller = {"data": {"short_side": 128, "long_side": 128}}
+    ways = {
+        "float32, 256 to 256 px, keep ratio 0.7, threshold": (50, {}, sides, {}),
+        "bfloat16, 256 to 256 px, keep ratio 0.7, threshold": (
+            40,
+            {"dtype": "bfloat16"},
+            sides,
+            {},
+        ),
+        "float32, 128 to 128 px, keep ratio 0.7, threshold": (30, {}, smaller, {}),
+        "float32, 256 to 256 px, keep ratio 0.5, threshold": (20, {}, sides, {"base": 0.5}),
+        "float32, 256 to 256 px, keep ratio 0.7, topk": (10, {}, sides, {"inference": "topk"}),
+    }
+    for number, (box, facts, data, choices) in enumerate(ways.values()):
+        facts = {**facts, "weights_sha256": "w", "config": {**config, **data}}
+        write_result(tmp_path / str(number), box, facts=facts, **NANO, **choices)
+    dense = {"weights_sha256": "d", "config": {**config, **sides}}
+    write_result(tmp_path / "dense", 60, method="dense", facts=dense, **NANO)
+    results = find_evaluations(tmp_path)
+    found = control_gain.over_seeds(control_gain.frame(results)).set_index("name")
+    assert found["box_ap"].to_dict() == {
+        "dense": 60,
+        **{f"svit, {name}": box for name, (box, *_) in ways.items()},
+    }
+    gaps = found["box_gap"].to_dict()
+    assert gaps["svit, float32, 256 to 256 px, keep ratio 0.7, threshold"] == -10
+    assert np.isnan(gaps["svit, bfloat16, 256 to 256 px, keep ratio 0.7, threshold"])
+    assert np.isnan(gaps["svit, float32, 128 to 128 px, keep ratio 0.7, threshold"])
+    # a line joins ratios, nothing else
+    assert len(set(rates.series(results[:3]))) == 3
+
+
+def test_a_training_is_set_beside_the_dense_one_of_its_recipe_or_of_the_only_other(
+    tmp_path: Path,
+) -> None:
+    def write(row: str, distil: float, box: float) -> None:
+        body = provenance(row, "nano", neck="pyramid")["config"]
+        train = {"seed": 0, "distil": distil}
+        facts = {"row": row, "weights_sha256": f"{row}{distil}", "config": {**body, "train": train}}
+        folder = tmp_path / f"{row}{distil}"
+        write_result(folder / "learned", box, method=row, facts=facts, **NANO)
+        write_plan(folder)
+
+    def gaps() -> dict[str, float]:
+        found = control_gain.frame(find_evaluations(tmp_path))
+        return found.set_index("name")["box_gap"].to_dict()
+
+    write("svit", 0.0, 50)
+    write("svit", 1.0, 30)
+    write("dense", 0.0, 60)
+    assert gaps() == {"svit, distil 0.0": -10, "svit, distil 1.0": -30, "dense": 0}
+    write("dense", 1.0, 62)
+    told = gaps()
+    assert (told["svit, distil 0.0"], told["svit, distil 1.0"]) == (-10, -32)
+    assert (told["dense, distil 0.0"], told["dense, distil 1.0"]) == (0, 0)
+    found = tables.arranged(find_evaluations(tmp_path))
+    (table,) = (one for name, one in found.items() if name.startswith("Table 5"))
+    assert {"svit, distil 0.0", "svit, distil 1.0"} < set(table["model"])
+
+
+def test_data_without_masks_have_no_mask_ap(tmp_path: Path) -> None:
+    for row, box in (("dense", 60), ("svit", 58)):
+        write_result(tmp_path / row, box, -1.0, method=row, facts={"row": row}, **NANO)
+    results = find_evaluations(tmp_path)
+    assert [one.kinds for one in results] == [["box"], ["box"]]
+    found = control_gain.over_seeds(control_gain.frame(results))
+    assert control_gain.kinds_of(found) == ["box"] and "mask_gap" not in found
+
+
+def test_the_line_of_the_dense_model_is_drawn_for_each_body_and_never_of_lent_masks(
+    tmp_path: Path,
+) -> None:
+    write_model(tmp_path, "svit", learned=58, random=50, off=30)
+    write_model(tmp_path, "dense", learned=60, off=20)
+    lent = {"row": "dense", "weights_sha256": "dense 0", "masks_from": "svit 0"}
+    write_result(tmp_path / "lent", 40, method="dense", facts=lent, **NANO)
+    off = lent | {"intervention": "off"}
+    write_result(tmp_path / "lent-off", 20, method="dense", facts=off, **NANO)
+    table = control_figures.frame(find_evaluations(tmp_path))
+    assert set(table["name"]) >= {"dense", "svit"}
+    left = control_figures.compose(table, "box").axes[0]
+    upright = [
+        line for line in left.lines if len(set(line.get_xdata())) == 1 < len(line.get_xdata())
+    ]
+    assert {float(line.get_xdata()[0]) for line in upright} == {60}
 
 
 def test_masks_of_another_model_carry_its_name_and_are_no_dense_level(

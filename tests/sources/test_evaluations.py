@@ -59,6 +59,11 @@ def test_every_number_belongs_to_a_world(names, images, data, world) -> None:
     assert (facts.data, facts.world) == (data, world)
 
 
+def test_the_first_images_of_a_set_are_not_all_of_val2017() -> None:
+    first = provenance(classes=COCO) | {"limit": 5000}
+    assert facts_of(first, 5000).data == "COCO, other images"
+
+
 def test_the_origin_of_weights_is_read_beside_the_lines_of_a_comparison(tmp_path: Path) -> None:
     facts = {"row": "svit", "trained_steps": 400}
     write_result(tmp_path / "row" / "learned", facts=facts)

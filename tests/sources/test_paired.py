@@ -90,6 +90,16 @@ def test_models_stand_beside_those_trained_alike_without_a_choice(tmp_path: Path
     assert told["evit"].startswith("+1.0 [") and told["random inherit"] == "–"
 
 
+def test_dice_stand_beside_models_at_their_own_keep_ratio(tmp_path: Path) -> None:
+    write_line(tmp_path, "svit", "learned", 30, base=0.5)
+    write_line(tmp_path, "random", "learned", 25, base=0.5)
+    write_line(tmp_path, "random", "learned", 45)
+    box = paired.differences(find_evaluations(tmp_path)).query("kind == 'box'")
+    value = box.set_index(["name", "against"])["value"]
+    assert value["svit", "trained on dice"] == pytest.approx(5)
+    assert box["draws"].tolist() == [len(WAVES)] * len(box)
+
+
 def test_boundary_ap_stands_beside_mask_ap_where_both_results_have_it(tmp_path: Path) -> None:
     write_line(tmp_path, "svit", "learned", 60, boundary=50)
     write_line(tmp_path, "svit", "random", 59, boundary=47)

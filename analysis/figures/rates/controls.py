@@ -124,9 +124,10 @@ def compose(table: pd.DataFrame, kind: str) -> Figure:
     figure = Figure(figsize=(WIDTH, sum(heights) + FOOT))
     body, foot = figure.subfigures(2, 1, height_ratios=[sum(heights), FOOT])
     grid = body.subplots(len(parts), 2, squeeze=False, height_ratios=heights, width_ratios=[3, 2])
-    level = table.loc[table["model"] == "dense", f"{kind}_ap"].mean()
+    own = table[(table["model"] == "dense") & (table["lender"] == "")]
+    levels = own.groupby("name")[f"{kind}_ap"].mean().tolist()  # bodies and trainings apart
     for number, (part, (left, right)) in enumerate(zip(parts, grid, strict=True)):
-        print(part, left, kind, dense=None if number else level)
+        print(part, left, kind, dense=() if number else levels)
         print_differences(part, right, kind)
         if number:
             left.set_title("far below: an axis of their own")
@@ -138,12 +139,12 @@ def compose(table: pd.DataFrame, kind: str) -> Figure:
     return figure
 
 
-def print(part: pd.DataFrame, ax: Axes, kind: str, *, dense: float | None = None) -> Axes:
+def print(part: pd.DataFrame, ax: Axes, kind: str, *, dense: Sequence[float] = ()) -> Axes:
     """AP with own masks and others on paper, a row a model.
 
     Args:
         part: of `blocks`.
-        dense: AP of the dense model, if its line belongs to this axis.
+        dense: APs of the dense models whose lines belong to this axis.
     """
     least, most = _reach(part, kind)
     rows = part.sort_values("place")
@@ -159,8 +160,9 @@ def print(part: pd.DataFrame, ax: Axes, kind: str, *, dense: float | None = None
     for row, off in rows.dropna(subset=[f"{kind}_off"]).groupby("row")[f"{kind}_off"]:
         words = {"va": "center", "fontsize": "x-small", "color": palette.SOFT}
         ax.text(least, row, f" {off.mean():.1f}", **words)
-    if dense is not None and least < dense < most:
-        ax.axvline(dense, color=palette.DENSE, lw=0.7, zorder=0)
+    for level in dense:
+        if least < level < most:
+            ax.axvline(level, color=palette.DENSE, lw=0.7, zorder=0)
     _rows(part, ax)
     ax.set(xlim=(least, most), xlabel=f"{kind} AP (grey numbers: without any token)")
     return ax

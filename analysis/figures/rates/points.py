@@ -63,9 +63,13 @@ class Points:
 
     @cached_property
     def means(self) -> pd.DataFrame:
-        """A row a kind and base keep ratio: means over results, in the order of the cost."""
+        """A row a kind and base keep ratio: means over trainings, each the mean over its sampled masks, by
+        ascending cost."""
         keys = ["series", "name", "family", "base_ratio"]
-        return self.pruned.groupby(keys, as_index=False)[["cost", "ap"]].mean().sort_values("cost")
+        trained = self.pruned.groupby([*keys, "training_seed"], as_index=False)[
+            ["cost", "ap"]
+        ].mean()
+        return trained.groupby(keys, as_index=False)[["cost", "ap"]].mean().sort_values("cost")
 
     @cached_property
     def curves(self) -> list[str]:

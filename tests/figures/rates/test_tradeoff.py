@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.style import context
-from support.summaries import SHAPES, write_result
+from support.summaries import SHAPES, trained, write_result
 
 from analysis.figures import palette
 from analysis.figures.rates import tradeoff, tradeoff_screen
@@ -47,6 +47,15 @@ def test_a_line_joins_the_means_of_a_kind_and_seeds_lie_around_them(table, ax):
     assert seeds.get_alpha() < 0.5
     assert [text.get_text() for text in ax.texts] == ["dense 52.0"]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["svit"]
+
+
+def test_a_training_with_more_sampled_masks_weighs_no_more(tmp_path):
+    for training, aps in ((0, [40.0, 40.0, 40.0]), (1, [60.0])):
+        for seed, ap in enumerate(aps):
+            config = trained("random", "nano", seed=training, neck="pyramid", classes=SHAPES)
+            write_result(tmp_path / f"{training}{seed}", ap, ap - 4, seed=seed, **config)
+    points = Points(tradeoff.frame(find_evaluations(tmp_path)), "box")
+    assert points.means["ap"].tolist() == [50]
 
 
 def test_a_few_curves_are_named_among_the_points_and_the_axis_ends_with_them(table):
