@@ -84,11 +84,19 @@ def _apart(
         other = _mean(known.get(_key(model, against), []), kind)
     elif model["model"] != BESIDE[against]:
         named = control_gain.beside(model, found, BESIDE[against])
-        if against in DICE:  # at the ratio that the model was trained for or calibrated to
-            named = named[np.isclose(named["base_ratio"], model["base_ratio"])]
+        if against in DICE:
+            named = named[_at_its_ratio(model, named["base_ratio"])]
         theirs = [known[_key(row, "learned")] for _, row in named.iterrows()]
         other = _mean([one for evaluations in theirs for one in evaluations], kind)
     return None if own is None or other is None else own - other
+
+
+def _at_its_ratio(model: pd.Series, ratios: pd.Series) -> np.ndarray:
+    """Which were trained for the ratio that a model was trained for or is calibrated to; the dense model,
+    which has none, stands beside those of one ratio."""
+    if model["model"] == BESIDE[DENSE]:
+        return np.full(len(ratios), ratios.nunique() == 1)
+    return np.isclose(ratios, model["base_ratio"])
 
 
 def _mean(evaluations: Sequence[Evaluation], kind: str) -> Drawn | None:

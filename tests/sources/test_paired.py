@@ -94,9 +94,11 @@ def test_dice_stand_beside_models_at_their_own_keep_ratio(tmp_path: Path) -> Non
     write_line(tmp_path, "svit", "learned", 30, base=0.5)
     write_line(tmp_path, "random", "learned", 25, base=0.5)
     write_line(tmp_path, "random", "learned", 45)
+    write_line(tmp_path, "dense", "learned", 60)
     box = paired.differences(find_evaluations(tmp_path)).query("kind == 'box'")
     value = box.set_index(["name", "against"])["value"]
     assert value["svit", "trained on dice"] == pytest.approx(5)
+    assert ("dense", "trained on dice") not in value  # dice of which ratio?
     assert box["draws"].tolist() == [len(WAVES)] * len(box)
 
 
