@@ -117,7 +117,7 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--boundary",
         action="store_true",
-        help="also give the AP of mask boundaries; takes 2 to 4 ms a mask",
+        help="also give the AP of mask boundaries; takes milliseconds a mask",
     )
 
 
