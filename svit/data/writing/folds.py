@@ -9,19 +9,21 @@ A dense start must be trained in each fold anew: one that saw all training image
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
 import shutil
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from svit.data.validate import CocoError
-from svit.data.writing.annotated import Annotated, dealt, hashed, read_split
+from svit.data.writing.annotated import Annotated, dealt, facts_of, read_split
 from svit.data.writing.coco_folder import annotations
 from svit.system.claims import claim
-from svit.system.files import prepare_folder, write_text
+from svit.system.files import prepare_folder, write_text, write_whole
 
 SPLITS = ("train", "val")
 
@@ -40,7 +42,9 @@ def write_folds(source: Path, out: Path, folds: int) -> list[Path]:
     Raises:
         CocoError: a split is missing or wrong, the two have other classes or a file name in common, or there
             are fewer images than folds.
-        FileError: `out` holds something else, or cannot be written.
+        ImageError: a picture cannot be read.
+        FileError: `out` holds something else or folds of the source before it was changed, or cannot be
+            written.
     """
     images, categories = _all_images(source)
     if not 2 <= folds <= len(images):
@@ -48,7 +52,7 @@ def write_folds(source: Path, out: Path, folds: int) -> list[Path]:
             f"{source}: expected 2 to {len(images)} folds of {len(images)} images, found {folds}"
         )
     prepare_folder(out)
-    facts = {"folds": folds, "source_sha256": hashed([one.entry for one in images])}
+    facts = {"folds": folds, **facts_of(images, categories)}
     claim(out / "folds.json", facts, what="set of folds")
     written = []
     for fold in range(folds):
@@ -100,11 +104,13 @@ def _write_split(
 
 
 def _place(source: Path, target: Path) -> None:
-    """A link to the picture, or a copy where the disk has no hard links."""
-    if target.exists():
+    """A link to the picture, or a copy where the disk has no hard links; another file there gives way."""
+    if target.exists() and filecmp.cmp(source, target, shallow=False):
         return
     target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
     try:
         os.link(source.resolve(), target)
     except OSError:
-        shutil.copyfile(source, target)
+        with source.open("rb") as picture:
+            write_whole(target, partial(shutil.copyfileobj, picture))

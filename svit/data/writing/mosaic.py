@@ -23,7 +23,7 @@ from svit.core.slices import slices_of
 from svit.data.reading import read_image
 from svit.data.segments import box_polygon, decode_masks
 from svit.data.validate import CocoError
-from svit.data.writing.annotated import Annotated, dealt, hashed, read_split
+from svit.data.writing.annotated import Annotated, dealt, facts_of, read_split
 from svit.data.writing.coco_folder import (
     LICENCE,
     Entry,
@@ -66,7 +66,7 @@ def write_mosaic(
 
     Args:
         source: folder in COCO's layout.
-        out: folder to write; an interrupted call is gone on with.
+        out: folder to write; an interrupted call is gone on with, unless the source was changed since.
         workers, progress: as in `write_folder`.
 
     Returns: how many pictures made no field.
@@ -84,7 +84,7 @@ def write_mosaic(
             f"of {split} has as many; found {len(images)} pictures in all"
         )
     facts = {"generator": "svit mosaic", "version": VERSION, "across": across, "tile": tile}
-    facts |= {"split": split, "source_sha256": hashed([one.entry for one in images])}
+    facts |= {"split": split, **facts_of(images, categories)}
     make = partial(
         _make, across=across, tile=tile, slices=tuple(slices_of([one.entry for one in images]))
     )

@@ -19,6 +19,7 @@ import numpy as np
 from svit.core.rle import CodedMasks
 from svit.data.findings import Findings
 from svit.data.reading import image_size, read_image
+from svit.data.writing.annotated import hashed, hashed_files
 from svit.data.writing.coco_folder import (
     LICENCE,
     Entry,
@@ -165,10 +166,10 @@ def _is_taken(field: Field, longest: int | None, left: Findings) -> bool:
 
 
 def _identity(source: Path, fields: Iterable[Field]) -> str:
-    """SHA-256 over the names and sizes of all files; the folder itself may be moved."""
+    """SHA-256 over the names and bytes of all files; the folder itself may be moved."""
     files = [file for field in fields for file in (field.picture, *field.masks)]
-    lines = [f"{file.relative_to(source).as_posix()} {file.stat().st_size}" for file in files]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    names = [file.relative_to(source).as_posix() for file in files]
+    return hashed([names, hashed_files(files)])
 
 
 def _file_name(field: Field) -> str:

@@ -48,6 +48,23 @@ def source(tmp_path: Path) -> Path:
     return root
 
 
+def correct(source: Path, what: str) -> None:
+    """Changes one thing of the first training image, or the name of the class."""
+    if what == "pixels":
+        Image.fromarray(np.full((24, 32, 3), 200, np.uint8)).save(source / "train" / "t0.png")
+    for split in ("train", "val"):
+        path = source / "annotations" / f"instances_{split}.json"
+        data = json.loads(path.read_text())
+        if what == "objects" and split == "train":
+            data["annotations"][0] |= {"bbox": [2, 3, 9, 8], "area": 72}
+            data["annotations"][0]["segmentation"] = [[2, 3, 11, 3, 11, 11, 2, 11]]
+        if what == "classes":
+            data["categories"][0]["name"] = "nucleus"
+        if what == "entry" and split == "train":
+            data["images"][0]["stain"] = "none"
+        path.write_text(json.dumps(data))
+
+
 def opened(folder: Path, split: str) -> CocoDataset:
     files = find_coco(split, folder)
     return CocoDataset(files.json, files.image_root, DataConfig(), check_files=True)
@@ -88,6 +105,34 @@ def test_folds_are_the_same_again_and_pictures_lie_on_the_disk_once(
     assert len(set(there.values())) == 12
     with pytest.raises(FileError, match="folds: 2 there, 3 now"):
         write_folds(source, tmp_path / "out", 3)
+
+
+@pytest.mark.parametrize(
+    "corrected, told",
+    [
+        ("objects", "source.objects: .* there"),
+        ("classes", "source.classes: .* there"),
+        ("pixels", "source.pictures: .* there"),
+        ("entry", "source.images: .* there"),
+    ],
+)
+def test_folds_of_a_source_that_was_corrected_since_are_refused_and_say_what_is_other(
+    source: Path, tmp_path: Path, corrected: str, told: str
+) -> None:
+    write_folds(source, tmp_path / "out", 2)
+    correct(source, corrected)
+    with pytest.raises(FileError, match=told) as error:
+        write_folds(source, tmp_path / "out", 2)
+    assert str(error.value).count(" now") == 1 and "choose another place" in str(error.value)
+
+
+def test_a_picture_that_was_copied_in_part_is_placed_again(source: Path, tmp_path: Path) -> None:
+    write_folds(source, tmp_path / "out", 2)
+    target = next((tmp_path / "out" / "fold-1" / "train").glob("t*.png"))
+    target.unlink()
+    target.write_bytes(b"half a picture")
+    write_folds(source, tmp_path / "out", 2)
+    assert target.read_bytes() == (source / "train" / target.name).read_bytes()
 
 
 def test_what_cannot_be_dealt_out_is_refused(source: Path, tmp_path: Path) -> None:

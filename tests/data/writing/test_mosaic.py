@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,30 @@ def test_the_bytes_do_not_depend_on_processes_and_a_second_call_changes_nothing(
     assert {path: path.stat().st_mtime_ns for path in first} == before
     with pytest.raises(MosaicError):
         write_mosaic(source, tmp_path / "1", "val", 3, 64, 1, progress=False)
+
+
+def test_fields_of_a_source_that_was_corrected_since_are_refused_and_say_what_is_other(
+    source: Path, tmp_path: Path
+) -> None:
+    def make() -> None:
+        write_mosaic(source, tmp_path / "out", "val", 2, 64, 1, progress=False)
+
+    make()
+    path = source / "annotations/instances_val2017.json"
+    before = path.read_text()
+    data = json.loads(before)
+    data["annotations"][0]["category_id"] = 9
+    path.write_text(json.dumps(data))
+    with pytest.raises(MosaicError, match=r"source\.objects: .* there.* now"):
+        make()
+    path.write_text(before)
+    make()
+    picture = source / "val2017/1.png"
+    size = picture.stat()
+    Image.fromarray(np.full((40, 20, 3), 60, np.uint8)).save(picture)
+    os.utime(picture, ns=(size.st_atime_ns, size.st_mtime_ns))
+    with pytest.raises(MosaicError, match=r"source\.pictures: .* there.* now"):
+        make()
 
 
 def test_too_few_pictures_are_told_and_small_objects_counted(source: Path, tmp_path: Path, capsys):

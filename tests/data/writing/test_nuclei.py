@@ -179,7 +179,12 @@ def test_another_source_or_choice_is_refused_in_a_folder_that_is_begun(
     out = convert(source, tmp_path / "out")
     with pytest.raises(NucleiError, match="longest: None there, 70 now"):
         convert(source, out, longest=70)
-    (source / "a" / "masks" / "0.png").unlink()
+    mask = source / "a" / "masks" / "0.png"
+    content = mask.read_bytes()
+    mask.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))  # as many bytes as before
+    with pytest.raises(NucleiError, match="source_sha256"):
+        convert(source, out)
+    mask.unlink()
     with pytest.raises(NucleiError, match="source_sha256"):
         convert(source, out)
 
