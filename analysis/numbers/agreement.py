@@ -54,13 +54,15 @@ def check_classes(first: Run, second: Run) -> None:
     """
     here, there = first.class_names, second.class_names
     if here and there and here != there:
+        alike = sorted(here) == sorted(there)
         at = next((i for i, pair in enumerate(zip(here, there)) if pair[0] != pair[1]), None)
         differ = (
             f"{len(here)} and {len(there)}" if at is None else f"{here[at]!r} and {there[at]!r}"
         )
+        what = "the same categories in another order" if alike else "other categories"
         raise MismatchError(
-            f"{first.path} and {second.path} have other categories ({differ}): what one finds is not "
-            "what the other looks for; compare models of the same data set"
+            f"{first.path} and {second.path} have {what} ({differ}): what one finds is not what the other "
+            "looks for; compare models of one list of classes"
         )
 
 

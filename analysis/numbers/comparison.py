@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.numbers import budget
-from analysis.numbers.agreement import MismatchError, pair, paired_interval
+from analysis.numbers.agreement import MismatchError, check_classes, pair, paired_interval
 from analysis.numbers.usage import gated_layers, keep_ratios, layer_states, valid_keep
 from svit.core.catalogue import METHODS
 from svit.core.config import Config, ConfigError, from_dict
@@ -44,7 +44,8 @@ def partner(
     """The first readable run at other `paths` that shares an image with a run, of that method.
 
     Args:
-        overlaid: its tokens are those of the run, too: as many blocks, the same grid in their first image.
+        overlaid: its tokens are those of the run: as many blocks, the same grid in their first image.
+            Without it, its labels are: the same classes.
     """
     for path in paths:
         if path == run.path:
@@ -56,16 +57,20 @@ def partner(
         shared = common_ids([run, other])
         if method not in (None, other.provenance.get("method")) or not shared:
             continue
-        if not overlaid or _alike([run, other], shared[0]):
+        if _alike(run, other, shared[0], overlaid):
             return path
     return None
 
 
-def _alike(runs: Sequence[Run], image_id: ImageId) -> bool:
+def _alike(run: Run, other: Run, image_id: ImageId, overlaid: bool) -> bool:
     try:
-        return bool(traces_of(runs, image_id))
+        if overlaid:
+            traces_of([run, other], image_id)
+        else:
+            check_classes(run, other)
     except (MismatchError, RunError):
         return False
+    return True
 
 
 def traces_of(runs: Sequence[Run], image_id: ImageId) -> list[TokenTrace]:

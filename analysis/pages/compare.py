@@ -151,6 +151,11 @@ def show_heading(view: Comparison, grid: TokenGrid, common: int) -> None:
             f":material/info: The runs differ in {' and '.join(kinds)}: "
             "each is named and drawn by itself."
         )
+    if len({tuple(sorted(run.class_names)) for run in view.runs if run.class_names}) > 1:
+        st.caption(
+            ":material/info: The runs look for other categories: what each finds is counted among its own "
+            "annotated objects."
+        )
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from support.runs import PROVENANCE, grid_for, parts, write_dense, write_run
+from support.runs import PROVENANCE, grid_for, parts, write_dense, write_permuted, write_run
 
 from analysis.numbers import comparison
 from analysis.numbers.agreement import MismatchError
@@ -85,3 +85,9 @@ def test_a_partner_shares_images_is_readable_and_has_the_method(tmp_path):
     assert comparison.partner(run, paths) == tmp_path / "c"
     assert comparison.partner(run, paths, "dense") == tmp_path / "d"
     assert comparison.partner(run, paths[:3]) is None
+
+
+def test_a_run_whose_labels_mean_other_things_is_no_partner_for_objects(tmp_path):
+    run, other = write_run(tmp_path / "a", (1, 2)), write_permuted(tmp_path / "b").path
+    assert comparison.partner(run, [other], "dense") is None
+    assert comparison.partner(run, [other], overlaid=True) == other

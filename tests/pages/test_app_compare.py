@@ -10,7 +10,16 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from support.colour import contrast
 from support.driven import charts, linked, open_page, sent_ahead, texts
-from support.runs import PROVENANCE, TARGETS, grid_for, parts, trace_of, write_dense, write_run
+from support.runs import (
+    PROVENANCE,
+    TARGETS,
+    grid_for,
+    parts,
+    trace_of,
+    write_dense,
+    write_permuted,
+    write_run,
+)
 
 from analysis.numbers import comparison
 from analysis.pages.parts.image import stage
@@ -83,6 +92,17 @@ def test_the_other_parts_are_made_when_they_are_chosen(compare, tmp_path, part, 
     assert not page.exception and heading in texts(page) and len(charts(page)) == count
     again = compare(compare_part=part)
     assert heading in texts(again) and "Tokens at block" not in texts(again)
+
+
+def test_objects_of_runs_whose_labels_mean_other_things_are_not_matched(compare, tmp_path):
+    write_run(tmp_path / "sparse", (1, 2, 3))
+    write_permuted(tmp_path / "permuted")
+    page = compare(runs="sparse|permuted", compare_part="Objects")
+    assert not page.exception and "look for other objects" in texts(page)
+    assert "the same categories in another order ('disc' and 'ball')" in texts(page)
+    assert not charts(page)
+    page.segmented_control(key="compare_part").set_value("Tokens").run()
+    assert not page.exception and len(charts(page)) == 3
 
 
 def test_the_first_run_chosen_is_the_reference(compare, tmp_path):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from support.driven import charts, linked, open_page, sent_ahead, texts
-from support.runs import PROVENANCE, parts, write_misses, write_run
+from support.runs import PROVENANCE, parts, write_misses, write_permuted, write_run
 
 from analysis.figures import registry
 from analysis.numbers import image_list
@@ -248,6 +248,15 @@ def test_a_second_run_on_other_images_is_left_out_with_a_note(dataset, tmp_path)
     write_run(tmp_path / "strange", (8, 9))
     page = dataset(run="sparse", part="Errors", second="strange", score="0.2")
     assert not page.exception and "holds none of this run's images" in texts(page)
+    assert "second run" not in page.dataframe[0].value
+
+
+def test_a_second_run_whose_labels_mean_other_things_is_left_out_with_a_note(dataset, tmp_path):
+    write_misses(tmp_path / "sparse")
+    write_permuted(tmp_path / "permuted")  # finds every object
+    page = dataset(run="sparse", part="Errors", second="permuted", score="0.2")
+    assert not page.exception and "permuted is left out" in texts(page)
+    assert "the same categories in another order ('disc' and 'ball')" in texts(page)
     assert "second run" not in page.dataframe[0].value
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +177,20 @@ def write_one_found(path: Path, provenance=PROVENANCE) -> Run:
             trace = made["trace"]
             made["trace"] = TokenTrace(image_id, trace.grid, np.ones_like(trace.keep))
             made["detections"] = made["detections"][:1]
+            writer.add(**made)
+    return open_run(path)
+
+
+def write_permuted(path: Path, image_ids=(1, 2, 3)) -> Run:
+    """As `write_dense`, of a model that finds all objects and has the same classes in another order."""
+    told = {**PROVENANCE, "method": "dense", "class_names": CLASS_NAMES[::-1]}
+    with RunWriter(path, told) as writer:
+        for image_id in image_ids:
+            made = parts(image_id)
+            trace, target, seen = (made[name] for name in ("trace", "target", "detections"))
+            made["trace"] = TokenTrace(image_id, trace.grid, np.ones_like(trace.keep))
+            made["target"] = replace(target, labels=1 - target.labels)
+            made["detections"] = replace(seen, labels=1 - seen.labels)
             writer.add(**made)
     return open_run(path)
 

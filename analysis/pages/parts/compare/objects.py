@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import pandas as pd
 import streamlit as st
 
-from analysis.numbers import comparison
+from analysis.numbers import agreement, comparison
 from analysis.pages.parts import shell
 from analysis.pages.parts.compare import panels
 from analysis.pages.parts.compare.panels import CHANGE_NAMES, Layout, Title
@@ -25,6 +26,13 @@ HELP = (
 def show(view: Comparison) -> None:
     """The objects each run finds, against the first."""
     st.markdown("##### Objects found and lost", help=HELP)
+    try:
+        for first, second in combinations(view.runs, 2):
+            agreement.check_classes(first, second)
+    except agreement.MismatchError as error:
+        st.error("These runs look for other objects.", icon=":material/label_off:")
+        st.code(str(error), language=None, wrap_lines=True)
+        return
     found = [run.detections(view.image_id) for run in view.runs]
     targets = (run.target(view.image_id) for run in view.runs)
     target = next((one for one in targets if one is not None), None)
