@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from analysis.paper.measurement import LeftOut, Measurement, Wanted, unfit
 from analysis.sources.classifiers import Classified, alike, own_of
 from analysis.sources.collection import Collection
+from analysis.sources.evaluations import ANYHOW
 from svit.core.statistics import combined
 
 OVER_IMAGES = "95 % percentile over images"
@@ -47,10 +49,17 @@ def difference(claim: Wanted, kind: str, found: Collection) -> Iterator[Measurem
         if not others:
             yield LeftOut(one.path.name, f"no {claim.against} classifier alike")
         for other in others:
-            key = (one.facts.data_sha256, one.images, one.facts.size, one.facts.source)
-            pairs.setdefault(key, []).append((one, other))
+            pairs.setdefault(_key(one), []).append((one, other))
     for same in pairs.values():
         yield _subtracted(claim, kind, same, found.accuracies)
+
+
+def _key(one: Classified) -> tuple:
+    """All that classifiers of one measurement share: everything but the seeds of their trainings."""
+    facts, trained = one.facts, one.provenance.get("trained") or {}
+    recipe = {name: value for name, value in trained.items() if name not in ANYHOW}
+    told = json.dumps(recipe, sort_keys=True)
+    return facts.data_sha256, one.images, facts.size, facts.source, told
 
 
 def _own(one: Classified, model: str) -> bool:

@@ -1,12 +1,14 @@
 """AP and its differences for the claim ledger: like with like, trained alike, seed by seed.
 
 Two evaluations may be subtracted if both models decide their masks themselves, at the keep ratios that the
-claim is about and were trained for, on the same images, with the same body and framework, from the same
-weights, equally long and with the same seed. What does not fit is left out with the reason.
+claim is about and were trained for, on the same images at the same size, with the same body and framework,
+from the same weights, by the same recipe, equally long and with the same seed. What does not fit is left out
+with the reason; trainings are averaged where they differ in nothing but seeds.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -15,6 +17,7 @@ from analysis.paper.measurement import LeftOut, Measurement, Wanted, exact, unfi
 from analysis.sources import paired
 from analysis.sources.collection import Collection
 from analysis.sources.evaluations import Evaluation, Origin
+from analysis.sources.rates import recipe_of
 
 Pair = tuple[Evaluation, Evaluation]
 PAIRED = "95 % percentile over images, paired"
@@ -118,8 +121,7 @@ def unlike(one: Evaluation, other: Evaluation) -> list[str]:
     modes = {mine.source[1], theirs.source[1]} - {""}
     if len(modes) > 1:
         causes.append(f"decided by {mine.source[1]}, not {theirs.source[1]}")
-    if _precision(one) != _precision(other):
-        causes.append(f"evaluated in {_precision(one)}, not {_precision(other)}")
+    causes += _seen_apart(one, other)
     causes += _origins_apart(one.origin, other.origin)
     if one.origin.known and other.origin.known and one.recipe != other.recipe:
         causes.append("trained by another recipe")
@@ -128,8 +130,17 @@ def unlike(one: Evaluation, other: Evaluation) -> list[str]:
     return causes
 
 
-def _precision(one: Evaluation) -> str:
-    return str(one.summary["provenance"].get("dtype") or "float32")
+def _seen_apart(one: Evaluation, other: Evaluation) -> Iterator[str]:
+    if one.precision != other.precision:
+        yield f"evaluated in {one.precision}, not {other.precision}"
+    if one.sides != other.sides:
+        yield f"pictures of {one.sides or 'unknown size'}, not {other.sides or 'unknown size'}"
+    if _exif(one) != _exif(other):
+        yield f"pictures turned by exif {_exif(one)}, not {_exif(other)}"
+
+
+def _exif(one: Evaluation) -> str:
+    return str(one.summary["provenance"].get("exif") or "auto")
 
 
 def _origins_apart(mine: Origin, theirs: Origin) -> Iterator[str]:
@@ -192,8 +203,11 @@ def _key(one: Evaluation) -> tuple:
     """All that evaluations of one group share: everything but seeds."""
     facts = one.facts
     data = (facts.data_sha256, one.images)
-    body = (facts.preset, facts.size, facts.neck, facts.targets, facts.source, _precision(one))
-    return *body, data, one.origin
+    body = (facts.preset, facts.size, facts.neck, facts.targets, facts.source)
+    seen = (one.precision, one.sides, _exif(one))
+    # where the start is not known, neither is a length in pictures: it stays among the settings
+    recipe = recipe_of(one) or json.dumps(one.recipe, sort_keys=True)
+    return *body, data, *seen, one.origin, recipe
 
 
 def _measured(

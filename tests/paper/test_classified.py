@@ -74,6 +74,14 @@ def test_a_nano_classifier_has_a_row_of_its_own_world(tmp_path: Path) -> None:
     assert wide["classification"].startswith("-50.0 [") and wide["shapes"] == "–"
 
 
+def test_trainings_by_two_recipes_are_two_measurements(tmp_path: Path) -> None:
+    for steps, hits in ((10, "1150" * 25), (20, "1110" * 25)):
+        write(tmp_path / str(steps), "dense", hits="1111" * 25, steps=steps)
+        write(tmp_path / str(steps), hits=hits, steps=steps)
+    found = [(row["measured"], row["seeds"]) for row in drop(tmp_path)[1:]]
+    assert sorted(found) == [(-50, 1), (-25, 1)]
+
+
 def test_the_table_has_own_masks_beside_moved_ones_of_the_same_weights(tmp_path: Path) -> None:
     write(tmp_path, hits="1150" * 25)
     write(tmp_path, masks="shuffle", hits="1500" * 25)

@@ -127,6 +127,41 @@ def test_another_recipe_or_precision_is_left_out(tmp_path: Path) -> None:
     assert "other: no svit alike (trained by another recipe)" in table["left_out"][0]
 
 
+def test_trainings_by_two_recipes_are_two_measurements_and_no_two_trainings_of_one(
+    tmp_path: Path,
+) -> None:
+    for distil, svit, dense in ((0, 50.0, 60.0), (1, 30.0, 62.0)):
+        for method, box in (("svit", svit), ("dense", dense)):
+            row = tmp_path / f"distil{distil}" / f"{method}-seed0"
+            told = trained(method, size="nano", neck="pyramid", classes=SHAPES)
+            told["facts"]["config"]["train"]["distil"] = float(distil)
+            told["facts"]["row"] = method
+            write_result(row / "learned", box, box - 4, images=300, half=0.1, **told)
+            write_plan(row)
+    found = rows(tmp_path, DROP).dropna(subset="measured")
+    assert sorted(found["measured"]) == pytest.approx([-32, -10])
+    assert list(found["seeds"]) == [1, 1]
+
+
+def test_pictures_of_another_size_or_turned_otherwise_are_no_partner(tmp_path: Path) -> None:
+    def seen(folder: str, box: float, method: str, side: int, **facts) -> None:
+        told = trained(method, size="nano", neck="pyramid", classes=SHAPES)
+        told["facts"] |= facts
+        told["facts"]["config"]["data"] = {"short_side": side, "long_side": side}
+        write_result(tmp_path / folder, box, box - 4, images=300, half=0.1, **told)
+
+    for name, side, facts, cause in (
+        ("size", 800, {}, "pictures of 256 to 256 px, not 800 to 800 px"),
+        ("exif", 256, {"exif": "on"}, "pictures turned by exif auto, not on"),
+    ):
+        seen(f"{name}/svit", 50.0, "svit", 256)
+        seen(f"{name}/dense", 60.0, "dense", side, **facts)
+        table = rows(tmp_path / name, DROP)
+        assert table["measured"].isna().all() and cause in table["left_out"][0]
+        seen(f"{name}/alike", 51.0, "dense", 256)
+        assert only(tmp_path / name, DROP).measured == pytest.approx(-1.0)
+
+
 def test_where_no_training_is_recorded_the_row_says_so(tmp_path: Path) -> None:
     write(tmp_path / "svit", 61.3)
     write(tmp_path / "dense", 63.4, "dense")
