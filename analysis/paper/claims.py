@@ -10,9 +10,9 @@ complete); then the verdict is `confirmed` or `contradicted`. Anything else (a n
 leaves the verdict `not tested`; where the claim is relative, it says whether the direction is the same.
 
 Like is compared with like: two APs are subtracted only if both models decide their masks themselves, at the
-keep ratios that the claim is about and were trained for, on the same images, with the same body, framework
-and precision, from the same start, by the same recipe, equally long, seed by seed. What does not fit is left
-out, and the ledger says why.
+keep ratios that the claim is about and were trained for, on the same images at the same size, with the same
+body, framework and precision, from the same start, by the same recipe, equally long, seed by seed. What does
+not fit is left out, and the ledger says why; only trainings that differ in nothing but seeds are averaged.
 
 A direction needs more than the noise that its row prints: the paired 95 % interval over images where the
 matches of both evaluations are there, else the two intervals in quadrature, which is wide; quartiles over

@@ -202,12 +202,19 @@ def _groups(results: Sequence[Evaluation]) -> Iterator[list[Evaluation]]:
 def _key(one: Evaluation) -> tuple:
     """All that evaluations of one group share: everything but seeds."""
     facts = one.facts
-    data = (facts.data_sha256, one.images)
     body = (facts.preset, facts.size, facts.neck, facts.targets, facts.source)
-    seen = (one.precision, one.sides, _exif(one))
-    # where the start is not known, neither is a length in pictures: it stays among the settings
-    recipe = recipe_of(one) or json.dumps(one.recipe, sort_keys=True)
-    return *body, data, *seen, one.origin, recipe
+    return *body, *seen(one), one.origin, recipe_text(one)
+
+
+def seen(one: Evaluation) -> tuple:
+    """The images of an evaluation, how many, and how the network saw them."""
+    return one.facts.data_sha256, one.images, one.precision, one.sides, _exif(one)
+
+
+def recipe_text(one: Evaluation) -> str:
+    """What trainings of one model that differ in seeds alone have in common: `recipe_of`, and where that is
+    not known all settings, as there the length is known by them alone."""
+    return recipe_of(one) or json.dumps(one.recipe, sort_keys=True)
 
 
 def _measured(

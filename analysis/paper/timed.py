@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.paper.differences import by_seed, recipe_text, seen
 from analysis.paper.measurement import Measurement, Wanted
 from analysis.sources.benchmarks import Speed, conditions, of_results
 from analysis.sources.collection import Collection
 from analysis.sources.evaluations import Evaluation, own_masks
+from analysis.sources.rates import recipe_of
 from svit.core.presets import PRESETS
 
 NOISE = "quartiles over rounds"
@@ -41,8 +44,28 @@ def speed(claim: Wanted, name: str, found: Collection) -> Iterator[Measurement]:
                 yield _measured(one, float(np.median(gains)), spread, exact, other)
 
 
+@dataclass(frozen=True)
+class _Point:
+    """A model at one speed: evaluations that differ in nothing but seeds."""
+
+    timed: Speed
+    results: tuple[Evaluation, ...]
+
+    def aps(self, kind: str) -> dict[int, float]:
+        """Training seed -> AP, a mean over the evaluations of that training."""
+        return {
+            seed: float(np.mean([one.ap(kind) for one in same]))
+            for seed, same in by_seed(self.results).items()
+        }
+
+    def ap(self, kind: str) -> float:
+        """Mean over trainings."""
+        return float(np.mean(list(self.aps(kind).values())))
+
+
 def tradeoff(claim: Wanted, kind: str, found: Collection) -> Iterator[Measurement]:
-    """AP over that of dense models at equal speed, the least over a model's base ratios.
+    """AP over that of dense models at equal speed, the least over a model's base ratios and recipes; means
+    over trainings.
 
     Between the speeds of two dense sizes their APs are joined by a line. A model slower than all of them
     meets the slowest; one that is faster and less accurate than the fastest is neither better nor worse.
@@ -50,50 +73,62 @@ def tradeoff(claim: Wanted, kind: str, found: Collection) -> Iterator[Measuremen
     trained = [one for one in own_masks(found.results) if not one.facts.dial]
     networks = [one for one in found.speeds if one.part == "network"]
     for condition, pairs in of_results(trained, networks).items():
-        for group in _comparable(pairs):
-            dense = sorted((one.images_per_second, a.ap(kind)) for a, one in group if one.dense)
-            ours = [(a, one) for a, one in group if a.facts.model == claim.model and not one.dense]
-            margins = [gain for pair in ours for gain in _over_line(*pair, kind, dense)]
-            if len(dense) > 1 and margins:
-                half = float(np.mean([a.half_width(kind) for a, _ in ours]))
-                exact = all(_as_timed(one, one.facts.size) for _, one in group)
-                facts, least = ours[0][0].facts, min(margins)
-                paths = tuple(a.path.as_posix() for a, _ in group)
-                spread = (least - half, least + half)
+        for points in _comparable(pairs):
+            line = _line([one for one in points if one.timed.dense], kind)
+            ours = [one for one in points if not one.timed.dense]
+            ours = [one for one in ours if one.results[0].facts.model == claim.model]
+            over = [(gains, one) for one in ours for gains in _over_line(one, kind, line)]
+            if len(line) > 1 and over:
+                gains, least = min(over, key=lambda pair: _mean(pair[0]))
+                half = _mean(one.half_width(kind) for one in least.results)
+                value = _mean(gains.values())
                 yield Measurement(
-                    least,
-                    *spread,
+                    value,
+                    *(value - half, value + half),
                     "95 % percentile over images",
-                    facts,
-                    paths,
-                    exact,
-                    {},
+                    least.results[0].facts,
+                    tuple(one.path.as_posix() for point in points for one in point.results),
+                    all(_as_timed(one.timed, one.timed.facts.size) for one in points),
+                    gains,
                     0,
                     place=condition,
                 )
 
 
-def _comparable(
-    pairs: Sequence[tuple[Evaluation, Speed]],
-) -> Iterator[list[tuple[Evaluation, Speed]]]:
-    """Pairs on the same images with the same neck, one a model, size and ratio."""
-    groups: dict[tuple, dict[tuple, tuple[Evaluation, Speed]]] = {}
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
+
+
+def _comparable(pairs: Sequence[tuple[Evaluation, Speed]]) -> Iterator[list[_Point]]:
+    """What was evaluated on the same images with the same neck and trained by the same recipe, where that is
+    known: a point a model, size, ratio and recipe."""
+    groups: dict[tuple, dict[tuple, list[tuple[Evaluation, Speed]]]] = {}
     for one, speed in pairs:
-        facts = one.facts
-        data = (facts.data_sha256, one.images, facts.neck, facts.source[0])
-        groups.setdefault(data, {})[(facts.model, facts.size, facts.base_ratio)] = (one, speed)
+        facts, origin = one.facts, one.origin
+        shared = (facts.neck, facts.source[0], origin.views, origin.pictures, recipe_of(one))
+        group = groups.setdefault((*seen(one), *shared), {})
+        model = (facts.model, facts.size, facts.base_ratio, facts.source[1], speed.variant)
+        group.setdefault((*model, origin.start, recipe_text(one)), []).append((one, speed))
     for group in groups.values():
-        yield list(group.values())
+        yield [_Point(same[0][1], tuple(one for one, _ in same)) for same in group.values()]
 
 
-def _over_line(
-    one: Evaluation, timed: Speed, kind: str, dense: Sequence[tuple[float, float]]
-) -> Iterator[float]:
-    if dense:
-        speeds, aps = zip(*dense, strict=True)
-        gain = one.ap(kind) - float(np.interp(timed.images_per_second, speeds, aps))
-        if timed.images_per_second <= speeds[-1] or gain > 0:
-            yield gain
+def _line(dense: Sequence[_Point], kind: str) -> dict[float, float]:
+    """Images a second -> AP of dense models, by speed; of several recipes at one speed the best."""
+    found: dict[float, float] = {}
+    for one in sorted(dense, key=lambda point: point.ap(kind)):
+        found[one.timed.images_per_second] = one.ap(kind)
+    return dict(sorted(found.items()))
+
+
+def _over_line(point: _Point, kind: str, line: dict[float, float]) -> Iterator[dict[int, float]]:
+    """Training seed -> AP over the line at the point's speed, where its mean says anything."""
+    if line:
+        speed, fastest = point.timed.images_per_second, max(line)
+        level = float(np.interp(speed, list(line), list(line.values())))
+        gains = {seed: ap - level for seed, ap in point.aps(kind).items()}
+        if speed <= fastest or _mean(gains.values()) > 0:
+            yield gains
 
 
 def _slower(one: Speed, claim: Wanted, group: Sequence[Speed]) -> list[Speed]:

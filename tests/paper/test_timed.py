@@ -51,6 +51,33 @@ def test_a_model_above_the_line_through_dense_ones_has_the_better_tradeoff(tmp_p
     assert measured(write(tmp_path / "wide", 48.0, half=1.0))["direction"] == "unclear"
 
 
+def test_the_tradeoff_of_several_trainings_is_their_mean_and_not_the_last_ones(
+    tmp_path: Path,
+) -> None:
+    equal = SPEEDS | {"svit-small paper fused": 0.1}
+    write(tmp_path, 52.0, speeds=equal)
+    write_result(tmp_path / "svit1", 44.0, 40, half=0.1, **trained("svit", "small", seed=1))
+    row = measured(tmp_path)
+    assert row["measured"] == pytest.approx(0.0)  # 48 of the dense model at its speed
+    assert (row["seeds"], row["by_seed"]) == (2, "0: 4.00, 1: -4.00")
+    assert row["direction"] == "unclear" and "seeds disagree" in row["reason"]
+    # sampled masks of one training are no further training
+    again = trained("svit", "small", seed=1)
+    write_result(tmp_path / "svit1-sampled", 46.0, 40, half=0.1, **again)
+    assert measured(tmp_path)["by_seed"] == "0: 4.00, 1: -3.00"
+    write_result(tmp_path / "dense1", 50.0, 40, half=0.1, **trained("dense", "small", seed=1))
+    assert measured(tmp_path)["measured"] == pytest.approx(-0.5)  # of a mean of 49
+
+
+def test_the_tradeoff_takes_no_training_by_another_recipe_for_a_seed(tmp_path: Path) -> None:
+    write(tmp_path, 52.0, speeds=SPEEDS | {"svit-small paper fused": 0.1})
+    other = trained("svit", "small")
+    other["facts"]["config"]["train"]["distil"] = 1.0
+    write_result(tmp_path / "distilled", 44.0, 40, half=0.1, **other)
+    row = measured(tmp_path)  # the least over what was trained
+    assert (row["measured"], row["seeds"]) == (pytest.approx(-4.0), 1)
+
+
 def test_one_dense_size_is_no_line(tmp_path: Path) -> None:
     few = {name: value for name, value in SPEEDS.items() if "tiny" not in name}
     found = claims.ledger(collect([write(tmp_path, 48.0, speeds=few)]), [CLAIMS[TRADEOFF]])
