@@ -43,9 +43,11 @@ torch. Files are the same bytes on every run, carry the provenance of what they 
 as CSV beside them. Only *valid* tokens count, those that show image pixels; "pooled" means that counts are
 summed over images before they are divided. Several runs in one figure have panels of their own with their
 names, method and way of deciding; they are never averaged. Runs on other images, grids, depths or categories
-are refused where a difference would mix causes. A damaged shard is named; `--skip-corrupt` uses the rest, and
-says so in the files. Pictures more than five times as long as wide are drawn five times as long. Blocks count
-from 1 as in the paper, in options, titles and columns `block`; a column
+are refused where a difference would mix causes. Equal ids prove nothing: sizes and some of the stored
+pictures are compared, and annotations where none is stored (`svit.runs.pairing` says what that cannot
+see). A damaged shard is named; `--skip-corrupt` uses the rest, and says so in the files. Pictures more than
+five times as long as wide are drawn five times as long. Blocks count from 1 as in the paper, in options,
+titles and columns `block`; a column
 `layer`, and `layers` in json files, count from 0: block 1 is layer 0."""
 
 

@@ -1,6 +1,6 @@
 """Two runs on the same images: where they use the same tokens, and how far their numbers differ.
 
-Runs with other images, grids or layers are refused: a difference would mix causes.
+Runs that did not see the same images alike are refused (`pairing`).
 """
 
 from __future__ import annotations
@@ -16,54 +16,10 @@ from analysis.numbers.usage import gated_layers, keep_ratios, resample, usage, v
 from svit.core.finding import match
 from svit.core.statistics import Interval, bootstrap
 from svit.core.types import ImageId, TokenTrace
+from svit.runs.pairing import MismatchError, check_classes, check_pair
 from svit.runs.run import Run
 
 Pair = tuple[TokenTrace, TokenTrace]
-
-
-class MismatchError(ValueError):
-    """The two runs cannot be compared; the message says why."""
-
-
-def check_pair(first: Run, second: Run) -> None:
-    """Refuses two runs that did not see the same images with as many layers.
-
-    Raises:
-        MismatchError: they did not, or recorded nothing.
-    """
-    names = f"{first.path} and {second.path}"
-    if not len(first) or not len(second):
-        raise MismatchError(f"{names}: a run without images cannot be compared; record it first")
-    if first.layers != second.layers:
-        raise MismatchError(
-            f"{names} have {first.layers} and {second.layers} layers; compare models of equal depth"
-        )
-    here, there = set(first.image_ids), set(second.image_ids)
-    if here != there:
-        raise MismatchError(
-            f"{names} saw other images: {len(here & there)} of both, {len(here - there)} only in "
-            f"the first, {len(there - here)} only in the second; record both on the same images"
-        )
-
-
-def check_classes(first: Run, second: Run) -> None:
-    """Refuses runs whose labels mean other things; a run that names no classes is trusted.
-
-    Raises:
-        MismatchError: both name their classes, and differ.
-    """
-    here, there = first.class_names, second.class_names
-    if here and there and here != there:
-        alike = sorted(here) == sorted(there)
-        at = next((i for i, pair in enumerate(zip(here, there)) if pair[0] != pair[1]), None)
-        differ = (
-            f"{len(here)} and {len(there)}" if at is None else f"{here[at]!r} and {there[at]!r}"
-        )
-        what = "the same categories in another order" if alike else "other categories"
-        raise MismatchError(
-            f"{first.path} and {second.path} have {what} ({differ}): what one finds is not what the other "
-            "looks for; compare models of one list of classes"
-        )
 
 
 def pairs(first: Run, second: Run) -> Iterator[Pair]:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.numbers import budget
-from analysis.numbers.agreement import MismatchError, check_classes, pair, paired_interval
+from analysis.numbers.agreement import pair, paired_interval
 from analysis.numbers.usage import gated_layers, keep_ratios, layer_states, valid_keep
 from svit.core.catalogue import METHODS
 from svit.core.config import Config, ConfigError, from_dict
@@ -21,6 +21,7 @@ from svit.core.coverage import Truth
 from svit.core.finding import Matches, match
 from svit.core.types import Detections, ImageId, TokenTrace
 from svit.runs.head import UNKNOWN, known
+from svit.runs.pairing import MismatchError, check_classes, check_pictures
 from svit.runs.run import Run, RunError, open_run
 
 STATES = ("used", "never", "later", "next", "carried")  # the codes 0 to 4 of `lives`
@@ -64,6 +65,7 @@ def partner(
 
 def _alike(run: Run, other: Run, image_id: ImageId, overlaid: bool) -> bool:
     try:
+        check_pictures(run, other)
         if overlaid:
             traces_of([run, other], image_id)
         else:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 
 import streamlit as st
 
 from analysis.figures.canvas import sizes
 from analysis.numbers import comparison
-from analysis.numbers.agreement import MismatchError
-from analysis.pages.parts import session, shell
+from analysis.pages.parts import pairs, session, shell
 from analysis.pages.parts.compare import numbers, objects, parts, tokens
 from analysis.pages.parts.compare.panels import LETTERS
 from analysis.pages.parts.compare.parts import Comparison
 from analysis.sources import labels
 from svit.core.types import ImageId, TokenGrid
+from svit.runs.pairing import MismatchError
 from svit.runs.run import Run, RunError, open_run
 from svit.system.text import counted, escaped
 
@@ -112,6 +113,9 @@ def show(chosen: list[str], runs: list[Run]) -> None:
         image_id = choose_image(runs, image_ids)
         score = score_slider()
     try:
+        for first, second in combinations(runs, 2):
+            if why := pairs.refusal(first, second):
+                raise MismatchError(why)
         short = (labels.by_its_end(name, NAME) for name in chosen)
         names = tuple(f"{letter} · {name}" for letter, name in zip(LETTERS, short))
         facts = tuple(labels.fact_texts(runs))

@@ -11,7 +11,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from analysis.numbers import edit_effects, usage
-from analysis.pages.parts import session, shell
+from analysis.pages.parts import pairs, session, shell
 from analysis.pages.parts.live import attribution, controls, sources
 from analysis.pages.parts.live import view as views
 from analysis.pages.parts.live.controls import Wanted
@@ -115,6 +115,7 @@ def lenders(job: Job) -> dict[str, Callable[[], TokenTrace | None]]:
         try:
             recording = open_run(path)
             known = job.picture.image_id in recording.image_ids
+            known = known and not pairs.refusal(open_run(job.key[3]), recording)
         except RunError:  # its own page says what is wrong with it
             continue
         if known:

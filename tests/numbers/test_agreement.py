@@ -20,6 +20,7 @@ from support.runs import (
 
 from analysis.numbers import agreement
 from svit.core.types import Detections, TokenGrid, TokenTrace
+from svit.runs import pairing
 from svit.runs.run import RunWriter, open_run
 
 GRID = TokenGrid((48, 64), (48, 64), (4, 4))  # the last row is padding
@@ -100,7 +101,7 @@ def test_pairs_join_images_whatever_their_order(run, folder):
 
 
 def refused(first, second) -> str:
-    with pytest.raises(agreement.MismatchError) as caught:
+    with pytest.raises(pairing.MismatchError) as caught:
         list(agreement.pairs(first, second))
     return str(caught.value)
 

@@ -8,8 +8,8 @@ import pytest
 from support.runs import PROVENANCE, grid_for, parts, write_dense, write_permuted, write_run
 
 from analysis.numbers import comparison
-from analysis.numbers.agreement import MismatchError
 from svit.core.types import TokenTrace
+from svit.runs.pairing import MismatchError
 from svit.runs.run import RunWriter, open_run
 
 GRID = grid_for((32, 64))  # 2 x 4 tokens, none of them padding

@@ -17,6 +17,7 @@ from support.runs import (
     parts,
     trace_of,
     write_dense,
+    write_others,
     write_permuted,
     write_run,
 )
@@ -92,6 +93,15 @@ def test_the_other_parts_are_made_when_they_are_chosen(compare, tmp_path, part, 
     assert not page.exception and heading in texts(page) and len(charts(page)) == count
     again = compare(compare_part=part)
     assert heading in texts(again) and "Tokens at block" not in texts(again)
+
+
+@pytest.mark.parametrize("part", ["Tokens", "Objects", "Numbers"])
+def test_other_pictures_under_the_same_ids_are_not_laid_over_each_other(compare, tmp_path, part):
+    write_run(tmp_path / "one")
+    write_others(tmp_path / "others")
+    page = compare(runs="one|others", compare_part=part)
+    assert not page.exception and "cannot be laid over each other" in page.error[0].value
+    assert "image 3 shows something else" in texts(page) and not charts(page)
 
 
 def test_objects_of_runs_whose_labels_mean_other_things_are_not_matched(compare, tmp_path):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from support.driven import charts, linked, open_page, sent_ahead, texts
-from support.runs import PROVENANCE, parts, write_misses, write_permuted, write_run
+from support.runs import PROVENANCE, parts, write_misses, write_others, write_permuted, write_run
 
 from analysis.figures import registry
 from analysis.numbers import image_list
@@ -257,6 +257,17 @@ def test_a_second_run_whose_labels_mean_other_things_is_left_out_with_a_note(dat
     page = dataset(run="sparse", part="Errors", second="permuted", score="0.2")
     assert not page.exception and "permuted is left out" in texts(page)
     assert "the same categories in another order ('disc' and 'ball')" in texts(page)
+    assert "second run" not in page.dataframe[0].value
+
+
+def test_a_second_run_of_other_pictures_under_the_same_ids_is_left_out_with_a_note(
+    dataset, tmp_path
+):
+    write_misses(tmp_path / "sparse")
+    write_others(tmp_path / "others")
+    page = dataset(run="sparse", part="Errors", second="others", score="0.2")
+    assert not page.exception and "others is left out" in texts(page)
+    assert "image 1 shows something else" in texts(page)
     assert "second run" not in page.dataframe[0].value
 
 

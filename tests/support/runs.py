@@ -28,6 +28,8 @@ PROVENANCE = {
     "targets": TARGETS,
 }
 
+OTHER_DATA = {**PROVENANCE, "data_sha256": "b" * 64}
+
 
 def grid_for(image_hw: tuple[int, int], scale: float = 1.0, patch: int = 16) -> TokenGrid:
     """The geometry of an image resized by `scale` and padded to a multiple of 32 pixels."""
@@ -192,6 +194,14 @@ def write_permuted(path: Path, image_ids=(1, 2, 3)) -> Run:
             made["target"] = replace(target, labels=1 - target.labels)
             made["detections"] = replace(seen, labels=1 - seen.labels)
             writer.add(**made)
+    return open_run(path)
+
+
+def write_others(path: Path, image_ids=(3, 1, 2), provenance=OTHER_DATA, **changes) -> Run:
+    """A run of the pictures of another data set under the same ids."""
+    with RunWriter(path, provenance) as writer:
+        for image_id in image_ids:
+            writer.add(**{**parts(image_id, seed=100 + image_id), **changes})
     return open_run(path)
 
 

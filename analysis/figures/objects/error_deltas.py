@@ -21,10 +21,11 @@ from analysis.figures.objects.errors import errors_on
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError, detected, paths
 from analysis.figures.pairs.two_runs import explained, two
 from analysis.figures.palette import ERRORS, INK
-from analysis.numbers import agreement, error_causes
+from analysis.numbers import error_causes
 from analysis.numbers.error_types import BOXES, errors_of
 from analysis.sources import labels
 from analysis.sources.collection import PAIR
+from svit.runs import pairing
 from svit.runs.run import Run
 from svit.system.text import counted
 
@@ -49,8 +50,8 @@ def draw(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     """A line a type."""
     first, second = two(runs)
     with explained():
-        agreement.check_pair(first, second)
-        agreement.check_classes(first, second)
+        pairing.check_pair(first, second)
+        pairing.check_classes(first, second)
     table = frame(first, second)
     figure = Figure(figsize=(WIDTH * 0.75, 2.3))
     print(table, figure.subplots())

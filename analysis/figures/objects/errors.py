@@ -30,6 +30,7 @@ from analysis.numbers import error_causes, per_image
 from analysis.numbers.error_types import TYPES, Errors, Rule, errors_of
 from analysis.sources import labels
 from analysis.sources.collection import RUNS
+from svit.runs import pairing
 from svit.runs.run import Run
 from svit.system.text import counted
 
@@ -130,9 +131,13 @@ def _unfound(run: Run, dense: Run | None, rule: Rule) -> pd.DataFrame:
 
 
 def errors_on(dense: Run, run: Run, rule: Rule) -> Errors | None:
-    """Of the dense run on the images of another; None where it lacks one of them."""
+    """Of the dense run on the images of another; None where it lacks one of them or holds other pictures."""
     ids = per_image.scored_ids(run)
     if not set(ids) <= set(per_image.scored_ids(dense)) or dense.class_names != run.class_names:
+        return None
+    try:
+        pairing.check_pictures(run, dense)
+    except pairing.MismatchError:
         return None
     parts = dense.samples("target", "detections", ids=ids)
     return errors_of(

@@ -25,11 +25,12 @@ from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError, detected
 from analysis.figures.pairs.two_runs import explained, two
 from analysis.figures.palette import FOUND, INK, LATER, MISSED, NEVER, SOFT, USED
-from analysis.numbers import agreement, matching, per_image
+from analysis.numbers import matching, per_image
 from analysis.sources import labels
 from analysis.sources.collection import PAIR_OR_RUN
 from svit.core.coverage import SIZES
 from svit.core.types import Detections
+from svit.runs import pairing
 from svit.runs.run import Run
 
 NAMES = {
@@ -139,8 +140,8 @@ def _count_over(ax: Axes, x: float, top: float, row: pd.Series) -> None:
 def _same_detections(first: Run, dense: Run) -> Iterator[Detections]:
     """Detections of the other run for the images `output.detected` yields, in that order."""
     with explained():
-        agreement.check_pair(first, dense)
-        agreement.check_classes(first, dense)
+        pairing.check_pair(first, dense)
+        pairing.check_classes(first, dense)
     ids = per_image.scored_ids(first)
     for image_id, (found,) in zip(ids, dense.samples("detections", ids=ids), strict=True):
         if found is None:

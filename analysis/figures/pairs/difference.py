@@ -29,6 +29,7 @@ from analysis.numbers import agreement
 from analysis.sources import labels
 from analysis.sources.collection import PAIR
 from svit.core.types import TokenGrid
+from svit.runs import pairing
 from svit.runs.run import Run
 
 SCALE = 0.6  # inches beside a map for its colour bar
@@ -43,7 +44,7 @@ def draw(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     """A product an image."""
     first, second = two(runs)
     with explained():
-        agreement.check_pair(first, second)
+        pairing.check_pair(first, second)
     for image_id in chosen(first, options):
         with explained():
             one, other = agreement.pair(first, second, image_id)

@@ -11,7 +11,7 @@ from matplotlib.colorbar import Colorbar
 
 from analysis.figures.canvas.pictures import beside
 from analysis.figures.output import RenderError
-from analysis.numbers import agreement
+from svit.runs import pairing
 from svit.runs.run import Run
 
 
@@ -31,7 +31,7 @@ def explained() -> Iterator[None]:
     """Runs that cannot be compared as the command's own error."""
     try:
         yield
-    except agreement.MismatchError as error:
+    except pairing.MismatchError as error:
         raise RenderError(str(error)) from error
 
 

@@ -22,6 +22,7 @@ from analysis.numbers import usage as metrics
 from analysis.sources import labels
 from analysis.sources.collection import RUNS
 from svit.core.types import ImageId
+from svit.runs import pairing
 from svit.runs.run import Run
 
 PICTURES = 6
@@ -40,7 +41,7 @@ def frame(runs: Sequence[Run], shown: Sequence[ImageId]) -> pd.DataFrame:
 def draw(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     """A row of pictures over a row a model."""
     shown = shared_pictures(runs, options)
-    _check_sizes(runs, shown)
+    _check_pictures(runs)
     limits = _limits(runs, options)
     figure, (first, *rows) = _cells(runs, shown)
     for image_id, ax in zip(shown, first, strict=True):
@@ -80,13 +81,13 @@ def shared_pictures(runs: Sequence[Run], options: DrawOptions) -> list[ImageId]:
     return [common[place] for place in places]
 
 
-def _check_sizes(runs: Sequence[Run], pictures: Sequence[ImageId]) -> None:
-    """Refuses runs that have other pictures under the same ids."""
-    for image_id in pictures:
-        sizes = [run.trace(image_id).grid.image_hw for run in runs]
-        if len(set(sizes)) > 1:
-            found = ", ".join(f"{w}x{h} in {run.path}" for run, (h, w) in zip(runs, sizes))
-            raise RenderError(f"image {image_id} is {found}; record the same images with each")
+def _check_pictures(runs: Sequence[Run]) -> None:
+    """Refuses runs that have other pictures under the same ids: those of the first stand above all."""
+    try:
+        for other in runs[1:]:
+            pairing.check_pictures(runs[0], other)
+    except pairing.MismatchError as error:
+        raise RenderError(str(error)) from error
 
 
 def _limits(runs: Sequence[Run], options: DrawOptions) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from support.runs import PROVENANCE, grid_for, trace_of, write_run
+from support.runs import PROVENANCE, grid_for, trace_of, write_others, write_run
 
 from analysis import render
 from analysis.figures.objects import focus
@@ -121,8 +121,14 @@ def test_other_pictures_under_the_same_ids_are_refused(runs: list[Run], tmp_path
         for image_id in range(1, 10):
             grid = grid_for((240, 300))
             writer.add(trace_of(image_id, grid, np.zeros(grid.grid_hw)))
-    with pytest.raises(RenderError, match="image 1 is 150x120 in .*, 300x240 in .*large"):
+    with pytest.raises(
+        RenderError, match="large hold other .* 1 has 150 x 120 and 300 x 240 pixels"
+    ):
         drawn([runs[0], open_run(tmp_path / "large")])
+    with pytest.raises(
+        RenderError, match="other pictures under the same ids: image 1 shows something"
+    ):
+        drawn([runs[0], write_others(tmp_path / "others", range(1, 10))])
 
 
 def test_the_command_draws_it(runs: list[Run], tmp_path: Path) -> None:

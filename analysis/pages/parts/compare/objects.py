@@ -8,12 +8,13 @@ from itertools import combinations
 import pandas as pd
 import streamlit as st
 
-from analysis.numbers import agreement, comparison
+from analysis.numbers import comparison
 from analysis.pages.parts import shell
 from analysis.pages.parts.compare import panels
 from analysis.pages.parts.compare.panels import CHANGE_NAMES, Layout, Title
 from analysis.pages.parts.compare.parts import RUN_COLOURS, Comparison, picture
 from svit.core.types import Detections, Target
+from svit.runs import pairing
 
 MOST_NAMED = 24  # boxes of a picture that have their names beside them: more would hide it
 HELP = (
@@ -28,8 +29,8 @@ def show(view: Comparison) -> None:
     st.markdown("##### Objects found and lost", help=HELP)
     try:
         for first, second in combinations(view.runs, 2):
-            agreement.check_classes(first, second)
-    except agreement.MismatchError as error:
+            pairing.check_classes(first, second)
+    except pairing.MismatchError as error:
         st.error("These runs look for other objects.", icon=":material/label_off:")
         st.code(str(error), language=None, wrap_lines=True)
         return

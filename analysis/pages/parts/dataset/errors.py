@@ -9,9 +9,9 @@ import streamlit as st
 from matplotlib.figure import Figure
 
 from analysis.figures.objects import misses
-from analysis.numbers import agreement, comparison, matching, per_image
+from analysis.numbers import comparison, matching, per_image
 from analysis.numbers import missed as numbers
-from analysis.pages.parts import session, shell
+from analysis.pages.parts import pairs, session, shell
 from analysis.pages.parts.dataset import missed
 from analysis.pages.parts.dataset.parts import (
     NOTHING,
@@ -156,13 +156,10 @@ def choose_second(survey: Survey) -> tuple[str, Run | None]:
     if other is not None and not comparison.common_ids([survey.run, other]):
         st.warning(f"{escaped(name)} holds none of this run's images; it is left out.")
         other = None
-    if other is not None:
-        try:
-            agreement.check_classes(survey.run, other)
-        except agreement.MismatchError as error:
-            st.warning(f"{escaped(name)} is left out.")
-            st.code(str(error), language=None, wrap_lines=True)
-            other = None
+    if other is not None and (why := pairs.refusal(survey.run, other, labels=True)):
+        st.warning(f"{escaped(name)} is left out.")
+        st.code(why, language=None, wrap_lines=True)
+        other = None
     return name, other
 
 
