@@ -273,9 +273,10 @@ def of_results(
 ) -> dict[str, list[tuple[Evaluation, Speed]]]:
     """Evaluations beside the speed of their model, by what one axis may hold.
 
-    A speed is of an evaluation if both are of the same preset with the same base keep ratio and kept alike
-    (`alike`). Evaluations with other masks than the model's own have none; neither do those whose model was
-    timed at ratios that it chose on noise (`learned`) only.
+    A speed is of an evaluation if both are of the same preset with the same base keep ratio, in the same
+    numbers, at a size that pictures of the evaluation can have, and kept alike (`alike`). Evaluations with
+    other masks than the model's own have none; neither do those whose model was timed at ratios that it chose
+    on noise (`learned`) only.
 
     Returns: benchmark and condition in words -> pairs.
     """
@@ -324,7 +325,21 @@ def alike(one: Evaluation, speed: Speed) -> bool:
 def _same_model(one: Evaluation, speed: Speed) -> bool:
     facts = one.facts
     ratio = abs(speed.base_ratio - facts.base_ratio) < 1e-9
-    return speed.model == facts.preset and ratio and (facts.method == "dense") == (speed.keep == "")
+    same = speed.model == facts.preset and (facts.method == "dense") == (speed.keep == "")
+    return same and ratio and one.precision in speed.settings and _same_size(one, speed)
+
+
+def _same_size(one: Evaluation, speed: Speed) -> bool:
+    """Whether pictures of the evaluation can have the size that was timed: scaled until the short or the long
+    side is as long as the settings let it be, and padded or not. Settings that tell no size fit none."""
+    data = (one.summary["provenance"].get("config") or {}).get("data") or {}
+    if not {"short_side", "long_side", "pad_multiple"} <= data.keys():
+        return False
+    short, long = sorted(int(side) for side in speed.size.split("x"))
+    most = [int(data["short_side"]), int(data["long_side"])]
+    padded = [-(-side // data["pad_multiple"]) * data["pad_multiple"] for side in most]
+    reached = short in (most[0], padded[0]) or long in (most[1], padded[1])
+    return reached and short <= padded[0] and long <= padded[1]
 
 
 def speed_frames(results: Sequence[Evaluation], timed: Sequence[Speed]) -> dict[str, pd.DataFrame]:

@@ -119,9 +119,9 @@ def test_another_recipe_or_precision_is_left_out(tmp_path: Path) -> None:
     write(tmp_path / "svit", 61.3, facts=long)
     write(tmp_path / "dense", 63.4, "dense", facts=long | {"dtype": "bfloat16"})
     assert "evaluated in float32, not bfloat16" in rows(tmp_path, DROP)["left_out"][0]
-    config = {"name": "d", "train": {"seed": 0, "batch": 8, "rate": 0.1}}
-    body = {"neck": "pyramid", "embed_dim": 96, "depth": 12, "heads": 3}
-    write(tmp_path / "other", 63.4, "dense", facts=long | {"config": {**config, "backbone": body}})
+    told = trained("dense", size="nano", neck="pyramid", classes=SHAPES, facts=long)
+    told["facts"]["config"]["train"]["rate"] = 0.1
+    write_result(tmp_path / "other", 63.4, 59.4, images=300, half=0.1, **told)
     table = rows(tmp_path, DROP)
     assert table["measured"].isna().all()
     assert "other: no svit alike (trained by another recipe)" in table["left_out"][0]

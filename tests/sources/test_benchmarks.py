@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from support.summaries import SHAPES, write_benchmark, write_result
+from support.summaries import SHAPES, provenance, write_benchmark, write_result
 
 from analysis import render
 from analysis.paper import claims, tables
@@ -177,6 +177,42 @@ def test_a_speed_belongs_to_results_of_its_model_and_ratio(tmp_path, monkeypatch
     assert sorted((one.path.name, speed.images_per_second) for one, speed in found) == [
         *[("dense", 0.5), ("half", 2.0), ("svit", 1.0)]
     ]
+
+
+@pytest.mark.parametrize(
+    ("sides", "timed", "of"),
+    [
+        ((800, 1333), "224x224", False),
+        ((800, 1333), "640x640", False),
+        ((800, 1333), "800x1333", True),
+        ((800, 1333), "800x1344", True),  # as padded
+        ((800, 1333), "1344x800", True),
+        ((800, 1333), "800x1088", True),  # the long side of most pictures is shorter than it may be
+        ((800, 1333), "608x1344", True),  # of a wide picture, which the long side limits
+        ((800, 1333), "800x1376", False),
+        ((800, 1333), "64x800", False),  # neither side is as long as it may be
+        ((512, 512), "1024x1024", False),
+        ((1024, 1024), "1024x1024", True),
+        (None, "800x1333", False),
+    ],
+)
+def test_a_speed_belongs_to_results_on_pictures_of_its_size(tmp_path, sides, timed, of):
+    config = provenance("dense")["config"]
+    if sides is None:
+        del config["data"]
+    else:
+        config["data"] |= dict(zip(("short_side", "long_side"), sides, strict=True))
+    write_result(tmp_path / "dense", method="dense", facts={"config": config})
+    write_benchmark(tmp_path / "b", {"dense-tiny fused": [0.1]}, ["dense-tiny"], size=timed)
+    found = collect([tmp_path])
+    assert bool(benchmarks.of_results(found.results, found.speeds)) == of
+
+
+def test_a_speed_in_other_numbers_is_no_speed_of_a_result(tmp_path):
+    write_result(tmp_path / "dense", method="dense", facts={"dtype": "bfloat16"})
+    write_benchmark(tmp_path / "b", {"dense-tiny fused": [0.1]}, ["dense-tiny"])
+    found = collect([tmp_path])
+    assert found.speeds and not benchmarks.of_results(found.results, found.speeds)
 
 
 def test_the_tradeoff_shows_measured_speed_in_a_figure_of_its_own(tmp_path, monkeypatch):

@@ -35,7 +35,12 @@ def provenance(
     backbone = {"neck": neck, "embed_dim": width, "depth": depth, "heads": heads}
     pruning = {"method": method, "options": options}
     return {
-        "config": {"name": f"{method}-{size}", "backbone": backbone, "pruning": pruning},
+        "config": {
+            "name": f"{method}-{size}",
+            "backbone": backbone,
+            "pruning": pruning,
+            "data": {"short_side": 800, "long_side": 1333, "pad_multiple": 32},
+        },
         "framework": "torchvision",
         "method": method,
         "inference": "" if dense else inference,
