@@ -129,8 +129,8 @@ def ledger(found: Collection, claims: Iterable[Claim] | None = None) -> pd.DataF
 
     Columns: those of a `Claim`; others, what other people measured of it; then verdict, direction (of
     measurements of another kind: same, opposite, unclear), measured, low, high and noise (what these two are
-    of), above (P(value > 0) where paired), seeds, by_seed, images, kept (share of tokens, of the model and
-    the other), world, of (model and data), source, reason, left_out.
+    of), above (P(value > 0) where paired) of so many draws, seeds, by_seed, images, kept (share of tokens, of
+    the model and the other), world, of (model and data), source, reason, left_out.
     """
     claims = list(load_claims() if claims is None else claims)
     odd = inconsistencies().set_index("id")["expected"]
@@ -165,6 +165,7 @@ def _numbers(measurement: Measurement) -> dict[str, object]:
         "high": measurement.high,
         "noise": measurement.noise,
         "above": measurement.above,
+        "draws": measurement.draws,
         "seeds": len(measurement.by_seed) or 1,
         "by_seed": ", ".join(f"{seed}: {value:.2f}" for seed, value in seeds),
         "images": measurement.images,

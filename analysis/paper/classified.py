@@ -91,6 +91,7 @@ def _subtracted(
         kept,
         remarks=(*remarks, *([] if first.provenance.get("trained") else [UNKNOWN])),
         above=mean.above,
+        draws=len(mean.draws),
     )
 
 

@@ -18,6 +18,7 @@ from analysis.sources import paired
 from analysis.sources.collection import Collection
 from analysis.sources.evaluations import Evaluation, Origin
 from analysis.sources.rates import recipe_of
+from svit.core.statistics import Drawn
 
 Pair = tuple[Evaluation, Evaluation]
 PAIRED = "95 % percentile over images, paired"
@@ -77,8 +78,8 @@ def _subtracted(
     remarks = () if ours[0].origin.known else (UNKNOWN,)
     group, kept = [*ours, *theirs], (_kept(ours), _kept(theirs))
     if drawn is not None:
-        ends, above = drawn.interval().bounds, drawn.above
-        return _measured(values, ends, PAIRED, group, exact, kept, remarks, above)
+        ends = drawn.interval().bounds
+        return _measured(values, ends, PAIRED, group, exact, kept, remarks, drawn)
     half = np.hypot(*(np.mean([one.half_width(kind) for one in side]) for side in (ours, theirs)))
     middle = np.mean([np.mean(found) for found in values.values()])
     return _measured(values, (middle - half, middle + half), APART, group, exact, kept, remarks)
@@ -225,7 +226,7 @@ def _measured(
     exact: bool,
     kept: tuple[float, ...],
     remarks: tuple[str, ...] = (),
-    above: float = float("nan"),
+    drawn: Drawn | None = None,
 ) -> Measurement:
     """Means over trainings, each the mean over its sampled masks; the first of the group is the model's."""
     seeds = {seed: float(np.mean(found)) for seed, found in values.items()}
@@ -240,7 +241,8 @@ def _measured(
         group[0].images,
         kept,
         remarks=remarks,
-        above=above,
+        above=drawn.above if drawn else float("nan"),
+        draws=len(drawn.draws) if drawn else 0,
     )
 
 

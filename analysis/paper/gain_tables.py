@@ -13,7 +13,6 @@ from analysis.sources.evaluations import PAPER_TARGETS, Evaluation
 from svit.core.statistics import probability, with_ends
 
 SVIT = "svit"  # whose dial stands beside others at equal tokens
-DRAWS = 1000  # of images, that an evaluation keeps unless told otherwise
 # base keep ratios of Tables 2-5: pruned as in the paper, or not at all
 PRINTED_RATIOS = set(PAPER_TARGETS[:6])
 Gains = dict[

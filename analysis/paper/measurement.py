@@ -35,6 +35,7 @@ class Measurement:
         low, high: what the value could be by the noise that is known; NaN where none is.
         noise: what that noise is of, in words; empty where none is known.
         above: how often the value is above zero on images drawn anew, where its noise is paired; else NaN.
+        draws: how many times they were drawn for that; 0 where they were not.
         facts: of the model.
         sources: folders.
         exact: of the kind that the claim is about.
@@ -58,6 +59,7 @@ class Measurement:
     place: str = ""
     remarks: tuple[str, ...] = ()
     above: float = float("nan")
+    draws: int = 0
 
     @property
     def of(self) -> str:

@@ -252,8 +252,8 @@ def _other_model(one: Evaluation) -> bool:
 
 def _complete(ledger: pd.DataFrame) -> pd.DataFrame:
     """The ledger with all columns, also where nothing was measured."""
-    numbers = ("measured", "low", "high", "noise", "above", "seeds", "by_seed", "images", "kept")
-    names = ("direction", *numbers, "world", "of", "source", "reason", "left_out")
+    numbers = ("measured", "low", "high", "noise", "above", "draws", "seeds", "by_seed", "images")
+    names = ("direction", *numbers, "kept", "world", "of", "source", "reason", "left_out")
     return ledger.reindex(columns=list(dict.fromkeys([*ledger.columns, *names])))
 
 
@@ -333,7 +333,7 @@ def _ratios(row: Mapping[str, Any]) -> str:
 
 
 def _above(row: Mapping[str, Any]) -> str:
-    return "" if pd.isna(row["above"]) else probability(row["above"], gain_tables.DRAWS)
+    return "" if pd.isna(row["above"]) else probability(row["above"], int(row["draws"]))
 
 
 def _whole(value: float) -> str:

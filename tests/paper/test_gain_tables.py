@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from support.summaries import SHAPES, keep_matches, trained, write_result
 
-from analysis.paper import tables
+from analysis.paper import claims, tables
 from analysis.sources import paired
+from analysis.sources.collection import Collection
 from analysis.sources.evaluations import find_evaluations
 
 PAPER = [0.7] * 3 + [0.49] * 3 + [0.343] * 3
@@ -38,6 +39,18 @@ def test_a_paired_interval_forgets_what_is_hard_for_both(tmp_path: Path) -> None
     table = tables.arranged(find_evaluations(tmp_path))[about].set_index("model")
     assert table.loc["svit", "own − random"] == "+5.0 [+5.0, +5.0], P >0.999"
     assert table.loc["svit", "box − dense"] == "-3.0 [-3.0, -3.0], P <0.001"
+
+
+def test_odds_claim_no_more_than_the_draws_can_tell(tmp_path: Path) -> None:
+    for name, row in (("own", "svit"), ("dense", "dense")):
+        keep_matches(write(tmp_path / name, 60.0 if name == "own" else 63.0, row), draws=100)
+    found = find_evaluations(tmp_path)
+    (about,) = [one for one in tables.arranged(found) if "Controls" in one]
+    table = tables.arranged(found)[about].set_index("model")
+    assert table.loc["svit", "box − dense"].endswith("P <0.01")
+    told = tables.shown_ledger(claims.ledger(Collection(results=found)))
+    odds = told[told["measured"].str.startswith("-3")][tables.LEDGER_COLUMNS["above"]]
+    assert len(odds) and set(odds) == {"<0.01"}
 
 
 def test_without_matches_a_difference_stands_alone(tmp_path: Path) -> None:
