@@ -23,7 +23,7 @@ from matplotlib.text import Text
 from PIL import Image, ImageDraw
 from support.runs import PROVENANCE, TARGETS, found, grid_for, scene, token_means, trace_of
 from support.shapes_of_pictures import write_shape
-from support.summaries import SHAPES, write_benchmark, write_result
+from support.summaries import SHAPES, provenance, write_benchmark, write_result
 
 from analysis.figures import palette
 from analysis.figures.output import DrawOptions, RenderError
@@ -100,8 +100,8 @@ def write_results(folder: Path, methods: Sequence[str], bases: Sequence[float], 
                 box = 38 + 12 * base + 0.3 * number + seed / 3
                 choices = {"method": "svit", "base": base, "macs": 1e11 * base + 1e9 * number}
                 for line, less in (("learned", 0), ("random", 2 + number / 4), ("off", 20)):
-                    config = {"name": method, "backbone": _body(), "train": {"seed": seed}}
-                    config["pruning"] = {"method": "svit", "options": {}}
+                    told = provenance()["config"]  # how pictures are read
+                    config = told | {"name": method, "backbone": _body(), "train": {"seed": seed}}
                     facts = {"config": config, "method": method, "intervention": line}
                     facts |= {"weights_sha256": f"{method}{base}{seed}", "row": method}
                     place = folder / f"{number}-{base}-{seed}-{line}"
