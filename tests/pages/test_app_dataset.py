@@ -198,7 +198,7 @@ def test_missed_objects_that_no_block_pruned_are_listed_with_the_detection_that_
 def test_missed_objects_that_their_tokens_bring_back_stand_beside_random_draws(dataset, tmp_path):
     run = write_misses(tmp_path / "sparse")
     page = dataset(part="Errors", score="0.5")
-    assert not page.exception and "--rescue" in texts(page)
+    assert not page.exception and f" --record {run.path} --rescue" in texts(page)
     facts = {"blocks": [4, 5], "draws": 2, "score": 0.5, "iou": 0.5, "kind": "box", "seed": 0}
     row = {"before": 0.3, "added": 4, "random": [0.6, 0.2], "random_added": [4, 4], "object": 1}
     rows = [{**row, "image_id": one, "after": 0.5 + (one == 1) - 0.1} for one in (1, 2, 3)]

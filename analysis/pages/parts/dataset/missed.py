@@ -46,7 +46,7 @@ def show_answers(survey: Survey, score: float) -> Rescue | None:
     if known is None:
         st.caption(
             "Would their tokens bring them back? This asks the model: "
-            f"`svit evaluate --weights FILE --coco JSON --record {escaped(str(survey.run.path))} --rescue`"
+            f"`` svit evaluate --weights FILE --coco JSON --record {survey.run.path} --rescue ``"  # as it is
         )
         return None
     asked = known.facts["score"]
