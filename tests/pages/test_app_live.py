@@ -171,9 +171,9 @@ def test_an_edit_that_does_not_fit_says_why_and_how_to_go_on(page):
     assert not app.exception and not app.error and edits(app) == []
 
 
-def write_recorded(folder: Path, plain: Outcome) -> None:
-    """A run that holds the scene with other masks: every second token."""
-    picture = drawn(SEED)
+def write_recorded(folder: Path, plain: Outcome, seed: int = SEED) -> None:
+    """A run that holds a scene, under the id of the first, with other masks: every second token."""
+    picture = drawn(seed)
     keep = np.zeros_like(plain.trace.keep)
     keep[:, :, ::2] = True
     trace = type(plain.trace)(SEED, plain.trace.grid, keep)
@@ -190,6 +190,15 @@ def test_the_image_of_a_run_takes_the_masks_of_a_run(page, plain, tmp_path):
     assert not app.exception and metric(app, "Kept tokens")[0] == "50.0%"
     again = page(source="recorded", lender="run stripes")  # as the address says it now
     assert linked(app, "lender") == "run stripes" and metric(again, "Kept tokens")[0] == "50.0%"
+
+
+def test_a_run_of_another_picture_under_the_same_id_lends_no_masks(page, plain, tmp_path):
+    write_recorded(tmp_path / "runs" / "stripes", plain)
+    write_recorded(tmp_path / "runs" / "strange", plain, SEED + 1)
+    app = page(source="recorded", run="stripes")
+    assert not app.exception and "of run stripes" in about(app)
+    lenders = app.selectbox(key="lender").options
+    assert "run stripes" in lenders and "run strange" not in lenders
 
 
 def test_the_picture_of_a_run_opens_with_its_model_until_another_is_chosen_by_hand(page, tmp_path):

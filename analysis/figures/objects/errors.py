@@ -62,7 +62,9 @@ def draw(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     parts = figure.subfigures(len(heights), 1, height_ratios=heights)
     print(costs, parts[0].subplots())
     for part, run, table in zip(parts[1:], runs, unfound, strict=True):
-        other = labels.folder(dense) if dense is not None and dense is not run else ""
+        other = (
+            labels.folder(dense) if dense is not None and table["found_there"].notna().any() else ""
+        )
         ax = part.subplots()
         print_unfound(table, ax, blocks=run.layers, other=other)
         count = f"{counted(len(table), 'objects not found')}, score at least {options.score:g}"

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib import style
 from matplotlib.figure import Figure
-from support.runs import write_misses
+from support.runs import OTHER_DATA, write_misses, write_others
 
 from analysis.figures import palette
 from analysis.figures.objects import errors
@@ -52,6 +52,12 @@ def test_objects_stand_at_the_last_block_that_held_them_and_the_dense_run_is_mar
 
 def test_a_single_run_has_no_marks(pair):
     assert not drawn(pair[0]).figure.subfigs[1].axes[0].collections
+
+
+def test_a_dense_run_of_other_pictures_under_the_same_ids_has_no_marks(pair, tmp_path):
+    others = write_others(tmp_path / "others", provenance={**OTHER_DATA, "method": "dense"})
+    lower = drawn(pair[0], others).figure.subfigs[1].axes[0]
+    assert not lower.collections and lower.get_legend() is None
 
 
 def test_a_run_without_an_object_says_so(pair, tmp_path):
