@@ -1,11 +1,12 @@
 """AP against measured speed, where `svit benchmark` timed what was evaluated (paper Fig. 7 and Table 5).
 
 Images a second: median over rounds, lines its quartiles; AP with its 95 % percentile interval over images,
-as stated. A speed stands beside an AP only where the model kept as many tokens in both: the same preset and
-base keep ratio, and mean shares of tokens kept over all layers that differ by at most half a percent
-of all tokens. A benchmark forces its ratios, a gate's own threshold keeps what it finds: kinds that keep
-another share than was timed are named below and not drawn. A panel for each benchmark, part, size and
-machine; speeds of different panels share no axis.
+as stated. A speed stands beside an AP only where the number type was the same, pictures of the size that
+was timed could have been evaluated, and the model kept as many tokens in both: the same preset and base
+keep ratio, and mean shares of tokens kept over all layers that differ by at most half a percent of all
+tokens. A benchmark forces its ratios, a gate's own threshold keeps what it finds: kinds that keep another
+share than was timed are named below and not drawn. A panel for each benchmark, part, size and machine;
+speeds of different panels share no axis.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ def draw(found: Collection, options: DrawOptions) -> Iterator[Product]:
     timed, note = frame(found), refused(found)
     if not timed:
         raise RenderError(
-            note or "no benchmark timed a model that was evaluated at the same ratios"
+            note
+            or "no benchmark timed a model that was evaluated at the same ratios, in the same numbers and "
+            "with pictures of that size"
         )
     table = pd.concat(
         [one.assign(condition=condition) for condition, one in timed.items()], ignore_index=True
