@@ -16,7 +16,7 @@ from analysis.figures.rates.points import Points
 from analysis.pages.parts import session, shell
 from analysis.pages.parts.rates import charts, origins, runs, slices, speed
 from analysis.paper import claims, tables
-from analysis.sources import benchmarks, collection, evaluations
+from analysis.sources import benchmarks, collection, control_gain, evaluations
 from analysis.sources.collection import Collection
 from analysis.sources.evaluations import Evaluation
 from analysis.sources.rates import rate_frame
@@ -131,6 +131,7 @@ def show_tradeoff(found: Collection) -> None:
             show_nothing()
         elif cost != "speed":
             rates = told(rate_frame(results), results)
+            kind = with_annotations(kind, tradeoff.measured(rates))
             show_measured(rates, group, kind, cost)
             figure = partial(tradeoff.compose, rates, kind, [charts.COSTS[cost].column])
             shell.downloads(f"tradeoff-{kind}-{cost}", rates, figure)
@@ -139,6 +140,14 @@ def show_tradeoff(found: Collection) -> None:
             show_timed(timed, condition if timed else "", f"{group}. Timed in", kind, note)
     with st.container(border=True):
         show_printed(kind, cost)
+
+
+def with_annotations(kind: str, known: Sequence[str]) -> str:
+    """The chosen kind of AP, or that of boxes where the data have no masks, which is told."""
+    if kind in known:
+        return kind
+    st.caption("These data have no masks: AP of boxes.")
+    return "box"
 
 
 def of_families(results: Sequence[Evaluation]) -> list[Evaluation]:
@@ -188,6 +197,7 @@ def show_timed(
         message = "No benchmark here timed a model that was evaluated. This measures one:"
         shell.empty(message, "svit benchmark --models PRESET --keep paper --out results/NAME")
     else:
+        kind = with_annotations(kind, tradeoff.measured(timed[condition]))
         show_measured(timed[condition], f"{about} {condition}", kind, "speed")
         figure = partial(tradeoff_speed.compose, {condition: timed[condition]}, kind, note)
         shell.downloads(f"tradeoff-speed-{kind}", timed[condition], figure)
@@ -220,6 +230,7 @@ def show_controls(found: Collection, key: tuple) -> None:
         kind = choose("AP of", "ap", list(KINDS), KINDS.get)
         group = choose_one("Images", "data", list(full))
     with st.container(border=True):
+        kind = with_annotations(kind, control_gain.kinds_of(full[group]))
         for number, part in enumerate(controls.blocks(full[group], kind)):
             if number:
                 st.caption("Far below these, on an axis of their own:")

@@ -31,7 +31,9 @@ def ap(claim: Wanted, kind: str, found: Collection) -> Iterator[Measurement]:
     chosen = [
         one
         for one in found.results
-        if one.facts.model == claim.model and exact(one.facts, claim.size, claim.ratios[0])
+        if one.facts.model == claim.model
+        and kind in one.kinds
+        and exact(one.facts, claim.size, claim.ratios[0])
     ]
     for group in _groups(chosen):
         values = {seed: [one.ap(kind) for one in same] for seed, same in by_seed(group).items()}
@@ -43,6 +45,7 @@ def ap(claim: Wanted, kind: str, found: Collection) -> Iterator[Measurement]:
 
 def difference(claim: Wanted, kind: str, found: Collection) -> Iterator[Measurement | LeftOut]:
     """AP of a model minus AP of the other."""
+    found = found.of_results([one for one in found.results if kind in one.kinds])
     sides = (
         list(_fitting(claim.model, claim.ratios[0], found)),
         list(_fitting(claim.against, claim.ratios[1], found)),

@@ -70,7 +70,7 @@ def tradeoff(claim: Wanted, kind: str, found: Collection) -> Iterator[Measuremen
     Between the speeds of two dense sizes their APs are joined by a line. A model slower than all of them
     meets the slowest; one that is faster and less accurate than the fastest is neither better nor worse.
     """
-    trained = [one for one in own_masks(found.results) if not one.facts.dial]
+    trained = [one for one in own_masks(found.results) if not one.facts.dial and kind in one.kinds]
     networks = [one for one in found.speeds if one.part == "network"]
     for condition, pairs in of_results(trained, networks).items():
         for points in _comparable(pairs):

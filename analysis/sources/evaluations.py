@@ -312,7 +312,8 @@ def read_evaluation(path: Path) -> Evaluation:
 
 
 def frame(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
-    """One row an evaluation: what it is of, base_ratio, APs with their intervals, keep, MACs, path."""
+    """One row an evaluation: what it is of, base_ratio, APs with their intervals (mask AP is NaN where data
+    have no masks), keep, MACs, path."""
     rows = [
         {
             "preset": one.facts.preset,
@@ -327,7 +328,9 @@ def frame(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
             "training_seed": one.facts.training_seed,
             "images": one.images,
             "base_ratio": one.facts.base_ratio,
+            **dict.fromkeys(("box_ap", "mask_ap"), math.nan),
             **{f"{kind}_ap": one.ap(kind) for kind in one.kinds},
+            **dict.fromkeys(("box_low", "box_high", "mask_low", "mask_high"), math.nan),
             **_ends(one),
             "keep_ratio": one.mean("keep_ratio"),
             "gmacs_backbone": one.mean("macs_backbone") / 1e9,

@@ -357,6 +357,15 @@ def test_controls_have_a_view_with_a_row_a_model(page, tmp_path):
     assert len(own) == 2  # models with their own masks
 
 
+@pytest.mark.parametrize("view", ["Trade-off", "Controls", "Runs", "Tables", "Claims"])
+def test_data_without_masks_have_box_ap_and_say_so(page, tmp_path, view):
+    for line in ("learned", "random"):
+        write_result(tmp_path / "results" / line, 50, -1.0, facts={"intervention": line})
+    app = page(view=view, ap="mask")
+    assert not app.exception and not app.error
+    assert ("These data have no masks" in texts(app)) == (view in ("Trade-off", "Controls"))
+
+
 def test_slices_have_a_view_with_a_drawing_each_and_its_numbers(page, tmp_path):
     app = page(view="Slices")
     assert not app.exception and "svit evaluate" in texts(app)

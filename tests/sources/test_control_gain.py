@@ -12,9 +12,12 @@ from matplotlib.figure import Figure
 from support.summaries import SHAPES, provenance, write_plan, write_result
 
 from analysis import render
+from analysis.figures.output import DrawOptions
 from analysis.figures.rates import controls as control_figures
-from analysis.paper import tables
+from analysis.figures.rates import tradeoff
+from analysis.paper import claims, tables
 from analysis.sources import control_gain, evaluations, rates
+from analysis.sources.collection import Collection
 from analysis.sources.evaluations import Evaluation, find_evaluations
 
 NANO = {"size": "nano", "neck": "pyramid", "classes": SHAPES, "images": 300}
@@ -349,6 +352,11 @@ def test_data_without_masks_have_no_mask_ap(tmp_path: Path) -> None:
     assert [one.kinds for one in results] == [["box"], ["box"]]
     found = control_gain.over_seeds(control_gain.frame(results))
     assert control_gain.kinds_of(found) == ["box"] and "mask_gap" not in found
+    drawn = list(tradeoff.draw(Collection(results=results), DrawOptions()))
+    assert [one.name for one in drawn] == ["tradeoff-box"]
+    ledger = claims.ledger(Collection(results=results))
+    told = ledger[ledger["measure"].str.contains("mask") & ledger["world"].notna()]
+    assert not len(told[told["measured"].notna()]) and ledger["measured"].notna().any()
 
 
 def test_the_line_of_the_dense_model_is_drawn_for_each_body_and_never_of_lent_masks(

@@ -62,10 +62,15 @@ def frame(results: Sequence[Evaluation]) -> pd.DataFrame:
 
 
 def draw(found: Collection, options: DrawOptions) -> Iterator[Product]:
-    """Box and mask AP, each over both costs and at the shared ratio."""
+    """Box and mask AP, as far as the data have both, each over both costs and at the shared ratio."""
     table = frame(found.results)
-    for kind in ("box", "mask"):
+    for kind in measured(table):
         yield Product(f"tradeoff-{kind}", compose(table, kind), table)
+
+
+def measured(table: pd.DataFrame) -> list[str]:
+    """The kinds of AP, of box and mask, that some row of `evaluations.frame` has."""
+    return [kind for kind in ("box", "mask") if table[f"{kind}_ap"].notna().any()]
 
 
 def compose(

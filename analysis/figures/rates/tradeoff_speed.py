@@ -61,7 +61,7 @@ def draw(found: Collection, options: DrawOptions) -> Iterator[Product]:
     table = pd.concat(
         [one.assign(condition=condition) for condition, one in timed.items()], ignore_index=True
     ).rename(columns={"slow": "low", "fast": "high"})
-    for kind in ("box", "mask"):
+    for kind in tradeoff.measured(table):
         yield Product(f"tradeoff-speed-{kind}", compose(timed, kind, note), table)
 
 

@@ -54,7 +54,8 @@ def kept(
     if masks != ALL:
         own = {id(one) for one in evaluations.own_masks(results)}
         keep &= np.array([(id(one) in own) == (masks == "own") for one in results])
-    told = table[list(charts.COLUMNS)].astype(str).agg(" ".join, axis=1).str.casefold()
+    told = table[list(charts.COLUMNS)].astype(str).fillna("").agg(" ".join, axis=1)
+    told = told.str.casefold()
     for word in words.casefold().split():
         keep &= told.str.contains(word, regex=False)
     return keep
