@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pandas as pd
 import streamlit as st
 
@@ -44,10 +46,10 @@ def show_answers(survey: Survey, score: float) -> Rescue | None:
     files = rescue_files(survey.run.path)
     known, said = answers(survey.run, survey.key, tuple((f.name, f.stat().st_mtime) for f in files))
     if known is None:
-        st.caption(
-            "Would their tokens bring them back? This asks the model: "
-            f"`` svit evaluate --weights FILE --coco JSON --record {survey.run.path} --rescue ``"  # as it is
-        )
+        st.caption("Would their tokens bring them back? This asks the model:")
+        where = shlex.quote(str(survey.run.path))
+        words = "svit evaluate --weights FILE --dataset JSON --image-root FOLDER --out results/NAME"
+        st.code(f"{words} --record {where} --rescue", language="bash")
         return None
     asked = known.facts["score"]
     wider = f" Asked from score {asked:g} on: choose it or a lower one." if score > asked else ""
