@@ -139,12 +139,8 @@ def _seen_apart(one: Evaluation, other: Evaluation) -> Iterator[str]:
         yield f"evaluated in {one.precision}, not {other.precision}"
     if one.sides != other.sides:
         yield f"pictures of {one.sides or 'unknown size'}, not {other.sides or 'unknown size'}"
-    if _exif(one) != _exif(other):
-        yield f"pictures turned by exif {_exif(one)}, not {_exif(other)}"
-
-
-def _exif(one: Evaluation) -> str:
-    return str(one.summary["provenance"].get("exif") or "auto")
+    if one.exif != other.exif:
+        yield f"pictures turned by exif {one.exif}, not {other.exif}"
 
 
 def _origins_apart(mine: Origin, theirs: Origin) -> Iterator[str]:
@@ -212,7 +208,7 @@ def _key(one: Evaluation) -> tuple:
 
 def seen(one: Evaluation) -> tuple:
     """The images of an evaluation, how many, and how the network saw them."""
-    return one.facts.data_sha256, one.images, one.precision, one.sides, _exif(one)
+    return one.facts.data_sha256, one.images, one.precision, one.sides, one.exif
 
 
 def recipe_text(one: Evaluation) -> str:

@@ -54,13 +54,13 @@ class _Point:
     def aps(self, kind: str) -> dict[int, float]:
         """Training seed -> AP, a mean over the evaluations of that training."""
         return {
-            seed: float(np.mean([one.ap(kind) for one in same]))
+            seed: _mean(one.ap(kind) for one in same)
             for seed, same in by_seed(self.results).items()
         }
 
     def ap(self, kind: str) -> float:
         """Mean over trainings."""
-        return float(np.mean(list(self.aps(kind).values())))
+        return _mean(self.aps(kind).values())
 
 
 def tradeoff(claim: Wanted, kind: str, found: Collection) -> Iterator[Measurement]:

@@ -332,7 +332,7 @@ def _same_model(one: Evaluation, speed: Speed) -> bool:
 def _same_size(one: Evaluation, speed: Speed) -> bool:
     """Whether pictures of the evaluation can have the size that was timed: scaled until the short or the long
     side is as long as the settings let it be, and padded or not. Settings that tell no size fit none."""
-    data = (one.summary["provenance"].get("config") or {}).get("data") or {}
+    data = one.resizing
     if not {"short_side", "long_side", "pad_multiple"} <= data.keys():
         return False
     short, long = sorted(int(side) for side in speed.size.split("x"))

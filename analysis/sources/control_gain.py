@@ -25,13 +25,14 @@ CONTROLS = {
     "invert": "lowest scores",
     "off": "no token",
 }
-# rows that agree in these saw the same images, at the same size, in the same numbers, and grew from the same
-# weights and seed, equally long: their APs may be subtracted (`beside`)
+# rows that agree in these saw the same images, turned alike, at the same size, in the same numbers, and grew
+# from the same weights and seed, equally long: their APs may be subtracted (`beside`)
 ALIKE = [
     "data_sha256",
     "images",
     "sides",
     "precision",
+    "exif",
     "size",
     "neck",
     "framework",
@@ -66,6 +67,7 @@ def line(one: Evaluation) -> dict[str, object]:
         "images": one.images,
         "sides": one.sides,
         "precision": one.precision,
+        "exif": one.exif,
         "size": facts.size,
         "neck": facts.neck,
         "framework": framework,

@@ -231,10 +231,19 @@ class Evaluation:
         return str(self.summary["provenance"].get("dtype") or "float32")
 
     @property
+    def exif(self) -> str:
+        """How pictures were turned, as `svit evaluate --exif` names it."""
+        return str(self.summary["provenance"].get("exif") or "auto")
+
+    @property
+    def resizing(self) -> dict[str, Any]:
+        """The settings by which pictures reach the model (`svit.core.config.DataConfig`), as far as told."""
+        return (self.summary["provenance"].get("config") or {}).get("data") or {}
+
+    @property
     def sides(self) -> str:
         """What pictures are resized to, as "800 to 1333 px"; empty where the settings do not tell."""
-        data = (self.summary["provenance"].get("config") or {}).get("data") or {}
-        ends = [data.get(name) for name in ("short_side", "long_side")]
+        ends = [self.resizing.get(name) for name in ("short_side", "long_side")]
         return "" if None in ends else "{} to {} px".format(*ends)
 
     @property

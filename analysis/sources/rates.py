@@ -15,6 +15,7 @@ _TOLD = {  # columns of `trainings_told` -> in words
     "start": "from {:.6}",
     "precision": "{}",
     "sides": "{}",
+    "exif": "exif {}",
     "base_ratio": "keep ratio {:g}",
     "inference": "{}",
 }
@@ -43,12 +44,18 @@ def series(results: Sequence[Evaluation]) -> list[str]:
         shown = " ".join(part for part, differs in zip(body, told, strict=True) if differs)
         kinds.append(", ".join(filter(None, [one.model, shown])))
         names.append(", ".join(filter(None, [kinds[-1], one.source[1], masks_told(one)])))
-    facts_told = {
-        name: [getattr(one.origin, name) for one in results] for name in ("views", "start")
-    }
-    facts_told |= {name: [getattr(one, name) for one in results] for name in ("precision", "sides")}
-    recipes = [recipe_of(one) for one in results]
-    trainings = trainings_told(pd.DataFrame({"name": kinds, "recipe": recipes, **facts_told}))
+    rows = [
+        {
+            "recipe": recipe_of(one),
+            "views": one.origin.views,
+            "start": one.origin.start,
+            "precision": one.precision,
+            "sides": one.sides,
+            "exif": one.exif,
+        }
+        for one in results
+    ]
+    trainings = trainings_told(pd.DataFrame(rows).assign(name=kinds))
     return [name + training for name, training in zip(names, trainings, strict=True)]
 
 
@@ -59,7 +66,7 @@ def trainings_told(found: pd.DataFrame) -> pd.Series:
 
     Args:
         found: name, recipe (`recipe_of`), views (pictures trained on), start (hash of the weights trained
-            from), precision, sides (`Evaluation`), and, where these set models apart, base_ratio and
+            from), precision, sides, exif (`Evaluation`), and, where these set models apart, base_ratio and
             inference.
     """
     told = pd.Series("", found.index)

@@ -317,6 +317,20 @@ def test_what_computed_otherwise_or_decided_otherwise_is_named_and_never_average
     assert len(set(rates.series(results[:3]))) == 3
 
 
+def test_pictures_turned_otherwise_are_named_and_never_averaged(tmp_path: Path) -> None:
+    for exif, box in (("auto", 50), ("off", 40)):
+        told = {"exif": exif} if exif != "auto" else {}
+        facts = {"weights_sha256": "w", **told}
+        write_result(tmp_path / exif, box, facts=facts, **NANO)
+    write_result(tmp_path / "dense", 60, method="dense", facts={"weights_sha256": "d"}, **NANO)
+    results = find_evaluations(tmp_path)
+    found = control_gain.over_seeds(control_gain.frame(results)).set_index("name")
+    assert found["box_ap"].to_dict() == {"dense": 60, "svit, exif auto": 50, "svit, exif off": 40}
+    assert found.loc["svit, exif auto", "box_gap"] == -10
+    assert np.isnan(found.loc["svit, exif off", "box_gap"])
+    assert len(set(rates.series(results))) == 3
+
+
 def test_a_training_is_set_beside_the_dense_one_of_its_recipe_or_of_the_only_other(
     tmp_path: Path,
 ) -> None:

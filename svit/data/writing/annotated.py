@@ -83,8 +83,7 @@ def facts_of(
 def hashed_files(files: Iterable[Path]) -> str:
     """SHA-256 of the bytes of files, in their order.
 
-    Not of size and time: a copy has another time, and a mask that was corrected may have the same size. One
-    core hashes a gigabyte or two a second, far faster than pictures are decoded.
+    Not of size and time: a copy has another time, and a mask that was corrected may have the same size.
 
     Raises:
         ImageError: one cannot be read.
