@@ -23,10 +23,11 @@ class Signals:
     Attributes:
         trace: masks and scores.
         detections: in source pixels.
-        update: block -> float (tokens,), ‖block(x) − x‖ / ‖x‖; 0 where a block leaves a token as it is.
+        update: block -> float (tokens,), ‖block(x) − x‖ / ‖x‖; 0 where a token is not used,
+            be it removed there or kept as it is.
         attention: block -> float (tokens,), attention received: sum over queries of the mean over heads.
-            Blocks whose attention runs on other rows than the used tokens, behind a class token or not, are
-            missing.
+            Blocks whose attention runs on other rows than the used tokens (behind the class token of methods
+            that own one), are missing: those that drop tokens behind it, or have a package beside them.
     """
 
     trace: TokenTrace
@@ -36,9 +37,14 @@ class Signals:
 
 
 class _Sum:
-    """Adds up one block's attention over queries; a `svit.probing.attention.Reader`."""
+    """Adds up one block's attention over queries; a `svit.probing.attention.Reader`.
 
-    def __init__(self) -> None:
+    Args:
+        ahead: rows before those of tokens: the class token of a method that owns one.
+    """
+
+    def __init__(self, ahead: int) -> None:
+        self.ahead = ahead
         self.received: Tensor | None = None
 
     def heads(self, total: int, queries: int, keys: int) -> int:
@@ -51,6 +57,13 @@ class _Sum:
         mine = weights.sum(dim=(0, 1)) / heads
         self.received = mine if self.received is None else self.received + mine
 
+    def placed(self, keep: Tensor) -> Tensor | None:
+        """What the used tokens received, at their places; None where the rows are others."""
+        if self.received is None or len(self.received) != self.ahead + int(keep.sum()):
+            return None
+        own = self.received[self.ahead :]
+        return torch.zeros(len(keep), device=keep.device).masked_scatter(keep, own)
+
 
 def measured(detector: Detector, sample: Sample) -> Signals:
     """The signals of a picture."""
@@ -60,7 +73,9 @@ def measured(detector: Detector, sample: Sample) -> Signals:
         detections = detector.predict([sample])[0]
         trace = tape.traces([sample])[0]
         masks = {layer: mask[0] for layer, mask in tape.masks.items()}
-    found = {layer: _placed(one.received, masks[layer]) for layer, one in sums.items()}
+    # a removed token changes all the more: it is not the block's work
+    update = {layer: one.masked_fill(~masks[layer], 0) for layer, one in update.items()}
+    found = {layer: one.placed(masks[layer]) for layer, one in sums.items()}
     attention = {layer: one for layer, one in found.items() if one is not None}
     return Signals(trace, detections, update, attention)
 
@@ -73,7 +88,8 @@ def _listening(
     reader = AttentionReader()
 
     def before(method: nn.Module, inputs: tuple) -> None:
-        reader.read = sums.setdefault(inputs[0], _Sum())
+        owns = inputs[3].class_token is not None
+        reader.read = sums.setdefault(inputs[0], _Sum(int(owns)))
 
     def after(method: nn.Module, inputs: tuple, output: Tensor) -> None:
         reader.read = None
@@ -87,11 +103,3 @@ def _listening(
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _placed(received: Tensor | None, keep: Tensor) -> Tensor | None:
-    """What the used tokens received, at their places; None where the rows are others."""
-    used = int(keep.sum())
-    if received is None or len(received) not in (used, used + 1):
-        return None
-    return torch.zeros(len(keep), device=keep.device).masked_scatter(keep, received[-used:])

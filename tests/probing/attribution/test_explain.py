@@ -161,6 +161,22 @@ def test_what_a_pruned_block_leaves_out_receives_nothing_and_is_not_updated(
         assert float(own.attention[layer].sum()) == pytest.approx(keep[layer].sum(), rel=1e-4)
 
 
+@pytest.mark.parametrize("method", ["dynamicvit", "evit", "ats"])
+def test_a_token_that_is_removed_is_not_told_as_the_one_that_changed_most(method: str) -> None:
+    own = measured(detector(method, retain="remove"), WIDE)
+    keep = own.trace.keep.reshape(12, -1)
+    assert keep.all(axis=1).sum() < 12
+    for layer in range(12):
+        assert (own.update[layer].numpy()[~keep[layer]] == 0).all()
+        assert (own.update[layer].numpy()[keep[layer]] > 0).all()
+
+
+def test_attention_beside_a_package_of_pruned_tokens_is_not_moved_by_one_token() -> None:
+    packing = detector("spvit", inference="topk")
+    own = measured(packing, WIDE)
+    assert {*own.attention} == {0, 1, 2}  # from the first gate on a package takes part
+
+
 def test_stopping_leaves_the_model_as_it_was(model: Detector) -> None:
     def stop(done: int) -> None:
         raise KeyboardInterrupt
