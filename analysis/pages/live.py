@@ -54,7 +54,8 @@ def outcome(_job: Job, _edits: tuple, key: tuple) -> tuple[live.session.Outcome,
         found = session.run(_job.picture, _edits, timeout_s=RUN_S)
         names, truth = session.names(_job.picture), session.truth(_job.picture)
         facts = (session.about, session.targets, names, truth, session.weights_sha256)
-        return found, Model(*facts, session.shifts, session.sees(_job.picture))
+        others = tuple(session.other_settings(_job.picture))
+        return found, Model(*facts, session.shifts, session.sees(_job.picture), others)
 
 
 @st.cache_data(max_entries=512, show_spinner="Looking for the model of the run")

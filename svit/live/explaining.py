@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 
 from svit.core.attribution import Explanation, Thing
-from svit.core.types import ImageId
+from svit.core.config import Config, ConfigError, from_dict
+from svit.core.types import ImageId, TokenTrace
 from svit.data.images import resize_target
-from svit.data.reading import ImageError, read_image
+from svit.data.reading import ImageError, image_size, read_image
+from svit.live import originals
 from svit.live.pictures import Picture, recorded
 from svit.live.session import Session
 from svit.probing.attribution.explain import as_target as as_target
@@ -53,13 +55,15 @@ def weights_of(run: Run, candidates: Sequence[Path]) -> Path:
 
 
 def session_of(run: Run, weights: Path, device: str = "cpu") -> Session:
-    """The model that a run was recorded with, deciding as it did then.
+    """The model that a run was recorded with, deciding as it did then: with the run's settings, which are
+    others than those in the weights where `--model` or `--set` said so.
 
     Raises:
-        AttributionError: other weights, or a run with changed masks.
-        CheckpointError: the file cannot be read.
+        AttributionError: other weights, settings that are none here, a method with state over frames, or a
+            run with changed masks.
+        CheckpointError: the file cannot be read, or does not fit the settings.
     """
-    session = Session.load(weights, device)
+    session = Session.load(weights, device, _config_of(run))
     wanted = known(run.provenance, "weights_sha256")
     found = session.weights_sha256
     if wanted != found:
@@ -73,10 +77,24 @@ def session_of(run: Run, weights: Path, device: str = "cpu") -> Session:
             f"{run.path} was recorded with changed masks ({changed}), and explanations begin with the "
             "model's own: take a run of `svit record`"
         )
+    if session.detector.backbone.method.traits.streams:
+        raise AttributionError(
+            f"{run.path} was recorded by a method that carries state over the frames of a video, of which an "
+            "explanation sees one: explain a run of the same weights with pruning.method=dense"
+        )
     session.seed = int(run.provenance.get("seed") or 0)
     if mode := run.provenance.get("inference"):
         session.detector.backbone.method.set_inference(mode)
     return session
+
+
+def _config_of(run: Run) -> Config:
+    try:
+        return from_dict(run.provenance["config"])
+    except ConfigError as error:
+        raise AttributionError(
+            f"{run.path} was recorded with settings that are none here ({error}): record anew"
+        ) from error
 
 
 class Asked:
@@ -119,11 +137,22 @@ class Asked:
             picture = self.picture(image_id)
             things = self.things(picture, source, missing)
             plain = self.session.run(picture).trace
-            agreement = float((plain.keep == self.run.trace(image_id).keep).mean())
+            agreement = self._agreement(plain)
             for one in self.session.explain(picture, things, self.options, tell):
                 self.kept.write(one, Decided(agreement, _original(picture)))
         paths = [self.kept.path(image_id, source, number) for number in numbers]
         return [read_explanation(path) for path in paths]
+
+    def _agreement(self, plain: TokenTrace) -> float:
+        """The share of the recorded decisions that are made again."""
+        there = self.run.trace(plain.image_id)
+        if plain.keep.shape != there.keep.shape:
+            seen, recorded_as = plain.grid.valid_hw, there.grid.valid_hw
+            raise AttributionError(
+                f"the picture of image {plain.image_id!r} makes {seen[0]} x {seen[1]} tokens, and was "
+                f"recorded as {recorded_as[0]} x {recorded_as[1]}: name the originals by --image-root"
+            )
+        return float((plain.keep == there.keep).mean())
 
     def picture(self, image_id: ImageId) -> Picture:
         """The picture with its ground truth.
@@ -147,14 +176,31 @@ class Asked:
                 f"{path} is not there: --image-root is the folder that `svit record` read from; without it "
                 "the pictures that the run stores are used"
             )
-        target, shape = self.run.target(image_id), self.run.trace(image_id).grid.image_hw
-        pixels = read_image(path)
-        if pixels.shape[:2] != shape:
-            raise ImageError(
-                f"{path} has {pixels.shape[0]} x {pixels.shape[1]} pixels, the recorded one {shape[0]} x "
-                f"{shape[1]}: it is another picture"
-            )
+        pixels, target = self._original(path, image_id), self.run.target(image_id)
         return Picture(pixels, image_id, str(path), target, tuple(self.run.class_names))
+
+    def _original(self, path: Path, image_id: ImageId) -> np.ndarray:
+        """The picture in a file, turned as the run turned it; uint8 (height, width, 3).
+
+        Raises:
+            ImageError: it cannot be read, or is not the recorded one.
+        """
+        shape, exif = self.run.trace(image_id).grid.image_hw, originals.exif_of(self.run)
+        try:
+            pixels = read_image(path, exif=exif, expected_hw=shape)
+        except ImageError as error:
+            height, width = image_size(path, exif=exif)
+            raise ImageError(
+                f"{path} has {height} x {width} pixels, the recorded one {shape[0]} x {shape[1]}: it is "
+                f"another picture, or damaged ({error})"
+            ) from error
+        stored = self.run.picture(image_id)
+        if stored is not None and not originals.alike(pixels, stored):
+            raise ImageError(
+                f"{path} does not look like what {self.run.path} stores of image {image_id!r}: it is another "
+                "picture; without --image-root the pictures that the run stores are used"
+            )
+        return pixels
 
     def things(self, picture: Picture, source: str, numbers: Sequence[int]) -> list[Thing]:
         """What is asked about on a picture of the run.
@@ -237,7 +283,7 @@ def pace(session: Session, picture: Picture) -> tuple[int, float]:
 def _same(run: Run, session: Session, picture: Picture) -> bool:
     """Whether the picture gives the masks again that the run holds of it."""
     same = known(run.provenance, "weights_sha256") == session.weights_sha256
-    if not same or picture.image_id not in run.image_ids:
+    if not same or picture.image_id not in run.image_ids or session.other_settings(picture):
         return False
     recorded_trace, now = run.trace(picture.image_id), session.run(picture).trace
     same = recorded_trace.grid == now.grid and np.array_equal(recorded_trace.keep, now.keep)

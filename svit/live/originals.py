@@ -42,10 +42,10 @@ def find(
     folders = (*folders, home() / "demo" / "pictures")
     for data, origin in _candidates(run.path, image_id, str(row["file_name"]), image_hw, folders):
         try:
-            pixels = read_image(data, expected_hw=image_hw)
+            pixels = read_image(data, exif=exif_of(run), expected_hw=image_hw)
         except ImageError:
             continue
-        if pixels.shape[:2] == image_hw and (stored is None or _alike(pixels, stored)):
+        if stored is None or alike(pixels, stored):
             return pixels, origin
     return None
 
@@ -69,7 +69,12 @@ def _candidates(
         yield writer.jpeg(frame.scene.image), "drawn again from its seed"
 
 
-def _alike(pixels: np.ndarray, stored: np.ndarray) -> bool:
+def exif_of(run: Run) -> str:
+    """How the run turned its pictures, as in `read_image`."""
+    return str(run.provenance.get("exif", "auto"))
+
+
+def alike(pixels: np.ndarray, stored: np.ndarray) -> bool:
     """Whether a picture, stored as the run's was, becomes what the run holds."""
     with Image.open(io.BytesIO(shards.jpeg(pixels, max(stored.shape[:2])))) as again:
         same = np.asarray(again.convert("RGB"), float)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -35,6 +36,7 @@ class Record:
         masks: where the masks were from, unless the model decided ("learned").
         weights: name of the checkpoint's file, "" where the run does not tell.
         model: name of its settings, likewise.
+        settings: all of them, as `svit.core.config.to_dict` has them; None where the run does not tell.
     """
 
     run: str
@@ -44,6 +46,7 @@ class Record:
     masks: str = "learned"
     weights: str = ""
     model: str = ""
+    settings: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,4 +149,5 @@ def _record(run: Run, image_id: ImageId, hw: tuple[int, int], exact: bool) -> Re
         *(run.path.name, found, str(source.get("weights_sha256", "")), exact, masks),
         weights=str(source.get("weights", "")),
         model=str(config.get("name", "")) if isinstance(config, dict) else "",
+        settings=config if isinstance(config, dict) else None,
     )

@@ -17,6 +17,7 @@ import torch
 from svit.core import macs as compute
 from svit.core.attribution import Explanation, Thing
 from svit.core.catalogue import METHODS
+from svit.core.config import Config, ConfigError, from_dict
 from svit.core.types import Detections, Target, TokenTrace
 from svit.data.classes import ClassError, match_classes
 from svit.data.images import prepare, resize_hw
@@ -38,7 +39,7 @@ from svit.system import timing
 from svit.system.files import write_whole
 from svit.system.text import counted
 from svit.weights import checkpoint
-from svit.weights.loading import class_names, load_detector
+from svit.weights.loading import class_names, load_detector, other_settings
 
 BEFORE, AFTER = "before", "after"
 NAMED = 10  # classes that a sentence lists
@@ -146,13 +147,16 @@ class Session:
         self._turn = threading.Lock()
 
     @classmethod
-    def load(cls, path: Path, device: str = "cpu") -> Session:
+    def load(cls, path: Path, device: str = "cpu", config: Config | None = None) -> Session:
         """Of a checkpoint.
 
+        Args:
+            config: other settings than those in the file.
+
         Raises:
-            CheckpointError: the file cannot be read.
+            CheckpointError: the file cannot be read, or does not fit the settings.
         """
-        detector = load_detector(path).to(device).eval()
+        detector = load_detector(path, config=config).to(device).eval()
         return cls(detector, path.name, class_names(detector))
 
     @property
@@ -190,6 +194,16 @@ class Session:
             return None
         labels = [match.labels[label] for label in picture.target.labels]
         return replace(picture.target, labels=np.array(labels, np.int64))
+
+    def other_settings(self, picture: Picture) -> list[str]:
+        """By which settings the run of a picture was recorded that this model has otherwise; one a line."""
+        there = picture.record.settings if picture.record is not None else None
+        if there is None:
+            return []
+        try:
+            return list(other_settings(from_dict(dict(there)), self.detector.config).values())
+        except ConfigError as error:
+            return [f"settings that are none here ({error})"]
 
     def _same_number(self, picture: Picture) -> bool:
         return len(picture.class_names) == self.detector.config.detector.classes

@@ -8,23 +8,52 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from svit.core.config import Config, to_dict
 from svit.data.classes import ClassError, side_by_side
 from svit.data.coco import CocoDataset, CocoFiles
 from svit.data.coco_names import likely_names
 from svit.detectors import build_detector
 from svit.detectors.base import Detector
+from svit.system.claims import differences
 from svit.system.text import counted
 from svit.weights import checkpoint
 
+SECTIONS = ("backbone.", "pruning.", "detector.", "data.")
+TRAINING = {  # of these sections, settings that say nothing of what a trained model does
+    "backbone.drop_path",
+    "backbone.prior_dropout",
+    "detector.rpn_samples",
+    "detector.rpn_pre_nms_train",
+    "detector.rpn_post_nms_train",
+    "detector.roi_samples",
+    "detector.roi_positive_fraction",
+    "data.augment",
+}
 
-def load_detector(path: Path, framework: str = "auto") -> Detector:
+
+def other_settings(there: Config, now: Config) -> dict[str, str]:
+    """Settings by which the same weights find something else: dotted name -> both values, in words."""
+    other_method = there.pruning.method != now.pruning.method
+    found = {}
+    for line in differences(to_dict(there), to_dict(now)):
+        name = line.partition(":")[0]
+        aside = other_method and name.startswith("pruning.options")
+        if name.startswith(SECTIONS) and name not in TRAINING and not aside:
+            found[name] = line
+    return found
+
+
+def load_detector(path: Path, framework: str = "auto", config: Config | None = None) -> Detector:
     """The detector of a checkpoint: the settings inside ours, guessed ones for released weights.
 
+    Args:
+        config: other settings for the same weights.
+
     Raises:
-        CheckpointError: the file cannot be read, or holds only a part of a detector.
+        CheckpointError: the file cannot be read, or holds only a part of a detector, or does not fit.
     """
     found = checkpoint.read_foreign(path)
-    detector = build_detector(replace(found.config, framework=framework))
+    detector = build_detector(replace(config or found.config, framework=framework))
     checkpoint.load_into(detector, found)
     return detector
 

@@ -13,8 +13,12 @@ from support.scenes import SVIT, detector, shapes
 
 from svit.cli.explain import again, left_out, report
 from svit.cli.main import main
+from svit.core.presets import changed
+from svit.data.folder import ImageFiles
 from svit.data.reading import ImageError
+from svit.detectors import build_detector
 from svit.evaluation.passes import PassOptions
+from svit.evaluation.provenance import of_run
 from svit.evaluation.record import record_run
 from svit.live.explaining import (
     Asked,
@@ -25,6 +29,9 @@ from svit.live.explaining import (
     things_of,
     weights_of,
 )
+from svit.live.pictures import recorded
+from svit.live.session import Session
+from svit.probing.attribution.explain import planned
 from svit.probing.attribution.options import AttributionError, Options
 from svit.runs.attributions import Decided, read_attributions
 from svit.runs.run import Run, open_run
@@ -88,6 +95,72 @@ def test_the_original_picture_decides_as_it_was_recorded(world: Path, run: Run, 
     picture = asked.picture(run.image_ids[0])
     found = session.run(picture)
     assert (found.trace.keep == run.trace(run.image_ids[0]).keep).all()
+
+
+def test_a_run_with_other_settings_than_its_weights_hold_is_explained_with_its_own(
+    world: Path, tmp_path: Path
+) -> None:
+    changes = ("data.short_side=48", "data.long_side=48", "detector.score_threshold=0.01")
+    found = checkpoint.read_foreign(world / "model.safetensors")
+    model = build_detector(changed(found.config, [*changes, "framework=torchvision"]))
+    checkpoint.load_into(model, found)
+    images = shapes(world / "shapes")
+    images.config = model.config.data
+    record_run(model.eval(), images, tmp_path / "run", PassOptions(limit=1, progress=False))
+    run = open_run(tmp_path / "run")
+    session = session_of(run, world / "model.safetensors")
+    picture = Asked(run, session, QUICK, world / "shapes" / "val2017").picture(run.image_ids[0])
+    found = session.run(picture)
+    assert (found.trace.keep == run.trace(run.image_ids[0]).keep).all()
+    assert len(found.detections) == len(run.detections(run.image_ids[0]))
+    own = Session.load(world / "model.safetensors")
+    said = own.other_settings(recorded(run, run.image_ids[0]))
+    assert sorted(line.partition(":")[0] for line in said) == sorted(
+        change.partition("=")[0] for change in changes
+    )
+    thing = things_of(picture.target)[0]
+    with_record = replace(picture, record=recorded(run, run.image_ids[0]).record)
+    assert explained(own, with_record, thing, run)[1] is None
+
+
+@pytest.mark.parametrize(
+    ("method", "said"), [("tome", "merges tokens"), ("previousframe", "over the frames of a video")]
+)
+def test_a_run_of_a_method_that_its_weights_do_not_name_is_not_explained_as_theirs(
+    method: str, said: str, tmp_path: Path
+) -> None:
+    dense = detector("dense")
+    checkpoint.save(tmp_path / "model.safetensors", dense)
+    model = detector(method)
+    model.load_canonical(dense.canonical_state_dict())
+    facts = {**runs.PROVENANCE, **of_run(model, "data", intervention="learned")}
+    run = runs.write_run(tmp_path / "run", provenance=facts)
+    with pytest.raises(AttributionError, match=said):
+        session = session_of(run, tmp_path / "model.safetensors")
+        planned(session.detector, QUICK)
+
+
+def test_a_picture_is_turned_for_an_explanation_as_it_was_for_the_run(
+    world: Path, tmp_path: Path, session
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3  # half a turn: no size tells
+    with Image.open(next((world / "shapes" / "val2017").iterdir())) as upright:
+        upright.save(tmp_path / "a.png", exif=exif)
+    for policy in ("off", "on"):
+        images = ImageFiles([tmp_path / "a.png"], session.detector.config.data, exif=policy)
+        out = tmp_path / policy
+        record_run(session.detector, images, out, PassOptions(progress=False))
+        run = open_run(out)
+        for picture in (
+            Asked(run, session, QUICK, tmp_path).picture("a.png"),
+            recorded(run, "a.png", [tmp_path]),
+        ):
+            assert (picture.pixels == images.image(0)).all(), policy
+        assert recorded(run, "a.png", [tmp_path]).record.exact
+    Image.fromarray(255 - images.image(0)).save(tmp_path / "a.png")
+    with pytest.raises(ImageError, match="does not look like what .* stores of image 'a.png'"):
+        Asked(run, session, QUICK, tmp_path).picture("a.png")
 
 
 def test_what_is_not_there_is_refused_with_what_is(run: Run, session, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 from support.driven import linked, open_page, sent_ahead, texts
 from support.runs import PROVENANCE
 
+from svit.core.presets import changed
 from svit.live.pictures import drawn
 from svit.live.session import Latency, Outcome, Session
 from svit.probing.attribution.options import Options
@@ -224,6 +225,18 @@ def test_before_is_the_record_or_says_why_not(page, session, plain, tmp_path):
     assert "Before is what run whole recorded" in texts(page(source="recorded", run="whole"))
     told = texts(page(source="recorded", run="jpeg"))
     assert "Before differs from what run jpeg recorded" in told and "--pictures" in told
+
+
+def test_a_run_with_other_settings_than_its_weights_hold_is_told_from_what_is_run_here(
+    page, session, tmp_path
+):
+    config = changed(session.detector.config, ["detector.nms_threshold=0.45"])
+    other = Session.load(home() / "demo" / f"{NAME}.safetensors", config=config)
+    other.keep(other.run(drawn(SEED)), drawn(SEED), tmp_path / "runs" / "nms")
+    app = page(source="recorded", run="nms")
+    assert not app.exception and app.selectbox(key="model").value == NAME
+    assert "detector.nms_threshold: 0.45 there, 0.5 now" in app.warning[0].value.replace("\\", "")
+    assert "Before is what run nms recorded" not in texts(app)
 
 
 def test_tokens_are_typed_as_rows_and_columns(page):

@@ -10,25 +10,13 @@ import torch
 
 from svit.cli.options import kinds
 from svit.cli.options.devices import device
-from svit.core.config import Config, to_dict
+from svit.core.config import Config
 from svit.core.presets import changed, load_config
 from svit.detectors import build_detector
 from svit.detectors.base import Detector
-from svit.system.claims import differences
 from svit.weights import checkpoint
 from svit.weights.conversion import Converted
-
-SECTIONS = ("backbone.", "pruning.", "detector.", "data.")
-TRAINING = {  # of these sections, settings that say nothing of what a trained model does
-    "backbone.drop_path",
-    "backbone.prior_dropout",
-    "detector.rpn_samples",
-    "detector.rpn_pre_nms_train",
-    "detector.rpn_post_nms_train",
-    "detector.roi_samples",
-    "detector.roi_positive_fraction",
-    "data.augment",
-}
+from svit.weights.loading import other_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,14 +84,9 @@ def _tell_other_settings(found: Converted, config: Config, args: argparse.Namesp
     calibrated, say, under a preset that does not use them. What `--set` names was meant."""
     if found.report.kind != "ours":
         return
-    other_method = found.config.pruning.method != config.pruning.method
     meant = {change.partition("=")[0] for change in args.set}
-    lines = []
-    for line in differences(to_dict(found.config), to_dict(config)):
-        name = line.partition(":")[0]
-        aside = other_method and name.startswith("pruning.options")
-        if name.startswith(SECTIONS) and name not in (*TRAINING, *meant) and not aside:
-            lines.append(line)
+    others = other_settings(found.config, config)
+    lines = [line for name, line in others.items() if name not in meant]
     if lines:
         print(
             f"{args.weights.name} was saved with other settings than {args.model} has (there: in the "

@@ -19,6 +19,7 @@ from svit.system.text import counted, escaped
 
 SAME = "no change"
 SAME_SCORE = 0.005  # half of the last digit shown
+FEW = 3  # settings that a warning names
 OBJECTS = 178  # screen pixels of the table of objects; it scrolls
 HELP = {
     "page": "The same picture through the same weights twice: as the model decides, and with the edits. "
@@ -49,6 +50,7 @@ class Model:
     weights_sha256: str
     shifts: bool  # whether moved scores prune more or less
     sees: str  # what it was trained to find, and at what size it sees the picture
+    others: tuple[str, ...] = ()  # settings that the picture's run recorded otherwise
 
 
 @dataclass(frozen=True)
@@ -92,15 +94,28 @@ class View:
 def other_weights(view: View) -> str:
     """A warning where the picture's run was not recorded with this model; "" where it was."""
     record = view.job.picture.record
-    if record is None or record.weights_sha256 == view.model.weights_sha256:
+    if record is None:
         return ""
     name, model = f"run {escaped(record.run)}", escaped(view.job.path.name)
+    if record.weights_sha256 == view.model.weights_sha256:
+        return _with_other_settings(view.model.others, name, model)
     if not record.weights_sha256:
         return f"This may not be the model of {name}, which does not tell its weights: Before is {model}'s."
     own = f" ({escaped(Path(record.weights).name)})" if record.weights else ""
     return (
         f"This is not the model of {name}: it recorded other weights{own}, and Before is {model}'s. "
         "Choose its model in the sidebar; if it is not listed, name its folder, too (`--runs`)."
+    )
+
+
+def _with_other_settings(others: tuple[str, ...], name: str, model: str) -> str:
+    """A warning where a run was recorded with other settings than those in its weights; "" for none."""
+    if not others:
+        return ""
+    more = f"; and {len(others) - FEW} more" if len(others) > FEW else ""
+    return (
+        f"These are the weights of {name}, which it recorded with other settings than they hold (there: in "
+        f"the run, now: here), and Before is {model}'s. {escaped('; '.join(others[:FEW]))}{more}."
     )
 
 
