@@ -24,6 +24,10 @@ from svit.system.text import escaped
 
 VIEWS = ("Trade-off", "Runs", "Controls", "Slices", "Speed", "Claims", "Tables")
 TABLES = ("Table 2", "Table 3", "Table 4", "Table 5")
+CONTROLS = (
+    "svit evaluate --weights FILE --dataset JSON --image-root FOLDER "
+    "--intervene learned,oracle,centre,shuffle,random,off --out results/NAME"
+)
 KINDS = {"box": "boxes", "mask": "masks"}  # of AP
 HELP = {
     "printed": "What Table 5 of the paper prints, for COCO and one A100. Only results of the same models on "
@@ -223,8 +227,7 @@ def show_controls(found: Collection, key: tuple) -> None:
     st.markdown("##### What masks are worth", help=shell.definition(controls.__doc__))
     if not full:
         message = "No model here was evaluated with its own masks and with others. This does it:"
-        masks = "--intervene learned,oracle,centre,shuffle,random,off"
-        shell.empty(message, f"svit evaluate --weights FILE {masks} --out results/NAME")
+        shell.empty(message, CONTROLS)
         return
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         kind = choose("AP of", "ap", list(KINDS), KINDS.get)

@@ -50,7 +50,7 @@ def frame(results: Sequence[Evaluation]) -> pd.DataFrame:
     if not len(table):
         raise RenderError(
             "no evaluation has matches.npz and images.csv beside its summary, pictures of two slices and "
-            "another to be compared with: svit compare, or svit evaluate --intervene learned,shuffle"
+            "another to be compared with: `svit compare`, or `svit evaluate --intervene learned,shuffle`"
         )
     return table
 

@@ -16,6 +16,11 @@ from analysis.sources.collection import Collection
 from analysis.sources.evaluations import Evaluation
 from svit.system.text import escaped
 
+COMMAND = (
+    "svit evaluate --weights FILE --dataset JSON --image-root FOLDER "
+    "--intervene learned,centre,shuffle --out results/NAME"
+)
+
 
 def show(found: Collection, key: tuple) -> None:
     """The view.
@@ -27,8 +32,7 @@ def show(found: Collection, key: tuple) -> None:
     groups = told(found, key)
     if not groups:
         message = "No evaluation here kept its matches and its table of images. This makes some:"
-        masks = "--intervene learned,centre,shuffle"
-        shell.empty(message, f"svit evaluate --weights FILE {masks} --out results/NAME")
+        shell.empty(message, COMMAND)
         return
     about = shell.choose_name("Images", "data", list(groups))
     try:
