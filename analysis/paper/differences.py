@@ -139,8 +139,8 @@ def _seen_apart(one: Evaluation, other: Evaluation) -> Iterator[str]:
         yield f"evaluated in {one.precision}, not {other.precision}"
     if one.sides != other.sides:
         yield f"pictures of {one.sides or 'unknown size'}, not {other.sides or 'unknown size'}"
-    if one.exif != other.exif:
-        yield f"pictures turned by exif {one.exif}, not {other.exif}"
+    if one.reading != other.reading:
+        yield f"data read with {one.reading}, not {other.reading}"
 
 
 def _origins_apart(mine: Origin, theirs: Origin) -> Iterator[str]:
@@ -208,7 +208,7 @@ def _key(one: Evaluation) -> tuple:
 
 def seen(one: Evaluation) -> tuple:
     """The images of an evaluation, how many, and how the network saw them."""
-    return one.facts.data_sha256, one.images, one.precision, one.sides, one.exif
+    return one.facts.data_sha256, one.images, one.precision, one.sides, one.reading
 
 
 def recipe_text(one: Evaluation) -> str:

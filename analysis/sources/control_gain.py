@@ -25,14 +25,14 @@ CONTROLS = {
     "invert": "lowest scores",
     "off": "no token",
 }
-# rows that agree in these saw the same images, turned alike, at the same size, in the same numbers, and grew
+# rows that agree in these saw the same images, read alike, at the same size, in the same numbers, and grew
 # from the same weights and seed, equally long: their APs may be subtracted (`beside`)
 ALIKE = [
     "data_sha256",
     "images",
     "sides",
     "precision",
-    "exif",
+    "reading",
     "size",
     "neck",
     "framework",
@@ -67,7 +67,7 @@ def line(one: Evaluation) -> dict[str, object]:
         "images": one.images,
         "sides": one.sides,
         "precision": one.precision,
-        "exif": one.exif,
+        "reading": one.reading,
         "size": facts.size,
         "neck": facts.neck,
         "framework": framework,

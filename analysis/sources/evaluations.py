@@ -231,9 +231,13 @@ class Evaluation:
         return str(self.summary["provenance"].get("dtype") or "float32")
 
     @property
-    def exif(self) -> str:
-        """How pictures were turned, as `svit evaluate --exif` names it."""
-        return str(self.summary["provenance"].get("exif") or "auto")
+    def reading(self) -> str:
+        """How the files of the data were read: "exif auto", and which classes were renamed, as "exif auto,
+        classes car=automobile" (`svit.data.samples.reading`)."""
+        provenance = self.summary["provenance"]
+        renamed = sorted((provenance.get("class_map") or {}).items())
+        classes = ", classes " + " ".join(f"{name}={other}" for name, other in renamed)
+        return f"exif {provenance.get('exif') or 'auto'}{classes if renamed else ''}"
 
     @property
     def resizing(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 
 import pandas as pd
 
@@ -15,9 +16,16 @@ _TOLD = {  # columns of `trainings_told` -> in words
     "start": "from {:.6}",
     "precision": "{}",
     "sides": "{}",
-    "exif": "exif {}",
+    "reading": "{}",
     "base_ratio": "keep ratio {:g}",
     "inference": "{}",
+}
+_UNKNOWN = {
+    "views": "length unknown",
+    "start": "start unknown",
+    "sides": "pictures of unknown size",
+    "base_ratio": "keep ratio unknown",
+    "inference": "decided otherwise",
 }
 
 
@@ -51,7 +59,7 @@ def series(results: Sequence[Evaluation]) -> list[str]:
             "start": one.origin.start,
             "precision": one.precision,
             "sides": one.sides,
-            "exif": one.exif,
+            "reading": one.reading,
         }
         for one in results
     ]
@@ -66,19 +74,24 @@ def trainings_told(found: pd.DataFrame) -> pd.Series:
 
     Args:
         found: name, recipe (`recipe_of`), views (pictures trained on), start (hash of the weights trained
-            from), precision, sides, exif (`Evaluation`), and, where these set models apart, base_ratio and
+            from), precision, sides, reading (`Evaluation`), and, where these set models apart, base_ratio and
             inference.
     """
     told = pd.Series("", found.index)
-    for column, words in _TOLD.items():
+    for column in _TOLD:
         if column not in found:
             continue
         differs = found.groupby("name")[column].transform("nunique") > 1
-        known = found[column].map(lambda value, words=words: words.format(value or "?"))
+        known = found[column].map(partial(_in_words, column))
         told += (", " + known).where(differs, "")
+    told = told.str.replace(", length unknown, start unknown", ", training unknown")
     for _, same in found.groupby("name"):
         told[same.index] += _recipes_told(same["recipe"])
     return told
+
+
+def _in_words(column: str, value: str | float) -> str:
+    return _TOLD[column].format(value) if value else _UNKNOWN[column]
 
 
 def recipe_of(one: Evaluation) -> str:

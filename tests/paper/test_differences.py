@@ -152,7 +152,7 @@ def test_pictures_of_another_size_or_turned_otherwise_are_no_partner(tmp_path: P
 
     for name, side, facts, cause in (
         ("size", 800, {}, "pictures of 256 to 256 px, not 800 to 800 px"),
-        ("exif", 256, {"exif": "on"}, "pictures turned by exif auto, not on"),
+        ("exif", 256, {"exif": "on"}, "data read with exif auto, not exif on"),
     ):
         seen(f"{name}/svit", 50.0, "svit", 256)
         seen(f"{name}/dense", 60.0, "dense", side, **facts)

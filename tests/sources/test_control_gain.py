@@ -317,18 +317,34 @@ def test_what_computed_otherwise_or_decided_otherwise_is_named_and_never_average
     assert len(set(rates.series(results[:3]))) == 3
 
 
-def test_pictures_turned_otherwise_are_named_and_never_averaged(tmp_path: Path) -> None:
-    for exif, box in (("auto", 50), ("off", 40)):
-        told = {"exif": exif} if exif != "auto" else {}
+def test_data_read_otherwise_is_named_and_never_averaged(tmp_path: Path) -> None:
+    renamed = {"class_map": {"ring": "star", "cross": "ring"}}
+    for box, told in ((50, {}), (40, {"exif": "off"}), (30, renamed)):
         facts = {"weights_sha256": "w", **told}
-        write_result(tmp_path / exif, box, facts=facts, **NANO)
+        write_result(tmp_path / str(box), box, facts=facts, **NANO)
     write_result(tmp_path / "dense", 60, method="dense", facts={"weights_sha256": "d"}, **NANO)
     results = find_evaluations(tmp_path)
     found = control_gain.over_seeds(control_gain.frame(results)).set_index("name")
-    assert found["box_ap"].to_dict() == {"dense": 60, "svit, exif auto": 50, "svit, exif off": 40}
+    assert found["box_ap"].to_dict() == {
+        "dense": 60,
+        "svit, exif auto": 50,
+        "svit, exif off": 40,
+        "svit, exif auto, classes cross=ring ring=star": 30,
+    }
     assert found.loc["svit, exif auto", "box_gap"] == -10
     assert np.isnan(found.loc["svit, exif off", "box_gap"])
-    assert len(set(rates.series(results))) == 3
+    assert len(set(rates.series(results))) == 4
+
+
+def test_trainings_that_nothing_is_known_of_are_said_so_once() -> None:
+    known = {"views": "1600", "start": "abcdefgh", "recipe": ""}
+    names = [{"name": "svit", **known}, {"name": "svit", "views": "", "start": "", "recipe": ""}]
+    names.append({"name": "svit", "views": "1600", "start": "", "recipe": ""})
+    assert list(rates.trainings_told(pd.DataFrame(names))) == [
+        ", 1600 pictures trained on, from abcdef",
+        ", training unknown",
+        ", 1600 pictures trained on, start unknown",
+    ]
 
 
 def test_a_training_is_set_beside_the_dense_one_of_its_recipe_or_of_the_only_other(
@@ -410,5 +426,5 @@ def test_trainings_of_another_length_are_no_seeds_of_one_row(
     means = control_gain.over_seeds(control_gain.frame(find_evaluations(tmp_path)))
     means = means.set_index("name")
     assert means.loc["svit, 8000 pictures trained on", "box_ap"] == 70
-    assert means.loc["svit, ? pictures trained on", "seeds"] == 2
+    assert means.loc["svit, length unknown", "seeds"] == 2
     assert np.isnan(means.loc["svit, 8000 pictures trained on", "box_gap"])  # no dense as long
