@@ -71,7 +71,7 @@ class Thing:
         if not near.any():
             return Hit()
         best = same[near][np.argmax(found.scores[same[near]])]
-        kind = "mask" if self.target.has_mask[0] and found.masks is not None else "box"
+        kind = "mask" if self.target.has_mask[0] and found.coded is not None else "box"
         iou = overlaps(found, np.array([best]), self.target, np.array([0]), kind)[0, 0]
         return Hit(float(found.scores[best]), float(iou))
 

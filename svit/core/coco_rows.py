@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from svit.core.rle import CodedMasks
 from svit.core.types import Detections, ImageId, to_xywh
 
 Row = dict[str, Any]
@@ -35,7 +34,7 @@ def result_rows(
         }
         for box, score, label in zip(boxes, detections.scores, detections.labels, strict=True)
     ]
-    if detections.masks is not None:
-        for row, mask in zip(rows, CodedMasks.of(detections.masks).json(), strict=True):
+    if detections.coded is not None:
+        for row, mask in zip(rows, detections.coded.json(), strict=True):
             row["segmentation"] = mask
     return rows

@@ -11,8 +11,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from svit.core.rle import CodedMasks, CodedTarget
-from svit.core.types import Target, TokenGrid
+from svit.core.rle import CodedMasks
+from svit.core.types import CodedTarget, Detections, Target, TokenGrid
 
 FOREGROUND = 0.25  # a token shows an object if objects cover more than this share of it
 CONTOUR = 0.02  # an outline passes a token that an object covers by more, and leaves more of
@@ -124,10 +124,13 @@ def regions(
     return Regions(contour, inside, ~(contour | inside | crowd), crowd, together > FOREGROUND)
 
 
-def coded_masks(target: Truth) -> CodedMasks:
-    """The masks of a target as codes, from which cover and areas are read quickly."""
-    known = isinstance(target.masks, CodedMasks)
-    return target.masks if known else CodedMasks.of(target.masks)
+def coded_masks(boxes: Truth | Detections) -> CodedMasks | None:
+    """The masks of objects or detections as codes, from which cover and areas are read quickly; None of
+    detections without masks."""
+    if isinstance(boxes, Detections):
+        return boxes.coded
+    known = isinstance(boxes.masks, CodedMasks)
+    return boxes.masks if known else CodedMasks.of(boxes.masks)
 
 
 def size_names(areas: np.ndarray) -> np.ndarray:

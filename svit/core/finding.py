@@ -14,7 +14,6 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from svit.core.coverage import Truth, coded_masks
-from svit.core.rle import CodedMasks
 from svit.core.types import Detections, to_xywh
 
 
@@ -79,14 +78,14 @@ def overlaps(
     """
     if kind not in ("box", "mask"):
         raise ValueError(f"kind: expected 'box' or 'mask', found {kind!r}")
-    if kind == "mask" and found.masks is None:
+    if kind == "mask" and found.coded is None:
         raise ValueError("expected detections with masks, found boxes only; match kind='box'")
     if not len(seen) or not len(real):
         return np.zeros((len(seen), len(real)))
     if kind == "box":
         sides = (to_xywh(found.boxes_xyxy[seen]), to_xywh(target.boxes_xyxy[real]))
     else:
-        sides = (CodedMasks.of(found.masks[seen]).coco(), coded_masks(target)[real].coco())
+        sides = (found.coded[seen].coco(), coded_masks(target)[real].coco())
     return np.asarray(coco_mask.iou(*sides, target.crowd[real].astype(np.uint8).tolist()))
 
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from svit.core.types import Target
-
 MOST_CHARACTERS = 7  # of a number: 35 bits
 _AT_ONCE = 1 << 26  # pixels that are encoded
 
@@ -109,39 +107,6 @@ class CodedMasks:
         top = np.maximum(np.repeat(starts, counts) - column * height, 0)
         bottom = np.minimum(np.repeat(ends, counts) - column * height, height)
         return np.repeat(masks, counts), column, top, bottom
-
-
-@dataclass(frozen=True)
-class CodedTarget:
-    """Ground truth as `svit.core.types.Target`, in source pixels, with masks as they are stored.
-
-    Attributes:
-        boxes_xyxy: float32 (n, 4).
-        labels: int64 (n,), contiguous class indices from 0.
-        masks: one an object.
-        crowd: bool (n,).
-        areas: float32 (n,) as annotated, in source pixels.
-    """
-
-    boxes_xyxy: np.ndarray
-    labels: np.ndarray
-    masks: CodedMasks
-    crowd: np.ndarray
-    areas: np.ndarray
-
-    @classmethod
-    def of(cls, target: Target) -> CodedTarget:
-        """The same ground truth, its masks encoded."""
-        masks = CodedMasks.of(target.masks)
-        return cls(target.boxes_xyxy, target.labels, masks, target.crowd, target.areas)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def decoded(self) -> Target:
-        """The same ground truth, its masks as bool (n, height, width)."""
-        masks = self.masks.decoded()
-        return Target(self.boxes_xyxy, self.labels, masks, self.crowd, self.areas)
 
 
 def run_lengths(code: bytes) -> np.ndarray:

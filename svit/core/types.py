@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
+from svit.core.rle import CodedMasks
+
 ImageId = int | str
 
 
@@ -224,13 +226,14 @@ class Detections:
         boxes_xyxy: float32 (n, 4).
         scores: float32 (n,), descending.
         labels: int64 (n,), contiguous class indices from 0 (background has none).
-        masks: bool (n, height, width) of the source image, or None for boxes only.
+        coded: masks of the source image, or None for boxes only; given as bool (n, height, width) they are
+            encoded, since as pixels those of one large field are gigabytes.
     """
 
     boxes_xyxy: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
-    masks: np.ndarray | None = None
+    coded: CodedMasks | None = None
 
     def __post_init__(self) -> None:
         count = len(self.scores)
@@ -240,19 +243,26 @@ class Detections:
         object.__setattr__(self, "boxes_xyxy", _frozen(boxes, np.float32))
         object.__setattr__(self, "scores", _frozen(self.scores, np.float32))
         object.__setattr__(self, "labels", _frozen(self.labels, np.int64))
-        if self.masks is not None:
-            masks = np.asarray(self.masks)
-            good = masks.ndim == 3 and len(masks) == count and masks.dtype == bool
+        if self.coded is not None and not isinstance(self.coded, CodedMasks):
+            masks = np.asarray(self.coded)
+            good = masks.ndim == 3 and masks.dtype == bool
             _expect(good, f"bool masks ({count}, height, width)", (masks.dtype, masks.shape))
-            object.__setattr__(self, "masks", _frozen(masks, bool))
+            object.__setattr__(self, "coded", CodedMasks.of(masks))
+        if self.coded is not None:
+            _expect(len(self.coded) == count, f"{count} masks (one a score)", len(self.coded))
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def __getitem__(self, index: np.ndarray | slice) -> Detections:
         """The detections an index array, boolean mask or slice picks; every field is filtered."""
-        masks = None if self.masks is None else self.masks[index]
-        return Detections(self.boxes_xyxy[index], self.scores[index], self.labels[index], masks)
+        coded = None if self.coded is None else self.coded[index]
+        return Detections(self.boxes_xyxy[index], self.scores[index], self.labels[index], coded)
+
+    @property
+    def masks(self) -> np.ndarray | None:
+        """bool (n, height, width) of the source image, decoded at every call; None for boxes only."""
+        return None if self.coded is None else self.coded.decoded()
 
 
 @dataclass(frozen=True)
@@ -301,3 +311,36 @@ class Target:
     def __getitem__(self, index: np.ndarray | slice) -> Target:
         """The objects an index array, boolean mask or slice picks; every field is filtered."""
         return Target(*(getattr(self, one.name)[index] for one in fields(self)))
+
+
+@dataclass(frozen=True)
+class CodedTarget:
+    """Ground truth as `Target`, in source pixels, with masks as they are stored.
+
+    Attributes:
+        boxes_xyxy: float32 (n, 4).
+        labels: int64 (n,), contiguous class indices from 0.
+        masks: one an object.
+        crowd: bool (n,).
+        areas: float32 (n,) as annotated, in source pixels.
+    """
+
+    boxes_xyxy: np.ndarray
+    labels: np.ndarray
+    masks: CodedMasks
+    crowd: np.ndarray
+    areas: np.ndarray
+
+    @classmethod
+    def of(cls, target: Target) -> CodedTarget:
+        """The same ground truth, its masks encoded."""
+        masks = CodedMasks.of(target.masks)
+        return cls(target.boxes_xyxy, target.labels, masks, target.crowd, target.areas)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def decoded(self) -> Target:
+        """The same ground truth, its masks as bool (n, height, width)."""
+        masks = self.masks.decoded()
+        return Target(self.boxes_xyxy, self.labels, masks, self.crowd, self.areas)

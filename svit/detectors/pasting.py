@@ -12,10 +12,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import clip_boxes_to_image
 
+from svit.core.rle import CodedMasks
 from svit.core.types import Detections
 from svit.data.samples import Sample
 
 MASK_THRESHOLD = 0.5
+_PIXELS_AT_ONCE = 1 << 27  # 128 MB
 
 
 def paste_masks(
@@ -69,5 +71,14 @@ def to_source(
     scaled = clip_boxes_to_image(boxes * boxes.new_tensor(scale * 2), sample.image_hw)
     present = (scaled[:, 2:] > scaled[:, :2]).all(dim=1)
     scaled, scores, labels, masks = (part[present] for part in (scaled, scores, labels, masks))
-    pasted = paste_masks(masks, scaled, sample.image_hw)
-    return Detections(*(part.cpu().numpy() for part in (scaled, scores, labels, pasted)))
+    coded = _coded(masks, scaled, sample.image_hw)
+    return Detections(*(part.cpu().numpy() for part in (scaled, scores, labels)), coded)
+
+
+def _coded(masks: Tensor, boxes: Tensor, image_hw: tuple[int, int]) -> CodedMasks:
+    """`paste_masks`, some at a time: those of a large field are gigabytes of pixels."""
+    at_once = max(1, _PIXELS_AT_ONCE // (image_hw[0] * image_hw[1]))
+    codes: list[bytes] = []
+    for some, around in zip(masks.split(at_once), boxes.split(at_once), strict=True):
+        codes += CodedMasks.of(paste_masks(some, around, image_hw).cpu().numpy()).codes
+    return CodedMasks(tuple(codes), image_hw)

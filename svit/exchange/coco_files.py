@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from svit.core.coco_rows import Row, result_rows
-from svit.core.rle import CodedTarget
-from svit.core.types import to_xywh
+from svit.core.types import CodedTarget, to_xywh
 from svit.data.coco_names import COCO_CLASSES
 from svit.exchange.exports import ExportError, Write
 from svit.runs.run import Run

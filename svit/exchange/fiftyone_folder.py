@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from svit.core.types import Detections, ImageId, Target, TokenTrace
+from svit.core.coverage import coded_masks
+from svit.core.types import CodedTarget, Detections, ImageId, TokenTrace
 from svit.exchange.exports import USED, Write, check_pictures, file_stem, on_picture, states
 from svit.runs import shards
 from svit.runs.run import Run
@@ -52,8 +53,7 @@ def _written(run: Run, out: Path) -> list[Path]:
         sample = {"filepath": name, "tags": [], "_media_type": "image", "_rand": _share(name)}
         sample |= {"image_id": str(row["image_id"]), **_heatmaps(run, trace, picture.shape[:2])}
         sample |= {field: str(row[field]) for field in run.slices}
-        truth = None if target is None else target.decoded()
-        for field, boxes in (("detections", found), ("ground_truth", truth)):
+        for field, boxes in (("detections", found), ("ground_truth", target)):
             if boxes is not None:
                 sample[field] = _boxes(run, trace, field, boxes)
         samples.append({**sample, "_id": _object_id(name)})
@@ -86,16 +86,19 @@ def _block(layer: int) -> str:
     return f"block_{layer + 1:02d}"
 
 
-def _boxes(run: Run, trace: TokenTrace, field: str, boxes: Detections | Target) -> dict[str, Any]:
+def _boxes(
+    run: Run, trace: TokenTrace, field: str, boxes: Detections | CodedTarget
+) -> dict[str, Any]:
     height, width = trace.grid.image_hw
     rows = []
+    masks = coded_masks(boxes)
     for place, (label, corners) in enumerate(zip(boxes.labels.tolist(), boxes.boxes_xyxy)):
         left, top, right, bottom = map(float, corners)
         row = {
             "_id": _object_id(trace.image_id, field, place),
             "_cls": "Detection",
             "attributes": {},
-            "tags": ["crowd"] if isinstance(boxes, Target) and boxes.crowd[place] else [],
+            "tags": ["crowd"] if isinstance(boxes, CodedTarget) and boxes.crowd[place] else [],
             "label": run.class_names[label] if label < len(run.class_names) else f"class {label}",
             "bounding_box": [
                 left / width,
@@ -106,8 +109,9 @@ def _boxes(run: Run, trace: TokenTrace, field: str, boxes: Detections | Target) 
         }
         if isinstance(boxes, Detections):
             row["confidence"] = float(boxes.scores[place])
-        if boxes.masks is not None:
-            part = boxes.masks[place, round(top) : round(bottom), round(left) : round(right)]
+        if masks is not None:
+            whole = masks[[place]].decoded()[0]
+            part = whole[round(top) : round(bottom), round(left) : round(right)]
             row |= {"mask": _binary(part)} if part.size else {}
         rows.append(row)
     return {"_cls": "Detections", "detections": rows}

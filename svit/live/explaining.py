@@ -212,7 +212,7 @@ class Asked:
         detected = None if found is None else as_target(found)
         if detected is not None:
             sides = picture.pixels.shape[:2]
-            masks = found.masks is not None and found.masks.shape[1:] == sides
+            masks = found.coded is not None and found.coded.image_hw == sides
             detected = detected if masks else resize_target(detected, sides)
         known_ones = things_of(picture.target, detected)
         by_number = {one.number: one for one in known_ones if one.source == source}

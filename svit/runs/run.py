@@ -24,9 +24,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from svit.core.rle import CodedTarget
 from svit.core.slices import VIDEO, unmarked
-from svit.core.types import Detections, ImageId, Target, TokenTrace
+from svit.core.types import CodedTarget, Detections, ImageId, Target, TokenTrace
 from svit.runs import check, shards
 from svit.runs.frames import frames_of
 from svit.runs.head import RunError, folder_at, known, read_head, read_manifests

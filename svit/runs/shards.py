@@ -22,8 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from svit.core.rle import CodedMasks, CodedTarget
-from svit.core.types import Detections, ImageId, Target, TokenGrid, TokenTrace
+from svit.core.coverage import coded_masks
+from svit.core.rle import CodedMasks
+from svit.core.types import CodedTarget, Detections, ImageId, Target, TokenGrid, TokenTrace
 from svit.runs.head import RunError
 from svit.system.files import replacing
 
@@ -104,9 +105,9 @@ def rows_of(
     common = {"image_id": plain_id(trace.image_id), **_geometry(trace.grid)}
     row = {**common, "file_name": str(file_name), "picture": picture}
     row["extra"] = sorted((extra or {}).items())
-    fields = ("boxes_xyxy", "scores", "labels", "masks")
+    fields = ("boxes_xyxy", "scores", "labels")
     row |= _record_columns("detection", detections, fields, trace.grid.image_hw)
-    fields = ("boxes_xyxy", "labels", "masks", "crowd", "areas")
+    fields = ("boxes_xyxy", "labels", "crowd", "areas")
     row |= _record_columns("target", target, fields, trace.grid.image_hw)
     return _token_rows(trace, common), row
 
@@ -204,27 +205,26 @@ def _record_columns(
     fields: Sequence[str],
     image_hw: tuple[int, int],
 ) -> dict[str, Any]:
-    columns = {}
+    columns: dict[str, Any] = {f"{prefix}_masks": None}
     for name in fields:
         value = getattr(record, name, None)
-        if name == "masks" and value is not None:
-            if value.shape[1:] != image_hw:
-                raise ValueError(f"expected {prefix} masks of {image_hw}, found {value.shape[1:]}")
-            columns[f"{prefix}_masks"] = list(CodedMasks.of(value).codes)
-        else:
-            columns[f"{prefix}_{name}"] = None if value is None else value.tolist()
+        columns[f"{prefix}_{name}"] = None if value is None else value.tolist()
+    masks = None if record is None else coded_masks(record)
+    if masks is not None:
+        if masks.image_hw != image_hw:
+            raise ValueError(f"expected {prefix} masks of {image_hw}, found {masks.image_hw}")
+        columns[f"{prefix}_masks"] = list(masks.codes)
     return columns
 
 
 def detections_from(rows: pa.Table, masks: bool) -> Iterator[Detections | None]:
-    """Inverse of `rows_of`, an image a row; masks are decoded on request."""
+    """Inverse of `rows_of`, an image a row; with masks on request."""
     names = ("boxes_xyxy", "scores", "labels")
     columns = [_lists(rows[f"detection_{name}"]) for name in names]
     codes = rows["detection_masks"].to_pylist() if masks else [None] * len(rows)
     for image_hw, stored, boxes, scores, labels in zip(_sizes(rows), codes, *columns, strict=True):
         coded = None if stored is None else CodedMasks(tuple(stored), image_hw)
-        known = None if coded is None else coded.decoded()
-        yield None if scores is None else Detections(boxes, scores, labels, known)
+        yield None if scores is None else Detections(boxes, scores, labels, coded)
 
 
 def targets_from(rows: pa.Table) -> Iterator[CodedTarget | None]:

@@ -12,8 +12,8 @@ from support.runs import parts
 
 from svit.core import rle
 from svit.core.coverage import covered_share, token_cover, token_means
-from svit.core.rle import CodedMasks, CodedTarget, joined_runs, run_lengths
-from svit.core.types import TokenGrid
+from svit.core.rle import CodedMasks, joined_runs, run_lengths
+from svit.core.types import CodedTarget, TokenGrid
 
 sides = st.integers(1, 9)
 some_masks = st.tuples(st.integers(0, 3), sides, sides).flatmap(lambda shape: arrays(bool, shape))

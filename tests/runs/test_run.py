@@ -220,7 +220,7 @@ def test_no_detection_and_boxes_without_masks_are_not_nothing(tmp_path):
     empty = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0), np.zeros((0, 120, 150), bool))
     with RunWriter(tmp_path / "run", {}) as writer:
         writer.add(parts(1)["trace"], empty)
-        writer.add(parts(2)["trace"], replace(parts(2)["detections"], masks=None))
+        writer.add(parts(2)["trace"], replace(parts(2)["detections"], coded=None))
     run = open_run(tmp_path / "run")
     assert len(run.detections(1)) == 0
     assert run.detections(1, masks=True).masks.shape == (0, 120, 150)
@@ -258,7 +258,7 @@ def test_parts_that_disagree_are_refused_and_leave_no_trace(tmp_path):
     one = parts(1)
     with RunWriter(tmp_path / "run", {}) as writer:
         with pytest.raises(ValueError, match=r"detection masks of \(120, 150\)"):
-            wrong = replace(one["detections"], masks=np.zeros((2, 8, 8), bool))
+            wrong = replace(one["detections"], coded=np.zeros((2, 8, 8), bool))
             writer.add(one["trace"], wrong)
         with pytest.raises(ValueError, match="uint8"):
             writer.add(one["trace"], image=one["image"].astype(float))

@@ -43,8 +43,8 @@ def detections(
     many = len(crowded) > MOST_UNNAMED
     for index, (label, place) in enumerate(zip(found.labels, places, strict=True)):
         colour, box = colours[label % len(colours)], found.boxes_xyxy[index]
-        if found.masks is not None:
-            _mask(found.masks[index], ax, colour)
+        if found.coded is not None:
+            _mask(found.coded[[index]].decoded()[0], ax, colour)
         corner, far = box.reshape(2, 2)
         shape = Rectangle(corner, *(far - corner), fill=False, edgecolor=colour, linewidth=0.8)
         ax.add_patch(shape)

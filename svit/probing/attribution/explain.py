@@ -47,8 +47,9 @@ def things_of(target: Target | None = None, detected: Target | None = None) -> l
 
 def as_target(found: Detections) -> Target:
     """Detections as if they were annotated."""
-    whole = np.zeros((len(found), 1, 1), bool) if found.masks is None else found.masks
-    there = np.full(len(found), found.masks is not None)
+    masks = found.masks
+    whole = np.zeros((len(found), 1, 1), bool) if masks is None else masks
+    there = np.full(len(found), masks is not None)
     return Target(found.boxes_xyxy, found.labels, whole, has_mask=there)
 
 
