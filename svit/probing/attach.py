@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from svit.probing import rows as rowmaps
@@ -31,14 +32,17 @@ from svit.probing.planting import (
     find_prefix,
     first_tensor,
     one_a_picture,
+    padded_only,
+    picture_of,
     token_side,
 )
 from svit.probing.received import Received
 from svit.probing.recorder import Seam, Tape, listening, probes_of
 from svit.probing.rows import Rows
+from svit.pruning.base import TokenProbe
 
 KEPT_TENSORS = ("hook_in", "hook_out")
-LARGEST = 65504.0  # of a float16: a row that was all zeros has no relative update
+LARGEST = 65504.0  # of a float16: a row that was all zeros has no relative update, and changed
 Tokens = Callable[[Tensor, Grid], Tensor]
 
 
@@ -74,8 +78,8 @@ def attach(
         tensors: of `KEPT_TENSORS`: tokens (B, N, C) before and behind each block, on the model's device.
 
     Raises:
-        HostError: no blocks or several lists, no grid, a model that is traced or compiled; inside, tokens or
-            attention that was demanded that cannot be told.
+        HostError: no blocks or several lists, no grid, a model that is traced or compiled, probes that count
+            more blocks than are named; inside, tokens or attention that was demanded that cannot be told.
     """
     unknown = set(tensors) - set(KEPT_TENSORS)
     if unknown:
@@ -85,6 +89,7 @@ def attach(
         host = replace(host, prefix=int(prefix))
     start, grid_hw, patch = _geometry(model, host, grid)
     probes = probes_of(model)
+    _check_numbers(probes, len(host.blocks))
     tape = Tape(patch, len(host.blocks))
     watch = _Watch(tape, model, host, tokens, attention, class_attention, tuple(tensors))
     watch.told = kept or tome.kept(model) or (tape.masks.get if probes else None)
@@ -92,6 +97,16 @@ def attach(
     with ExitStack() as hooks:
         watch.install(hooks, seam)
         yield tape
+
+
+def _check_numbers(probes: Sequence[TokenProbe], blocks: int) -> None:
+    """Refuses a part of the blocks whose probes go by their numbers among all."""
+    last = max((probe.layer for probe in probes), default=-1)
+    if last >= blocks:
+        raise HostError(
+            f"probes in the model count blocks up to {last + 1}, and {blocks} are named: masks would stand "
+            "at other blocks; leave `blocks` out, or name all that the probes count"
+        )
 
 
 def _geometry(
@@ -154,6 +169,7 @@ class _Watch:
         for layer, name in enumerate(host.blocks):
             self.places.setdefault(model.get_submodule(name), []).append(layer)
         self.inside = self.planting = self.planted = False
+        self.given_hw: Grid | None = None
         self.batch = 0
         self.runs: dict[nn.Module, int] = {}
         self.before: tuple[int, Tensor, Rows] | None = None
@@ -199,7 +215,9 @@ class _Watch:
             )
         self.host, self.planted = replace(self.host, prefix=found), True
         self._listen(hooks, seam)
-        self._begin_call()  # the forward that goes on now: torch calls no hook that it gets on its way
+        self._begin_call(
+            args, kwargs
+        )  # the forward that goes on: torch calls no hook it gets on its way
         if self.model is seam.start:
             self.tape.begin(seam.grid_hw(entered(args, kwargs)))
             self._begin(self.model, args, kwargs)
@@ -211,7 +229,9 @@ class _Watch:
         hooks.callback(begin.remove)
         if self.model is not seam.start:
             outer = self.model.register_forward_pre_hook(
-                lambda *_: self._begin_call(), prepend=True
+                lambda module, args, kwargs: self._begin_call(args, kwargs),
+                with_kwargs=True,
+                prepend=True,
             )
             hooks.callback(outer.remove)
         hooks.callback(self.model.register_forward_hook(lambda *_: self._end_call()).remove)
@@ -225,8 +245,10 @@ class _Watch:
         if self.reader is not None:
             hooks.enter_context(self.reader)
 
-    def _begin_call(self) -> None:
+    def _begin_call(self, args: tuple, kwargs: dict[str, Any]) -> None:
         self.inside, self.tape.calls = True, 0
+        given = picture_of(args, kwargs)
+        self.given_hw = None if given is None else (int(given.shape[-2]), int(given.shape[-1]))
 
     def _end_call(self) -> None:
         self.inside = False
@@ -241,6 +263,8 @@ class _Watch:
         tape = self.tape
         tape.calls = tape.calls + 1 if self.inside else 1
         self.batch, self.runs, self.before, self.unread = len(pictures), {}, None, False
+        given = self.given_hw if self.inside else None
+        tape.resized = given is not None and not padded_only(pictures, given)
         if self.reader is not None:
             self.reader.read = None
         if not isinstance(module, nn.Conv2d):
@@ -280,17 +304,15 @@ class _Watch:
         if self.reader is not None:
             self._keep_attention(layer)
         new = self._patches(first_tensor(output), layer).detach()
+        self.tape.finite[layer] = new.isfinite().flatten(1).all(dim=1)
         then = rows if new.shape == old.shape else self._rows(layer, layer + 1, new.shape[1])
         if then is not rows:
             old, new, rows = rows.spread(old), then.spread(new), None
         old, new = old.float(), new.float()
-        size = old.norm(dim=-1)
-        values = {
-            "update": ((new - old).norm(dim=-1) / size)
-            .nan_to_num(LARGEST, LARGEST)
-            .clamp(max=LARGEST)
-        }
-        values["norm"] = new.norm(dim=-1)
+        size, change = old.norm(dim=-1), (new - old).norm(dim=-1)
+        # a row of zeros that stays one did not change
+        update = torch.where(change > 0, change / size, change).clamp(max=LARGEST)
+        values = {"update": update, "norm": new.norm(dim=-1)}
         if rows is not None:
             values = {name: rows.spread(one) for name, one in values.items()}
         else:

@@ -45,6 +45,21 @@ def entered(args: tuple, kwargs: dict[str, Any]) -> Tensor:
     return picture
 
 
+def padded_only(pictures: Tensor, given_hw: Grid) -> bool:
+    """Whether pictures that were given with another size can have been padded right and below to their own:
+    each colour of what lies beyond is one number."""
+    rows, columns = given_hw
+    if tuple(pictures.shape[-2:]) == given_hw:
+        return True
+    if pictures.shape[-2] < rows or pictures.shape[-1] < columns:
+        return False
+    beyond = torch.cat(
+        [pictures[..., rows:, :].flatten(2), pictures[..., :rows, columns:].flatten(2)], dim=2
+    )
+    least, most = beyond.aminmax(dim=2)
+    return bool((least == most).all())
+
+
 def token_side(pictures: Tensor, grid: Grid) -> int:
     """Pixels of a token's side.
 

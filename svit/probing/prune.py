@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from svit.core.catalogue import near
 from svit.core.types import TokenGrid
 from svit.probing.adapters.find import Blocks, host_of, patch_embedding
-from svit.probing.adapters.host import Host, HostError
+from svit.probing.adapters.host import Host, HostError, is_of
 from svit.probing.attach import watches
 from svit.probing.equal_counts import central
 from svit.probing.planting import first_tensor
@@ -134,7 +134,7 @@ class Pruned(nn.Module):
                 )
             if self.by == "attention" and not _reads_as_timm(self.blocks[layer]):
                 raise HostError(
-                    f"block {layer + 1} has no norm1 and attn.qkv as timm's ViT has, or norms of queries and "
+                    f"block {layer + 1} is not timm's Block with norm1 and attn.qkv, or norms queries and "
                     'keys: its class attention cannot be read before it runs; choose "norm" or "centre"'
                 )
         if self.by == "attention" and self.host.class_token != 0:
@@ -245,9 +245,12 @@ def _has(block: nn.Module, name: str) -> bool:
 
 
 def _reads_as_timm(block: nn.Module) -> bool:
+    """Whether its attention reads `norm1` of the tokens by `qkv` alone. Others have the same names and norms
+    behind the attention (`ResPostBlock`), or biases of queries beside `qkv` (`EvaBlock`)."""
     attn = getattr(block, "attn", None)
     plain = all(isinstance(getattr(attn, one, None), nn.Identity) for one in ("q_norm", "k_norm"))
-    return plain and isinstance(getattr(attn, "qkv", None), nn.Linear) and hasattr(block, "norm1")
+    known = is_of(block, "timm", ("Block",)) and isinstance(getattr(attn, "qkv", None), nn.Linear)
+    return plain and known
 
 
 def _random(pruned: Pruned, layer: int, tokens: Tensor) -> Float[Tensor, "batch tokens"]:

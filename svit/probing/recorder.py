@@ -50,6 +50,8 @@ class Tape:
         measures: name -> block -> float (B, N): what `svit.probing.attach` measures, such as "update".
         tensors: name -> block -> float (B, N, C): tokens, where they were asked for.
         calls: how often pictures entered during one forward of the model that was attached.
+        resized: whether the model made pictures of another size of those it was given, before it cut them.
+        finite: block -> bool (B,), whether all numbers that it gave to a picture's tokens are finite.
         prefix: class and register tokens that stand before those of the picture in its blocks.
     """
 
@@ -61,13 +63,16 @@ class Tape:
     groups: dict[int, Tensor] = field(default_factory=dict)
     measures: dict[str, dict[int, Tensor]] = field(default_factory=dict)
     tensors: dict[str, dict[int, Tensor]] = field(default_factory=dict)
+    finite: dict[int, Tensor] = field(default_factory=dict)
     calls: int = 0
+    resized: bool = False
     prefix: int = 0
 
     def begin(self, grid_hw: tuple[int, int]) -> None:
         """Forgets the forward before."""
         self.grid_hw = grid_hw
-        for shelf in (self.masks, self.scores, self.groups, self.measures, self.tensors):
+        shelves = (self.masks, self.scores, self.groups, self.measures, self.tensors, self.finite)
+        for shelf in shelves:
             shelf.clear()
 
     def __getitem__(self, name: str) -> Tensor:
@@ -147,13 +152,18 @@ class Tape:
         """One validated trace a sample of the last forward, in their order.
 
         Raises:
-            RecordingError: a probe did not fire, the batch had another number of samples, or pictures entered
-                the model several times in one forward.
+            RecordingError: a probe did not fire, the batch had another number of samples, pictures entered
+                the model several times in one forward or were resized in it, or its numbers are not finite.
         """
         if self.calls > 1:
             raise RecordingError(
                 f"pictures entered the model {self.calls} times in one forward, and the tape holds the last: "
                 "attach to the part that runs once a picture"
+            )
+        if self.resized:
+            raise RecordingError(
+                "the model resizes its pictures before it cuts them into tokens, so these do not lie on the "
+                "samples: attach to the part behind that, with samples of the size it is given"
             )
         keep, scores, groups = self.keep(), self.log_odds(), self.carriers()
         measures = self.measured()
@@ -161,6 +171,7 @@ class Tape:
             raise RecordingError(
                 f"expected {len(keep)} samples (the recorded batch), found {len(samples)}"
             )
+        self._check_finite(samples)
         padded = (self.grid_hw[0] * self.patch, self.grid_hw[1] * self.patch)
         return [
             TokenTrace(
@@ -173,6 +184,16 @@ class Tape:
             )
             for index, sample in enumerate(samples)
         ]
+
+    def _check_finite(self, samples: Sequence[Sample]) -> None:
+        """Raises RecordingError where a block gave a picture numbers that are none."""
+        for layer, finite in sorted(self.finite.items()):
+            for sample, good in zip(samples, finite.tolist()):
+                if not good:
+                    raise RecordingError(
+                        f"image {sample.image_id!r}: {blocks([layer])} gives numbers that are not finite; "
+                        "run the model in float32 or bfloat16"
+                    )
 
 
 def find_backbone(model: nn.Module) -> Backbone:

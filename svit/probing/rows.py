@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from svit.probing.adapters.host import HostError
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -73,16 +75,35 @@ def of_mask(
 
 
 def of_index(index: Int[Tensor, "batch rows"], tokens: int) -> Rows:
-    """Rows of the raster indices of kept tokens, in the order of the rows."""
+    """Rows of the raster indices of kept tokens, in the order of the rows.
+
+    Raises:
+        HostError: a token stands in several rows of a picture.
+    """
     carrier = index.new_full((len(index), tokens), -1, dtype=torch.int64)
     places = torch.arange(index.shape[1], device=index.device).expand_as(index)
     carrier = carrier.scatter(1, index.long(), places)
-    return Rows(index.shape[1], carrier >= 0, carrier)
+    keep = carrier >= 0
+    if bool((keep.sum(dim=1) < index.shape[1]).any()):
+        raise HostError(
+            "the indices that `kept` gives name a token twice in one picture, so rows would be lost: give "
+            "every row a token of its own, and run pictures of unequal counts one by one"
+        )
+    return Rows(index.shape[1], keep, carrier)
 
 
 def of_source(source: Float[Tensor, "batch rows tokens"]) -> Rows:
-    """Rows of a matrix that is positive where a row carries a token."""
+    """Rows of a matrix that is positive where a row carries a token.
+
+    Raises:
+        HostError: a token is part of several rows, or a row carries none.
+    """
     part = source > 0
+    if bool((part.sum(dim=1) > 1).any()) or not bool(part.any(dim=2).all()):
+        raise HostError(
+            "the matrix that tells which tokens a row carries has a token in several rows or a row without "
+            "any: give one that is positive in one row a token at most, as of hard merges"
+        )
     carrier = part.int().argmax(dim=1).masked_fill(~part.any(dim=1), -1)
     first = part & (part.cumsum(dim=2) == 1)
     firsts = part.int().argmax(dim=2)
@@ -95,12 +116,22 @@ def of_told(
     told: Tensor, rows: int, tokens: int, prefix: int, group: Tensor | None = None
 ) -> Rows | None:
     """Rows of whatever a model says: a mask (with its groups), indices or a source matrix, the last with or
-    without the prefix. None: it does not fit so many rows and tokens."""
+    without the prefix. None: it does not fit so many rows and tokens.
+
+    Raises:
+        HostError: as `of_index` and `of_source`, or tokens of the prefix merge with those of the picture.
+    """
     if told.dtype == torch.bool and told.ndim == 2:
         return of_mask(told, rows, group) if told.shape[1] == tokens else None
     if told.ndim == 2:
         fits = told.shape[1] == rows and 0 <= int(told.min()) <= int(told.max()) < tokens
         return of_index(told, tokens) if fits else None
     if told.shape[1:] == (prefix + rows, prefix + tokens):
+        if bool((told[:, :prefix, prefix:] > 0).any() | (told[:, prefix:, :prefix] > 0).any()):
+            raise HostError(
+                f"of the {prefix} tokens before those of the picture some merge with them or leave their "
+                "place, so which row is which is not known (ToMe keeps the class token apart, and no "
+                "registers): merge the picture's tokens alone"
+            )
         told = told[:, prefix:, prefix:]
     return of_source(told) if told.shape[1:] == (rows, tokens) else None

@@ -1,0 +1,146 @@
+"""What a model does to rows, pictures or numbers that would be told wrongly is refused in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from support.hosts import Merging, Pruning, awake, timm_model
+from torch import Tensor, nn
+
+from svit.data.samples import Sample
+from svit.probing.adapters.host import HostError
+from svit.probing.attach import attach
+from svit.probing.prune import prune
+from svit.probing.recorder import RecordingError
+from svit.probing.rows import of_source
+
+SIZE = (64, 96)
+
+
+def pictures(batch: int = 1) -> Tensor:
+    return torch.randn(batch, 3, *SIZE, generator=torch.Generator().manual_seed(1))
+
+
+def vit(size: tuple[int, int] = SIZE) -> nn.Module:
+    return timm_model("vit_tiny_patch16_224", size)
+
+
+def test_masks_of_a_pruned_model_are_not_told_of_other_blocks_where_only_some_are_named() -> None:
+    model = vit()
+    with prune(model, "random", [0.5], locations=[1]):
+        with pytest.raises(HostError, match="count blocks up to 3, and 2 are named"):
+            attach(model, ["blocks.1", "blocks.2"]).__enter__()
+        with torch.no_grad(), attach(model, "blocks.*") as tape:
+            model(pictures())
+    assert [int(tape[f"blocks.{layer}.token_keep"].sum()) for layer in range(3)] == [24, 12, 24]
+
+
+class Registers(Merging):
+    """ToMe on a ViT with registers, of which it knows nothing: the first of them joins the last row."""
+
+    def __init__(self) -> None:
+        super().__init__(SIZE)
+        self.vit = timm_model("vit_small_patch14_reg4_dinov2", SIZE, patch_size=16)
+        for block in self.vit.blocks:
+            block.forward = lambda tokens, block=block: self._merged(block, tokens)
+
+    def _merged(self, block: nn.Module, tokens: Tensor) -> Tensor:
+        tokens = block.attn(block.norm1(tokens)) + tokens
+        rows = tokens.shape[1]
+        merge = torch.eye(rows)[[0, *range(2, rows)]].expand(len(tokens), -1, -1).clone()
+        merge[:, -1, 1] = 1
+        told = self._tome_info["source"]
+        self._tome_info["source"] = merge if told is None else merge @ told
+        return merge @ tokens / merge.sum(-1, keepdim=True)
+
+
+def test_registers_that_merge_with_tokens_of_the_picture_are_not_taken_for_tokens() -> None:
+    model = Registers()
+    refused = pytest.raises(HostError, match="of the 5 tokens before those of the picture some")
+    with torch.no_grad(), attach(model), refused:
+        model(pictures())
+
+
+def test_a_token_that_is_told_of_two_rows_is_refused() -> None:
+    keep = torch.zeros(1, 24, dtype=torch.bool)
+    keep[:, 4:8] = True
+    model, twice = Pruning(SIZE, keep, []), torch.tensor([[4, 5, 5, 6]])
+    refused = pytest.raises(HostError, match="name a token twice in one picture")
+    with torch.no_grad(), attach(model, kept={1: twice, 2: twice}.get), refused:
+        model(pictures())
+
+
+@pytest.mark.parametrize(
+    "source", [torch.full((1, 2, 4), 0.5), torch.tensor([[[1.0, 1, 1, 1], [0, 0, 0, 0]]])]
+)
+def test_a_soft_merge_and_a_row_without_tokens_are_refused(source: Tensor) -> None:
+    with pytest.raises(HostError, match="a token in several rows or a row without"):
+        of_source(source)
+
+
+class Within(nn.Module):
+    """A ViT that changes its pictures first."""
+
+    def __init__(self, change: Callable[[Tensor], Tensor], size: tuple[int, int]) -> None:
+        super().__init__()
+        self.change, self.vit = change, vit(size)
+
+    def forward(self, given: Tensor) -> Tensor:
+        return self.vit(self.change(given))
+
+
+def test_tokens_of_pictures_that_the_model_enlarges_are_not_laid_over_its_upper_left_corner() -> (
+    None
+):
+    sample, double = Sample(0, pictures()[0], SIZE), (128, 192)
+    large = Within(lambda x: nn.functional.interpolate(x, double, mode="bilinear"), double)
+    with torch.no_grad(), attach(large) as tape:
+        large(pictures())
+        with pytest.raises(RecordingError, match="resizes its pictures"):
+            tape.traces([sample])
+        large.vit(torch.randn(1, 3, *double))  # by itself it is given pictures of this size
+        whole = Sample(0, torch.zeros(3, *double), double)
+        assert tape.traces([whole])[0].grid.valid_hw == (8, 12)
+    padding = Within(lambda x: nn.functional.pad(x - 0.5, (0, 96, 0, 64)), double)
+    with torch.no_grad(), attach(padding) as tape:
+        padding(pictures())
+        assert tape.traces([sample])[0].grid.valid_hw == (4, 6)
+
+
+def test_numbers_that_are_none_are_not_recorded_as_the_largest_change() -> None:
+    model, sample = vit(), Sample("a", pictures()[0], SIZE)
+    spoil = model.blocks[1].mlp.register_forward_hook(lambda m, i, out: out * float("nan"))
+    with torch.no_grad(), attach(model, attention=False) as tape:
+        model(pictures())
+        assert tape["blocks.1.update"].isnan().all()
+        with pytest.raises(RecordingError, match="'a': block 2 gives numbers that are not finite"):
+            tape.traces([sample])
+        spoil.remove()
+        model(pictures())
+        assert tape.traces([sample])[0].keep.all()
+
+
+def test_a_row_of_zeros_that_stays_one_did_not_change() -> None:
+    model = vit()
+    for block in model.blocks:
+        block.forward = lambda tokens: tokens * 1
+    model.norm_pre.register_forward_hook(lambda m, i, out: out * 0)
+    with torch.no_grad(), attach(model, attention=False) as tape:
+        model(pictures())
+    assert (tape["blocks.1.update"] == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["ResPostBlock", "EvaBlock"])
+def test_attention_of_blocks_that_only_look_like_timm_s_is_not_read_wrongly(kind: str) -> None:
+    from timm.models import eva, vision_transformer
+
+    small = {"img_size": SIZE, "embed_dim": 48, "depth": 3, "num_heads": 3, "num_classes": 0}
+    if kind == "EvaBlock":
+        model = eva.Eva(**small)
+    else:
+        block = vision_transformer.ResPostBlock
+        model = vision_transformer.VisionTransformer(**small, block_fn=block)
+    with pytest.raises(HostError, match="block 3 is not timm's Block"):
+        prune(awake(model), "attention", [0.5])
