@@ -52,6 +52,7 @@ class Detector(nn.Module):
         names: prefix of a parameter's name here -> prefix of its canonical (detectron2) name.
         seed: of the random masks in the inference mode `sample`; every image has its own.
         class_names: of the labels, as the weights name them; empty where they do not.
+        guesses: what there is to tell of settings that the weights do not hold; empty where they do.
     """
 
     framework: ClassVar[str]
@@ -62,6 +63,7 @@ class Detector(nn.Module):
         self.config = config
         self.seed = 0
         self.class_names: tuple[str, ...] = ()
+        self.guesses: tuple[str, ...] = ()
 
     @property
     def backbone(self) -> Backbone:

@@ -169,7 +169,8 @@ class Session:
         parts = [config.name if same else f"{self.weights} ({config.name})"]
         parts += [f"{config.pruning.method}{f', mode {mode}' if mode else ''}"]
         parts += [f"{method.depth} blocks", f"{parameters:.1f} M parameters", self._machine()]
-        return " · ".join([*parts, self.detector.framework])
+        guessed = ["settings guessed, as the weights hold none"] * bool(self.detector.guesses)
+        return " · ".join([*parts, self.detector.framework, *guessed])
 
     def sees(self, picture: Picture) -> str:
         """Two sentences: what the model was trained to find, at what size it sees the picture."""

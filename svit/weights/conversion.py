@@ -8,21 +8,18 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from svit.core.config import Config, ConfigError, PruningConfig
-from svit.core.presets import PRESETS
+from svit.core.config import Config
+from svit.weights.guessing import THRESHOLDS, count, guess
 from svit.weights.name_tables import TABLES, UNSUPPORTED, VIT, Fold, Join, Rule, Table
 from svit.weights.safe_read import CheckpointError
 
-_THRESHOLDS = f"{VIT}method.thresholds"
-_INJECTOR = f"{VIT}interactions.0.injector.attn."
-_EXTRACTOR = f"{VIT}interactions.0.extractor.ffn."
 _GATED = (
     "mlp.fc1.weight",
     "mlp.fc2.weight",
@@ -44,6 +41,7 @@ class Report:
         lacks: patterns of canonical names that files of this kind never hold.
         notes: sentences for the reader.
         class_names: of the labels, as the file has them; those of COCO for 80 classes; else empty.
+        guessed: a sentence on where the settings are from, if the file holds none; else empty.
     """
 
     source: str
@@ -56,6 +54,7 @@ class Report:
     lacks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
+    guessed: str = ""
 
     def lines(self) -> list[str]:
         """The report for a terminal, one fact a line."""
@@ -139,8 +138,10 @@ def convert_state(
     added = _add_thresholds(renamed)
     scaled = ("layer scale is folded into attn.proj and mlp.fc2: the same model",) if folded else ()
     notes = (*scaled, *_whole_positions(renamed, "dist_token" in state), *_patch_notes(renamed))
+    guessed = ""
     if config is None:
-        config, guesses = _guess(table, renamed, source)
+        _check_positions(renamed, source)
+        config, guessed, guesses = guess(table, renamed, source)
         notes += guesses
     report = Report(
         source,
@@ -151,6 +152,7 @@ def convert_state(
         optional=optional,
         lacks=(*table.lacks, *_headless(renamed)),
         notes=tuple(filter(None, (table.note, *notes))),
+        guessed=guessed,
     )
     return Converted(renamed, config, report)
 
@@ -247,11 +249,11 @@ def _fold(fold: Fold, state: dict[str, Tensor], source: str) -> int:
 def _add_thresholds(state: dict[str, Tensor]) -> dict[str, str]:
     """Gates of other makers know no calibration: log-odds are compared with 0."""
     pattern = rf"{re.escape(VIT)}method\.gates\.\d+\.fc2\.bias"
-    gates = _count(pattern, state)
-    if not gates or _THRESHOLDS in state:
+    gates = count(pattern, state)
+    if not gates or THRESHOLDS in state:
         return {}
-    state[_THRESHOLDS] = torch.zeros(gates)
-    return {_THRESHOLDS: "not calibrated: zeros"}
+    state[THRESHOLDS] = torch.zeros(gates)
+    return {THRESHOLDS: "not calibrated: zeros"}
 
 
 def _whole_positions(state: dict[str, Tensor], distilled: bool) -> tuple[str, ...]:
@@ -281,96 +283,6 @@ def _patch_notes(state: Mapping[str, Tensor]) -> tuple[str, ...]:
     )
 
 
-# settings that shapes show: (section, setting, tensor, value of its shape)
-_SHAPES: tuple[tuple[str, str, str, Callable[[torch.Size], float]], ...] = (
-    ("backbone", "embed_dim", f"{VIT}patch_embed.proj.weight", lambda shape: shape[0]),
-    ("backbone", "patch", f"{VIT}patch_embed.proj.weight", lambda shape: shape[2]),
-    ("backbone", "pretrain_grid", f"{VIT}pos_embed", lambda shape: math.isqrt(shape[1] - 1)),
-    ("backbone", "mlp_ratio", f"{VIT}blocks.0.mlp.fc1.weight", lambda shape: shape[0] / shape[1]),
-    ("backbone", "prior_dim", f"{VIT}spm.stem.0.weight", lambda shape: shape[0]),
-    # rows are heads x 3 levels x 4 points x 2 coordinates
-    (
-        "backbone",
-        "deform_heads",
-        f"{_INJECTOR}sampling_offsets.weight",
-        lambda shape: shape[0] // 24,
-    ),
-    (
-        "backbone",
-        "deform_ratio",
-        f"{_INJECTOR}value_proj.weight",
-        lambda shape: shape[0] / shape[1],
-    ),
-    ("backbone", "ffn_ratio", f"{_EXTRACTOR}fc1.weight", lambda shape: shape[0] / shape[1]),
-    ("detector", "classes", "roi_heads.box_predictor.cls_score.weight", lambda shape: shape[0] - 1),
-    ("detector", "fpn_dim", "backbone.fpn_lateral2.weight", lambda shape: shape[0]),
-    ("detector", "box_head_dim", "roi_heads.box_head.fc1.weight", lambda shape: shape[0]),
-    ("detector", "mask_head_dim", "roi_heads.mask_head.mask_fcn1.weight", lambda shape: shape[0]),
-)
-
-# settings that are numbers of modules: (section, setting, pattern of one tensor of each)
-_COUNTS = (
-    ("backbone", "depth", rf"{re.escape(VIT)}blocks\.\d+\.norm1\.weight"),
-    ("detector", "mask_head_convs", r"roi_heads\.mask_head\.mask_fcn\d+\.weight"),
-)
-
-
-def _guess(
-    table: Table, state: Mapping[str, Tensor], source: str
-) -> tuple[Config, tuple[str, ...]]:
-    """The preset of the same family and width, with every setting that the shapes show."""
-    _check_positions(state, source)
-    width = state[f"{VIT}patch_embed.proj.weight"].shape[0]
-    base, notes = _nearest(state, width)
-    try:
-        backbone = replace(base.backbone, **_facts("backbone", state))
-    except ConfigError as error:
-        raise CheckpointError(f"{source}: {error}") from error
-    detector = replace(base.detector, **_facts("detector", state))
-    config = replace(base, backbone=backbone, detector=detector)
-    if table.pruning:
-        config = replace(
-            config, name=f"{base.name}-{table.kind}", pruning=PruningConfig(*table.pruning)
-        )
-    return config, (*notes, *_gate_notes(config, state))
-
-
-def _facts(section: str, state: Mapping[str, Tensor]) -> dict[str, float]:
-    facts = {
-        setting: value(state[name].shape)
-        for owner, setting, name, value in _SHAPES
-        if owner == section and name in state
-    }
-    counts = {
-        setting: _count(pattern, state) for owner, setting, pattern in _COUNTS if owner == section
-    }
-    return {**facts, **{setting: count for setting, count in counts.items() if count}}
-
-
-def _nearest(state: Mapping[str, Tensor], width: int) -> tuple[Config, tuple[str, ...]]:
-    method = "svit" if _THRESHOLDS in state else "vit"
-    neck = "plain" if any(".pyramid." in name for name in state) else "adapter"
-    family = f"{method}-{neck}"
-    for name, preset in PRESETS.items():
-        if name.startswith(family) and preset.backbone.embed_dim == width:
-            return preset, ()
-    base = PRESETS[f"{family}-s"]
-    backbone = replace(base.backbone, embed_dim=width, heads=max(1, width // 64))
-    note = f"no preset is {width} wide: guessed {backbone.heads} heads of 64 channels"
-    return replace(base, name=f"{family}-{width}", backbone=backbone), (note,)
-
-
-def _gate_notes(config: Config, state: Mapping[str, Tensor]) -> tuple[str, ...]:
-    gates = len(state.get(_THRESHOLDS, ()))
-    ratios = config.pruning.options.get("keep_ratios", ())
-    if gates == len(ratios):
-        return ()
-    return (
-        f"the file has {gates} gates and the guess {len(ratios)} keep ratios: "
-        "set pruning.options.keep_ratios and pruning.options.locations",
-    )
-
-
 def _check_positions(state: Mapping[str, Tensor], source: str) -> None:
     """Stored positions must be one class row and a square grid, which need not be 14 x 14."""
     name = f"{VIT}pos_embed"
@@ -386,7 +298,3 @@ def _check_positions(state: Mapping[str, Tensor], source: str) -> None:
             f"{source}: expected {name} as (1, 1 + side x side, channels), found {shape}; take weights "
             "of a plain vision transformer for square images"
         )
-
-
-def _count(pattern: str, names: Iterable[str]) -> int:
-    return sum(bool(re.fullmatch(pattern, name)) for name in names)

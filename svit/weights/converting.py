@@ -66,8 +66,9 @@ def convert_file(
         raise CheckpointError(_incomplete(source, missing, config))
     if config is None:
         stay = f"{len(missing)} tensors of a detector stay missing: a training begins them anew"
-        report = found.report
-        report = replace(report, notes=(*report.notes, stay)) if missing else report
+        report, more = found.report, (stay,) if missing else ()
+        guessed = (report.guessed,) if report.guessed else ()
+        report = replace(report, notes=(*guessed, *report.notes, *more))
     else:  # the model's, whole
         found, report = found._replace(state=detector.canonical_state_dict(), config=config), fit
         missing = []

@@ -65,7 +65,7 @@ def told(report: Report, problems: Misfit, theirs: Config, ours: Config) -> str:
             *lines,
             f"The file looks like {_described(theirs)},",
             f"the model is {_described(ours)}.",
-            *(f"note: {note}" for note in report.notes),
+            *(f"note: {note}" for note in (report.guessed, *report.notes) if note),
         ]
     )
 

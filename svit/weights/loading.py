@@ -17,6 +17,7 @@ from svit.detectors.base import Detector
 from svit.system.claims import differences
 from svit.system.text import counted
 from svit.weights import checkpoint
+from svit.weights.conversion import Report
 
 SECTIONS = ("backbone.", "pruning.", "detector.", "data.")
 TRAINING = {  # of these sections, settings that say nothing of what a trained model does
@@ -44,7 +45,8 @@ def other_settings(there: Config, now: Config) -> dict[str, str]:
 
 
 def load_detector(path: Path, framework: str = "auto", config: Config | None = None) -> Detector:
-    """The detector of a checkpoint: the settings inside ours, guessed ones for released weights.
+    """The detector of a checkpoint: the settings inside ours, guessed ones for released weights, which
+    standard error is told.
 
     Args:
         config: other settings for the same weights.
@@ -55,7 +57,16 @@ def load_detector(path: Path, framework: str = "auto", config: Config | None = N
     found = checkpoint.read_foreign(path)
     detector = build_detector(replace(config or found.config, framework=framework))
     checkpoint.load_into(detector, found)
+    if config is None:
+        tell_guesses(detector, found.report)
     return detector
+
+
+def tell_guesses(detector: Detector, report: Report) -> None:
+    """Says on standard error, and in the detector, what settings of its own are a guess."""
+    detector.guesses = (report.guessed, *report.notes) if report.guessed else ()
+    for note in detector.guesses:
+        print(f"{Path(report.source).name}: {note}", file=sys.stderr)
 
 
 def class_names(detector: Detector) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from support.scenes import detector, photos_with_damage
 
@@ -115,6 +116,20 @@ def test_settings_in_the_weights_are_changed_by_set_and_told_where_a_preset_repl
     more.append("pruning.options.inference=calibrated")
     assert main.main([*words, *more, "--out", str(tmp_path / "meant")]) == 0
     assert "pruning.options.inference" not in capsys.readouterr().err
+
+
+def test_settings_that_weights_do_not_hold_are_told_unless_a_preset_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    torch.save({"model": detector().canonical_state_dict()}, tmp_path / "theirs.pth")
+    Image.new("RGB", (70, 50)).save(tmp_path / "a.png")
+    words = ["record", "--weights", str(tmp_path / "theirs.pth"), "--framework", "torchvision"]
+    words += ["--images", str(tmp_path / "a.png"), "--out"]
+    assert main.main([*words, str(tmp_path / "guessed")]) == 0
+    told = "theirs.pth: it holds no settings: "
+    assert told in capsys.readouterr().err
+    assert main.main([*words, str(tmp_path / "named"), "--model", "svit-plain-nano"]) == 0
+    assert told not in capsys.readouterr().err
 
 
 def test_images_have_to_be_named_in_one_way(

@@ -16,7 +16,7 @@ from svit.detectors import build_detector
 from svit.detectors.base import Detector
 from svit.weights import checkpoint
 from svit.weights.conversion import Converted
-from svit.weights.loading import other_settings
+from svit.weights.loading import other_settings, tell_guesses
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,6 +76,8 @@ def _built(args: argparse.Namespace) -> Detector:
         _tell_other_settings(found, config, args)
     detector = build_detector(config)
     checkpoint.load_into(detector, found)
+    if args.model is None:
+        tell_guesses(detector, found.report)
     return detector
 
 
