@@ -202,7 +202,9 @@ def report(explained: list[Explanation]) -> str:
     parts = [_sentences(one) for one in explained] if len(explained) <= 3 else []
     curves = [one for one in explained if len(one.curves)]
     if lost := len(explained) - len(curves):
-        parts.append(f"{counted(lost, 'objects')} not found with any tokens: no curves.")
+        parts.append(
+            f"{counted(lost, 'objects')} not found before any token is taken away: no curves."
+        )
     if curves:
         parts.append(_areas(curves))
     return "\n\n".join(parts)
@@ -244,7 +246,11 @@ def _sentences(one: Explanation) -> str:
         f"{blocks(one.layers)}."
     ]
     if not one.full.score:
-        told.append("All tokens do not bring it back, so pruning is not why it is missed.")
+        told.append(
+            "It is not found with the model's own masks; --masks all asks whether all tokens bring it back."
+            if one.masks == "own"
+            else "All tokens there do not bring it back, so pruning there is not why it is missed."
+        )
     if one.sets:
         best = one.sets[0]
         random = one.beside[one.beside["kind"] == "random"]

@@ -13,6 +13,7 @@ from support.scenes import SVIT, detector, shapes
 
 from svit.cli.explain import again, left_out, report
 from svit.cli.main import main
+from svit.core.attribution import Hit
 from svit.core.presets import changed
 from svit.data.folder import ImageFiles
 from svit.data.reading import ImageError
@@ -249,6 +250,15 @@ def test_what_came_out_of_few_images_claims_no_more_than_its_draws() -> None:
         "Recorded decisions made again: 99.9 % on the original picture of 2 images (at least 99.9 % of "
         "each); 50.0 % on the stored picture."
     )
+
+
+def test_what_own_masks_miss_is_not_told_as_missed_for_another_reason_than_pruning() -> None:
+    one = explanation(sets=False)
+    lost = replace(one, full=Hit(), own=Hit(), curves=one.curves[:0])
+    own, given = (report([replace(lost, masks=masks)]) for masks in ("own", "all"))
+    assert "--masks all asks whether all tokens bring it back" in own
+    assert "not why" not in own and "with any tokens" not in own
+    assert "All tokens there do not bring it back, so pruning there is not why" in given
 
 
 def test_the_command_explains_and_says_what_came_out(

@@ -2,21 +2,23 @@
 
 Left: deletion, the first tokens of an order are gone; right: insertion, they are all that is there. Across:
 share of the uses, pairs of a token and a block of the range that uses it, so that orders are compared at
-equal computation. Up: the highest score of a detection of the object's class with a box IoU of at least
-0.5, 0 without one, mean over the explained objects. Bands: of several images 95 % percentile intervals over
-200 draws of them, of one from the lowest to the highest draw. An order that knows what is needed falls
-early on the left and rises early on the right; beside its name stands its area in points. Controls are
-broken lines. Then a product for each of the first `--limit` objects with sets: the smallest set of tokens
-that suffices (score and IoU at least 0.9 of those with all; other tokens are veiled), a random set with at
-least as many uses, and the score when pruned tokens are given back in one block: those of the object, as
-many elsewhere (lines to the lowest and highest draw), all. Made by `svit explain` (docs/attribution.md). On
-100 objects of shapes the shipped model's gates have an area of deletion 6.3 [4.2, 8.8] points below that of
-random orders and 1.8 [0.5, 3.2] below that of the picture's middle; their area of insertion does not differ
-from either, and the object's own middle is a better order than gates in both (results/attribution).
+equal computation. Up: the highest score of a detection of the object's class with a box IoU of at least 0.5,
+0 without one, mean over the explained objects. Bands: of several images 95 % percentile intervals over 200
+draws of them, of one from the lowest to the highest draw. An order that knows what is needed falls early on
+the left and rises early on the right; beside its name stands its area in points. Controls are broken lines.
+Objects from which tokens were taken in other blocks have a figure of their own. Then a product for each of
+the first `--limit` objects with sets: the smallest set of tokens that suffices (score and IoU at least 0.9 of
+those with all; other tokens are veiled), a random set with at least as many uses, and the score when pruned
+tokens are given back in one block: those of the object, as many elsewhere (lines to the lowest and highest
+draw), all. Made by `svit explain` (docs/attribution.md). On 100 objects of shapes the shipped model's gates
+have an area of deletion 6.3 [4.2, 8.8] points below that of random orders and 1.8 [0.5, 3.2] below that of
+the picture's middle; their area of insertion does not differ from either, and the object's own middle is a
+better order than gates in both (results/attribution).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -37,7 +39,7 @@ from svit.core.attribution import MODES, Explanation
 from svit.core.statistics import image_key, resampled
 from svit.runs.attributions import read_attributions
 from svit.runs.run import Run
-from svit.system.text import blocks, counted
+from svit.system.text import blocks, counted, streaks
 
 GRID = np.linspace(0, 1, 21)  # shares at which curves are averaged
 DRAWS = 200
@@ -54,7 +56,8 @@ KINDS = {"object": OWN, "elsewhere": CONTROLS["random"], "all": INK}
 
 
 def explained(run: Run) -> list[Explanation]:
-    """The explanations of a run that have curves, each object once: those with more orders first.
+    """The explanations of a run that have curves, of each range of blocks every object once: those with more
+    orders first.
 
     Raises:
         RenderError: there are none.
@@ -67,8 +70,17 @@ def explained(run: Run) -> list[Explanation]:
     found.sort(key=lambda one: (bool(one.sets), one.curves["order"].nunique()), reverse=True)
     names: dict[tuple, Explanation] = {}
     for one in found:
-        names.setdefault((one.image_id, one.source, one.number), one)
+        names.setdefault((one.layers, one.image_id, one.source, one.number), one)
     return list(names.values())
+
+
+def by_range(found: Sequence[Explanation]) -> Iterator[tuple[str, list[Explanation]]]:
+    """Those of equal blocks together, the most objects first: what is taken from other blocks is another
+    question. With each what its files are called beside `attribution`: nothing for the first."""
+    ranges = Counter(one.layers for one in found)
+    for place, (layers, _) in enumerate(ranges.most_common()):
+        name = "-".join(streaks([layer + 1 for layer in layers], "to"))
+        yield f"-blocks-{name}" * bool(place), [one for one in found if one.layers == layers]
 
 
 def frame(explanations: Sequence[Explanation]) -> pd.DataFrame:
@@ -117,29 +129,31 @@ def _band(
 
 
 def draw(run: Run, options: DrawOptions) -> Iterator[Product]:
-    """Curves of all objects, then each object with its sets."""
-    found = explained(run)
-    yield _curves(found, labels.titled(run), "attribution")
-    for one in [one for one in found if one.sets and _wanted(one, options)][: options.limit]:
-        yield _object(run, one)
+    """Curves of all objects, then each object with its sets; other ranges of blocks after each other."""
+    parts = list(by_range(explained(run)))
+    for name, found in parts:
+        where = f", {blocks(found[0].layers)}" if len(parts) > 1 else ""
+        yield _curves(found, labels.titled(run), f"attribution{name}", where)
+        for one in [one for one in found if one.sets and _wanted(one, options)][: options.limit]:
+            yield _object(run, one, name)
 
 
 def _wanted(one: Explanation, options: DrawOptions) -> bool:
     return not options.images or str(one.image_id) in options.images
 
 
-def _curves(found: Sequence[Explanation], title: str, name: str) -> Product:
+def _curves(found: Sequence[Explanation], title: str, name: str, where: str) -> Product:
     table = frame(found)
     figure = Figure(figsize=(WIDTH, 2.9))
     for ax, mode in zip(figure.subplots(1, 2, sharey=True), MODES, strict=True):
         print(table, ax, mode=mode)
-    heading(figure, f"{title}: {counted(len(found), 'objects')}")
+    heading(figure, f"{title}: {counted(len(found), 'objects')}{where}")
     return Product(name, figure, table)
 
 
-def _object(run: Run, one: Explanation) -> Product:
+def _object(run: Run, one: Explanation, name: str) -> Product:
     figure = of_object(one, run.picture(one.image_id), run.class_names)
-    stem = f"attribution-{labels.file_name(one.image_id)}-{one.source}-{one.number}"
+    stem = f"attribution-{labels.file_name(one.image_id)}-{one.source}-{one.number}{name}"
     return Product(stem, figure, frame([one]))
 
 

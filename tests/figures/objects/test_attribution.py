@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,23 @@ def test_an_object_explained_twice_is_shown_once_with_what_tells_more(run: Run) 
     more.write(explanation(1, sets=True), Decided(1.0))
     found = attribution.explained(run)
     assert len(found) == 2 and all(one.sets for one in found)
+
+
+def test_objects_explained_in_other_blocks_are_not_averaged_as_if_they_were_of_the_same(
+    run: Run,
+) -> None:
+    other = Attributions(run.path, {"steps": 4, "layers": [0, 2]})
+    other.claim()
+    other.write(replace(explanation(3), layers=(0, 2)), Decided(1.0))
+    products = {one.name: one.table for one in attribution.draw(run, DrawOptions())}
+    assert [*products] == [
+        "attribution",
+        "attribution-3-annotation-1",
+        "attribution-blocks-1-3",
+        "attribution-3-annotation-1-blocks-1-3",
+    ]
+    assert (products["attribution"]["objects"] == 2).all()
+    assert (products["attribution-blocks-1-3"]["objects"] == 1).all()
 
 
 def test_a_run_without_explanations_is_refused_with_the_command(tmp_path: Path) -> None:
