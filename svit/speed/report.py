@@ -20,6 +20,7 @@ MOSTLY = 0.5  # share of the time from which one part dominates
 IDLE = 0.1  # share of the matmul rate below which a GPU waits for launches
 BUSY = 0.4  # share of the matmul rate above which arithmetic is the limit
 CASE = ["part", "size", "batch", "variant"]
+CROSSED = ["part", "batch", "size", "tokens"]
 RECORDED = " recorded"  # ends the label of a variant measured with the recorder
 CEILINGS = (
     "The least time of each stage's operators (the longer of their arithmetic at the matmul rate and their "
@@ -29,14 +30,15 @@ CEILINGS = (
 
 
 def crossover(summary: pd.DataFrame) -> pd.DataFrame:
-    """Speed-up over the reference by number of tokens, one column a variant.
+    """Speed-up over the reference by number of tokens, one column a variant; NaN where a variant makes
+    another number of tokens of a size (patches of other pixels).
 
     Args:
-        summary: rows with part, tokens, variant, speedup_median.
+        summary: rows with part, size, batch, tokens, variant, speedup_median.
     """
-    table = summary.pivot_table(
-        index=["part", "batch", "tokens"], columns="variant", values="speedup_median", sort=False
-    )
+    table = summary.pivot(index=CROSSED, columns="variant", values="speedup_median")
+    table = table.reindex(columns=summary["variant"].unique())
+    table = table.reindex(pd.MultiIndex.from_frame(summary[CROSSED].drop_duplicates()))
     return table.reset_index().rename_axis(columns=None)
 
 
@@ -152,12 +154,18 @@ def _of_ceilings(stages: pd.DataFrame) -> list[float]:
 
 
 def _crossings(table: pd.DataFrame) -> list[str]:
-    """A sentence a part and variant; the reference (first column) is not faster than itself."""
+    """A sentence a part and variant; the reference (first of the variants) is not faster than itself."""
     return [
-        f"- {part}, batch {batch}, {variant}: {_crossing_words(rows['tokens'], rows[variant])}"
+        f"- {part}, batch {batch}, {variant}: {_crossing_words(*_measured(rows, variant))}"
         for (part, batch), rows in table.groupby(["part", "batch"], sort=False)
-        for variant in table.columns[4:]
+        for variant in table.columns[len(CROSSED) + 1 :]
     ]
+
+
+def _measured(rows: pd.DataFrame, variant: str) -> tuple[pd.Series, pd.Series]:
+    """Tokens and speed-ups of a variant, where it makes so many."""
+    there = rows[rows[variant].notna()]
+    return there["tokens"], there[variant]
 
 
 def _crossing_words(tokens: pd.Series, speedups: pd.Series) -> str:

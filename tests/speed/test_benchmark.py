@@ -199,6 +199,23 @@ def test_the_crossing_lies_between_the_sizes_around_it() -> None:
     assert benchmark_report.crossing([], []) is None
 
 
+def test_a_crossing_is_told_of_sizes_that_a_variant_was_measured_at_each_by_itself() -> None:
+    rows = [
+        ("64x64", "coarse", 16, 1.0),
+        ("64x64", "fine", 64, 0.5),  # smaller patches: more tokens of the same pictures
+        ("128x128", "coarse", 64, 1.0),
+        ("128x128", "fine", 256, 1.5),
+        ("32x512", "coarse", 64, 1.0),  # as many tokens as the square
+        ("32x512", "fine", 256, 2.5),
+    ]
+    summary = pd.DataFrame(rows, columns=["size", "variant", "tokens", "speedup_median"])
+    table = benchmark_report.crossover(summary.assign(part="backbone", batch=1))
+    fine = table[table["fine"].notna()]
+    assert fine["fine"].tolist() == [0.5, 1.5, 2.5] and fine["tokens"].tolist() == [64, 256, 256]
+    (said,) = benchmark_report._crossings(table)
+    assert said == ("- backbone, batch 1, fine: faster from 160 tokens on (measured 64 to 256)")
+
+
 @pytest.mark.parametrize(
     ("stages", "share", "gpu", "words"),
     [
