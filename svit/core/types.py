@@ -323,6 +323,7 @@ class CodedTarget:
         masks: one an object.
         crowd: bool (n,).
         areas: float32 (n,) as annotated, in source pixels.
+        has_mask: bool (n,), as of `Target`.
     """
 
     boxes_xyxy: np.ndarray
@@ -330,12 +331,18 @@ class CodedTarget:
     masks: CodedMasks
     crowd: np.ndarray
     areas: np.ndarray
+    has_mask: np.ndarray = field(default=None)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.has_mask is None:
+            object.__setattr__(self, "has_mask", np.ones(len(self.labels), bool))
 
     @classmethod
     def of(cls, target: Target) -> CodedTarget:
         """The same ground truth, its masks encoded."""
         masks = CodedMasks.of(target.masks)
-        return cls(target.boxes_xyxy, target.labels, masks, target.crowd, target.areas)
+        rest = (target.crowd, target.areas, target.has_mask)
+        return cls(target.boxes_xyxy, target.labels, masks, *rest)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -343,4 +350,5 @@ class CodedTarget:
     def decoded(self) -> Target:
         """The same ground truth, its masks as bool (n, height, width)."""
         masks = self.masks.decoded()
-        return Target(self.boxes_xyxy, self.labels, masks, self.crowd, self.areas)
+        rest = (self.crowd, self.areas, self.has_mask)
+        return Target(self.boxes_xyxy, self.labels, masks, *rest)

@@ -83,14 +83,15 @@ def _objects(target: CodedTarget, ids: list[int]) -> list[dict[str, Any]]:
             "bbox": box,
             "area": area,
             "iscrowd": int(crowd),
-            "segmentation": mask,
+            "segmentation": mask if has_mask else [],  # else other programs measure masks by boxes
         }
-        for label, box, area, crowd, mask in zip(
+        for label, box, area, crowd, mask, has_mask in zip(
             target.labels.tolist(),
             boxes,
             target.areas.tolist(),
             target.crowd.tolist(),
             target.masks.json(),
+            target.has_mask.tolist(),
             strict=True,
         )
     ]

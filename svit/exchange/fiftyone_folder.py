@@ -109,7 +109,7 @@ def _boxes(
         }
         if isinstance(boxes, Detections):
             row["confidence"] = float(boxes.scores[place])
-        if masks is not None:
+        if masks is not None and (isinstance(boxes, Detections) or boxes.has_mask[place]):
             whole = masks[[place]].decoded()[0]
             part = whole[round(top) : round(bottom), round(left) : round(right)]
             row |= {"mask": _binary(part)} if part.size else {}

@@ -6,6 +6,7 @@ counts as one that may prune, and there are no operations to count.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ from svit.core.slices import marked, slices_of
 from svit.core.types import ImageId, Target, to_xyxy
 from svit.data.reading import ImageError, read_image
 from svit.data.segments import box_polygon, decode_masks
-from svit.data.validate import checked
-from svit.exchange.lists import Lists, ListsError, numbered
+from svit.data.validate import CocoError, checked
+from svit.exchange.lists import Lists, ListsError, names_in, numbered
 from svit.runs.run import RunWriter
 
 
@@ -40,6 +41,7 @@ class Truth:
         self.class_names = [str(one["name"]) for one in ordered]
         self._labels = {one["id"]: label for label, one in enumerate(ordered)}
         self._images = {image["file_name"]: image for image in data["images"]}
+        self._entries = Counter(image["file_name"] for image in data["images"])
         fields = slices_of(data["images"])
         texts = zip(*fields.values(), strict=True) if fields else ((),) * len(data["images"])
         self._slices = {
@@ -48,6 +50,26 @@ class Truth:
         self._objects: dict[ImageId, list[Mapping[str, Any]]] = {}
         for one in data["annotations"]:
             self._objects.setdefault(one["image_id"], []).append(one)
+
+    def lacking(self, file_names: Sequence[str]) -> list[str]:
+        """Names of pictures that it does not list.
+
+        Raises:
+            CocoError: these are all, or a picture has several entries.
+        """
+        lacking = [name for name in file_names if name not in self._images]
+        if len(lacking) == len(file_names):
+            raise CocoError(
+                f"{self.report.source} lists none of the pictures: there {next(iter(self._images))!r}, in "
+                f"the lists {file_names[0]!r}; write `file_name` in both as below one --image-root"
+            )
+        for name in file_names:
+            if self._entries[name] > 1:
+                raise CocoError(
+                    f"{self.report.source} has {self._entries[name]} entries of {name!r}, each with objects "
+                    "of its own: put them under one id"
+                )
+        return lacking
 
     def of(self, file_name: str) -> Target | None:
         """The objects of a picture in source pixels; None where it is not listed."""
@@ -63,6 +85,7 @@ class Truth:
             decode_masks(shapes, (int(image["height"]), int(image["width"]))),
             crowd=np.array([one["iscrowd"] for one in objects], bool),
             areas=np.array([one["area"] for one in objects], np.float32),
+            has_mask=np.array([bool(one["segmentation"]) for one in objects], bool),
         )
 
     def slices(self, file_name: str) -> dict[str, str]:
@@ -86,11 +109,14 @@ def import_lists(
 
     Raises:
         ListsError: lists that do not fit their grid, or layers of which images have different numbers.
+        CocoError: as `Truth.lacking`.
         RunError: the folder holds another run or cannot be written.
     """
     from tqdm import tqdm  # only writing shows a bar
 
     failed, named = 0, list(numbered(lists))
+    if truth is not None:
+        truth.lacking(names_in(lists))
     with RunWriter(out, provenance(lists, truth), picture_side=picture_side) as writer:
         for number, image_id in tqdm(named, unit="image", disable=None):
             if image_id in writer.done:

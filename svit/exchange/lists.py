@@ -276,6 +276,11 @@ def _scores(given: Any, tokens: int) -> np.ndarray:
     return values
 
 
+def names_in(lists: Lists) -> list[str]:
+    """Of all pictures, in order. Raises as `Lists.file_name`."""
+    return [lists.file_name(number) for number in range(len(lists.images))]
+
+
 def numbered(lists: Lists) -> Iterator[tuple[int, ImageId]]:
     """Number and id of each image: its `id`, else the name of its file.
 

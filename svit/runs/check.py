@@ -25,7 +25,7 @@ MOST_PIXELS = 2**31 - 1  # of a picture, and of the padded one that the tokens c
 _BIT_COUNT = np.array([bin(byte).count("1") for byte in range(256)], np.uint8)
 _BOXES = {"detection": "detection_boxes_xyxy", "target": "target_boxes_xyxy"}
 _LISTS = {"detection": ("scores", "labels", "boxes_xyxy", "masks")}
-_LISTS["target"] = ("labels", "boxes_xyxy", "masks", "crowd", "areas")
+_LISTS["target"] = ("labels", "boxes_xyxy", "masks", "crowd", "areas", "has_mask")
 # what is checked of a kind when any of these columns is first read, besides ids and geometry
 PARTS = {
     "tokens": {
@@ -36,7 +36,7 @@ PARTS = {
     "images": {
         "objects": tuple(
             name
-            for name in COLUMNS["images"]
+            for name in (*COLUMNS["images"], *OPTIONAL["images"])
             if name.startswith(("detection_", "target_")) and not name.endswith("masks")
         ),
         "codes": ("detection_masks", "target_masks"),
@@ -256,7 +256,7 @@ def _images(table: pa.Table) -> Iterator[str]:
         names = [f"{record}_{name}" for name in fields if f"{record}_{name}" in table.column_names]
         lengths = [pc.fill_null(pc.list_value_length(table[name]), -1).to_numpy() for name in names]
         for name, found in zip(names[1:], lengths[1:]):
-            optional = (name == "detection_masks") & (found == -1)
+            optional = (name in ("detection_masks", "target_has_mask")) & (found == -1)
             wrong = (found != lengths[0]) & ~optional
             yield from _rows(
                 wrong, f"{name} of {{}} objects, {names[0]} of {{}}", found, lengths[0]

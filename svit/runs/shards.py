@@ -63,17 +63,19 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "picture": pa.binary(),
     },
 }
-# columns that a token table has only where they were recorded: name -> its numbers, one a token
+# columns that a token table has only where they were recorded: name -> its numbers, one a token; that of the
+# image table where an object is annotated by its box alone
 MEASURES = {"update": "<f2", "norm": "<f4", "attention": "<f2", "class_attention": "<f2"}
 OPTIONAL: dict[str, dict[str, pa.DataType]] = {
     "tokens": dict.fromkeys((*MEASURES, "group"), pa.binary()),
-    "images": {},
+    "images": {"target_has_mask": pa.list_(pa.bool_())},
 }
 
 
 def named(*prefixes: str) -> list[str]:
     """Columns of the image table whose names begin so."""
-    return [name for name in COLUMNS["images"] if name.startswith(prefixes)]
+    names = (*COLUMNS["images"], *OPTIONAL["images"])
+    return [name for name in names if name.startswith(prefixes)]
 
 
 def plain_id(image_id: ImageId) -> ImageId:
@@ -109,6 +111,8 @@ def rows_of(
     row |= _record_columns("detection", detections, fields, trace.grid.image_hw)
     fields = ("boxes_xyxy", "labels", "crowd", "areas")
     row |= _record_columns("target", target, fields, trace.grid.image_hw)
+    if target is not None and not target.has_mask.all():
+        row["target_has_mask"] = target.has_mask.tolist()
     return _token_rows(trace, common), row
 
 
@@ -232,12 +236,12 @@ def targets_from(rows: pa.Table) -> Iterator[CodedTarget | None]:
     names = ("boxes_xyxy", "labels", "crowd", "areas")
     columns = [_lists(rows[f"target_{name}"]) for name in names]
     codes = rows["target_masks"].to_pylist()
-    for image_hw, stored, boxes, labels, crowd, areas in zip(
-        _sizes(rows), codes, *columns, strict=True
-    ):
+    told = "target_has_mask" in rows.column_names
+    columns.append(_lists(rows["target_has_mask"]) if told else iter([None] * len(rows)))
+    for image_hw, stored, boxes, labels, *rest in zip(_sizes(rows), codes, *columns, strict=True):
         known = labels is not None
         masks = CodedMasks(tuple(stored), image_hw) if known else None
-        yield CodedTarget(boxes.reshape(-1, 4), labels, masks, crowd, areas) if known else None
+        yield CodedTarget(boxes.reshape(-1, 4), labels, masks, *rest) if known else None
 
 
 LABELS = ("target_labels", "detection_labels", "detection_scores")

@@ -94,6 +94,51 @@ def test_ground_truth_comes_by_the_name_of_the_file(photos: Path, tmp_path: Path
     assert found.boxes_xyxy.tolist() == [[4, 6, 24, 16]] and found.masks.sum() == 200
 
 
+def boxes_alone(folder: Path, *names: str) -> Path:
+    """A json of one object in each picture of 56 x 90 pixels, without a mask."""
+    images = [{"file_name": name, "height": 56, "width": 90} for name in names]
+    box = {"category_id": 9, "iscrowd": 0, "bbox": [4, 6, 20, 10], "segmentation": []}
+    truth = {
+        "images": [{"id": number, **one} for number, one in enumerate(images, 1)],
+        "annotations": [{"id": n, "image_id": n, **box} for n in range(1, len(names) + 1)],
+        "categories": [{"id": 9, "name": "dog"}],
+    }
+    (folder / "truth.json").write_text(json.dumps(truth))
+    return folder / "truth.json"
+
+
+def test_a_box_without_a_mask_is_exported_as_one(photos: Path, tmp_path: Path) -> None:
+    words = ("--coco", str(boxes_alone(tmp_path, "dog.jpg")))
+    run = imported(documented(tmp_path), photos, tmp_path / "run", *words)
+    assert run.target("dog.jpg").has_mask.tolist() == [False]
+    assert [one if one is None else one.has_mask.tolist() for one in run.iter_targets()] == [
+        None,
+        [False],
+    ]
+    for kind in ("coco", "fiftyone"):
+        assert main(["export", str(run.path), "--to", kind, "--out", str(tmp_path / kind)]) == 0
+    instances = json.loads((tmp_path / "coco" / "instances.json").read_text())
+    assert [one["segmentation"] for one in instances["annotations"]] == [[]]
+    (dog,) = json.loads((tmp_path / "fiftyone" / "samples.json").read_text())["samples"][1:]
+    assert "mask" not in dog["ground_truth"]["detections"][0]
+
+
+def test_annotations_under_other_names_are_not_left_out_in_silence(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lists, out = documented(tmp_path), tmp_path / "run"
+    words = ["import", str(lists), "--image-root", str(photos), "--out", str(out), "--coco"]
+    assert main([*words, str(boxes_alone(tmp_path, "val/dog.jpg"))]) == 2
+    assert "lists none of the pictures: there 'val/dog.jpg', in the lists 'cat.jpg'" in (
+        capsys.readouterr().err
+    )
+    assert main([*words, str(boxes_alone(tmp_path, "dog.jpg", "dog.jpg"))]) == 2
+    assert "has 2 entries of 'dog.jpg'" in capsys.readouterr().err
+    assert not out.exists()
+    assert main([*words, str(boxes_alone(tmp_path, "dog.jpg"))]) == 0
+    assert "does not list them: 1 image of 2, as 'cat.jpg'" in capsys.readouterr().err
+
+
 def test_a_missing_picture_is_told_and_an_import_goes_on(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

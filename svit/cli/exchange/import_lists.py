@@ -9,7 +9,7 @@ from pathlib import Path
 from svit.cli.options import kinds
 from svit.cli.options.data import add_thumbnail
 from svit.exchange.importing import Truth, import_lists
-from svit.exchange.lists import read_lists
+from svit.exchange.lists import names_in, read_lists
 from svit.system.text import counted
 
 
@@ -34,6 +34,9 @@ def run(args: argparse.Namespace) -> int:
     truth = None if args.coco is None else Truth(args.coco)
     if truth is not None and truth.report.says:
         print("\n".join(truth.report.lines()), file=sys.stderr)
+    if truth is not None and (lacking := truth.lacking(names_in(lists))):
+        told = f"{counted(len(lacking), 'images')} of {len(lists.images)}, as {lacking[0]!r}"
+        print(f"without annotations, as {args.coco} does not list them: {told}", file=sys.stderr)
     failed = import_lists(lists, args.image_root, args.out, truth, args.thumbnail)
     print(f"imported: {args.out} ({counted(len(lists.images) - failed, 'images')})")
     if failed:
