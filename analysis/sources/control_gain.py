@@ -137,8 +137,8 @@ def frame(results: Sequence[Evaluation]) -> pd.DataFrame:
     found["dial"] = (deciders > 1) & (found["inference"] == "calibrated")
     names = dict(zip(table["weights"], table["row"].where(table["row"] != "", table["model"])))
     found["lender"] = [one and names.get(one, one[:8]) for one in found["masks_from"]]
-    bodies = len(found[["size", "neck", "framework"]].drop_duplicates())
-    found["name"] = [labels.model_name(row, bodies > 1) for _, row in found.iterrows()]
+    body = [name for name in ("size", "neck", "framework") if found[name].nunique() > 1]
+    found["name"] = [labels.model_name(row, body) for _, row in found.iterrows()]
     found["name"] += trainings_told(found)  # `over_seeds` never joins them
     return _with_gaps(found).sort_values(["box_ap", "name"], ascending=False, ignore_index=True)
 

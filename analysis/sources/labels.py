@@ -133,15 +133,15 @@ def fact_texts(runs: Sequence[Run]) -> list[str]:
     return [", ".join(filter(None, row)) for row in texts.to_numpy().tolist()]
 
 
-def model_name(row: pd.Series, with_body: bool) -> str:
+def model_name(row: pd.Series, body: Sequence[str]) -> str:
     """A row of `control_gain.frame`: the comparison's row or the model, and what is special about it.
 
     Args:
-        with_body: size, neck and framework are told, too.
+        body: columns that are told, too: in which of size, neck and framework models differ.
     """
     name = row["row"] or of_model(row["model"])
-    if with_body:
-        name += f" ({row['size']}, {row['neck']}, {row['framework']})"
+    if body:
+        name += f" ({', '.join(row[list(body)])})"
     if row["dial"]:
         name += f", dial at {row['base_ratio']:g}"
     return f"{name}, masks of {row['lender']}" if row["lender"] else name

@@ -317,6 +317,16 @@ def test_what_computed_otherwise_or_decided_otherwise_is_named_and_never_average
     assert len(set(rates.series(results[:3]))) == 3
 
 
+def test_of_its_body_a_name_tells_what_differs_alone(tmp_path: Path) -> None:
+    for size in ("nano", "tiny"):
+        told = NANO | {"size": size, "facts": {"weights_sha256": size}}
+        write_result(tmp_path / size, 50, **told)
+    assert set(control_gain.frame(find_evaluations(tmp_path))["name"]) == {
+        "svit (nano)",
+        "svit (tiny)",
+    }
+
+
 def test_data_read_otherwise_is_named_and_never_averaged(tmp_path: Path) -> None:
     renamed = {"class_map": {"ring": "star", "cross": "ring"}}
     for box, told in ((50, {}), (40, {"exif": "off"}), (30, renamed)):
