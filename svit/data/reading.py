@@ -14,6 +14,7 @@ import re
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 
@@ -28,6 +29,7 @@ MAX_PIXELS = 89_478_485  # Pillow's warning limit: a quarter GiB of 24-bit pixel
 EXIF_POLICIES = ("auto", "on", "off")
 # what lies behind transparent pixels: ImageNet's mean colour, which the model sees as zero, like padding
 BACKGROUND_RGB = (124, 116, 104)
+FEW_BITS = 2**13  # 16-bit values below are perhaps those of a camera with 10 or 12 bits
 # EXIF orientation -> what makes the picture upright; from 5 on height and width change places
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -39,6 +41,8 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# ... and what makes it as stored again
+_STORED = {**_UPRIGHT, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
 # beginnings of what often lies in the place of a picture: what it is, and the remedy
 _OTHERS = (
     (
@@ -67,7 +71,8 @@ def read_image(
 ) -> np.ndarray:
     """The first frame of a picture as 8-bit RGB.
 
-    16-bit grey is scaled (not cut) to 8 bits; transparency is laid over `BACKGROUND_RGB`.
+    16-bit grey is scaled (not cut) to 8 bits, and told where that leaves it dark; transparency is laid over
+    `BACKGROUND_RGB`.
 
     Args:
         source: a file, or its bytes.
@@ -86,10 +91,10 @@ def read_image(
         orientation = _applied_orientation(image, name, exif, expected_hw)
         # a phone's MPO has a preview as its second frame
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-            logger.warning("%s has %d frames; the first is used", name, image.n_frames)
+            _tell(f"{name} has {image.n_frames} frames; the first is used")
+        turn = _turn(image, orientation)
         pixels = _as_rgb(image, name)
-        upright = _UPRIGHT.get(orientation)
-        return np.array(pixels if upright is None else pixels.transpose(upright))
+        return np.array(pixels if turn is None else pixels.transpose(turn))
 
 
 def image_size(
@@ -119,6 +124,11 @@ def stored_picture(source: Path | str | bytes) -> tuple[tuple[int, int], int]:
     with _opened(source, name, MAX_PIXELS) as image:
         # PNG's own `getexif` decodes the picture to look behind its pixels
         return _turned_hw(image, 1), _orientation(image, name, Image.Image.getexif)
+
+
+@lru_cache(maxsize=100_000)  # a training reads each picture many times
+def _tell(text: str) -> None:
+    logger.warning("%s", text)
 
 
 def _name(source: Path | str | bytes) -> str:
@@ -229,10 +239,9 @@ def _orientation(
     name: str,
     exif_of: Callable[[Image.Image], Image.Exif] = lambda image: image.getexif(),
 ) -> int:
-    if image.format == "TIFF":  # Pillow turns these itself while it reads them
-        return 1
     try:
-        orientation = int(exif_of(image).get(_EXIF_ORIENTATION, 1))
+        tags = image.tag_v2 if image.format == "TIFF" else exif_of(image)
+        orientation = int(tags.get(_EXIF_ORIENTATION, 1))
         return orientation if orientation in _UPRIGHT else 1
     except Exception as error:  # the pixels are good even where this side note is not
         logger.warning("%s: unreadable EXIF data (%s); not turned", name, error)
@@ -240,8 +249,19 @@ def _orientation(
 
 
 def _turned_hw(image: Image.Image, orientation: int) -> tuple[int, int]:
+    """Of a picture that is not decoded yet, once an EXIF orientation is undone."""
     width, height = image.size
+    if image.format == "TIFF" and _orientation(image, "") >= 5:  # its header says so already
+        width, height = height, width
     return (width, height) if orientation >= 5 else (height, width)
+
+
+def _turn(image: Image.Image, orientation: int) -> Image.Transpose | None:
+    """What undoes an EXIF orientation (1 for none) once the picture is decoded."""
+    if image.format != "TIFF":
+        return _UPRIGHT.get(orientation)
+    own = _orientation(image, "")  # Pillow turns TIFF itself while it decodes
+    return None if own == orientation else _STORED.get(own)
 
 
 def _as_rgb(image: Image.Image, name: str) -> Image.Image:
@@ -263,5 +283,11 @@ def _from_wide(image: Image.Image, name: str) -> Image.Image:
         raise ImageError(
             f"{name}: expected values of 8 or 16 bits, found Pillow's mode {image.mode!r} with values "
             f"{values.min()} to {values.max()}; scale the picture to 8 bits"
+        )
+    most = int(values.max())
+    if 0 < most < FEW_BITS:
+        _tell(
+            f"{name}: its 16 bits end at {most}, so it comes out nearly black (at most {most / 257:.0f} of "
+            "255); if fewer bits are meant, stretch the values to 0..65535"
         )
     return Image.fromarray(((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))

@@ -38,7 +38,7 @@ from svit.data.coco import (
     read_image,
 )
 from svit.data.images import resize_hw, resize_image, resize_masks, resize_target
-from svit.data.reading import BACKGROUND_RGB, image_size
+from svit.data.reading import BACKGROUND_RGB, image_size, stored_picture
 
 PAPER = DataConfig()
 SHAPES = DataConfig(short_side=48, long_side=64, augment="flips")
@@ -154,13 +154,36 @@ def test_exif_turns_a_picture_upright_once(orientation: int, kind: str) -> None:
     np.testing.assert_array_equal(read_image(data, expected_hw=expected.shape[:2]), expected)
 
 
-def test_auto_turns_only_where_the_annotated_size_wants_it() -> None:
-    data = turned(6)
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_a_picture_that_is_not_to_be_turned_comes_as_it_is_stored(
+    orientation: int, kind: str
+) -> None:
+    data = turned(orientation, kind)
+    np.testing.assert_array_equal(read_image(data, exif="off"), RGB)
+    assert image_size(data, exif="off") == RGB.shape[:2]
+    assert stored_picture(data) == (RGB.shape[:2], orientation)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_auto_turns_only_where_the_annotated_size_wants_it(kind: str) -> None:
+    data = turned(6, kind)
     assert read_image(data, expected_hw=(40, 30)).shape == (40, 30, 3)
     np.testing.assert_array_equal(read_image(data, expected_hw=(30, 40)), RGB)
     np.testing.assert_array_equal(read_image(data, exif="off"), RGB)
     with pytest.raises(ImageError, match=r"expected height and width \(30, 40\).*found \(40, 30\)"):
         read_image(data, exif="on", expected_hw=(30, 40))
+
+
+def test_16_bits_that_hold_fewer_are_told_once_to_come_out_dark(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    for name, values in (("dark", WIDE // 16), ("bright", WIDE), ("black", WIDE * 0)):
+        (tmp_path / name).write_bytes(saved(Image.fromarray(values.astype(np.uint16)), "PNG"))
+        for _ in range(2):
+            read_image(tmp_path / name)
+    (line,) = caplog.messages
+    assert "dark: its 16 bits end at 4090" in line and "at most 16 of 255" in line
 
 
 def test_unreadable_exif_is_said_and_the_pixels_are_used(caplog: pytest.LogCaptureFixture) -> None:

@@ -546,17 +546,18 @@ def test_two_entries_of_one_picture_are_told() -> None:
     assert note.startswith("1 picture listed twice") and "a.png in 2 entries" in note
 
 
-def tagged(path: Path, hw: tuple[int, int], orientation: int) -> None:
+def tagged(path: Path, hw: tuple[int, int], orientation: int, kind: str = "PNG") -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.new("RGB", hw[::-1]).save(path, exif=exif)
+    Image.new("RGB", hw[::-1]).save(path, kind, exif=exif)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 @pytest.mark.parametrize("orientation", [2, 3, 4])
 def test_a_turned_picture_whose_size_does_not_decide_is_refused_until_told(
-    tmp_path: Path, orientation: int
+    tmp_path: Path, orientation: int, kind: str
 ) -> None:
-    tagged(pictures(tmp_path) / "a.png", (30, 40), orientation)
+    tagged(pictures(tmp_path) / "a.png", (30, 40), orientation, kind)
     (line,) = check_coco(good(), tmp_path).errors
     assert line.startswith("1 undecided orientation") and "--exif on" in line
     assert f"a.png: orientation {orientation}" in line
