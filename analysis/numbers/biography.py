@@ -95,9 +95,9 @@ def token_frame(
         limits: `decision_limits` of the trace, where they are known already.
 
     Returns:
-        Columns: layer; block; state (`comparison.STATES`); score = log-odds of keeping as the gate
-        saw it; margin = score - limit of the layer; rank = share of the layer's valid tokens that score
-        lower. NaN where not recorded.
+        Columns: layer; block; state (`comparison.STATES`); score = what the layer decides by, of a gate
+        the log-odds of keeping; margin = score - limit of the layer; rank = share of the layer's valid
+        tokens that score lower. NaN where not recorded.
     """
     limits = decision_limits(trace) if limits is None else limits
     codes = lives(trace)[:, row, column]

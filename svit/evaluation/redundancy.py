@@ -21,6 +21,7 @@ from svit.data.samples import Images, pad_batch, padded_hw, to_device, valid_tok
 from svit.detectors.base import Detector, image_seeds
 from svit.evaluation.passes import PassOptions, Reader, Unreadable, inference_mode
 from svit.models.backbone import Backbone
+from svit.probing.edits import EditError
 from svit.probing.interventions import gated_layers
 from svit.probing.recorder import record
 from svit.pruning.sampling import permuted, uniform
@@ -44,7 +45,18 @@ def redundancy(
         tokens, NaN without any: near: the highest cosine with a kept neighbour, over those that have one;
         best: with any kept token; lost: ||x - m|| / ||x||, m the mean of the token and that best one, what a
         merge of the two would have made of it.
+
+    Raises:
+        EditError: the model removes pruned tokens, of which nothing is left to look at, or merges them, and
+            a carried token is none that is pruned.
     """
+    traits = detector.backbone.method.traits
+    if traits.merges or not traits.preserves:
+        done = "merges tokens" if traits.merges else "removes pruned tokens"
+        raise EditError(
+            f"{detector.config.name!r} {done}, and what neighbours hold is asked of pruned tokens that "
+            "stay in the map: take a model that preserves them (pruning.options.retain=preserve)"
+        )
     device = next(detector.parameters()).device
     reader, rows = Reader(images, False), []
     with inference_mode(detector, options.inference, options.seed):

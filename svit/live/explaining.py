@@ -8,7 +8,7 @@ for image_id, numbers in found_objects(run, 100).items():
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from svit.core.attribution import Explanation, Thing
 from svit.core.config import Config, ConfigError, from_dict
-from svit.core.types import ImageId, TokenTrace
+from svit.core.types import ImageId, Target, TokenTrace
 from svit.data.images import resize_target
 from svit.data.reading import ImageError, image_size, read_image
 from svit.live import originals
@@ -208,13 +208,7 @@ class Asked:
         Raises:
             AttributionError: one of the numbers is not there.
         """
-        found = self.run.detections(picture.image_id, masks=True)
-        detected = None if found is None else as_target(found)
-        if detected is not None:
-            sides = picture.pixels.shape[:2]
-            masks = found.coded is not None and found.coded.image_hw == sides
-            detected = detected if masks else resize_target(detected, sides)
-        known_ones = things_of(picture.target, detected)
+        known_ones = things_of(picture.target, self._detected(picture))
         by_number = {one.number: one for one in known_ones if one.source == source}
         if lacking := [number for number in numbers if number not in by_number]:
             there = f"has {counted(len(by_number), source + 's')} of its own"
@@ -225,6 +219,15 @@ class Asked:
                 f"{lacking[0]}{crowds}"
             )
         return [by_number[number] for number in numbers]
+
+    def _detected(self, picture: Picture) -> Target | None:
+        """What was found, in pixels of the picture."""
+        found, sides = self.run.detections(picture.image_id, masks=True), picture.pixels.shape[:2]
+        if found is None or found.coded is not None:
+            return None if found is None else resize_target(as_target(found), sides)
+        height, width = self.run.trace(picture.image_id).grid.image_hw
+        scale = np.float32([sides[1] / width, sides[0] / height] * 2)
+        return as_target(replace(found, boxes_xyxy=found.boxes_xyxy * scale))
 
 
 def _original(picture: Picture) -> bool:

@@ -9,6 +9,7 @@ from support.scenes import detector, shapes
 
 from svit.evaluation.passes import PassOptions
 from svit.evaluation.redundancy import measured, redundancy
+from svit.probing.edits import EditError
 
 
 def flags(*places: int) -> torch.Tensor:
@@ -35,6 +36,15 @@ def test_a_token_without_kept_neighbours_stands_alone():
     nothing = measured(torch.rand(9, 4), flags(), ~flags(), (3, 3))
     assert nothing["alone"] == 9 and np.isnan(nothing["best"])
     assert np.isnan(measured(torch.rand(9, 4), ~flags(), ~flags(), (3, 3))["lost"])
+
+
+@pytest.mark.parametrize(
+    ("method", "done", "options"),
+    [("dynamicvit", "removes pruned tokens", {"retain": "remove"}), ("tome", "merges tokens", {})],
+)
+def test_tokens_that_are_no_longer_in_the_map_are_not_compared(tmp_path, method, done, options):
+    with pytest.raises(EditError, match=done):
+        redundancy(detector(method, **options), shapes(tmp_path), PassOptions(limit=1))
 
 
 def test_own_and_shuffled_masks_prune_alike_on_the_same_rows(tmp_path):

@@ -30,12 +30,12 @@ from svit.live.explaining import (
     things_of,
     weights_of,
 )
-from svit.live.pictures import recorded
+from svit.live.pictures import Picture, recorded
 from svit.live.session import Session
 from svit.probing.attribution.explain import planned
 from svit.probing.attribution.options import AttributionError, Options
 from svit.runs.attributions import Decided, read_attributions
-from svit.runs.run import Run, open_run
+from svit.runs.run import Run, RunWriter, open_run
 from svit.weights import checkpoint
 
 QUICK = Options(orders=("gates", "random"), steps=2, draws=1, searches=0, forced=False, batch=4)
@@ -162,6 +162,20 @@ def test_a_picture_is_turned_for_an_explanation_as_it_was_for_the_run(
     Image.fromarray(255 - images.image(0)).save(tmp_path / "a.png")
     with pytest.raises(ImageError, match="does not look like what .* stores of image 'a.png'"):
         Asked(run, session, QUICK, tmp_path).picture("a.png")
+
+
+def test_a_detection_without_a_mask_is_asked_about_where_its_box_lies(tmp_path: Path) -> None:
+    made = runs.parts(1)
+    found = replace(made["detections"], coded=None)
+    with RunWriter(tmp_path / "boxes", runs.PROVENANCE) as writer:
+        writer.add(**{**made, "detections": found})
+    asked = Asked(open_run(tmp_path / "boxes"), None, QUICK)
+    whole, half = made["image"], made["image"][::2, ::2]
+    (same,) = asked.things(Picture(whole, 1, ""), "detection", [1])
+    (scaled,) = asked.things(Picture(half, 1, ""), "detection", [1])
+    assert same.box_xyxy == tuple(found.boxes_xyxy[0].tolist())
+    sides = [half.shape[1] / whole.shape[1], half.shape[0] / whole.shape[0]] * 2
+    assert scaled.box_xyxy == pytest.approx(found.boxes_xyxy[0] * sides, abs=1e-3)
 
 
 def test_what_is_not_there_is_refused_with_what_is(run: Run, session, tmp_path: Path) -> None:

@@ -19,12 +19,13 @@ from svit.system.text import escaped
 INDENT = 28  # pixels left of both charts, so that their blocks stand below each other
 MOST = 4  # lines on what lies over the token
 HELP = {
-    "life": "Each square is a block. A pruned token skips the block and stays in the feature map; it "
-    "is reactivated when a later block uses it again. A carried token takes part in the block as a part of "
-    "another one.",
-    "margin": "Score: log-odds of keeping as the block's gate saw them. Margin: score less the limit, "
-    "the middle between the lowest score of a used token and the highest of a pruned one in this "
-    "image. Without a limit (sampled masks) the score itself is drawn.",
+    "life": "Each square is a block. A pruned token skips the block and stays in the feature map (methods "
+    "that remove tokens leave zeros); it is reactivated when a later block uses it again. A carried token "
+    "takes part in the block as a part of another one.",
+    "margin": "Score: what the block decides by: log-odds of keeping where it has a gate, else the method's "
+    "own number, as attention, length or change. Margin: score less the limit, the middle between the lowest "
+    "score of a used token and the highest of a pruned one in this image. Without a limit (sampled masks) "
+    "the score itself is drawn.",
     "over": "Share of the token's pixels that the object's mask covers, or its box where a detection "
     "has no mask.",
 }
