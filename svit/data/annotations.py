@@ -12,7 +12,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from svit.data.findings import Findings, place_of, shown
-from svit.data.segments import are_run_lengths, filled_up, run_lengths
+from svit.data.segments import are_run_lengths, filled_up, is_empty, run_lengths
 
 NEEDED = ("image_id", "category_id", "bbox")
 SLACK = 1.0  # pixels by which boxes of careful annotators exceed a picture
@@ -20,6 +20,8 @@ FAR = 10.0  # polygon points further out than this many picture sides cannot be 
 LARGEST_ID = 2**63 - 1
 NOWHERE = (math.nan,) * 4
 CHUNK = 10_000  # run lengths measured at once
+# polygons that may hold no pixel, so that not all have to be drawn: lines, and what is said to be small
+SMALL_AREA, FEW_NUMBERS = 10.0, 12
 
 Problem = tuple[str, str]  # kind of error, and what was found
 
@@ -214,7 +216,21 @@ class Objects:
         if annotation.get("area") is None or annotation["area"] < 0:
             self.repairs.add("area added", place)
             changes["area"] = area_of(box, segmentation, image_hw)
+        self._note_nothing(
+            segmentation, changes.get("area", annotation.get("area")), image_hw, place
+        )
         return {**annotation, **changes} if changes else annotation
+
+    def _note_nothing(
+        self, segmentation: Any, area: float, image_hw: tuple[int, int], place: str
+    ) -> None:
+        """Notes an object that has a mask without a pixel, or an area of 0 beside one with pixels."""
+        suspicious = area < SMALL_AREA or isinstance(segmentation, Mapping)
+        suspicious = suspicious or sum(map(len, segmentation)) <= FEW_NUMBERS
+        if segmentation and suspicious and is_empty(segmentation, image_hw):
+            self.notes.add("objects with an empty mask", place)
+        elif area == 0:
+            self.notes.add("objects of area 0", place)
 
     def _box(
         self, box: Sequence[float], image_hw: tuple[int, int], place: str

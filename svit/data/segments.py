@@ -40,6 +40,13 @@ def filled_up(segmentation: Mapping[str, Any], image_hw: tuple[int, int]) -> Map
     return {"size": list(image_hw), "counts": encoded["counts"].decode("ascii")}
 
 
+def is_empty(segmentation: Any, image_hw: tuple[int, int]) -> bool:
+    """Whether not one pixel is in polygons or well formed run lengths."""
+    if isinstance(segmentation, Mapping):
+        return not any(run_counts(segmentation["counts"])[1::2])
+    return not coco_mask.area(run_lengths(segmentation, image_hw))
+
+
 def run_counts(counts: Any) -> list[int]:
     """Run lengths in pixels, background first, of COCO's list form or of its text form.
 

@@ -74,6 +74,11 @@ REPAIRS: dict[str, str] = {
 NOTES: dict[str, str] = {
     "objects without a mask": "box AP counts them, mask AP and the mask loss leave them out; where a "
     "region is asked for, theirs is the box",
+    "objects with an empty mask": "not a pixel is in it (a line, a dot, points outside): no detection can "
+    "have it, so mask AP is below 100 whatever is found, and training learns it as empty; draw it anew, or "
+    "leave segmentation out where the box is all that is known",
+    "objects of area 0": "training leaves them out, and COCO counts them as small; leave area out to have it "
+    "computed",
     "pictures listed twice": "each entry is evaluated against its own objects alone: where they are one "
     "picture's, put them under one id",
     "turned pictures": "pictures with an EXIF orientation",

@@ -538,6 +538,32 @@ def test_a_header_that_cannot_be_read_is_told_or_refused_where_asked(tmp_path: P
         checked(good(), image_root=tmp_path, strict=True)
 
 
+@pytest.mark.parametrize("area", [48, None])
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        [[4, 4, 8, 7, 12, 10]],
+        [[4.2, 4.2, 4.4, 4.2, 4.3, 4.4], [12, 10, 12, 10, 12, 10]],
+        {"size": [30, 40], "counts": [1200]},
+    ],
+    ids=["line", "dots", "run lengths"],
+)
+def test_a_mask_without_a_pixel_is_told(segmentation: Any, area: float | None) -> None:
+    data = changed(segmentation=segmentation, area=area)
+    (note,) = check_coco(data).notes
+    assert note.startswith("1 object with an empty mask: not a pixel") and "id 1" in note
+    assert not any("empty mask" in note for note in check_coco(good()).notes)
+
+
+def test_an_area_of_0_beside_a_mask_with_pixels_is_told() -> None:
+    annotations = good()["annotations"]
+    data = with_lists(annotations=[{**annotations[0], "area": 0}, *annotations[1:]])
+    report = check_coco(data)
+    assert not report.refused
+    (note,) = report.notes
+    assert note.startswith("1 object of area 0: training leaves them out") and "id 1" in note
+
+
 def test_two_entries_of_one_picture_are_told() -> None:
     data = good()
     for image in data["images"]:
