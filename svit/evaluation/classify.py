@@ -26,6 +26,7 @@ from svit.data.reading import read_image
 from svit.data.samples import Sample, hash_of
 from svit.evaluation import provenance
 from svit.models.classifier import ViTClassifier
+from svit.probing.edits import nests
 from svit.probing.recorder import Tape, edit, record
 from svit.pruning.sampling import permuted, uniform
 from svit.runs.run import RunWriter
@@ -107,7 +108,9 @@ def classify(
         model: in evaluation mode; its classes in the order of the folder's names.
         pictures: of `class_folder`.
         masks: "learned", or as many tokens in each picture and block at other places: "shuffle" moves them by
-            one permutation a picture, "random" draws anew in every block.
+            one permutation a picture, "random" draws anew in every block. Where the method never calls a
+            token back both are one permutation of the masks that the model decides by itself, so that no
+            token that is gone is used again; else later gates answer to what the blocks before them saw.
         limit: only so many pictures, evenly spaced.
         seed: of sampled and moved masks; every picture has numbers of its own.
         run: folder to record the masks into, for figures and app; the picture is what the model was shown.
@@ -160,10 +163,17 @@ def _run(
 ) -> tuple[Tensor, Tape]:
     seeds = [1_000_003 * seed + place for place in places]
     device = next(model.parameters()).device
+    decided: dict[int, Tensor] = {}
+    if masks != "learned" and nests(model.method):
+        model.seed_images(seeds)
+        with record(model, scores=False) as own:
+            model(images.to(device))
+        decided = dict(own.masks)
 
     def moved(layer: int, keep: Tensor) -> Tensor:
-        draws = uniform(keep.float(), seeds, SALT + (1 + layer) * (masks == "random"))
-        return permuted(keep, torch.ones_like(keep), draws)
+        anew = (1 + layer * (not decided)) * (masks == "random")
+        draws = uniform(keep.float(), seeds, SALT + anew)
+        return permuted(decided.get(layer, keep), torch.ones_like(keep), draws)
 
     model.seed_images(seeds)
     changed = nullcontext() if masks == "learned" else edit(model, masks=moved)

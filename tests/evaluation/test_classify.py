@@ -25,6 +25,7 @@ from svit.models.classifier import ViTClassifier
 from svit.pruning import build_method
 from svit.runs.run import open_run
 
+INHERIT = {"inherit": True, "keep_ratios": [0.7, 0.49, 0.343], "inference": "topk"}
 COLOURS = {"blue": (20, 20, 220), "green": (20, 220, 20), "red": (220, 20, 20)}
 
 
@@ -93,6 +94,22 @@ def test_moved_masks_have_the_same_number_of_tokens_whatever_the_batch(
     moved = [classify(pruned, pictures, masks=masks, batch=batch) for batch in (12, 5)]
     assert moved[0].keep == learned.keep and moved[0].usage != learned.usage
     assert moved[0] == moved[1]
+
+
+@pytest.mark.parametrize("masks", ["shuffle", "random"])
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [("dynamicvit", {"retain": "remove"}), ("evit", {"retain": "remove"}), ("svit", INHERIT)],
+)
+def test_moved_masks_of_a_method_that_never_calls_back_call_nothing_back(
+    folder: Path, tmp_path: Path, method: str, options: dict, masks: str
+) -> None:
+    pruned, pictures = model(method, **options), class_folder(folder, 64)
+    learned = classify(pruned, pictures, limit=3)
+    moved = classify(pruned, pictures, masks=masks, limit=3, run=tmp_path / "run")
+    assert moved.keep == learned.keep and moved.usage != learned.usage
+    for trace in open_run(tmp_path / "run").iter_traces():
+        assert not (trace.keep[1:] & ~trace.keep[:-1]).any()
 
 
 def test_what_does_not_fit_is_said_in_a_sentence(folder: Path, tmp_path: Path) -> None:
