@@ -12,7 +12,7 @@ import math
 import random
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,14 @@ from svit.system.files import FileError, Lock, write_text
 from svit.system.processes import Ranks
 from svit.training import training_checkpoints
 from svit.training.distillation import teacher_of
-from svit.training.loader import check_data, derived_seed, feed, told, training_hash
+from svit.training.loader import (
+    annotations_hash,
+    check_data,
+    derived_seed,
+    feed,
+    told,
+    training_hash,
+)
 from svit.training.optimise import (
     Precision,
     averaged,
@@ -77,11 +84,14 @@ class Trainer:
         self.config = self.detector.config  # with the framework resolved
         self.settings = self.config.train
         self.total = total_steps(self.settings, len(train_set))
-        self.data_hash = training_hash(train_set)
         self.step = 0
         self.journal: Journal | None = None
         self.teacher = teacher_of(self.detector, teacher)
-        self.taught = {"teacher": self.teacher.sha256} if self.teacher else {}
+        self.facts = {
+            "dataset": training_hash(train_set),
+            "annotations": annotations_hash(train_set),
+            **({"teacher": self.teacher.sha256} if self.teacher else {}),
+        }
         self._begun: dict[str, Any] = {}  # the line of the journal that a resumed run was in
 
     def claim_output(self, stack: ExitStack, resume: bool) -> None:
@@ -113,7 +123,7 @@ class Trainer:
         finished = self._finished() if resume else None
         if found is not None:
             path, snapshot = found
-            self._check_same(path, snapshot["config"], snapshot["dataset"], snapshot.get("teacher"))
+            self._check_same(path, snapshot["config"], snapshot)
             self.detector.load_canonical(snapshot.get("unaveraged", snapshot["model"]))
         elif finished is not None:
             self.detector.load_canonical(finished.state)
@@ -195,21 +205,13 @@ class Trainer:
         if not path.exists():
             return None
         final = checkpoint.read(path)
-        told = final.extra
-        self._check_same(path, to_dict(final.config), told.get("dataset"), told.get("teacher"))
+        self._check_same(path, to_dict(final.config), final.extra)
         return final
 
-    def _check_same(
-        self, path: Path, config: dict[str, Any], dataset: str | None, teacher: str | None
-    ) -> None:
+    def _check_same(self, path: Path, config: dict[str, Any], there: Mapping[str, Any]) -> None:
         """Refuses to go on in a folder, and to replace a result, that other facts have led to."""
         lines = differences(config, to_dict(self.config))
-        if dataset != self.data_hash:
-            lines.append(
-                "the training data: other images, classes or annotations, or another --exif"
-            )
-        if teacher != self.taught.get("teacher"):
-            lines.append("train.distil: the maps of other dense weights")
+        lines += training_checkpoints.other_facts(there, self.facts)
         if lines:
             listed = "\n  ".join(lines)
             raise TrainError(
@@ -371,8 +373,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.precision.scaler.state_dict(),
             "config": to_dict(self.config),
-            "dataset": self.data_hash,
-            **self.taught,
+            **self.facts,
             "class_names": list(self.data.class_names),
             "journal": self.journal.begun if self.journal else {},
             "world": self.ranks.world,
@@ -392,6 +393,6 @@ class Trainer:
     def _export(self) -> None:
         """Writes the final model, unless an earlier run of the same facts has."""
         path = self.output / FINAL
-        extra = {"steps": self.step, "dataset": self.data_hash, **self.taught}
+        extra = {"steps": self.step, **self.facts}
         self._on_first(lambda: path.exists() or checkpoint.save(path, self._result, extra))
         self._say(f"finished: {path}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,12 @@ from svit.system.files import FileError, replacing
 FORMAT = "svit-training-1"
 MARKER = "last_checkpoint"
 KEPT = 2  # the newest one may turn out damaged; the one before is the spare
+
+FACTS = {  # what a training follows from beside its settings -> what is said where it is another
+    "dataset": "the training data: other images, classes or annotations, or another --exif",
+    "annotations": "the training data: other boxes, areas, masks or classes of some objects",
+    "teacher": "train.distil: the maps of other dense weights",
+}
 
 Snapshot = dict[str, Any]
 
@@ -72,6 +79,13 @@ def write(folder: Path, snapshot: Snapshot) -> Path:
             f"cannot write {path} ({reason}); checkpoints still there: {kept}. Make room and resume"
         ) from error
     return path
+
+
+def other_facts(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What of `FACTS` a checkpoint or result and a training do not share, in words; those written before
+    there was a hash of all annotations are silent about it."""
+    known = {"annotations": now["annotations"], **there}
+    return [said for name, said in FACTS.items() if known.get(name) != now.get(name)]
 
 
 def paths(folder: Path) -> list[Path]:

@@ -8,7 +8,7 @@ import os
 import resource
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -27,11 +27,15 @@ from support.trainings import (
 )
 
 import svit.training.trainer
-from svit.core.config import Config, DetectorConfig
-from svit.data.coco import ImageError
+from svit.core.config import Config, DataConfig, DetectorConfig
+from svit.data.coco import CocoDataset, ImageError
 from svit.system.files import FileError, Lock
 from svit.training import training_checkpoints
+from svit.training.loader import annotations_hash, training_hash
 from svit.training.train import TrainError, train
+
+OBJECT = {"id": 1, "image_id": 100, "category_id": 2, "bbox": [4, 4, 8, 6], "area": 48}
+OBJECT |= {"iscrowd": 0, "segmentation": [[4, 4, 12, 4, 12, 10, 4, 10]]}
 
 
 @pytest.fixture(autouse=True)
@@ -57,13 +61,48 @@ def test_resuming_with_other_settings_is_refused_and_names_them(tmp_path: Path) 
 def test_resuming_with_other_data_is_refused(tmp_path: Path) -> None:
     train(TINY, Pictures(), tmp_path, max_steps_this_run=1)
     relabelled = Pictures()
-    relabelled.annotations = [{"id": 1, "image_id": 100, "category_id": 2}]
+    relabelled.annotations = [OBJECT]
     with pytest.raises(TrainError, match="other images, classes or annotations"):
         train(TINY, relabelled, tmp_path, resume=True)
     turned = Pictures()
     turned.exif = "on"
     with pytest.raises(TrainError, match="or another --exif"):
         train(TINY, turned, tmp_path, resume=True)
+
+
+def test_resuming_is_refused_where_one_object_of_many_images_was_corrected(tmp_path: Path) -> None:
+    class Corrected(Pictures):
+        """In the image whose objects only the hash of all looks at."""
+
+        def coco(self, indices: Sequence[int]) -> dict:
+            return {"annotations": [OBJECT] if list(indices) == [7] else []}
+
+    train(TINY, Pictures(), tmp_path, max_steps_this_run=1)
+    with pytest.raises(TrainError, match="other boxes, areas, masks or classes of some objects"):
+        train(TINY, Corrected(), tmp_path, resume=True)
+    (path,) = training_checkpoints.paths(tmp_path)
+    snapshot = training_checkpoints.read(path)
+    del snapshot["annotations"]  # as before there was such a hash
+    torch.save(snapshot, path)
+    assert train(TINY, Corrected(), tmp_path, resume=True, max_steps_this_run=1) == "paused"
+
+
+def test_every_object_and_every_number_of_it_counts_for_the_hash_of_annotations() -> None:
+    images = [{"id": n, "file_name": f"{n}.png", "height": 40, "width": 50} for n in range(1, 501)]
+    objects = [{**OBJECT, "id": n, "image_id": n} for n in range(1, 501)]
+    data = {"images": images, "annotations": objects, "categories": [{"id": 2, "name": "disc"}]}
+
+    def hashes(**fields: object) -> tuple[str, str]:
+        changed = [*objects[:249], {**objects[249], **fields}, *objects[250:]]
+        found = CocoDataset({**data, "annotations": changed}, "", DataConfig(), train=True)
+        return training_hash(found), annotations_hash(found)
+
+    sampled, every = hashes()
+    assert hashes(bbox=[4.0, 4.0, 8.0, 6.0], area=48.0) == (sampled, every)
+    moved = {"segmentation": [[4, 4, 12, 4, 12, 10.5, 4, 10]]}
+    for fields in ({"bbox": [4, 4, 8, 7]}, {"area": 49}, moved, {"segmentation": []}):
+        again, others = hashes(**fields)
+        assert again == sampled and others != every
 
 
 def test_a_folder_with_a_training_is_not_overwritten(tmp_path: Path) -> None:
