@@ -318,10 +318,10 @@ def _predict(
     if not options.learned:
         name, lender = options.intervention, options.masks_from
         changed = intervene(detector, name, samples, layers=options.layers, source=lender)
-    with changed, record(detector, scores=options.scores) as tape:
+    # other masks are made of those that the model decides in the same numbers
+    with cast, changed, record(detector, scores=options.scores) as tape:
         begin = time.perf_counter()
-        with cast:
-            found = detector.predict(samples)
+        found = detector.predict(samples)
         seconds = (time.perf_counter() - begin) / len(samples)
     for item, trace, detections in zip(read, tape.traces(samples), found, strict=True):
         yield ImageResult(item.index, trace, detections, item.image, seconds)

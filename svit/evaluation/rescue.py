@@ -263,8 +263,8 @@ def _asked(
         else intervention(options.intervention, options.masks_from or detector, options.layers)
     )
     with (
-        applied(detector, samples, (*edits, back), lender=options.masks_from),
         computing(samples[0].image.device, options.dtype),
+        applied(detector, samples, (*edits, back), lender=options.masks_from),
     ):
         found = detector.predict(samples)
     added = np.stack([one.cpu().numpy() for one in back.added.values()]).sum(axis=0)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from support.scenes import detector, nano
 
@@ -75,6 +76,21 @@ def test_interventions_do_not_depend_on_the_batch_either(
     )
     for alone, together in zip(one, four):
         np.testing.assert_array_equal(alone.trace.keep, together.trace.keep)
+
+
+def test_masks_that_are_moved_are_decided_in_the_numbers_that_the_model_runs_in(
+    photos: ImageFiles,
+) -> None:
+    """In other numbers a token near the threshold is decided otherwise, and the counts are not those of the
+    model beside which they stand."""
+    model, halves = detector(), []
+    hook = model.backbone.register_forward_pre_hook(
+        lambda *_: halves.append(torch.is_autocast_enabled("cpu"))
+    )
+    options = PassOptions(batch=8, intervention="shuffle", dtype="bfloat16")
+    seen(model, photos, options)
+    hook.remove()
+    assert len(halves) % 2 == 0 and all(halves)  # one that decides, one that is changed
 
 
 def test_pictures_of_one_padded_size_share_a_forward(photos: ImageFiles) -> None:
