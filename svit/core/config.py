@@ -204,6 +204,11 @@ class DataConfig:
     # zoom: these, a random scale and a window (small sets of photographs)
     augment: str = "detr"
 
+    @property
+    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """What values are less and over, channel by channel (RGB, of 0 to 255)."""
+        return self.mean_rgb, self.std_rgb
+
     def __post_init__(self) -> None:
         _as_tuples(self)
         _check_numbers("data", self)

@@ -61,7 +61,7 @@ class Teacher:
 
     Raises:
         CheckpointError: the file cannot be read, or is no whole detector.
-        ConfigError: it prunes, or its maps are of another size.
+        ConfigError: it prunes, its maps are of another size, or its pictures are normalised otherwise.
     """
 
     def __init__(self, path: Path, student: Detector, weight: float) -> None:
@@ -76,6 +76,11 @@ class Teacher:
             raise ConfigError(
                 f"train.distil: {path} has a {theirs.neck} neck and {theirs.embed_dim} channels, the model "
                 f"{ours.neck} and {ours.embed_dim}: take dense weights of the same body"
+            )
+        if found.config.data.normalisation != student.config.data.normalisation:
+            raise ConfigError(
+                f"train.distil: {path} saw pictures by mean and deviation {found.config.data.normalisation}, "
+                f"the model sees them by {student.config.data.normalisation}: its maps would be of no picture"
             )
         self.sha256 = checkpoint.fingerprint(found.canonical_state_dict())
         device = next(student.parameters()).device

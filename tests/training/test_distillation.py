@@ -90,6 +90,18 @@ def test_a_teacher_that_cannot_teach_is_refused_before_anything_is_written(
     assert not out.exists()
 
 
+def test_weights_that_saw_other_colours_are_no_teacher_and_are_told_as_a_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = replace(DENSE, data=replace(DENSE.data, mean_rgb=(127.5,) * 3, std_rgb=(127.5,) * 3))
+    path = saved(tmp_path / "other.safetensors", other)
+    with pytest.raises(ConfigError, match=r"127.5, 127.5\).*maps would be of no picture"):
+        train(settings(distil=1.0), Pictures(), tmp_path / "taught", init=path)
+    with caplog.at_level("INFO", "svit.training"):
+        train(settings(), Pictures(), tmp_path / "begun", init=path, max_steps_this_run=1)
+    assert "begins on other colours" in caplog.text
+
+
 def test_the_ratio_loss_is_warmed_linearly(tmp_path: Path) -> None:
     warmed = replace(TINY.train, ratio_warmup=0.5)
     assert [ratio_share(warmed, step, 8) for step in (0, 1, 3, 4, 7)] == [0, 0.25, 0.75, 1, 1]
