@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from svit.core.ranges import RATIO
 from svit.core.types import ImageId, TokenGrid, TokenTrace
 
 KNOWN = (
@@ -110,7 +111,29 @@ def read_lists(source: Path) -> Lists:
             f"{', '.join((*FACTS, 'images', *KNOWN))}"
         )
     facts = {name: whole[name] for name in FACTS if name in whole}
+    _check_targets(source, facts.get("targets"), images)
     return Lists(source, hashlib.sha256(content).hexdigest(), facts, images)
+
+
+def _check_targets(source: Path, targets: Any, images: Sequence[Mapping[str, Any]]) -> None:
+    """Raises ListsError unless there are none, or a share for each layer."""
+    if targets is None or (isinstance(targets, list | tuple) and not targets):
+        return
+    good = isinstance(targets, list | tuple) and all(
+        type(one) in (int, float) and one in RATIO for one in targets
+    )
+    if not good:
+        raise ListsError(
+            f"{source}: expected `targets`, the share of tokens that each layer aims to keep, above 0 and at "
+            f"most 1, found {targets!r:.60}"
+        )
+    for number, one in enumerate(images, 1):
+        given = next((one[name] for name in ("keep", "group") if one.get(name) is not None), None)
+        if isinstance(given, list | tuple | np.ndarray) and len(given) != len(targets):
+            raise ListsError(
+                f"{source}: {len(targets)} `targets`, and image {number} has {len(given)} layers: give one a "
+                "layer, 1 for those that keep all"
+            )
 
 
 def _of_arrays(source: Path) -> dict[str, Any]:
@@ -163,7 +186,7 @@ def _trace(entry: Mapping[str, Any], image_id: ImageId, image_hw: tuple[int, int
 
 
 def _grid(entry: Mapping[str, Any], image_hw: tuple[int, int]) -> TokenGrid:
-    grid_hw, patch = _pair(entry, "grid"), int(entry.get("patch", 16))
+    grid_hw, patch = _pair(entry, "grid"), _whole(entry, "patch", 16)
     whole = (grid_hw[0] * patch, grid_hw[1] * patch)
     return TokenGrid(
         image_hw, _pair(entry, "resized") if "resized" in entry else whole, grid_hw, patch
@@ -179,6 +202,13 @@ def _pair(entry: Mapping[str, Any], name: str) -> tuple[int, int]:
     ):
         raise ValueError(f"expected `{name}` as two whole numbers, height first, found {value!r}")
     return value[0], value[1]
+
+
+def _whole(entry: Mapping[str, Any], name: str, otherwise: int) -> int:
+    value = entry.get(name, otherwise)
+    if type(value) is not int:
+        raise ValueError(f"expected `{name}` as a whole number, found {value!r}")
+    return value
 
 
 def _layers(entry: Mapping[str, Any], name: str, read: Any) -> np.ndarray | None:
@@ -203,7 +233,9 @@ def _layers(entry: Mapping[str, Any], name: str, read: Any) -> np.ndarray | None
 
 def _kept(entry: Mapping[str, Any], tokens: int) -> np.ndarray | None:
     """bool (layers, tokens). In a relative list an index counts the tokens that the layer before kept."""
-    relative, first = bool(entry.get("relative")), int(entry.get("first", 0))
+    relative, first = entry.get("relative", False), _whole(entry, "first", 0)
+    if type(relative) is not bool:
+        raise ValueError(f"expected `relative` as true or false, found {relative!r}")
     if relative and first:
         raise ValueError("`relative` indices have no tokens before them: leave `first` out")
     before = np.arange(tokens)

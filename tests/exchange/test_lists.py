@@ -82,6 +82,9 @@ def test_a_token_is_used_carried_or_dropped_by_its_group(tmp_path: Path) -> None
         ({"group": [[0, 0, 2, 3, 4, 5]], "keep": [None]}, "a used token that another one carries"),
         ({"keep": [None], "scores": [[1, 2]]}, "expected 6 numbers"),
         ({"keep": [[0]], "relative": True, "first": 1}, "leave `first` out"),
+        ({"keep": [[0]], "relative": "false"}, "`relative` as true or false"),
+        ({"keep": [[0]], "first": 0.5}, "`first` as a whole number"),
+        ({"keep": [[0]], "patch": 14.5}, "`patch` as a whole number"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_its_place(
@@ -89,6 +92,27 @@ def test_what_cannot_be_meant_is_refused_with_its_place(
 ) -> None:
     with pytest.raises(ListsError, match=f"lists.json, image 1 .'a.jpg'.*{words}"):
         trace(tmp_path, **entry)
+
+
+@pytest.mark.parametrize(
+    ("targets", "words"),
+    [
+        ([0.7, 0.5], "2 `targets`, and image 1 has 3 layers: give one a layer"),
+        ([70, 50, 50], "above 0 and at most 1, found"),
+        (["a", "b", "c"], "above 0 and at most 1, found"),
+        (0.7, "above 0 and at most 1, found 0.7"),
+    ],
+)
+def test_targets_of_some_layers_or_in_per_cent_are_not_taken_for_shares_of_the_first(
+    tmp_path: Path, targets: object, words: str
+) -> None:
+    path = tmp_path / "lists.json"
+    keep = {**GRID, "images": [{"file_name": "a", "keep": [None, [1], [1]]}]}
+    path.write_text(json.dumps({**keep, "targets": targets}))
+    with pytest.raises(ListsError, match=words):
+        read_lists(path)
+    path.write_text(json.dumps({**keep, "targets": [1, 0.7, 0.5]}))
+    assert read_lists(path).facts["targets"] == [1, 0.7, 0.5]
 
 
 def test_entries_nobody_knows_and_files_that_are_none_are_named(tmp_path: Path) -> None:
