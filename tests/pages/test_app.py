@@ -173,9 +173,9 @@ def test_a_click_on_a_token_tells_its_life(app, tmp_path):
     assert linked(page, "token") == f"{row + 1},{column + 1}"
 
 
-def click(page: AppTest, run: Run, row: int, column: int) -> None:
-    """What a click on a token of image 1 leaves."""
-    view = View(run, 1, (*run_key(run), 1), None)
+def click(page: AppTest, run: Run, row: int, column: int, image_id: int = 1) -> None:
+    """What a click on a token of an image leaves."""
+    view = View(run, image_id, (*run_key(run), image_id), None)
     picked = [{"row": row, "column": column}]
     page.session_state[token_chart(view)] = {"selection": {"token": picked}}
     page.run()
@@ -187,6 +187,18 @@ def test_after_a_click_another_token_can_be_typed(app, tmp_path):
     click(page, run, 2, 3)
     page.number_input(key="token row").set_value(5).run()
     assert not page.exception and chosen(page) == (4, 3)
+
+
+def test_a_click_on_the_same_place_of_another_image_chooses_its_token(app, tmp_path):
+    run = write_run(tmp_path / "discs")
+    page = app(tmp_path)
+    click(page, run, 2, 3)
+    assert chosen(page) == (2, 3)
+    for image_id in (3, 1):
+        page.selectbox(key="image").select(image_id).run()
+        assert chosen(page) != (2, 3)
+        click(page, run, 2, 3, image_id)
+        assert not page.exception and chosen(page) == (2, 3)
 
 
 def test_playing_shows_one_block_after_the_other_and_stops_at_the_last(app, tmp_path, monkeypatch):

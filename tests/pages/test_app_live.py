@@ -154,6 +154,16 @@ def test_brushed_tokens_are_forgotten_with_their_picture_and_rules_stay(page):
     assert app.number_input(key="scene").value == SEED + 1
 
 
+def test_tokens_selected_in_one_picture_are_not_those_of_the_next(page):
+    app = page()
+    app.session_state["grid-0"] = {"selection": {"token": [{"row": 2, "column": 3}]}}
+    app.text_input(key="typed 0").set_value("1,1").run()
+    assert "2 tokens selected" in texts(app)
+    button(app, "Next").click().run()
+    assert not app.exception and "Select tokens in the map" in texts(app)
+    assert button(app, "Turn off").disabled
+
+
 def test_masks_of_another_model_and_a_control_are_used(page, plain):
     app = page()
     lender = app.selectbox(key="lender")

@@ -45,12 +45,15 @@ def choose_token(view: View) -> tuple[int, int]:
 
 
 def _clicked(view: View) -> tuple[int, int] | None:
-    """The token of a click that was not answered yet."""
+    """The token of a click that was not answered yet; the same place of another image is another click."""
     event = st.session_state.get(token_chart(view))
     picked = event["selection"].get("token") if event else None
-    if not picked or picked == st.session_state.get("token clicked"):
+    click = (token_chart(view), picked) if picked else None
+    if click == st.session_state.get("token clicked"):
         return None
-    st.session_state["token clicked"] = picked
+    st.session_state["token clicked"] = click
+    if click is None:
+        return None
     return int(picked[0]["row"]), int(picked[0]["column"])
 
 

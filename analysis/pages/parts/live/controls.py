@@ -80,11 +80,14 @@ def start_over() -> None:
 
 
 def forget_places(key: tuple) -> None:
-    """Brushed tokens and lent masks belong to one picture and model: another `key` drops them, unless an
-    address brought them with it."""
+    """Selected and brushed tokens and lent masks belong to one picture and model: another `key` drops them,
+    the brushed and lent unless an address brought them with it."""
     before = st.session_state.get("places of")
     st.session_state["places of"] = key
-    if before not in (None, key) and not session.addressed("marks"):
+    if before in (None, key):
+        return
+    st.session_state[TURN] = turn() + 1
+    if not session.addressed("marks"):
         session.change(marks=(), lender="")
 
 
