@@ -90,6 +90,8 @@ def _record_module(args: argparse.Namespace, ranks: Ranks) -> tuple[Images, int]
     """Any other model. Returns: as `_record_detector`."""
     model = module_options.load(args, ranks.device)
     images = _plain_images(args, module_options.pictures(args, model), ranks)
+    if ranks.is_first and (told := module_options.guessed(args, model)):
+        print(told, file=sys.stderr)
     failed = record_module(
         model,
         images,

@@ -244,6 +244,7 @@ def _provenance(
     about = {name: "unknown" if value is None else value for name, value in about.items()}
     if not host.known:
         about["prefix"] = "found by planting patches"
+    told = (tuple(config.mean_rgb), tuple(config.std_rgb)) == (host.mean_rgb, host.std_rgb)
     pictures = {
         "input_hw": list(host.input_hw or ()) or "any",
         "short_side": config.short_side,
@@ -251,6 +252,8 @@ def _provenance(
         "mean_rgb": list(config.mean_rgb),
         "std_rgb": list(config.std_rgb),
         "normalisation": "told by the model"
+        if told
+        else "chosen otherwise than the model tells"
         if host.mean_rgb
         else "chosen, the model does not tell",
     }

@@ -22,8 +22,8 @@ SOFTMAX = ("softmax", "_softmax", "_safe_softmax")
 class Reader(Protocol):
     """What is told of the attention of one block."""
 
-    def heads(self, total: int, queries: int, keys: int) -> int:
-        """How many heads there are, of `total` maps of queries x keys, those of a group after each other."""
+    def heads(self, lead: tuple[int, ...], queries: int, keys: int) -> int:
+        """How many heads there are, of maps (*lead, queries, keys), those of a group after each other."""
 
     def __call__(self, weights: Tensor, heads: int) -> None:
         """Takes one head's weights, (groups, queries, keys)."""
@@ -68,8 +68,8 @@ class AttentionReader(TorchDispatchMode):
         if "scaled_dot_product" in name and not name.endswith("backward"):
             self._fused(**called)
         elif name in SOFTMAX and _square(output) and called["dim"] in (-1, output.ndim - 1):
+            heads = self.read.heads(tuple(output.shape[:-2]), *output.shape[-2:])
             maps = output.flatten(0, -3)
-            heads = self.read.heads(*maps.shape)
             for head in range(heads):
                 self.read(maps[head::heads].float(), heads)
         elif name in ("_native_multi_head_attention", "_transformer_encoder_layer_fwd"):
@@ -96,8 +96,8 @@ class AttentionReader(TorchDispatchMode):
         if bias is not None:
             bias = bias.expand(*query.shape[:-1], keys).flatten(0, -3)
         factor = query.shape[-1] ** -0.5 if scale is None else scale
+        heads = self.read.heads(tuple(query.shape[:-2]), queries, keys)
         query, key = query.flatten(0, -3), key.flatten(0, -3)
-        heads = self.read.heads(len(query), queries, keys)
         for head in range(heads):
             logits = (
                 query[head::heads].float() @ key[head::heads].float().transpose(-2, -1) * factor

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Collection, Iterator
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -55,12 +57,13 @@ class Received:
             self._ahead, self._keys = 0, None
         self.found: dict[str, Tensor] = {}
 
-    def heads(self, total: int, queries: int, keys: int) -> int:
+    def heads(self, lead: tuple[int, ...], queries: int, keys: int) -> int:
         """As `Reader.heads`.
 
         Raises:
             HostError: not the attention of all tokens to all, in groups that are known, or a second one.
         """
+        total, sizes = math.prod(lead), [size for size in lead if size > 1]
         if self.found:
             raise HostError(
                 f"block {self._layer + 1} attends more than once: attach with attention=False, or name "
@@ -73,6 +76,12 @@ class Received:
                 f"block {self._layer + 1} attends with {queries} queries to {keys} keys in {total} maps, "
                 f"expected {self._keys or 'its'} tokens in {self._groups} groups: what it leaves out or its "
                 "windows are not known here; attach with attention=False"
+            )
+        if len(sizes) > 1 and self._groups not in (1, *accumulate(sizes, operator.mul)):
+            raise HostError(
+                f"block {self._layer + 1} attends in maps of {'x'.join(map(str, sizes))} for {self._groups} "
+                "groups: where heads come first, pictures would be mixed; run them one by one, or attach "
+                "with attention=False"
             )
         return total // self._groups
 

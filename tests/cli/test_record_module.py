@@ -135,6 +135,19 @@ def test_pictures_of_any_size_are_padded_to_patches_and_a_rerun_changes_nothing(
     )
 
 
+def test_where_the_normalisation_is_from_is_said_and_a_chosen_one_is_not_told_by_the_model(
+    capsys: pytest.CaptureFixture,
+) -> None:
+    said = "does not tell how its pictures are normalised"
+    assert record("fixed", "--mean", "0", "0", "0", "--no-attention") == 0
+    told = open_run("run").provenance["data"]["normalisation"]
+    assert told == "chosen otherwise than the model tells"
+    assert said not in capsys.readouterr().err
+    size = ("--short-side", "64", "--long-side", "64", "--no-attention")
+    assert record("unknown", *size, out="guessed") == 0
+    assert said in capsys.readouterr().err
+
+
 def test_a_model_that_no_adapter_knows_is_tried_with_planted_patches() -> None:
     assert (
         record("unknown", "--short-side", "64", "--long-side", "64", "--mean", "0", "0", "0") == 0

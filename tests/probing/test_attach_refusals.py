@@ -109,6 +109,47 @@ def test_tokens_of_pictures_that_the_model_enlarges_are_not_laid_over_its_upper_
         assert tape.traces([sample])[0].grid.valid_hw == (4, 6)
 
 
+class HeadsFirst(nn.Module):
+    """A block whose attention lies as (heads, pictures, tokens, tokens)."""
+
+    def __init__(self, fused: bool) -> None:
+        super().__init__()
+        self.fused, self.qkv, self.attn_out = fused, nn.Linear(48, 144), nn.Linear(48, 48)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        query, key, value = self.qkv(tokens).unflatten(2, (3, 3, 16)).permute(2, 3, 0, 1, 4)
+        if self.fused:
+            mixed = nn.functional.scaled_dot_product_attention(query, key, value)
+        else:
+            mixed = (query @ key.mT / 4).softmax(-1) @ value
+        return tokens + self.attn_out(mixed.permute(1, 2, 0, 3).flatten(2))
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_attention_with_heads_before_pictures_does_not_mix_them(fused: bool) -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = nn.Conv2d(3, 48, 16, 16)
+            self.blocks = nn.ModuleList(HeadsFirst(fused) for _ in range(2))
+
+        def forward(self, given: Tensor) -> Tensor:
+            tokens = self.embed(given).flatten(2).mT
+            for block in self.blocks:
+                tokens = block(tokens)
+            return tokens
+
+    model = Model().eval()
+    with torch.no_grad(), attach(model, "blocks.*") as tape:
+        model(pictures(2))
+        assert {*tape.measures} == {"update", "norm"}
+        model(pictures(1))
+        assert "attention" in tape.measures
+    refused = pytest.raises(HostError, match="block 1 attends in maps of 3x2 for 2 groups")
+    with torch.no_grad(), attach(model, "blocks.*", attention=True), refused:
+        model(pictures(2))
+
+
 def test_numbers_that_are_none_are_not_recorded_as_the_largest_change() -> None:
     model, sample = vit(), Sample("a", pictures()[0], SIZE)
     spoil = model.blocks[1].mlp.register_forward_hook(lambda m, i, out: out * float("nan"))

@@ -130,6 +130,16 @@ def load(args: argparse.Namespace, device: torch.device) -> nn.Module:
     return model.to(device).eval()
 
 
+def guessed(args: argparse.Namespace, model: nn.Module) -> str:
+    """A sentence where neither the model nor the user tells how pictures are normalised; else empty."""
+    if args.mean or args.std or host_of(model, args.blocks or "auto").mean_rgb is not None:
+        return ""
+    return (
+        f"{args.module} does not tell how its pictures are normalised: ImageNet's mean and deviation are "
+        "taken (Hugging Face's ViT wants --mean 127.5 127.5 127.5 --std 127.5 127.5 127.5)"
+    )
+
+
 def watching(args: argparse.Namespace) -> Watching:
     """What of it is recorded."""
     return Watching(

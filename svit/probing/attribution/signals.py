@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -47,11 +48,11 @@ class _Sum:
         self.ahead = ahead
         self.received: Tensor | None = None
 
-    def heads(self, total: int, queries: int, keys: int) -> int:
+    def heads(self, lead: tuple[int, ...], queries: int, keys: int) -> int:
         self.received = (
             None  # of several attentions, as a gate's before the block's, the last counts
         )
-        return total
+        return math.prod(lead)
 
     def __call__(self, weights: Tensor, heads: int) -> None:
         mine = weights.sum(dim=(0, 1)) / heads
