@@ -25,6 +25,7 @@ from svit.data.coco_names import likely_names
 from svit.pruning import method_class
 from svit.system.claims import differences, refuse_others
 from svit.system.files import reason, replacing
+from svit.system.text import counted
 from svit.weights.class_rows import CLASS_LAYERS, by_name
 from svit.weights.conversion import Converted, Report, convert_state, full_precision
 from svit.weights.fitting import NECK, misfit, told, without_neck
@@ -37,6 +38,7 @@ OURS = (
     "svit_version"  # in the metadata of every file of ours; "format" belongs to safetensors' users
 )
 FORMAT_VERSION = 1
+PREDICTOR = "roi_heads.mask_head.predictor.bias"  # a number a class
 _NOTED = {"config": dict, "extra": dict, "lacks": list}  # JSON in the metadata
 UNUSED = (
     r".+\.num_batches_tracked"  # a counter nothing here reads; weights before torch 0.4.1 have none
@@ -259,7 +261,11 @@ def read_foreign(path: str | Path, *, ema: bool = False) -> Converted:
     if OURS in raw.metadata:
         return _as_converted(_agreed(str(path), raw), str(path))
     converted = convert_state(raw.state, str(path), _settings(str(path), raw))
-    names, notes = _names(converted.state, raw.class_names), (*converted.report.notes, *raw.notes)
+    names = _names(converted.state, raw.class_names)
+    notes = (*converted.report.notes, *raw.notes)
+    if raw.class_names and not names and PREDICTOR in converted.state:
+        named = counted(len(raw.class_names), "classes")
+        notes += (f"it names {named}, and its layers know another number: the names are not used",)
     return converted._replace(report=replace(converted.report, notes=notes, class_names=names))
 
 
@@ -288,11 +294,12 @@ def _as_converted(ours: Checkpoint, source: str) -> Converted:
 
 
 def _names(state: Mapping[str, Tensor], written: Sequence[str]) -> tuple[str, ...]:
-    """Names of the labels: those written in the file, where there are as many as its layers have rows."""
-    predictor = state.get("roi_heads.mask_head.predictor.bias")
-    if predictor is None:
+    """Names of the labels: those written in the file, where there are as many as its layers have rows; of a
+    file that names none COCO's for 80."""
+    predictor = state.get(PREDICTOR)
+    if predictor is None or len(written) not in (0, len(predictor)):
         return ()
-    return tuple(written) if len(written) == len(predictor) else likely_names(len(predictor))
+    return tuple(written) or likely_names(len(predictor))
 
 
 def load_weights(

@@ -96,12 +96,20 @@ def _card(path: Path) -> dict[str, Any]:
     except FileError as error:
         raise CheckpointError(str(error)) from error
     labels = found.get("id2label", {})
-    if not isinstance(found.get("settings"), dict) or not isinstance(labels, dict):
+    if not isinstance(found.get("settings"), dict):
         raise CheckpointError(
             f"{path / DESCRIPTION}: has no settings of a detector of ours (model_type "
             f"{found.get('model_type')!r}); give the file of weights itself"
         )
-    return {"config": found["settings"], "class_names": [labels[key] for key in labels]}
+    if not isinstance(labels, dict) or not all(key.isdecimal() for key in labels):
+        raise CheckpointError(
+            f"{path / DESCRIPTION}: id2label needs an object of numbers and names of labels"
+        )
+    # by number: programs that sort the keys of a json write "10" before "2"
+    return {
+        "config": found["settings"],
+        "class_names": [labels[key] for key in sorted(labels, key=int)],
+    }
 
 
 _ALONE_NOTE = "holds an averaged copy of the weights (EMA) alone: it was read"

@@ -53,6 +53,33 @@ def test_the_files_are_those_that_users_of_hugging_face_know(folder: Path) -> No
     assert card.startswith("---\n") and "trained_on: shapes" in card and "triangle" in card
 
 
+def test_names_go_by_their_numbers_however_a_program_wrote_the_description_anew(
+    tmp_path: Path,
+) -> None:
+    names = tuple(f"class {letter}" for letter in "abcdefghijkl")
+    model = build("torchvision", f"detector.classes={len(names)}")
+    model.class_names = names
+    svit.save_pretrained(model, tmp_path / "twelve")
+    path, weights = tmp_path / "twelve" / "config.json", tmp_path / "twelve" / "model.safetensors"
+    described = json.loads(path.read_text())
+    path.write_text(json.dumps(described, sort_keys=True))  # "0", "1", "10", "11", "2", ...
+    save_file(load_file(weights), weights)  # without our metadata, as other programs write it
+    assert read_foreign(tmp_path / "twelve").report.class_names == names
+    path.write_text(json.dumps({**described, "id2label": {"first": "class a"}}))
+    with pytest.raises(CheckpointError, match="id2label needs an object of numbers and names"):
+        read_foreign(tmp_path / "twelve")
+
+
+def test_names_of_another_number_are_told_and_not_taken_for_those_of_coco(tmp_path: Path) -> None:
+    model = build("torchvision", "detector.classes=80")
+    names = ["background", *(f"part {n}" for n in range(80))]
+    state = {"model": model.canonical_state_dict(), "class_names": names}
+    torch.save(state, tmp_path / "theirs.pth")
+    report = read_foreign(tmp_path / "theirs.pth").report
+    assert report.class_names == ()
+    assert any("it names 81 classes, and its layers know another" in note for note in report.notes)
+
+
 def test_every_reader_of_weights_takes_the_folder(detector: Detector, folder: Path) -> None:
     model = build("torchvision")
     assert load_weights(model, folder).kind == "ours" and model.class_names == NAMES
