@@ -45,9 +45,11 @@ def applied(
         deadline: `time.monotonic()` from which the next block gives up.
 
     Raises:
-        EditError: an edit does not fit, or the lender has other blocks or tokens.
+        EditError: an edit does not fit, or the lender has other blocks or tokens, or normalises otherwise.
         TimeoutError: inside, once the deadline has passed.
     """
+    if lender is not None:
+        _check_normalisation(detector, lender)
     removes = any(one.removes for one in edits)
     forward = _begin(detector, samples, removes, deadline)
     ready: list[Edit] = []
@@ -63,6 +65,18 @@ def applied(
             method = detector.backbone.method
             hooks.callback(method.register_forward_hook(_zero_pruned(forward)).remove)
         yield forward
+
+
+def _check_normalisation(detector: Detector, lender: Detector) -> None:
+    """Raises EditError where the lender would decide on pictures that it was not trained to see."""
+    mine, theirs = (
+        (one.config.data.mean_rgb, one.config.data.std_rgb) for one in (detector, lender)
+    )
+    if mine != theirs:
+        raise EditError(
+            f"{lender.config.name!r} takes pictures normalised by mean {theirs[0]}, deviation {theirs[1]}, "
+            f"this model by {mine[0]}, {mine[1]}: masks are lent between models of one normalisation"
+        )
 
 
 def _begin(

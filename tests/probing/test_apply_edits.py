@@ -99,6 +99,15 @@ def test_masks_of_one_picture_do_not_fit_two(model: Detector) -> None:
         masks(model, PAIR, (Transplant(trace, "it"),))
 
 
+def test_a_lender_is_not_shown_pictures_in_another_normalisation(model: Detector) -> None:
+    config = nano("dense")
+    other = replace(config, data=replace(config.data, mean_rgb=(0.0, 0.0, 0.0)))
+    lender = build_detector(other).eval()
+    wanted = pytest.raises(EditError, match=r"normalised by mean \(0.0, 0.0, 0.0\)")
+    with wanted, applied(model, PAIR, (Control("learned"),), lender=lender):
+        pass
+
+
 def test_a_lender_of_other_blocks_is_refused(model: Detector) -> None:
     config = nano("dense")
     lender = build_detector(replace(config, backbone=replace(config.backbone, depth=8))).eval()
