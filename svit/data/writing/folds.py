@@ -33,23 +33,25 @@ def write_folds(source: Path, out: Path, folds: int) -> list[Path]:
 
     Images are dealt out in turn within each slice (`svit.core.slices`, as a kind), in the order of a hash of
     their names, so every fold has its share of each; which fold an image is in depends on the other images.
-    Ids are numbered anew.
+    Frames of a video (`video_id`) stay together. Ids are numbered anew.
 
     Args:
         source: folder in COCO's layout with train and val.
         folds: how many, at least 2.
 
     Raises:
-        CocoError: a split is missing or wrong, the two have other classes or a file name in common, or there
-            are fewer images than folds.
+        CocoError: a split is missing or wrong, the two have other classes, or a file name or a video in
+            common, or there are fewer images (videos) than folds.
         ImageError: a picture cannot be read.
         FileError: `out` holds something else or folds of the source before it was changed, or cannot be
             written.
     """
     images, categories = _all_images(source)
-    if not 2 <= folds <= len(images):
+    dealt_out = _together(images)
+    if not 2 <= folds <= len(dealt_out):
+        what = "images" if len(dealt_out) == len(images) else "videos and single images"
         raise CocoError(
-            f"{source}: expected 2 to {len(images)} folds of {len(images)} images, found {folds}"
+            f"{source}: expected 2 to {len(dealt_out)} folds of {len(dealt_out)} {what}, found {folds}"
         )
     prepare_folder(out)
     facts = {"folds": folds, **facts_of(images, categories)}
@@ -57,11 +59,9 @@ def write_folds(source: Path, out: Path, folds: int) -> list[Path]:
     written = []
     for fold in range(folds):
         folder = out / f"fold-{fold + 1}"
-        held_out = set(images[fold::folds])
-        parts = {
-            "train": [one for one in images if one not in held_out],
-            "val": images[fold::folds],
-        }
+        held_out = [one for group in dealt_out[fold::folds] for one in group]
+        others = set(images).difference(held_out)
+        parts = {"train": [one for one in images if one in others], "val": held_out}
         for split, part in parts.items():
             _write_split(folder, split, part, categories)
         written.append(folder)
@@ -78,9 +78,34 @@ def _all_images(source: Path) -> tuple[list[Annotated], list[dict[str, Any]]]:
         raise CocoError(
             f"{source}: {twice[0]} is a picture of both splits; give each a name of its own"
         )
+    both = {_video(one) for one in train} & {_video(one) for one in val} - {None}
+    if both:
+        raise CocoError(
+            f"{source}: video {min(map(str, both))} is in both splits; give each video an id of its own"
+        )
     if classes != others:
         raise CocoError(f"{source}: train and val have other classes; their folds would mix them")
     return [one for _, one in dealt(images)], classes
+
+
+def _together(images: Sequence[Annotated]) -> list[list[Annotated]]:
+    """Images by themselves and the frames of each video, at the place of its first image: neighbours of a
+    frame that is held out would all but show it in training."""
+    groups: dict[Any, list[Annotated]] = {}
+    for place, one in enumerate(images):
+        video = _video(one)
+        groups.setdefault(("image", place) if video is None else ("video", video), []).append(one)
+    return [sorted(group, key=_frame) for group in groups.values()]
+
+
+def _video(one: Annotated) -> int | str | None:
+    video = one.entry.get("video_id")
+    return video if type(video) in (int, str) else None
+
+
+def _frame(one: Annotated) -> int:
+    number = one.entry.get("frame_id")
+    return number if type(number) is int else 0
 
 
 def _write_split(

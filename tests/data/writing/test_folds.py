@@ -12,6 +12,7 @@ from PIL import Image
 from svit.cli import main
 from svit.core.config import DataConfig
 from svit.data.coco import CocoDataset, find_coco
+from svit.data.shapes import write_dataset
 from svit.data.validate import CocoError
 from svit.data.writing.folds import write_folds
 from svit.system.files import FileError
@@ -46,6 +47,22 @@ def source(tmp_path: Path) -> Path:
     write_split(root, "train", [f"t{n}.png" for n in range(8)], ["dark", "light"] * 4)
     write_split(root, "val", ["v0.png", "v1.png", "v2.png", "v3.png"], ["dark"] * 2 + ["light"] * 2)
     return root
+
+
+def test_frames_of_a_video_are_held_out_together_and_in_order(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "moving", 4, 2, seed=0, size=64, frames=3, workers=1, progress=False)
+    held_out = []
+    for folder in write_folds(tmp_path / "moving", tmp_path / "folds", 3):
+        train, val = (
+            [(frame.video, frame.number) for frame in opened(folder, split).frames]
+            for split in ("train", "val")
+        )
+        assert not {video for video, _ in train} & {video for video, _ in val}
+        assert val == [(video, number) for video, _ in val[::3] for number in range(3)]
+        held_out += val
+    assert len(set(held_out)) == len(held_out) == 18
+    with pytest.raises(CocoError, match="2 to 6 folds of 6 videos and single images, found 7"):
+        write_folds(tmp_path / "moving", tmp_path / "more", 7)
 
 
 def correct(source: Path, what: str) -> None:
