@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from svit.core.coco_rows import Row, result_rows
+from svit.core.coverage import object_areas
 from svit.core.types import CodedTarget, to_xywh
 from svit.data.coco_names import COCO_CLASSES
 from svit.exchange.exports import ExportError, Write
@@ -88,7 +89,7 @@ def _objects(target: CodedTarget, ids: list[int]) -> list[dict[str, Any]]:
         for label, box, area, crowd, mask, has_mask in zip(
             target.labels.tolist(),
             boxes,
-            target.areas.tolist(),
+            object_areas(target).tolist(),  # an unknown one would be a small object
             target.crowd.tolist(),
             target.masks.json(),
             target.has_mask.tolist(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from svit.core.slices import marked, slices_of
 from svit.core.types import ImageId, Target, to_xyxy
-from svit.data.reading import ImageError, read_image
+from svit.data.reading import ImageError, read_image, stored_picture
 from svit.data.segments import box_polygon, decode_masks
 from svit.data.validate import CocoError, checked
 from svit.exchange.lists import Lists, ListsError, names_in, numbered
@@ -71,6 +72,11 @@ class Truth:
                 )
         return lacking
 
+    def image_hw(self, file_name: str) -> tuple[int, int] | None:
+        """Height and width of a picture as annotated; None where it is not listed."""
+        image = self._images.get(file_name)
+        return None if image is None else (int(image["height"]), int(image["width"]))
+
     def of(self, file_name: str) -> Target | None:
         """The objects of a picture in source pixels; None where it is not listed."""
         image = self._images.get(file_name)
@@ -82,7 +88,7 @@ class Truth:
         return Target(
             to_xyxy(boxes),
             np.array([self._labels[one["category_id"]] for one in objects], np.int64),
-            decode_masks(shapes, (int(image["height"]), int(image["width"]))),
+            decode_masks(shapes, self.image_hw(file_name)),
             crowd=np.array([one["iscrowd"] for one in objects], bool),
             areas=np.array([one["area"] for one in objects], np.float32),
             has_mask=np.array([bool(one["segmentation"]) for one in objects], bool),
@@ -99,6 +105,7 @@ def import_lists(
     out: Path,
     truth: Truth | None = None,
     picture_side: int = 640,
+    exif: str = "auto",
 ) -> int:
     """Writes a run, or goes on with it. Returns: how many pictures could not be read; the run's error table
     names them.
@@ -106,6 +113,7 @@ def import_lists(
     Args:
         image_root: folder of the pictures.
         picture_side: longer side of the stored pictures in pixels; 0 stores none.
+        exif: as in `svit.data.reading.read_image`: pictures have to be turned as the model was given them.
 
     Raises:
         ListsError: lists that do not fit their grid, or layers of which images have different numbers.
@@ -117,13 +125,15 @@ def import_lists(
     failed, named = 0, list(numbered(lists))
     if truth is not None:
         truth.lacking(names_in(lists))
-    with RunWriter(out, provenance(lists, truth), picture_side=picture_side) as writer:
+    source = provenance(lists, truth) | ({} if exif == "auto" else {"exif": exif})
+    with RunWriter(out, source, picture_side=picture_side) as writer:
         for number, image_id in tqdm(named, unit="image", disable=None):
             if image_id in writer.done:
                 continue
             name = lists.file_name(number)
             try:
-                image = read_image(image_root / name)
+                wanted = None if truth is None else truth.image_hw(name)
+                image = read_image(image_root / name, exif=exif, expected_hw=wanted)
             except ImageError as error:
                 writer.add_error(image_id, str(error), name)
                 failed += 1
@@ -136,6 +146,16 @@ def import_lists(
             except ValueError as error:
                 raise ListsError(f"{lists.place(number)}: {error}") from error
     return failed
+
+
+def tagged(lists: Lists, image_root: Path) -> list[str]:
+    """Names of the pictures that an EXIF orientation says how to turn; those that cannot be read left out."""
+    found = []
+    for name in names_in(lists):
+        with suppress(ImageError):
+            if stored_picture(image_root / name)[1] != 1:
+                found.append(name)
+    return found
 
 
 def provenance(lists: Lists, truth: Truth | None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import sys
 import types
 import zlib
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,16 @@ def test_coco_results_and_instances_give_the_runs_own_matches(run: Path, tmp_pat
     assert first["image_id"] == opened.image_ids[0] and first["category_id"] == 1
     assert [one["name"] for one in truth.loadCats([1, 2])] == ["disc", "ball"]
     assert truth.loadImgs([3])[0]["file_name"] == opened.images["file_name"][0]
+
+
+def test_an_area_that_nobody_told_is_that_of_the_mask_and_no_small_object(tmp_path: Path) -> None:
+    made = parts(1)
+    target = replace(made["target"], areas=None)
+    with RunWriter(tmp_path / "run", PROVENANCE) as writer:
+        writer.add(**{**made, "target": target})
+    out = exported(tmp_path / "run", "coco", tmp_path / "out")
+    found = json.loads((out / "instances.json").read_text())["annotations"]
+    assert [one["area"] for one in found] == target.masks.sum(axis=(1, 2)).tolist()
 
 
 def test_categories_of_coco_have_cocos_ids() -> None:

@@ -139,6 +139,26 @@ def test_annotations_under_other_names_are_not_left_out_in_silence(
     assert "does not list them: 1 image of 2, as 'cat.jpg'" in capsys.readouterr().err
 
 
+def test_pictures_lie_as_the_model_was_given_them_and_a_tag_that_turns_them_is_told(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Image.open(photos / "dog.jpg") as dog:
+        tag = dog.getexif()
+        tag[0x0112] = 6  # to be turned by a quarter
+        dog.save(photos / "dog.jpg", exif=tag)
+    lists = documented(tmp_path)
+    run = imported(lists, photos, tmp_path / "run")
+    assert "an EXIF orientation: 1 image of 2, as 'dog.jpg'" in capsys.readouterr().err
+    assert run.trace("dog.jpg").grid.image_hw == (90, 56) and "exif" not in run.provenance
+    run = imported(lists, photos, tmp_path / "stored", "--exif", "off")
+    assert "EXIF" not in capsys.readouterr().err
+    assert run.trace("dog.jpg").grid.image_hw == (56, 90) and run.provenance["exif"] == "off"
+    run = imported(
+        lists, photos, tmp_path / "told", "--coco", str(boxes_alone(tmp_path, "dog.jpg"))
+    )
+    assert run.trace("dog.jpg").grid.image_hw == (56, 90)  # the size that was annotated
+
+
 def test_a_missing_picture_is_told_and_an_import_goes_on(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

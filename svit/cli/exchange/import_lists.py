@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from svit.cli.options import kinds
-from svit.cli.options.data import add_thumbnail
-from svit.exchange.importing import Truth, import_lists
+from svit.cli.options.data import add_exif, add_thumbnail
+from svit.exchange.importing import Truth, import_lists, tagged
 from svit.exchange.lists import names_in, read_lists
 from svit.system.text import counted
 
@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=kinds.place, required=True, help="run folder to make or to go on with"
     )
+    add_exif(parser)
     add_thumbnail(parser)
 
 
@@ -37,7 +38,14 @@ def run(args: argparse.Namespace) -> int:
     if truth is not None and (lacking := truth.lacking(names_in(lists))):
         told = f"{counted(len(lacking), 'images')} of {len(lists.images)}, as {lacking[0]!r}"
         print(f"without annotations, as {args.coco} does not list them: {told}", file=sys.stderr)
-    failed = import_lists(lists, args.image_root, args.out, truth, args.thumbnail)
+    if args.exif == "auto" and (turned := tagged(lists, args.image_root)):
+        told = f"{counted(len(turned), 'images')} of {len(lists.images)}, as {turned[0]!r}"
+        print(
+            f"with an EXIF orientation: {told}; they are turned as it says unless --coco tells otherwise: "
+            "where the model was given them as stored, say --exif off",
+            file=sys.stderr,
+        )
+    failed = import_lists(lists, args.image_root, args.out, truth, args.thumbnail, args.exif)
     print(f"imported: {args.out} ({counted(len(lists.images) - failed, 'images')})")
     if failed:
         print(
