@@ -189,10 +189,17 @@ def variants(settings: Settings, device: torch.device, edits: ExitStack) -> list
     """Every combination that differs: a dense model has no other keep ratios.
 
     Raises:
-        ValueError: two of the same name, which no table could tell apart, or settings that no model fits.
+        ValueError: two of the same name, which no table could tell apart, settings that no model fits, or
+            pictures that the models see normalised otherwise.
     """
     found: list[Variant] = []
     detectors = [_detector(name, settings).to(device).eval() for name in settings.models]
+    colours = {one.config.data.normalisation for one in detectors}
+    if settings.images is not None and len(colours) > 1:
+        raise ValueError(
+            "images: these models see pictures by other means and deviations, and all are shown the same "
+            f"({' and '.join(map(str, colours))}); benchmark them one by one"
+        )
     boxes = _boxes(settings, [one.config.detector for one in detectors])
     for name, detector in zip(settings.models, detectors, strict=True):
         dense = detector.config.pruning.method == "dense"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,16 @@ def test_variants_that_no_table_could_tell_apart_are_refused() -> None:
     chosen = Settings(("vit-plain-nano", "vit-plain-nano"), framework="torchvision")
     with ExitStack() as edits, pytest.raises(ValueError, match="two variants are named 'vit-plain"):
         variants(chosen, CPU, edits)
+
+
+def test_models_that_see_other_colours_are_not_shown_the_same_pictures(tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text("preset: vit-plain-nano\ndata: {mean_rgb: [127, 127, 127]}\n")
+    settings = Settings(("vit-plain-nano", str(other)), framework="torchvision")
+    with ExitStack() as edits:
+        assert len(variants(settings, CPU, edits)) == 2  # noise has no colours
+        with pytest.raises(ValueError, match="images: these models see pictures by other means"):
+            variants(replace(settings, images=tmp_path), CPU, edits)
 
 
 @pytest.mark.parametrize(
