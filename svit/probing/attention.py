@@ -104,7 +104,8 @@ class AttentionReader(TorchDispatchMode):
             )
             if bias is not None:
                 logits = _biased(logits, bias[head::heads])
-            self.read(logits.softmax(dim=-1), heads)
+            blind = logits.isneginf().all(dim=-1, keepdim=True)  # padding that sees no key
+            self.read(logits.softmax(dim=-1).masked_fill(blind, 0), heads)
 
 
 def _biased(logits: Tensor, bias: Tensor) -> Tensor:

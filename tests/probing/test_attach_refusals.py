@@ -150,6 +150,43 @@ def test_attention_with_heads_before_pictures_does_not_mix_them(fused: bool) -> 
         model(pictures(2))
 
 
+class Padded(nn.Module):
+    """A model whose last four tokens are padding: they neither ask nor are asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(3, 48, 16, 16)
+        self.blocks = nn.ModuleList(PaddedBlock() for _ in range(2))
+
+    def forward(self, given: Tensor) -> Tensor:
+        tokens = self.embed(given).flatten(2).mT
+        there = torch.ones(tokens.shape[:2], dtype=torch.bool)
+        there[:, -4:] = False
+        for block in self.blocks:
+            tokens = block(tokens, there[:, None, :, None] & there[:, None, None])
+        return tokens
+
+
+class PaddedBlock(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.attn_out = nn.Linear(48, 144), nn.Linear(48, 48)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        query, key, value = self.qkv(tokens).unflatten(2, (3, 3, 16)).permute(2, 0, 3, 1, 4)
+        mixed = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return tokens + self.attn_out(mixed.transpose(1, 2).flatten(2))
+
+
+def test_padding_that_sees_nothing_does_not_make_the_attention_of_all_tokens_unknown() -> None:
+    model = Padded().eval()
+    with torch.no_grad(), attach(model, "blocks.*") as tape:
+        model(pictures())
+    received = tape["blocks.0.attention"][0]
+    assert received.isfinite().all() and (received[-4:] == 0).all()
+    assert received.sum() == pytest.approx(20)  # of 20 tokens that ask
+
+
 def test_numbers_that_are_none_are_not_recorded_as_the_largest_change() -> None:
     model, sample = vit(), Sample("a", pictures()[0], SIZE)
     spoil = model.blocks[1].mlp.register_forward_hook(lambda m, i, out: out * float("nan"))
