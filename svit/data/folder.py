@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +20,9 @@ class ImageFiles:
     """Pictures without annotations, read like a `CocoDataset`; the image id is the file's name.
 
     Args:
-        paths: files, and folders whose pictures are taken in the order of their names, at any depth; what
-            is named like a picture is one, so that a dangling link is not left out but cannot be read.
+        paths: files, and folders whose pictures are taken in the order of their names, at any depth and
+            behind links to folders; what is named like a picture is one, so that a dangling link is not left
+            out but cannot be read.
         config: how pictures reach the model.
         exif: as in `read_image`.
 
@@ -29,7 +30,8 @@ class ImageFiles:
         image_ids: name of each file, below its folder where a folder was given.
 
     Raises:
-        ImageError: a path does not exist, a folder has no picture, or two files have the same name.
+        ImageError: a path does not exist, a folder cannot be read or has no picture, or two files have the
+            same name.
     """
 
     train = False
@@ -105,9 +107,24 @@ def _pictures(path: Path) -> list[tuple[str, Path]]:
         raise ImageError(f"{path}: no such file or folder")
     found = [
         (file.relative_to(path).as_posix(), file)
-        for file in sorted(path.rglob("*"))
+        for file in sorted(_below(path))
         if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
     ]
     if not found:
         raise ImageError(f"{path}: no picture in this folder; looked for {' '.join(SUFFIXES)}")
     return found
+
+
+def _below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """All files and folders at any depth; a link back to a folder that leads here is not followed."""
+    real = folder.resolve()
+    if real in above:
+        return
+    try:
+        entries = list(folder.iterdir())
+    except OSError as error:
+        raise ImageError(f"{folder}: cannot be read ({error.strerror})") from error
+    for entry in entries:
+        yield entry
+        if entry.is_dir():
+            yield from _below(entry, (*above, real))

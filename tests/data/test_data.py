@@ -850,6 +850,16 @@ def test_folders_and_files_of_pictures_read_like_a_data_set(tmp_path: Path) -> N
     assert pictures.sample(3).image_id == "c.png" and pictures.sample(3).resized_hw == (48, 64)
 
 
+def test_pictures_behind_a_link_to_a_folder_are_not_left_out(tmp_path: Path) -> None:
+    for name in ("photos/a.png", "elsewhere/deeper/b.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(RGB).save(tmp_path / name)
+    (tmp_path / "photos" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "photos")
+    pictures = ImageFiles([tmp_path / "photos"], SHAPES)
+    assert pictures.image_ids == ["a.png", "linked/deeper/b.png"]
+
+
 def test_what_is_named_like_a_picture_is_not_left_out(tmp_path: Path) -> None:
     Image.fromarray(RGB).save(tmp_path / "b.png")
     (tmp_path / "a.jpg").symlink_to("moved.jpg")
