@@ -136,14 +136,16 @@ def macs_change(before: pd.Series, after: pd.Series) -> dict[str, tuple[float, f
 
 def token_frame(before: TokenTrace, after: TokenTrace, layer: int) -> pd.DataFrame:
     """One row a valid token at a layer: row, column, box x0, y0, x1, y1 in source pixels, and state:
-    used, pruned, turned on (by the edits), turned off."""
+    used, carried (by another token), pruned, turned on (by the edits), turned off (neither used nor carried
+    any more)."""
     grid = after.grid
     was, now = (usage.valid_keep(trace)[layer].ravel() for trace in (before, after))
-    names = np.array(["pruned", "turned on", "turned off", "used"])
+    there, part = (usage.valid_part(trace)[layer].ravel() for trace in (before, after))
+    kinds = [now & was, now, part, there]
+    state = np.select(kinds, ["used", "turned on", "carried", "turned off"], "pruned")
     rows, columns = np.indices(grid.valid_hw).reshape(2, -1)
     boxes = np.array([grid.token_box(*token) for token in zip(rows, columns, strict=True)])
     sides = dict(zip(("x0", "y0", "x1", "y1"), boxes.T, strict=True))
-    state = names[now + 2 * was]
     return pd.DataFrame({"row": rows, "column": columns, **sides, "state": state})
 
 

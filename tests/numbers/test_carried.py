@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from support.runs import census_of, merged_trace, reactivation_of
 
 from analysis.figures.canvas import pictures, token_maps
-from analysis.numbers import biography, comparison, lifetimes, matching, per_image, usage
+from analysis.numbers import (
+    biography,
+    comparison,
+    edit_effects,
+    lifetimes,
+    matching,
+    per_image,
+    usage,
+)
 from svit.core.types import Target, TokenGrid, TokenTrace
 
 TRACE = merged_trace()
@@ -43,6 +51,21 @@ def test_used_carried_and_pruned_are_all(trace: TokenTrace) -> None:
     codes = comparison.lives(trace)
     assert ((codes == comparison.STATES.index("carried")) == states.carried).all()
     assert ((codes == 0) == states.used).all()
+
+
+def test_a_carried_token_is_not_told_as_pruned_beside_edits() -> None:
+    states = usage.layer_states(TRACE)
+    for layer in range(TRACE.layers):
+        told = edit_effects.token_frame(TRACE, TRACE, layer)["state"].to_numpy()
+        for name in ("used", "carried", "pruned"):
+            assert ((told == name) == getattr(states, name)[layer].ravel()).all()
+    alone = replace(TRACE, keep=np.ones_like(TRACE.keep), group=None)
+    layer = int(np.argmax(states.carried.any(axis=(1, 2))))
+    told = edit_effects.token_frame(TRACE, alone, layer)["state"]
+    assert (told == "turned on").sum() == (~states.used[layer]).sum()
+    off = replace(TRACE, keep=np.zeros_like(TRACE.keep))
+    told = edit_effects.token_frame(TRACE, off, layer)["state"]
+    assert (told == "turned off").sum() == (~states.pruned[layer]).sum()
 
 
 @settings(max_examples=15, deadline=None)

@@ -30,6 +30,7 @@ TALLEST = 1.1  # height / width of the tallest picture shown
 STATES = {
     "used": "#00000000",
     "pruned": to_hex((palette.PRUNED, 0.82), keep_alpha=True),
+    "carried": to_hex((palette.CARRIED, 0.6), keep_alpha=True),
     "turned on": to_hex((palette.GAINED, 0.6), keep_alpha=True),
     "turned off": to_hex((palette.LOST, 0.68), keep_alpha=True),
 }

@@ -26,6 +26,7 @@ HELP = {
     "Edits go through the probes of the blocks; nothing of them stays in the model. A link restores all but "
     "an uploaded picture, and says what it cannot hold; to keep that, keep the result as a run.",
     "grid": "Kept tokens of this block / tokens that show image pixels, after the edits. White: pruned. "
+    "Yellow: carried, a part of another token. "
     "Green and purple: turned on and off by the edits, directly or because later gates decide otherwise.",
     "found": "Annotated objects found by a detection of their class with at least the score and a box IoU "
     "of 0.5. Without annotations, the detections before stand for the objects.",
