@@ -199,6 +199,7 @@ class _Watch:
                 'model.eval(), or vouch for raster order with tokens="raster" and a prefix'
             )
         self.planting = True
+        held = [(module, dict(vars(module))) for module in self.model.modules()]
         try:
             found = find_prefix(
                 lambda: self.model(*args, **kwargs),
@@ -209,6 +210,8 @@ class _Watch:
             )
         finally:
             self.planting = False
+            for module, before in held:  # what a forward uses up, as the seeds of its random masks
+                vars(module).update(before)
         if self.host.prefix not in (None, found):
             raise HostError(
                 f"a prefix of {self.host.prefix} was given, and planted patches lie behind {found} tokens"

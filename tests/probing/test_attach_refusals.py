@@ -7,13 +7,14 @@ from collections.abc import Callable
 import pytest
 import torch
 from support.hosts import Merging, Pruning, awake, timm_model
+from support.scenes import detector
 from torch import Tensor, nn
 
 from svit.data.samples import Sample
 from svit.probing.adapters.host import HostError
 from svit.probing.attach import attach
 from svit.probing.prune import prune
-from svit.probing.recorder import RecordingError
+from svit.probing.recorder import RecordingError, record
 from svit.probing.rows import of_source
 
 SIZE = (64, 96)
@@ -185,6 +186,16 @@ def test_padding_that_sees_nothing_does_not_make_the_attention_of_all_tokens_unk
     received = tape["blocks.0.attention"][0]
     assert received.isfinite().all() and (received[-4:] == 0).all()
     assert received.sum() == pytest.approx(20)  # of 20 tokens that ask
+
+
+def test_what_a_forward_uses_up_is_there_after_patches_were_planted() -> None:
+    """As the seeds of masks that are drawn: the first forward would else be another one."""
+    sampling, sample = detector(inference="sample"), Sample(1, pictures()[0], SIZE)
+    with record(sampling) as tape:
+        sampling.predict([sample])
+    with attach(sampling.backbone, attention=False) as other:
+        sampling.predict([sample])
+    assert (other.keep() == tape.keep()).all()
 
 
 def test_numbers_that_are_none_are_not_recorded_as_the_largest_change() -> None:
