@@ -249,7 +249,8 @@ class Detections:
             _expect(good, f"bool masks ({count}, height, width)", (masks.dtype, masks.shape))
             object.__setattr__(self, "coded", CodedMasks.of(masks))
         if self.coded is not None:
-            _expect(len(self.coded) == count, f"{count} masks (one a score)", len(self.coded))
+            masked = len(self.coded.codes)
+            _expect(masked == count, f"{count} masks (one a score)", masked)
 
     def __len__(self) -> int:
         return len(self.scores)

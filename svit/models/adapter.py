@@ -24,6 +24,7 @@ from svit.models.deform_attn import DeformableAttention, Shapes
 from svit.models.size_cache import SizeCache
 from svit.models.vit import ViT
 from svit.pruning.base import Method
+from svit.system.products import linear
 
 EXTRA_EXTRACTORS = 2
 RESIZED = (4.0, 2.0, 0.5)  # factors from the token grid to strides 4, 8 and 32
@@ -125,7 +126,7 @@ class SpatialPrior(nn.Module):
 
 def _pointwise(conv: nn.Conv2d, image: Tensor) -> Float[Tensor, "batch rows columns dim"]:
     """A 1x1 convolution as the matrix product it is; the result is in the order of tokens."""
-    return F.linear(image.permute(0, 2, 3, 1), conv.weight.flatten(1), conv.bias)
+    return linear(image.permute(0, 2, 3, 1), conv.weight.flatten(1), conv.bias)
 
 
 def _conv_bn_relu(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
@@ -294,7 +295,7 @@ def _doubled(up: nn.ConvTranspose2d, image: Tensor) -> Tensor:
     """A 2x2 transposed convolution of stride 2: every cell becomes 2x2 cells by one matrix product."""
     batch, _, rows, columns = image.shape
     weight = up.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (2 * 2 * C, C)
-    cells = F.linear(image.permute(0, 2, 3, 1), weight, up.bias.repeat(4))
+    cells = linear(image.permute(0, 2, 3, 1), weight, up.bias.repeat(4))
     cells = cells.unflatten(3, (2, 2, -1)).transpose(2, 3)  # (B, rows, 2, columns, 2, C)
     return cells.reshape(batch, 2 * rows, 2 * columns, -1).permute(0, 3, 1, 2)
 

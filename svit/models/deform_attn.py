@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from svit.models.size_cache import SizeCache
+from svit.system.products import linear
 
 Shapes = Sequence[tuple[int, int]]
 
@@ -113,13 +114,13 @@ class DeformableAttention(nn.Module):
     def _axis(self, query: Tensor, axis: int) -> Tensor:
         """Offsets along x (0) or y (1): (batch, queries, heads * levels * points)."""
         offsets = self.sampling_offsets
-        return F.linear(query, offsets.weight[axis::2], offsets.bias[axis::2])
+        return linear(query, offsets.weight[axis::2], offsets.bias[axis::2])
 
     def _flat_weights(self, query: Tensor) -> Tensor:
         """Softmax over a head's points, in rows of all queries: (batch, queries, heads * levels * points)."""
-        linear = self.attention_weights
-        logits = (linear.weight @ query.transpose(1, 2)).unflatten(1, (self.heads, -1))
-        logits = logits + linear.bias.view(self.heads, -1, 1)
+        scores = self.attention_weights
+        logits = (scores.weight @ query.transpose(1, 2)).unflatten(1, (self.heads, -1))
+        logits = logits + scores.bias.view(self.heads, -1, 1)
         return logits.softmax(dim=2).flatten(1, 2).transpose(1, 2).contiguous()
 
 

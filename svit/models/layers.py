@@ -10,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from svit.system.products import linear
+
 Model = TypeVar("Model", bound=nn.Module)
 
 
@@ -30,8 +32,8 @@ class Doubling(nn.ConvTranspose2d):
         if values.device.type == "cpu" and not torch.is_grad_enabled():
             return super().forward(values.contiguous(memory_format=torch.channels_last))
         batch, _, height, width = values.shape
-        kernel = self.weight.permute(0, 2, 3, 1).flatten(1)  # (inputs, 4 · outputs)
-        cells = values.permute(0, 2, 3, 1) @ kernel + self.bias.repeat(4)
+        kernel = self.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (4 · outputs, inputs)
+        cells = linear(values.permute(0, 2, 3, 1), kernel, self.bias.repeat(4))
         rows = cells.view(batch, height, width, 2, 2 * self.out_channels)
         doubled = rows.transpose(2, 3).reshape(batch, 2 * height, 2 * width, self.out_channels)
         return doubled.permute(0, 3, 1, 2)

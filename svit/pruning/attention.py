@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from svit.pruning.base import in_stage
+from svit.system.products import linear
 
 Kernel = Callable[..., Tensor]
 QUERY, QUERY_KEY, KEY_VALUE = slice(0, 1), slice(0, 2), slice(1, 3)
@@ -40,7 +41,7 @@ class Attention(nn.Module):
         """Queries, keys and values (or the slice of them asked for), each (B, heads, N, dim / heads)."""
         dim = tokens.shape[2]
         rows = slice(parts.start * dim, parts.stop * dim)
-        mixed = F.linear(tokens, self.qkv.weight[rows], self.qkv.bias[rows])
+        mixed = linear(tokens, self.qkv.weight[rows], self.qkv.bias[rows])
         return (
             mixed.unflatten(2, (-1, self.heads, dim // self.heads)).permute(2, 0, 3, 1, 4).unbind(0)
         )

@@ -108,9 +108,11 @@ def rows_of(
     row = {**common, "file_name": str(file_name), "picture": picture}
     row["extra"] = sorted((extra or {}).items())
     fields = ("boxes_xyxy", "scores", "labels")
-    row |= _record_columns("detection", detections, fields, trace.grid.image_hw)
+    masks = None if detections is None else detections.coded
+    row |= _record_columns("detection", detections, masks, fields, trace.grid.image_hw)
     fields = ("boxes_xyxy", "labels", "crowd", "areas")
-    row |= _record_columns("target", target, fields, trace.grid.image_hw)
+    masks = None if target is None else coded_masks(target)
+    row |= _record_columns("target", target, masks, fields, trace.grid.image_hw)
     if target is not None and not target.has_mask.all():
         row["target_has_mask"] = target.has_mask.tolist()
     return _token_rows(trace, common), row
@@ -206,6 +208,7 @@ def binary(column: pa.ChunkedArray) -> Iterator[np.ndarray | None]:
 def _record_columns(
     prefix: str,
     record: Detections | Target | None,
+    masks: CodedMasks | None,
     fields: Sequence[str],
     image_hw: tuple[int, int],
 ) -> dict[str, Any]:
@@ -213,7 +216,6 @@ def _record_columns(
     for name in fields:
         value = getattr(record, name, None)
         columns[f"{prefix}_{name}"] = None if value is None else value.tolist()
-    masks = None if record is None else coded_masks(record)
     if masks is not None:
         if masks.image_hw != image_hw:
             raise ValueError(f"expected {prefix} masks of {image_hw}, found {masks.image_hw}")

@@ -2,8 +2,7 @@
 
 What is compared runs in turn in one process. Keep ratios are forced through `recorder.edit`, so times
 depend neither on training nor on pictures; each table says how much of what arithmetic allows (the
-ratio of MACs, `svit.core.macs`) was reached, and at which share of this machine's own matmul rate in the
-number type that is measured.
+ratio of MACs, `svit.core.macs`) was reached, and at which share of this machine's own matmul rate.
 Heads work on the same boxes for all (`svit.speed.equal_work`).
 Stages and memory are measured in passes of their own, and each stage stands beside the time that this
 machine's matmul and memory rates allow its operators (`svit.speed.roofline`).
@@ -26,7 +25,6 @@ from svit.core import macs as compute
 from svit.data.samples import Sample, pad_batch
 from svit.detectors.base import Detector
 from svit.evaluation import provenance
-from svit.evaluation.passes import DTYPES
 from svit.models.adapter import Extractor, Injector, SpatialPrior
 from svit.models.vit import Block
 from svit.probing.recorder import record
@@ -60,7 +58,12 @@ def benchmark(settings: Settings) -> tuple[dict[str, Any], dict[str, pd.DataFram
         ValueError: settings that no model fits.
     """
     device = torch.device(settings.device)
-    environment = _environment(device, settings.dtype)
+    environment = timing.machine(device) | {"commit": provenance.commit()}
+    if device.type == "cpu":  # the ceiling is that of the better library
+        threads = torch.get_num_threads()
+        faster = threads * max(products.rates(threads).values())
+        environment["matmul_gflops"] = max(environment["matmul_gflops"], faster)
+        environment["products"] = products.told()
     cases: dict[tuple[str, str, int], dict[str, pd.DataFrame]] = {}
     with ExitStack() as edits:
         compared = variants(settings, device, edits)
@@ -77,18 +80,6 @@ def benchmark(settings: Settings) -> tuple[dict[str, Any], dict[str, pd.DataFram
     verdicts = _verdicts(plain, tables["stages"], device.type == "cuda")
     told = asdict(settings) | {"images": settings.images and str(settings.images)}
     return {"environment": environment, "settings": told, "verdicts": verdicts}, tables
-
-
-def _environment(device: torch.device, dtype: str) -> dict[str, Any]:
-    """The machine and its ceilings in the number type that is measured."""
-    found = timing.machine(device, dtype=DTYPES[dtype]) | {"commit": provenance.commit()}
-    if device.type != "cpu":
-        return found
-    if dtype == "float32":  # the ceiling is that of the better library
-        threads = torch.get_num_threads()
-        faster = threads * max(products.rates(threads).values())
-        found["matmul_gflops"] = max(found["matmul_gflops"], faster)
-    return found | {"products": products.told()}
 
 
 def _case(

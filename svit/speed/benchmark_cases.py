@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from svit.core.config import DataConfig, DetectorConfig
 from svit.core.costs import GROUPS
@@ -26,10 +25,11 @@ from svit.detectors.base import Detector
 from svit.evaluation.passes import computing
 from svit.models.layers import fuse
 from svit.probing.recorder import MaskEdit, edit, record
-from svit.pruning.attention import Attention, Kernel
+from svit.pruning.attention import Attention
 from svit.pruning.sampling import permuted
 from svit.speed.equal_work import equal_work
 from svit.speed.report import RECORDED
+from svit.system.products import fused_attention
 from svit.weights.loading import load_detector
 
 PARTS = ("backbone", "network")
@@ -247,23 +247,18 @@ def explicit_attention(
     return logits.softmax(dim=-1) @ value
 
 
-KERNELS: dict[str, Kernel] = {
-    "fused": F.scaled_dot_product_attention,
-    "explicit": explicit_attention,
-}
-
-
 def set_attention(model: nn.Module, name: str) -> None:
-    """Lets every attention of the model run one of `KERNELS`.
+    """Lets every attention of the model be "fused", as models are built on this machine, or "explicit".
 
     Raises:
         ValueError: another name.
     """
-    if name not in KERNELS:
-        raise ValueError(f"attention: expected {' or '.join(KERNELS)}, found {name!r}")
+    kernels = {"fused": fused_attention(), "explicit": explicit_attention}
+    if name not in kernels:
+        raise ValueError(f"attention: expected {' or '.join(kernels)}, found {name!r}")
     for part in model.modules():
         if isinstance(part, Attention):
-            part.kernel = KERNELS[name]
+            part.kernel = kernels[name]
 
 
 def _force(detector: Detector, keep: str, seed: int, edits: ExitStack) -> None:

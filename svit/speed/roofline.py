@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 
 class Roofline(TorchDispatchMode):
@@ -53,8 +53,10 @@ def _flops(
     operator: torch._ops.OpOverload, args: tuple, kwargs: Mapping[str, Any], result: Any
 ) -> float:
     """Operations of matrix products, convolutions and attention; 0 for all others, as torch counts."""
-    if operator.overloadpacket is torch.ops.aten.mkldnn_convolution:  # which torch does not count
-        return 2 * result.numel() * args[1][0].numel()
+    if operator.overloadpacket is torch.ops.aten._scaled_dot_product_flash_attention_for_cpu:
+        return sdpa_flop_count(
+            *(one.shape for one in args[:3])
+        )  # torch counts its other kernels alone
     count = flop_registry.get(operator.overloadpacket)
     return count(*args, **kwargs, out_val=result) if count else 0
 

@@ -1,16 +1,18 @@
 """float32 matrix products by MKL or oneDNN: the one that this processor runs faster, as measured on it.
 
 torch multiplies float32 by its BLAS (MKL on x86), which on processors of other makers may run at half of
-their rate; its convolutions run in oneDNN, and a 1x1 convolution is a matrix product. Both libraries are
-torch's own, both sum in float32: results agree within 2e-6. Where oneDNN is not clearly faster nothing
+their rate; its convolutions run in oneDNN, and so does the linear operator of its compiler. Both libraries
+are torch's own, both sum in float32: results agree within 2e-6. Where oneDNN is not clearly faster nothing
 is changed. Rates are measured once for a processor, a torch and a number of threads, and kept.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from svit.system.files import write_json
 from svit.system.timing import cpu_name
@@ -32,6 +36,7 @@ SIZES = (
 ROUNDS = 8
 WORTH = 1.25  # how many times as fast oneDNN must be to be taken
 FEWEST_ROWS = 64  # below, ordering the weights for oneDNN costs more than it gains
+LOGITS_AT_ONCE = 1 << 20  # 4 MB, which a cache holds from one product of attention to the next
 
 
 def product(
@@ -40,10 +45,9 @@ def product(
     bias: Float[Tensor, " outputs"] | None = None,
 ) -> Float[Tensor, "rows outputs"]:
     """`F.linear` in oneDNN, whatever the number of threads; without gradients."""
-    image = values.contiguous()[None, :, None].permute(0, 3, 1, 2)  # channels lie together
-    kernel = weight.contiguous()[:, :, None, None]
-    made = torch.mkldnn_convolution(image, kernel, bias, (0, 0), (1, 1), (1, 1), 1)
-    return made.permute(0, 2, 3, 1).reshape(len(values), -1)
+    offset = None if bias is None else bias.contiguous()  # which the operator takes for granted
+    operands = values.contiguous(), weight.contiguous(), offset
+    return torch.ops.mkldnn._linear_pointwise(*operands, "none", [], "")
 
 
 class _Linear(torch.autograd.Function):
@@ -70,21 +74,71 @@ class OneDnnLinear(nn.Linear):
     """`nn.Linear` whose float32 products on a CPU run in oneDNN; all others as ever."""
 
     def forward(self, values: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows outputs"]:
-        rows = values.numel() // self.in_features
-        plain = values.device.type == "cpu" and values.dtype == self.weight.dtype == torch.float32
-        traced = torch.jit.is_tracing() or torch.is_autocast_enabled("cpu")
-        if not plain or traced or rows < FEWEST_ROWS:
-            return super().forward(values)
-        flat = values.reshape(rows, self.in_features)
-        made = _Linear.apply(flat, self.weight, self.bias)
-        return made.view(*values.shape[:-1], self.out_features)
+        return _in_onednn(values, self.weight, self.bias)
+
+
+def linear(
+    values: Float[Tensor, "*rows inputs"],
+    weight: Float[Tensor, "outputs inputs"],
+    bias: Float[Tensor, " outputs"] | None = None,
+) -> Float[Tensor, "*rows outputs"]:
+    """`F.linear` in the library that is faster here: for products that are no module of their own."""
+    return (F.linear if library() == "mkl" else _in_onednn)(values, weight, bias)
+
+
+def _in_onednn(values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    rows = values.numel() // weight.shape[1]
+    if rows < FEWEST_ROWS or not _plain(values, weight):
+        return F.linear(values, weight, bias)
+    made = _Linear.apply(values.reshape(rows, weight.shape[1]), weight, bias)
+    return made.view(*values.shape[:-1], len(weight))
+
+
+def attention(
+    query: Float[Tensor, "batch heads queries head_dim"],
+    key: Float[Tensor, "batch heads keys head_dim"],
+    value: Float[Tensor, "batch heads keys head_dim"],
+    attn_mask: Tensor | None = None,
+) -> Float[Tensor, "batch heads queries head_dim"]:
+    """`F.scaled_dot_product_attention` whose float32 products on a CPU run in oneDNN, some queries of a head
+    at a time; with a mask or gradients torch's own."""
+    graded = torch.is_grad_enabled() and any(one.requires_grad for one in (query, key, value))
+    few = query.shape[2] < FEWEST_ROWS
+    if attn_mask is not None or graded or few or not _plain(query, key, value):
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask)
+    batch, heads, queries, width = query.shape
+    mixed = query.new_empty(batch, queries, heads, width).transpose(1, 2)  # as heads are merged
+    step = max(FEWEST_ROWS, LOGITS_AT_ONCE // key.shape[2])
+    scaled = key * width**-0.5
+    for place in itertools.product(range(batch), range(heads)):
+        columns = value[place].t().contiguous()
+        for asked, made in zip(query[place].split(step), mixed[place].split(step), strict=True):
+            made.copy_(product(product(asked, scaled[place]).softmax(dim=-1), columns))
+    return mixed
+
+
+def _plain(*operands: Tensor) -> bool:
+    """Whether nobody watches the operators (as counters and readers of attention do) and all is float32."""
+    kinds = {(one.device.type, one.dtype) for one in operands}
+    watched = torch.jit.is_tracing() or _get_current_dispatch_mode() is not None
+    return (
+        kinds == {("cpu", torch.float32)} and not watched and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def fused_attention() -> Callable[..., Tensor]:
+    """`attention`, or torch's own where MKL multiplies."""
+    return F.scaled_dot_product_attention if library() == "mkl" else attention
 
 
 def route(model: nn.Module) -> None:
-    """Lets the linears of a new model run in the library that is faster here, parameters and names kept."""
+    """Lets linears and attention of a new model run in the library that is faster here, parameters and names
+    kept."""
     if library() == "mkl":
         return
     for part in list(model.modules()):
+        if getattr(part, "kernel", None) is F.scaled_dot_product_attention:
+            part.kernel = fused_attention()
         for name, child in part.named_children():
             if type(child) is nn.Linear:
                 sizes = (child.in_features, child.out_features, child.bias is not None)
@@ -99,7 +153,7 @@ def library() -> str:
     Raises:
         ValueError: the variable names none, or one that this torch lacks.
     """
-    asked, there = os.environ.get(VARIABLE), torch.backends.mkldnn.is_available()
+    asked, there = os.environ.get(VARIABLE), available()
     if asked and (asked not in LIBRARIES or (asked == "onednn" and not there)):
         known = " or ".join(LIBRARIES if there else ["mkl"])
         raise ValueError(f"{VARIABLE}: expected {known}, found {asked!r}")
@@ -107,6 +161,11 @@ def library() -> str:
         return asked or "mkl"
     found = rates(torch.get_num_threads())
     return "onednn" if found["onednn"] > WORTH * found["mkl"] else "mkl"
+
+
+def available() -> bool:
+    """Whether this torch has oneDNN and lets it multiply."""
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 @cache
@@ -146,7 +205,7 @@ def measure(rounds: int = ROUNDS) -> dict[str, float]:
 
 def told() -> str:
     """Both rates and the choice, in a sentence."""
-    if not torch.backends.mkldnn.is_available():
+    if not available():
         return "linears run in torch's BLAS; this torch has no oneDNN to compare it with"
     found = rates(torch.get_num_threads())
     both = " and ".join(f"{found[name]:.0f} in {title}" for name, title in LIBRARIES.items())

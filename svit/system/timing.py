@@ -174,15 +174,13 @@ def peak_memory(work: Work, device: torch.device) -> int:
     return max(accumulate((change["Bytes"] for change in changes), initial=0))
 
 
-def machine(
-    device: torch.device, side: int = 2048, megabytes: int = 256, dtype: torch.dtype = torch.float32
-) -> dict[str, Any]:
+def machine(device: torch.device, side: int = 2048, megabytes: int = 256) -> dict[str, Any]:
     """What this machine is and, at this moment, can do at best.
 
-    `matmul_gflops` is a product of two (side, side) matrices of a number type, two operations a MAC;
+    `matmul_gflops` is a float32 product of two (side, side) matrices, two operations a MAC;
     `copy_gbs` counts each copied byte twice, read and written. Best of 3.
     """
-    a = torch.randn(side, side, device=device).to(dtype)
+    a = torch.randn(side, side, device=device)
     source = torch.zeros(megabytes * 2**18, device=device)  # 4 bytes each
     target = torch.empty_like(source)
     product = min(_timed(lambda: a @ a, device)["wall_s"] for _ in range(3))
@@ -193,7 +191,6 @@ def machine(
         "gpu": gpu,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "matmul_dtype": str(dtype).removeprefix("torch."),
         "matmul_gflops": 2 * side**3 / product / 1e9,
         "copy_gbs": 2 * source.numel() * 4 / copy / 1e9,
     }

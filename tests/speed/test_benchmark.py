@@ -15,7 +15,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from support import tiny_detectors
-from torch.nn import functional as F
 
 from svit.cli import benchmark as command
 from svit.core.catalogue import ROWS
@@ -35,7 +34,8 @@ from svit.speed.benchmark_cases import (
     sharing_copy,
     variants,
 )
-from svit.system import products, timing
+from svit.system import timing
+from svit.system.products import fused_attention
 
 CPU = torch.device("cpu")
 SMALL = """\
@@ -194,7 +194,7 @@ def test_the_kernel_of_attention_is_set_for_one_model_alone() -> None:
         {part.kernel for part in model.modules() if isinstance(part, Attention)}
         for model in (detector, twin)
     ]
-    assert kernels == [{F.scaled_dot_product_attention}, {explicit_attention}]
+    assert kernels == [{fused_attention()}, {explicit_attention}]
     with pytest.raises(ValueError, match="fused or explicit"):
         set_attention(twin, "flash")
 
@@ -240,20 +240,6 @@ def test_a_crossing_is_told_of_sizes_that_a_variant_was_measured_at_each_by_itse
 def test_the_verdict_follows_from_shares_and_rate(stages, share, gpu, words) -> None:
     sentence = benchmark_report.verdict(stages, share, gpu)
     assert pd.Series([sentence]).str.contains(words).all(), sentence
-
-
-def test_the_ceilings_are_those_of_the_number_type_that_is_measured(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def machine(device: torch.device, dtype: torch.dtype) -> dict[str, object]:
-        return {"matmul_gflops": 1.0, "matmul_dtype": dtype}
-
-    monkeypatch.setattr(timing, "machine", machine)
-    monkeypatch.setattr(products, "rates", lambda threads: {"mkl": 5.0, "onednn": 7.0})
-    half, whole = (benchmark._environment(CPU, name) for name in ("bfloat16", "float32"))
-    assert half["matmul_dtype"] == torch.bfloat16 and half["matmul_gflops"] == 1
-    assert whole["matmul_dtype"] == torch.float32  # of the better library
-    assert whole["matmul_gflops"] == 7 * torch.get_num_threads()
 
 
 def test_overhead_compares_calls_of_one_round() -> None:

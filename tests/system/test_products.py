@@ -9,14 +9,13 @@ import torch
 from support import tiny_detectors
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from svit.detectors import build_detector
 from svit.system import products
 from svit.system.products import FEWEST_ROWS, OneDnnLinear, route
 
-pytestmark = pytest.mark.skipif(
-    not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN"
-)
+pytestmark = pytest.mark.skipif(not products.available(), reason="this torch has no oneDNN")
 
 
 @pytest.fixture
@@ -50,6 +49,18 @@ def test_a_linear_and_its_gradients_are_the_same_in_either_library(shape, bias) 
     expected = torch.autograd.grad(wanted, operands, direction)
     for one, other in zip(gradients, expected, strict=True):
         torch.testing.assert_close(one, other, atol=2e-5, rtol=2e-6)
+
+
+def test_operands_that_lie_apart_in_memory_are_read_right(monkeypatch) -> None:
+    monkeypatch.setenv(products.VARIABLE, "onednn")
+    image, weight, bias = torch.randn(2, 24, 9, 8), torch.randn(80, 48), torch.randn(80)
+    operands = image.permute(0, 2, 3, 1), weight[::2, 1::2], bias[1::2]
+    found = products.linear(*operands)
+    torch.testing.assert_close(found, F.linear(*operands), atol=2e-5, rtol=2e-6)
+    transposed = (operands[0], torch.randn(24, 40).t(), None)
+    torch.testing.assert_close(
+        products.linear(*transposed), F.linear(*transposed), atol=2e-5, rtol=2e-6
+    )
 
 
 def test_half_precision_is_torchs_own(monkeypatch) -> None:
@@ -120,3 +131,47 @@ def test_the_variable_decides_and_other_words_are_refused(measured, monkeypatch)
 def test_both_rates_are_really_measured() -> None:
     found = products.measure(rounds=1)
     assert set(found) == set(products.LIBRARIES) and min(found.values()) > 0
+
+
+@pytest.mark.parametrize(("queries", "keys"), [(64, 64), (200, 333), (7, 90)])
+def test_attention_is_the_same_in_either_library(monkeypatch, queries, keys) -> None:
+    monkeypatch.setattr(products, "LOGITS_AT_ONCE", 70 * keys)  # several blocks, the last a part
+    projected = torch.randn(2, keys, 3, 4, 16).permute(2, 0, 3, 1, 4)  # as `Attention.project`
+    query, key, value = projected[0, :, :, :1].expand(2, 4, queries, 16), *projected[1:]
+    query = query + torch.randn(2, 4, queries, 16)
+    with torch.no_grad():
+        found = products.attention(query, key, value)
+    wanted = F.scaled_dot_product_attention(query, key, value)
+    torch.testing.assert_close(found, wanted, atol=2e-6, rtol=2e-6)
+
+
+def test_attention_with_a_mask_or_gradients_is_torchs_own(monkeypatch) -> None:
+    monkeypatch.setattr(products, "product", None)  # would fail if it were called
+    query, key, value = torch.randn(3, 1, 2, 80, 16)
+    mask = torch.rand(1, 1, 1, 80) < 0.5
+    found = products.attention(query, key, value, attn_mask=mask)
+    assert torch.equal(found, F.scaled_dot_product_attention(query, key, value, attn_mask=mask))
+    query.requires_grad_()
+    assert products.attention(query, key, value).requires_grad
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (
+            products.attention(*(one.bfloat16() for one in (query, key, value))).dtype
+            == torch.bfloat16
+        )
+
+
+def test_whoever_watches_operators_sees_torchs_own() -> None:
+    seen: set[str] = set()
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+            seen.add(operator.overloadpacket.__name__)
+            return operator(*args, **(kwargs or {}))
+
+    query, key, value = torch.randn(3, 1, 2, 80, 16)
+    layer = OneDnnLinear(16, 8)
+    with torch.no_grad(), Watch():
+        products.attention(query, key, value)
+        layer(query)
+    assert "addmm" in seen and any("scaled_dot_product" in name for name in seen)
+    assert "_linear_pointwise" not in seen

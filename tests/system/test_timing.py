@@ -73,20 +73,3 @@ def test_peak_memory_counts_what_is_held_at_once() -> None:
         return third.sum()
 
     assert timing.peak_memory(work, CPU) == pytest.approx(2 * x.nbytes, rel=0.01)
-
-
-@pytest.mark.parametrize("name", ["float32", "bfloat16"])
-def test_the_rate_of_products_is_that_of_the_number_type(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen = []
-    timed = timing._timed
-
-    def watch(work: timing.Work, device: torch.device) -> dict[str, float]:
-        seen.append(work())
-        return timed(work, device)
-
-    monkeypatch.setattr(timing, "_timed", watch)
-    found = timing.machine(torch.device("cpu"), 32, 1, getattr(torch, name))
-    assert found["matmul_dtype"] == name and found["matmul_gflops"] > 0
-    assert {one.dtype for one in seen if one.shape == (32, 32)} == {getattr(torch, name)}
