@@ -28,7 +28,7 @@ from svit.system.files import reason, replacing
 from svit.system.text import counted
 from svit.weights.class_rows import CLASS_LAYERS, by_name
 from svit.weights.conversion import Converted, Report, convert_state, full_precision
-from svit.weights.fitting import NECK, misfit, told, without_neck
+from svit.weights.fitting import NECK, misfit, told, told_otherwise, without_neck
 from svit.weights.name_tables import GATES, SPARED, VIT
 from svit.weights.resampling import resampled
 from svit.weights.safe_read import CheckpointError
@@ -329,24 +329,12 @@ def load_weights(
     if class_names is not None:
         converted, other = by_name(converted, detector.canonical_state_dict(), class_names)
         lacks = (*lacks, CLASS_LAYERS) if other else lacks
-    if converted.report.kind == "ours":
-        converted = _told_normalisation(converted, detector.config)
+    converted = told_otherwise(converted, detector.config)
     if other_body:
         converted = resampled(converted, detector.canonical_state_dict())
     if other_body and converted.config.backbone.neck != detector.config.backbone.neck:
         converted, lacks = without_neck(converted), (*lacks, NECK)
     return load_into(detector, converted, allow_missing=lacks)
-
-
-def _told_normalisation(converted: Converted, ours: Config) -> Converted:
-    theirs, report = converted.config.data.normalisation, converted.report
-    if theirs == ours.data.normalisation:
-        return converted
-    note = (
-        f"it saw pictures by mean and deviation {theirs}, the model sees them by "
-        f"{ours.data.normalisation}: what it knows begins on other colours"
-    )
-    return converted._replace(report=replace(report, notes=(*report.notes, note)))
 
 
 def load_into(

@@ -28,6 +28,24 @@ def without_neck(converted: Converted) -> Converted:
     return converted._replace(report=report)
 
 
+def told_otherwise(converted: Converted, ours: Config) -> Converted:
+    """For a start of training: notes of what no shape shows and weights were made for otherwise."""
+    theirs, report = converted.config, converted.report
+    notes = []
+    if theirs.backbone.heads != ours.backbone.heads:
+        notes.append(
+            f"its attention has {theirs.backbone.heads} heads, the model's {ours.backbone.heads}: queries "
+            "and keys are divided otherwise than they were trained"
+        )
+    known = report.kind == "ours"  # others do not say what they were shown
+    if known and theirs.data.normalisation != ours.data.normalisation:
+        notes.append(
+            f"it saw pictures by mean and deviation {theirs.data.normalisation}, the model sees them by "
+            f"{ours.data.normalisation}: what it knows begins on other colours"
+        )
+    return converted._replace(report=replace(report, notes=(*report.notes, *notes)))
+
+
 def misfit(
     own: Mapping[str, Tensor], taken: Mapping[str, Tensor], missing: Sequence[str]
 ) -> Misfit:

@@ -90,7 +90,7 @@ def test_a_teacher_that_cannot_teach_is_refused_before_anything_is_written(
     assert not out.exists()
 
 
-def test_weights_that_saw_other_colours_are_no_teacher_and_are_told_as_a_start(
+def test_weights_of_other_colours_are_no_teacher_and_are_told_as_a_start_as_other_heads_are(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = replace(DENSE, data=replace(DENSE.data, mean_rgb=(127.5,) * 3, std_rgb=(127.5,) * 3))
@@ -99,7 +99,14 @@ def test_weights_that_saw_other_colours_are_no_teacher_and_are_told_as_a_start(
         train(settings(distil=1.0), Pictures(), tmp_path / "taught", init=path)
     with caplog.at_level("INFO", "svit.training"):
         train(settings(), Pictures(), tmp_path / "begun", init=path, max_steps_this_run=1)
-    assert "begins on other colours" in caplog.text
+    assert "begins on other colours" in caplog.text and "heads" not in caplog.text
+    heads = replace(TINY.backbone, heads=2 * TINY.backbone.heads)
+    with caplog.at_level("INFO", "svit.training"):
+        train(
+            replace(settings(), backbone=heads), Pictures(), tmp_path / "divided", init=path,
+            max_steps_this_run=1,
+        )  # fmt: skip
+    assert f"has {TINY.backbone.heads} heads, the model's {heads.heads}" in caplog.text
 
 
 def test_the_ratio_loss_is_warmed_linearly(tmp_path: Path) -> None:
