@@ -173,7 +173,12 @@ def _speed(path: Path, result: dict[str, Any], row: dict[str, Any], seconds: pd.
     settings, machine = result["settings"], result["environment"]
     model, keep, attention = _named(row["variant"].removesuffix(RECORDED), settings)
     cpu = f"{machine['cpu']}, {counted(machine['threads'], 'threads')}"
-    words = (settings["dtype"], settings["framework"], "folded" * settings["fused"], attention)
+    words = (
+        settings["dtype"],
+        settings["framework"],
+        "folded" * settings.get("fused", False),
+        attention,
+    )
     return Speed(
         path=path.parent,
         variant=row["variant"],

@@ -46,7 +46,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--threads", type=kinds.at_once, help="threads (default: torch's choice)")
     add_dtype(parser)
     add("--framework", default="auto", help="auto, torchvision or detectron2")
-    add("--fuse", dest="fused", action="store_true", help="fold batch norms into convolutions")
     add("--recording", action="store_true", help="measure every variant with recording as well")
     add("--seed", type=kinds.seed, default=0, help="of weights, pictures and masks")
     add("--out", type=kinds.place, required=True, help="folder for the tables")

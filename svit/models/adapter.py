@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from svit.core.config import BackboneConfig
 from svit.core.costs import GROUPS
 from svit.models.deform_attn import DeformableAttention, Shapes
+from svit.models.layers import Folding
 from svit.models.size_cache import SizeCache
 from svit.models.vit import ViT
 from svit.pruning.base import Method
@@ -96,15 +97,15 @@ class SpatialPrior(nn.Module):
 
     def __init__(self, width: int, dim: int) -> None:
         super().__init__()
-        self.stem = nn.Sequential(
+        self.stem = Folding(
             *_conv_bn_relu(3, width, 2),
             *_conv_bn_relu(width, width, 1),
             *_conv_bn_relu(width, width, 1),
             nn.MaxPool2d(3, stride=2, padding=1),
         )
-        self.conv2 = nn.Sequential(*_conv_bn_relu(width, 2 * width, 2))
-        self.conv3 = nn.Sequential(*_conv_bn_relu(2 * width, 4 * width, 2))
-        self.conv4 = nn.Sequential(*_conv_bn_relu(4 * width, 4 * width, 2))
+        self.conv2 = Folding(*_conv_bn_relu(width, 2 * width, 2))
+        self.conv3 = Folding(*_conv_bn_relu(2 * width, 4 * width, 2))
+        self.conv4 = Folding(*_conv_bn_relu(4 * width, 4 * width, 2))
         self.fc1 = nn.Conv2d(width, dim, 1)
         self.fc2 = nn.Conv2d(2 * width, dim, 1)
         self.fc3 = nn.Conv2d(4 * width, dim, 1)

@@ -23,7 +23,6 @@ from svit.data.samples import Sample
 from svit.detectors import build_detector
 from svit.detectors.base import Detector
 from svit.evaluation.passes import computing
-from svit.models.layers import fuse
 from svit.probing.recorder import MaskEdit, edit, record
 from svit.pruning.attention import Attention
 from svit.pruning.sampling import permuted
@@ -51,7 +50,6 @@ class Settings:
             and cut at the middle; None is noise.
         proposals, detections: boxes an image that every network works on (`svit.speed.equal_work`); None is
             the most that all compared models take.
-        fused: fold batch normalisation into convolutions.
         recording: measure every variant with the recorder as well.
 
     Raises:
@@ -72,7 +70,6 @@ class Settings:
     device: str = "cpu"
     dtype: str = "float32"
     framework: str = "auto"
-    fused: bool = False
     recording: bool = False
     seed: int = 0
 
@@ -278,11 +275,9 @@ def _force(detector: Detector, keep: str, seed: int, edits: ExitStack) -> None:
 def _detector(name: str, settings: Settings) -> Detector:
     """A checkpoint's detector, or a preset's with random weights."""
     if Path(name).suffix in CHECKPOINTS:
-        detector = load_detector(Path(name), settings.framework)
-    else:
-        torch.manual_seed(settings.seed)
-        detector = build_detector(load_config(name, [f"framework={settings.framework}"]))
-    return fuse(detector.eval()) if settings.fused else detector
+        return load_detector(Path(name), settings.framework)
+    torch.manual_seed(settings.seed)
+    return build_detector(load_config(name, [f"framework={settings.framework}"]))
 
 
 def sharing_copy(detector: Detector) -> Detector:

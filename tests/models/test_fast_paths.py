@@ -28,7 +28,6 @@ from svit.models.adapter import (
     resize,
 )
 from svit.models.deform_attn import DeformableAttention, cell_table, gather_and_mix, sample_and_mix
-from svit.models.layers import fuse
 from svit.models.size_cache import SizeCache
 from svit.pruning.base import run_gathered
 
@@ -231,20 +230,33 @@ def test_a_backbone_in_half_precision_stays_close_to_full_precision() -> None:
 # batch normalisation
 
 
-def test_a_fused_backbone_is_equal_and_has_no_normalised_convolution_left() -> None:
-    model = trained(backbone())
-    names, images = list(model.state_dict()), torch.randn(1, 3, 64, 64)
-    fused = fuse(model)
+def test_at_inference_no_batch_norm_of_the_prior_runs_and_its_maps_are_the_same() -> None:
+    model, images = trained(backbone()).spm, torch.randn(1, 3, 64, 64)
+    plain = [part.detach() for part in _flat(model(images))]
+    norms = [part for part in model.modules() if isinstance(part, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.forward = None  # would fail if it were called
     with torch.no_grad():
-        for name, plain in model(images).items():
-            torch.testing.assert_close(fused(images)[name], plain, atol=1e-4, rtol=1e-4)
-    assert list(model.state_dict()) == names
-    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in fused.spm.modules())
+        folded = _flat(model(images))
+    for one, other in zip(folded, plain, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
-def test_a_model_in_training_is_not_fused() -> None:
-    with pytest.raises(ValueError, match="eval"):
-        fuse(backbone().train())
+def test_in_training_batch_norms_see_the_batch() -> None:
+    model = trained(backbone()).spm.train()
+    seen = [
+        int(norm.num_batches_tracked) for norm in model.modules() if hasattr(norm, "running_var")
+    ]
+    with torch.no_grad():
+        model(torch.randn(2, 3, 64, 64))
+    now = [
+        int(norm.num_batches_tracked) for norm in model.modules() if hasattr(norm, "running_var")
+    ]
+    assert [one + 1 for one in seen] == now
+
+
+def _flat(levels: tuple[torch.Tensor, list[torch.Tensor]]) -> list[torch.Tensor]:
+    return [levels[0], *levels[1]]
 
 
 # what is remembered

@@ -1,4 +1,4 @@
-"""The transposed convolution by matrix product against torch's own (`fuse`: test_fast_paths.py)."""
+"""The transposed convolution by matrix product against torch's own."""
 
 from __future__ import annotations
 

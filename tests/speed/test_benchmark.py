@@ -263,7 +263,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / f"{name}.yaml").write_text(f"preset: {name}-adapter-nano\n{SMALL}{ratios}\n")
     command.add_arguments(parser)
     models = f"{folder / 'vit.yaml'},{folder / 'svit.yaml'}"
-    words = f"--models {models} --keep paper --sizes 64x64,64x100 --rounds 2 --recording --fuse"
+    words = f"--models {models} --keep paper --sizes 64x64,64x100 --rounds 2 --recording"
     kinds = "--sdpa fused --framework torchvision --batch 1,2"
     args = parser.parse_args([*words.split(), *kinds.split(), "--out", str(folder / "out")])
     assert command.run(args) == 0
