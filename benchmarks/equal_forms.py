@@ -36,6 +36,15 @@ MAPS = (  # side, channels, boxes: of the nano and the tiny model
     *((16, 64, 30), (24, 64, 60), (32, 64, 60), (64, 64, 150)),
     *((20, 256, 20), (40, 256, 170), (80, 256, 275)),
 )
+ATTENTIONS = (  # heads, tokens, channels a head
+    *(
+        (3, 550, 64),
+        (3, 1600, 64),
+        (6, 1600, 64),
+        (3, 4200, 64),
+    ),  # T and S, pruned and at 640², T at 800 x 1344
+    *((3, 1024, 32), (3, 4096, 32), (3, 16384, 32)),  # nano on fields of nuclei
+)
 Forms = dict[str, Callable[[], Tensor]]
 
 
@@ -81,13 +90,20 @@ def doubling(masks: int, side: int, channels: int) -> Forms:
     kernel = weight.permute(0, 2, 3, 1).flatten(1)
 
     def product(given: Tensor) -> Tensor:
-        cells = given.permute(0, 2, 3, 1) @ kernel + bias.repeat(4)
+        return spread(given.permute(0, 2, 3, 1) @ kernel + bias.repeat(4))
+
+    def in_onednn() -> Tensor:
+        flat = together.permute(0, 2, 3, 1).reshape(-1, channels)
+        return spread(products.product(flat, kernel.t(), bias.repeat(4)))
+
+    def spread(cells: Tensor) -> Tensor:
         rows = cells.view(masks, side, side, 2, 2 * channels).transpose(2, 3)
         return rows.reshape(masks, 2 * side, 2 * side, channels).permute(0, 3, 1, 2)
 
     return {
         "product": lambda: product(values),
         "product, channels last": lambda: product(together),
+        "product in oneDNN, channels last": in_onednn,
         "convolution": lambda: F.conv_transpose2d(values, weight, bias, 2),
         "convolution, channels last": lambda: F.conv_transpose2d(together, weight, bias, 2),
     }
@@ -99,6 +115,15 @@ def linear(rows: int, inputs: int, outputs: int) -> Forms:
     return {
         "MKL": lambda: F.linear(values, weight),
         "oneDNN": lambda: products.product(values, weight),
+    }
+
+
+def attention(heads: int, tokens: int, width: int) -> Forms:
+    """Self-attention by torch's fused kernel and by products in oneDNN, some queries at a time."""
+    given = torch.randn(3, 1, heads, tokens, width)
+    return {
+        "torch's kernel": lambda: F.scaled_dot_product_attention(*given),
+        "oneDNN": lambda: products.attention(*given),
     }
 
 
@@ -144,6 +169,10 @@ def main(words: Sequence[str] | None = None) -> None:
         "linear, 1600 x 192 x 768": linear(1600 // small, 192, 768),
         "linear, 1600 x 384 x 1536": linear(1600 // small, 384, 1536),
         "linear, 1000 x 12544 x 1024": linear(1000 // small, 12544 // small, 1024),
+        **{
+            f"attention, {heads} x {tokens} x {width}": attention(heads, tokens // small, width)
+            for heads, tokens, width in ATTENTIONS
+        },
     }
     rows = [
         [name, *row] for name, forms in cases.items() for row in measured(forms, options.rounds)
