@@ -46,8 +46,9 @@ def product(
 ) -> Float[Tensor, "rows outputs"]:
     """`F.linear` in oneDNN, whatever the number of threads; without gradients."""
     offset = None if bias is None else bias.contiguous()  # which the operator takes for granted
-    operands = values.contiguous(), weight.contiguous(), offset
-    return torch.ops.mkldnn._linear_pointwise(*operands, "none", [], "")
+    # weights are ordered anew anyhow: from both orders of a dense matrix fast, from others a thousand times slower
+    ordered = weight if weight.t().is_contiguous() else weight.contiguous()
+    return torch.ops.mkldnn._linear_pointwise(values.contiguous(), ordered, offset, "none", [], "")
 
 
 class _Linear(torch.autograd.Function):
@@ -65,9 +66,16 @@ class _Linear(torch.autograd.Function):
         wanted = ctx.needs_input_grad
         return (
             product(gradient, weight.t()) if wanted[0] else None,
-            product(gradient.t(), values.t()) if wanted[1] else None,
+            _transposed_product(gradient, values) if wanted[1] else None,
             gradient.sum(0) if wanted[2] else None,
         )
+
+
+def _transposed_product(one: Tensor, other: Tensor) -> Tensor:
+    """one' · other: the narrower is the one that has to be copied into another order."""
+    if one.shape[1] <= other.shape[1]:
+        return product(one.t(), other.t())
+    return product(other.t(), one.t()).t()
 
 
 class OneDnnLinear(nn.Linear):
@@ -111,7 +119,7 @@ def attention(
     step = max(FEWEST_ROWS, LOGITS_AT_ONCE // key.shape[2])
     scaled = key * width**-0.5
     for place in itertools.product(range(batch), range(heads)):
-        columns = value[place].t().contiguous()
+        columns = value[place].contiguous().t()
         for asked, made in zip(query[place].split(step), mixed[place].split(step), strict=True):
             made.copy_(product(product(asked, scaled[place]).softmax(dim=-1), columns))
     return mixed

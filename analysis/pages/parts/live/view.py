@@ -115,8 +115,8 @@ def _with_other_settings(others: tuple[str, ...], name: str, model: str) -> str:
         return ""
     more = f"; and {len(others) - FEW} more" if len(others) > FEW else ""
     return (
-        f"These are the weights of {name}, which it recorded with other settings than they hold (there: in "
-        f"the run, now: here), and Before is {model}'s. {escaped('; '.join(others[:FEW]))}{more}."
+        f"Before is not what {name} recorded: it ran these weights with other settings than {model} holds. "
+        f"{escaped('; '.join(others[:FEW]))}{more} (there: in the run, now: here)."
     )
 
 
