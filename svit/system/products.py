@@ -46,7 +46,7 @@ def product(
 ) -> Float[Tensor, "rows outputs"]:
     """`F.linear` in oneDNN, whatever the number of threads; without gradients."""
     offset = None if bias is None else bias.contiguous()  # which the operator takes for granted
-    # weights are ordered anew anyhow: from both orders of a dense matrix fast, from others a thousand times slower
+    # it orders weights anew: from both orders of a dense matrix fast, from any other a thousand times slower
     ordered = weight if weight.t().is_contiguous() else weight.contiguous()
     return torch.ops.mkldnn._linear_pointwise(values.contiguous(), ordered, offset, "none", [], "")
 
@@ -83,6 +83,18 @@ class OneDnnLinear(nn.Linear):
 
     def forward(self, values: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows outputs"]:
         return _in_onednn(values, self.weight, self.bias)
+
+
+class OneDnnPointwise(nn.Conv2d):
+    """A 1 x 1 convolution as `OneDnnLinear`; its map lies with the channels together."""
+
+    def forward(
+        self, values: Float[Tensor, "batch inputs height width"]
+    ) -> Float[Tensor, "batch outputs height width"]:
+        if not _plain(values, self.weight):
+            return super().forward(values)
+        rows = _in_onednn(values.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
+        return rows.permute(0, 3, 1, 2)
 
 
 def linear(
@@ -140,19 +152,22 @@ def fused_attention() -> Callable[..., Tensor]:
 
 
 def route(model: nn.Module) -> None:
-    """Lets linears and attention of a new model run in the library that is faster here, parameters and names
-    kept."""
+    """Lets linears, 1 x 1 convolutions and attention of a new model run in the library that is faster here,
+    parameters and names kept."""
     if library() == "mkl":
         return
-    for part in list(model.modules()):
-        if getattr(part, "kernel", None) is F.scaled_dot_product_attention:
-            part.kernel = fused_attention()
-        for name, child in part.named_children():
-            if type(child) is nn.Linear:
-                sizes = (child.in_features, child.out_features, child.bias is not None)
-                other = OneDnnLinear(*sizes, device="meta")
-                other.weight, other.bias = child.weight, child.bias
-                setattr(part, name, other.train(child.training))
+    for part in model.modules():
+        if type(part) is nn.Linear:
+            part.__class__ = OneDnnLinear
+        elif type(part) is nn.Conv2d and _is_pointwise(part):
+            part.__class__ = OneDnnPointwise
+        elif getattr(part, "kernel", None) is F.scaled_dot_product_attention:
+            part.kernel = attention
+
+
+def _is_pointwise(layer: nn.Conv2d) -> bool:
+    whole = layer.groups == 1 and layer.padding == (0, 0)
+    return whole and layer.kernel_size == layer.stride == (1, 1)
 
 
 def library() -> str:

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from svit.detectors import build_detector
 from svit.system import products
-from svit.system.products import FEWEST_ROWS, OneDnnLinear, route
+from svit.system.products import FEWEST_ROWS, OneDnnLinear, OneDnnPointwise, route
 
 pytestmark = pytest.mark.skipif(not products.available(), reason="this torch has no oneDNN")
 
@@ -49,6 +49,30 @@ def test_a_linear_and_its_gradients_are_the_same_in_either_library(shape, bias) 
     expected = torch.autograd.grad(wanted, operands, direction)
     for one, other in zip(gradients, expected, strict=True):
         torch.testing.assert_close(one, other, atol=2e-5, rtol=2e-6)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_pointwise_convolution_and_its_gradients_are_the_same(layout) -> None:
+    layer = nn.Conv2d(24, 40, 1)
+    values = torch.randn(2, 24, 9, 8).to(memory_format=layout).requires_grad_()
+    wanted = layer(values)
+    operands, direction = [values, *layer.parameters()], torch.randn(2, 40, 9, 8)
+    expected = torch.autograd.grad(wanted, operands, direction)
+    layer.__class__ = OneDnnPointwise
+    found = layer(values)
+    torch.testing.assert_close(found, wanted, atol=2e-6, rtol=2e-6)
+    gradients = torch.autograd.grad(found, operands, direction)
+    for one, other in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=2e-5, rtol=2e-6)
+
+
+def test_convolutions_that_are_no_product_stay_as_they_are(monkeypatch) -> None:
+    monkeypatch.setenv(products.VARIABLE, "onednn")
+    others = [{"kernel_size": 3}, {"kernel_size": 1, "stride": 2}, {"kernel_size": 1, "groups": 2}]
+    others.append({"kernel_size": 1, "padding": 1})
+    model = nn.Sequential(*(nn.Conv2d(4, 4, **one) for one in others), nn.Conv2d(4, 4, 1))
+    route(model)
+    assert [type(part) for part in model] == [nn.Conv2d] * 4 + [OneDnnPointwise]
 
 
 def test_operands_that_lie_apart_in_memory_are_read_right(monkeypatch) -> None:
