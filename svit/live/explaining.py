@@ -59,8 +59,8 @@ def session_of(run: Run, weights: Path, device: str = "cpu") -> Session:
     others than those in the weights where `--model` or `--set` said so.
 
     Raises:
-        AttributionError: other weights, settings that are none here, a method with state over frames, or a
-            run with changed masks.
+        AttributionError: other weights, settings that are none here, another number type, a method with state
+            over frames, or a run with changed masks.
         CheckpointError: the file cannot be read, or does not fit the settings.
     """
     session = Session.load(weights, device, _config_of(run))
@@ -76,6 +76,11 @@ def session_of(run: Run, weights: Path, device: str = "cpu") -> Session:
         raise AttributionError(
             f"{run.path} was recorded with changed masks ({changed}), and explanations begin with the "
             "model's own: take a run of `svit record`"
+        )
+    if (dtype := run.provenance.get("dtype", "float32")) != "float32":
+        raise AttributionError(
+            f"{run.path} was recorded in {dtype}, and explanations compute in float32, where other tokens may "
+            "be kept: record it again without --dtype"
         )
     if session.detector.backbone.method.traits.streams:
         raise AttributionError(

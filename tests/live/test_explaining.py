@@ -215,6 +215,10 @@ def test_runs_without_pictures_weights_or_own_masks_are_refused(
     record_run(bare, shapes(world / "shapes"), shuffled, changed)
     with pytest.raises(AttributionError, match="changed masks"):
         session_of(open_run(shuffled), world / "model.safetensors")
+    half = tmp_path / "half"
+    record_run(bare, shapes(world / "shapes"), half, replace(options, dtype="bfloat16"))
+    with pytest.raises(AttributionError, match="recorded in bfloat16, .* again without --dtype"):
+        session_of(open_run(half), world / "model.safetensors")
 
 
 def test_what_is_asked_on_a_page_is_kept_where_the_picture_gives_the_masks_again(
