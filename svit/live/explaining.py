@@ -79,8 +79,8 @@ def session_of(run: Run, weights: Path, device: str = "cpu") -> Session:
         )
     if (dtype := run.provenance.get("dtype", "float32")) != "float32":
         raise AttributionError(
-            f"{run.path} was recorded in {dtype}, and explanations compute in float32, where other tokens may "
-            "be kept: record it again without --dtype"
+            f"{run.path} was recorded in {dtype}, and explanations compute in float32, where other tokens "
+            "may be kept: record it again without --dtype"
         )
     if session.detector.backbone.method.traits.streams:
         raise AttributionError(

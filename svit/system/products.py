@@ -131,9 +131,9 @@ def attention(
     step = max(FEWEST_ROWS, LOGITS_AT_ONCE // key.shape[2])
     scaled = key * width**-0.5
     for place in itertools.product(range(batch), range(heads)):
-        columns = value[place].contiguous().t()
+        known, columns = scaled[place].contiguous(), value[place].contiguous().t()
         for asked, made in zip(query[place].split(step), mixed[place].split(step), strict=True):
-            made.copy_(product(product(asked, scaled[place]).softmax(dim=-1), columns))
+            made.copy_(product(product(asked, known).softmax(dim=-1), columns))
     return mixed
 
 
