@@ -36,7 +36,9 @@ SIZES = (
 ROUNDS = 8
 WORTH = 1.25  # how many times as fast oneDNN must be to be taken
 FEWEST_ROWS = 64  # below, ordering the weights for oneDNN costs more than it gains
-LOGITS_AT_ONCE = 1 << 20  # 4 MB, which a cache holds from one product of attention to the next
+LOGITS_AT_ONCE = (
+    1 << 19
+)  # 2 MB: a cache holds them; of twice as many the allocator may ask the system every time
 
 
 def product(
@@ -133,7 +135,8 @@ def attention(
     for place in itertools.product(range(batch), range(heads)):
         known, columns = scaled[place].contiguous(), value[place].contiguous().t()
         for asked, made in zip(query[place].split(step), mixed[place].split(step), strict=True):
-            made.copy_(product(product(asked, known).softmax(dim=-1), columns))
+            logits = product(asked, known)
+            made.copy_(product(torch.softmax(logits, dim=-1, out=logits), columns))
     return mixed
 
 
