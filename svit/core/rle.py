@@ -46,6 +46,21 @@ class CodedMasks:
             codes += (code["counts"] for code in coded)
         return cls(tuple(codes), (height, width))
 
+    @classmethod
+    def pasted(
+        cls, parts: Sequence[tuple[int, int, np.ndarray]], image_hw: tuple[int, int]
+    ) -> CodedMasks:
+        """Masks that are empty outside of a rectangle each, encoded without the rest of the image.
+
+        Args:
+            parts: left, top and bool (rows, columns) of each.
+        """
+        found = [
+            {"size": list(image_hw), "counts": _pasted_runs(*part, image_hw)} for part in parts
+        ]
+        coded = coco_mask.frPyObjects(found, *image_hw) if found else []
+        return cls(tuple(code["counts"] for code in coded), image_hw)
+
     def __len__(self) -> int:
         return len(self.codes)
 
@@ -107,6 +122,17 @@ class CodedMasks:
         top = np.maximum(np.repeat(starts, counts) - column * height, 0)
         bottom = np.minimum(np.repeat(ends, counts) - column * height, height)
         return np.repeat(masks, counts), column, top, bottom
+
+
+def _pasted_runs(left: int, top: int, part: np.ndarray, image_hw: tuple[int, int]) -> list[int]:
+    """Lengths of the runs of zeros and ones in turn, of the whole image."""
+    height, width = image_hw
+    columns = np.zeros((part.shape[1] + 2, height), bool)  # an empty one before and behind
+    columns[1:-1, top : top + part.shape[0]] = part.T
+    flat = columns.ravel()
+    turns = np.flatnonzero(flat[1:] != flat[:-1]) + 1 + (left - 1) * height
+    runs = np.diff(np.concatenate([[0], turns, [height * width]])).tolist()
+    return runs if runs[-1] or len(runs) == 1 else runs[:-1]
 
 
 def run_lengths(code: bytes) -> np.ndarray:

@@ -7,7 +7,7 @@ at pixel centres and cut at 0.5; boxes are scaled, clipped and dropped when noth
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import clip_boxes_to_image
@@ -17,22 +17,21 @@ from svit.core.types import Detections
 from svit.data.samples import Sample
 
 MASK_THRESHOLD = 0.5
-_PIXELS_AT_ONCE = 1 << 27  # 128 MB
 
 
 def paste_masks(
     masks: Float[Tensor, "boxes side side"],
     boxes: Float[Tensor, "boxes 4"],
     image_hw: tuple[int, int],
-) -> Bool[Tensor, "boxes height width"]:
+) -> CodedMasks:
     """Soft masks stretched over their boxes, at least 0.5, zero elsewhere.
 
-    One box at a time: only the pixels around it are sampled, a tenth of the work of whole images.
+    One box at a time: only the pixels around it are sampled and encoded, a tenth of the work of whole images.
     """
-    canvas = torch.zeros(len(boxes), *image_hw, dtype=torch.bool, device=masks.device)
     corners = torch.cat([boxes[:, :2].floor() - 1, boxes[:, 2:].ceil() + 1], dim=1)
     regions = clip_boxes_to_image(corners, image_hw).int().tolist()
-    for page, mask, box, region in zip(canvas, masks, boxes, regions, strict=True):
+    parts = []
+    for mask, box, region in zip(masks, boxes, regions, strict=True):
         left, top, right, bottom = region
         grid = torch.stack(
             torch.meshgrid(
@@ -43,8 +42,8 @@ def paste_masks(
             dim=-1,
         )
         sampled = F.grid_sample(mask[None, None], grid[None], align_corners=False)[0, 0]
-        page[top:bottom, left:right] = sampled >= MASK_THRESHOLD
-    return canvas
+        parts.append((left, top, (sampled >= MASK_THRESHOLD).cpu().numpy()))
+    return CodedMasks.pasted(parts, image_hw)
 
 
 def _positions(first: int, last: int, start: Tensor, end: Tensor) -> Float[Tensor, " pixels"]:
@@ -71,14 +70,5 @@ def to_source(
     scaled = clip_boxes_to_image(boxes * boxes.new_tensor(scale * 2), sample.image_hw)
     present = (scaled[:, 2:] > scaled[:, :2]).all(dim=1)
     scaled, scores, labels, masks = (part[present] for part in (scaled, scores, labels, masks))
-    coded = _coded(masks, scaled, sample.image_hw)
+    coded = paste_masks(masks, scaled, sample.image_hw)
     return Detections(*(part.cpu().numpy() for part in (scaled, scores, labels)), coded)
-
-
-def _coded(masks: Tensor, boxes: Tensor, image_hw: tuple[int, int]) -> CodedMasks:
-    """`paste_masks`, some at a time: those of a large field are gigabytes of pixels."""
-    at_once = max(1, _PIXELS_AT_ONCE // (image_hw[0] * image_hw[1]))
-    codes: list[bytes] = []
-    for some, around in zip(masks.split(at_once), boxes.split(at_once), strict=True):
-        codes += CodedMasks.of(paste_masks(some, around, image_hw).cpu().numpy()).codes
-    return CodedMasks(tuple(codes), image_hw)

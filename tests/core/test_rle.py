@@ -69,6 +69,19 @@ def test_segments_paint_every_pixel_of_a_mask_once(masks):
     np.testing.assert_array_equal(painted, masks)
 
 
+@given(some_masks, st.integers(0, 999))
+def test_masks_pasted_from_rectangles_have_the_codes_of_the_whole(masks, seed):
+    height, width = masks.shape[1:]
+    rng, parts, whole = np.random.default_rng(seed), [], np.zeros_like(masks)
+    for mask, empty in zip(masks, whole, strict=True):
+        (top, bottom), (left, right) = (
+            np.sort(rng.integers(0, side + 1, 2)) for side in (height, width)
+        )
+        empty[top:bottom, left:right] = mask[top:bottom, left:right]
+        parts.append((int(left), int(top), mask[top:bottom, left:right]))
+    assert CodedMasks.pasted(parts, (height, width)) == CodedMasks.of(whole)
+
+
 @given(some_masks)
 def test_codes_read_together_are_those_read_one_by_one(masks):
     codes = [*CodedMasks.of(masks).codes, b""]

@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import roi_align
 
-from svit.data.samples import Sample
-from svit.detectors import pasting, pooling
+from svit.detectors import pooling
 from svit.detectors.pasting import paste_masks
 from svit.detectors.pooling import PyramidRoIAlign, crop_masks, pool_by_bags, pool_by_matrices
 from svit.speed.equal_work import spread_boxes
@@ -127,36 +126,15 @@ def test_a_full_mask_covers_exactly_the_pixels_whose_centre_is_in_the_box(
     left: float, top: float, width: int, height: int
 ) -> None:
     box = torch.tensor([[left, top, left + width, top + height]])
-    pasted = paste_masks(torch.ones(1, 28, 28), box, (20, 22))[0].numpy()
+    pasted = paste_masks(torch.ones(1, 28, 28), box, (20, 22)).decoded()[0]
     y, x = np.mgrid[:20, :22] + 0.5
     inside = (x > left) & (x < left + width) & (y > top) & (y < top + height)
     assert np.array_equal(pasted, inside)
 
 
-def test_masks_of_a_large_field_are_pasted_some_at_a_time_and_none_differs(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    whole, pages = pasting.paste_masks, []
-
-    def counted(masks: torch.Tensor, *rest: object) -> torch.Tensor:
-        pages.append(len(masks))
-        return whole(masks, *rest)
-
-    monkeypatch.setattr(pasting, "paste_masks", counted)
-    monkeypatch.setattr(pasting, "_PIXELS_AT_ONCE", 2 * 40 * 60)
-    sample = Sample(1, torch.zeros(3, 20, 30), (40, 60))
-    corners = torch.rand(5, 2) * 10
-    boxes = torch.cat([corners, corners + 1 + torch.rand(5, 2) * 9], dim=1)
-    soft, scores, labels = torch.rand(5, 28, 28), torch.rand(5).sort(descending=True)[0], [0] * 5
-    found = pasting.to_source(boxes, scores, torch.tensor(labels), soft, sample)
-    assert pages == [2, 2, 1]
-    assert np.array_equal(found.masks, whole(soft, boxes * 2, (40, 60)).numpy())
-    assert np.array_equal(found[found.scores < 1].masks, found.masks)
-
-
 def test_a_pasted_mask_equals_bilinear_values_at_pixel_centres() -> None:
     mask, box = torch.rand(28, 28), torch.tensor([3.3, 2.1, 15.7, 17.2])
-    pasted = paste_masks(mask[None], box[None], (20, 18))[0]
+    pasted = paste_masks(mask[None], box[None], (20, 18)).decoded()[0]
     padded = torch.nn.functional.pad(mask, (1, 1, 1, 1))[None]
     for row in range(20):
         for column in range(18):
