@@ -37,13 +37,13 @@ MAPS = (  # side, channels, boxes: of the nano and the tiny model
     *((20, 256, 20), (40, 256, 170), (80, 256, 275)),
 )
 ATTENTIONS = (  # heads, tokens, channels a head
-    *(
-        (3, 550, 64),
-        (3, 1600, 64),
-        (6, 1600, 64),
-        (3, 4200, 64),
-    ),  # T and S, pruned and at 640², T at 800 x 1344
-    *((3, 1024, 32), (3, 4096, 32), (3, 16384, 32)),  # nano on fields of nuclei
+    (3, 550, 64),  # the tiny model at 640 x 640, pruned
+    (3, 1600, 64),
+    (6, 1600, 64),  # the small one
+    (3, 4200, 64),  # the tiny one at 800 x 1344
+    (3, 1024, 32),  # nano, on nuclei of 512, 1,024 and 2,048 px
+    (3, 4096, 32),
+    (3, 16384, 32),
 )
 Forms = dict[str, Callable[[], Tensor]]
 

@@ -24,7 +24,6 @@ _UNKNOWN = {
     "views": "length unknown",
     "start": "start unknown",
     "sides": "pictures of unknown size",
-    "base_ratio": "keep ratio unknown",
     "inference": "decided otherwise",
 }
 

@@ -244,7 +244,7 @@ def _provenance(
     about = {name: "unknown" if value is None else value for name, value in about.items()}
     if not host.known:
         about["prefix"] = "found by planting patches"
-    told = (tuple(config.mean_rgb), tuple(config.std_rgb)) == (host.mean_rgb, host.std_rgb)
+    told = config.normalisation == (host.mean_rgb, host.std_rgb)
     pictures = {
         "input_hw": list(host.input_hw or ()) or "any",
         "short_side": config.short_side,

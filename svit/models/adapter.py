@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from svit.core.config import BackboneConfig
 from svit.core.costs import GROUPS
 from svit.models.deform_attn import DeformableAttention, Shapes
-from svit.models.layers import Folding
+from svit.models.layers import Folding, doubled
 from svit.models.size_cache import SizeCache
 from svit.models.vit import ViT
 from svit.pruning.base import Method
@@ -285,20 +285,11 @@ class ViTAdapter(ViT):
         x = as_image(tokens, where.tokens)
         large = resize(x, where.resizing[4.0])  # our own: summed in place, a fresh map costs more
         return {
-            "c2": self.norm1(large.add_(_doubled(self.up, c2)).add_(c1)),
+            "c2": self.norm1(large.add_(doubled(self.up, c2)).add_(c1)),
             "c3": self.norm2(c2 + resize(x, where.resizing[2.0])),
             "c4": self.norm3(c3 + x),
             "c5": self.norm4(c4 + resize(x, where.resizing[0.5])),
         }
-
-
-def _doubled(up: nn.ConvTranspose2d, image: Tensor) -> Tensor:
-    """A 2x2 transposed convolution of stride 2: every cell becomes 2x2 cells by one matrix product."""
-    batch, _, rows, columns = image.shape
-    weight = up.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (2 * 2 * C, C)
-    cells = linear(image.permute(0, 2, 3, 1), weight, up.bias.repeat(4))
-    cells = cells.unflatten(3, (2, 2, -1)).transpose(2, 3)  # (B, rows, 2, columns, 2, C)
-    return cells.reshape(batch, 2 * rows, 2 * columns, -1).permute(0, 3, 1, 2)
 
 
 def _initialise_module(module: nn.Module) -> None:

@@ -27,12 +27,20 @@ class Doubling(nn.ConvTranspose2d):
         """Every cell becomes 2x2 cells; `output_size` is of the parent and not looked at."""
         if values.device.type == "cpu" and not torch.is_grad_enabled():
             return super().forward(values.contiguous(memory_format=torch.channels_last))
-        batch, _, height, width = values.shape
-        kernel = self.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (4 · outputs, inputs)
-        cells = linear(values.permute(0, 2, 3, 1), kernel, self.bias.repeat(4))
-        rows = cells.view(batch, height, width, 2, 2 * self.out_channels)
-        doubled = rows.transpose(2, 3).reshape(batch, 2 * height, 2 * width, self.out_channels)
-        return doubled.permute(0, 3, 1, 2)
+        return doubled(self, values)
+
+
+def doubled(
+    up: nn.ConvTranspose2d, image: Float[Tensor, "batch inputs rows columns"]
+) -> Float[Tensor, "batch outputs double_rows double_columns"]:
+    """A 2x2 transposed convolution of stride 2: every cell becomes 2x2 cells by one matrix product."""
+    batch, _, rows, columns = image.shape
+    weight = up.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (2 · 2 · outputs, inputs)
+    cells = linear(image.permute(0, 2, 3, 1), weight, up.bias.repeat(4))
+    cells = cells.unflatten(3, (2, 2, up.out_channels))
+    cells = cells.transpose(2, 3)  # (B, rows, 2, columns, 2, outputs)
+    doubles = cells.reshape(batch, 2 * rows, 2 * columns, up.out_channels)
+    return doubles.permute(0, 3, 1, 2)
 
 
 class Folding(nn.Sequential):

@@ -69,9 +69,7 @@ def applied(
 
 def _check_normalisation(detector: Detector, lender: Detector) -> None:
     """Raises EditError where the lender would decide on pictures that it was not trained to see."""
-    mine, theirs = (
-        (one.config.data.mean_rgb, one.config.data.std_rgb) for one in (detector, lender)
-    )
+    mine, theirs = (one.config.data.normalisation for one in (detector, lender))
     if mine != theirs:
         raise EditError(
             f"{lender.config.name!r} takes pictures normalised by mean {theirs[0]}, deviation {theirs[1]}, "

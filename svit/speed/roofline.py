@@ -54,9 +54,8 @@ def _flops(
 ) -> float:
     """Operations of matrix products, convolutions and attention; 0 for all others, as torch counts."""
     if operator.overloadpacket is torch.ops.aten._scaled_dot_product_flash_attention_for_cpu:
-        return sdpa_flop_count(
-            *(one.shape for one in args[:3])
-        )  # torch counts its other kernels alone
+        # torch counts the kernels of other devices alone
+        return sdpa_flop_count(*(one.shape for one in args[:3]))
     count = flop_registry.get(operator.overloadpacket)
     return count(*args, **kwargs, out_val=result) if count else 0
 

@@ -21,13 +21,13 @@ from svit.models.adapter import (
     ConvFeedForward,
     Injector,
     SpatialPrior,
-    _doubled,
     as_image,
     geometry,
     interpolation,
     resize,
 )
 from svit.models.deform_attn import DeformableAttention, cell_table, gather_and_mix, sample_and_mix
+from svit.models.layers import doubled
 from svit.models.size_cache import SizeCache
 from svit.pruning.base import run_gathered
 
@@ -168,8 +168,8 @@ def test_the_depthwise_convolution_equals_the_plain_one_with_its_gradients() -> 
 def test_doubling_equals_the_transposed_convolution_with_its_gradients() -> None:
     up = torch.nn.ConvTranspose2d(6, 6, 2, stride=2)
     image = torch.randn(2, 6, 3, 5, requires_grad=True)
-    torch.testing.assert_close(_doubled(up, image), up(image), **CLOSE)
-    for a, b in zip(gradients([_doubled(up, image)], up, image), gradients([up(image)], up, image)):
+    torch.testing.assert_close(doubled(up, image), up(image), **CLOSE)
+    for a, b in zip(gradients([doubled(up, image)], up, image), gradients([up(image)], up, image)):
         torch.testing.assert_close(a, b, **CLOSE)
 
 
