@@ -17,7 +17,7 @@ from svit.core.macs import FLOPS_PER_MAC, HEAD_PARTS, block_macs, ledger
 from svit.core.presets import PRESETS, SMALL, TINY
 from svit.data.samples import Sample
 from svit.models import build_backbone
-from svit.models.adapter import _doubled
+from svit.models.layers import doubled
 from svit.probing.recorder import record
 from svit.pruning.gates import GATES
 
@@ -192,7 +192,7 @@ def test_the_up_convolution_does_what_the_ledger_says() -> None:
     model = pruned_model("adapter")
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
-        _doubled(model.up, torch.randn(1, model.channels, 16, 20))
+        doubled(model.up, torch.randn(1, model.channels, 16, 20))
     parts = ledger(model.config, None, PruningConfig("svit"), (8, 10), np.full(12, 80))
     assert counter.get_total_flops() == FLOPS_PER_MAC * parts["up"]
 
