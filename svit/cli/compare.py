@@ -49,7 +49,10 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--rows", type=kinds.listed(), default=(), help=f"of {', '.join(NAMES)} (default: all)"
+        "--rows",
+        type=kinds.listed(),
+        default=(),
+        help=f"of {', '.join(NAMES)} (default: all but those of videos)",
     )
     parser.add_argument(
         "--seeds",

@@ -128,7 +128,10 @@ def jobs(
 
     Raises:
         ConfigError: unknown keys, or values that cannot be.
+        CompareError: a seed among the overrides, which every row would have in place of its own.
     """
+    if any(one.partition("=")[0].strip() == "train.seed" for one in overrides):
+        raise CompareError("train.seed is that of each row here: name seeds by --seeds, as 0,1")
     length = [] if steps is None else [f"train.iterations={steps}"]
     everywhere = [*overrides, *length]
     recipe = load_config(ROWS[0].preset(neck, size), everywhere).train

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from svit.system.claims import check_claim, claim
 from svit.system.files import FileError, move, prepare_folder, read_json, write_text
 from svit.system.processes import Ranks
 from svit.training import training_checkpoints
-from svit.training.loader import check_data, training_hash
+from svit.training.loader import annotations_hash, check_data, training_hash
 from svit.training.train import train
 from svit.training.trainer import FINAL
 from svit.weights import checkpoint
@@ -44,6 +45,7 @@ from svit.weights.loading import check_objects, load_detector
 
 PLAN, ROW, FAILED = "plan.json", "row.json", "failed.txt"
 CALIBRATED = "calibrated-start.safetensors"
+OBJECTS = "train_objects_sha256"  # in a plan: of all annotations that are trained on
 log = logging.getLogger("svit.training")
 
 
@@ -198,6 +200,7 @@ class RowMaker:
             **reading(self.train_set),
             "init_sha256": checkpoint.fingerprint(start),
             "train_sha256": training_hash(self.train_set),
+            OBJECTS: _objects(self.train_set),
             "val_sha256": fingerprint(self.val_set),
             "config": to_dict(self.job.config),
         }
@@ -208,7 +211,10 @@ class RowMaker:
         Raises:
             FileError: it is not; what differs.
         """
-        by(self.folder / PLAN, self.facts(start), what="comparison", harmless={FAILED})
+        path, facts = self.folder / PLAN, self.facts(start)
+        if path.exists() and OBJECTS not in read_json(path, "delete the folder or choose another"):
+            del facts[OBJECTS]  # plans without a word about them are of before
+        by(path, facts, what="comparison", harmless={FAILED})
 
     def _begin(self, start: dict[str, torch.Tensor]) -> None:
         prepare_folder(self.folder)
@@ -231,9 +237,10 @@ class RowMaker:
         """Finetunes; ATS starts and ends with levels that keep what the row is meant to keep."""
         init, fits = self.setting.start, method_class(self.job.row.method).fits
         leveled = fits is not None and not fits.mode  # it decides by fitted numbers at any time
+        own, theirs = self.train_set.class_names, self.train_set.foreign_names
         if leveled:
             init = self.folder / CALIBRATED
-            self._on_first(lambda: self._calibrated(self.setting.start, init))
+            self._on_first(lambda: self._calibrated(self.setting.start, init, theirs))
         ending = train(
             self.job.config,
             self.train_set,
@@ -247,22 +254,26 @@ class RowMaker:
         if ending != "finished":
             return False
         trained, model = self.training / FINAL, self.model
-        settle = self._calibrated if leveled else move
-        self._on_first(lambda: settle(trained, model))
+        self._on_first(
+            lambda: self._calibrated(trained, model, own) if leveled else move(trained, model)
+        )
         return True
 
-    def _calibrated(self, source: Path, target: Path) -> None:
-        """Writes the weights with ATS's numbers of levels fitted to the keep ratios, if it must."""
+    def _calibrated(self, source: Path, target: Path, names: Sequence[str]) -> None:
+        """Writes the weights with ATS's numbers of levels fitted to the keep ratios, if it must.
+
+        Args:
+            names: of the classes, in the order of the labels, as the source has them and the target will.
+        """
         if target.exists():
             return
         config = self.job.config
         torch.manual_seed(config.train.seed)
         detector = build_detector(config).to(self.ranks.device).eval()
-        names = self.train_set.foreign_names
         report = checkpoint.load_weights(
             detector, source, complete=False, other_body=True, class_names=names
         )
-        detector.class_names = tuple(self.train_set.class_names)
+        detector.class_names = tuple(names)
         for line in report.lines():
             log.info(line)
         calibrate(detector, self.train_set, self.setting.calibration)
@@ -318,6 +329,11 @@ class RowMaker:
         )
         for path in (*training_checkpoints.paths(self.training), *spare):
             path.unlink(missing_ok=True)
+
+
+@lru_cache(maxsize=1)  # of COCO's it takes seconds, and rows share one data set
+def _objects(train_set: CocoDataset) -> str:
+    return annotations_hash(train_set)
 
 
 def _numbers(path: Path) -> dict[str, float | None]:

@@ -72,6 +72,19 @@ def match_classes(
     return ClassMatch(labels, (*_told_renamed(renamed), *_notes(data, model, labels)))
 
 
+def check_map(renamed: Mapping[str, str], data: Sequence[str]) -> None:
+    """Refuses a class map with names that a data set does not have, where no model's are known yet.
+
+    Raises:
+        ClassError: it names them, and those there are.
+    """
+    if unknown := [name for name in renamed if name not in data]:
+        raise ClassError(
+            f"the class map names {_listed(unknown)}, which the data set does not have; it has "
+            f"{_listed(data)} (--class-map 'OURS=THEIRS,...': the data set's name first)"
+        )
+
+
 def _check_renamed(renamed: Mapping[str, str], data: Sequence[str], model: Sequence[str]) -> None:
     for side, known, names in (
         ("data set", data, renamed.keys()),

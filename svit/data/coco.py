@@ -21,7 +21,7 @@ from jaxtyping import UInt8
 from svit.core.config import DataConfig
 from svit.core.slices import slices_of
 from svit.core.types import FrameId, ImageId, Target, to_xyxy
-from svit.data.classes import match_classes
+from svit.data.classes import check_map, match_classes
 from svit.data.folder import ImageFiles
 from svit.data.images import ImageError, clip_boxes, normalise, prepare, read_image
 from svit.data.order import batches
@@ -123,6 +123,8 @@ class CocoDataset:
         self.class_names = list(class_names) or own
         counts = Counter(one["category_id"] for one in data["annotations"])
         objects = [counts[one["id"]] for one in self._categories]
+        if not class_names:
+            check_map(self.class_map, own)
         renamed = self.class_map if class_names else {}
         match = match_classes(own, self.class_names, objects=objects, renamed=renamed)
         self.class_notes = match.notes

@@ -24,14 +24,16 @@ from analysis.sources import evaluations
 from svit.cli import main
 from svit.comparison import compare
 from svit.comparison.plan import ALL_ROWS, CompareError, Job, Line, chosen, jobs, plan_text
-from svit.comparison.row import Setting, run_row, state_of, weights_of
+from svit.comparison.row import RowMaker, Setting, run_row, state_of, weights_of
 from svit.core.presets import PRESETS, load_config
-from svit.data.shapes import write_dataset
+from svit.data.shapes import CLASSES, write_dataset
 from svit.detectors import build_detector
 from svit.evaluation.evaluate import Scoring
 from svit.evaluation.passes import ALONE, PassOptions
+from svit.system.files import FileError
 from svit.system.processes import Layout
 from svit.system.signals import INTERRUPTED
+from svit.training import loader
 from svit.training.trainer import TrainError
 from svit.weights import checkpoint
 
@@ -491,3 +493,59 @@ def test_rows_of_pictures_or_classes_read_otherwise_do_not_share_a_folder(
             others = [*words(data, made, start, "dense")[: -len(SMALL)], *dry, *changed, *SMALL]
             assert main.main(others) == 2
             assert told in capsys.readouterr().err
+
+
+def test_classes_that_the_data_call_otherwise_keep_what_a_row_with_levels_learned(
+    data: Path, tmp_path: Path
+) -> None:
+    """Levels are fitted before and after the training: both read weights by the names these have."""
+    torch.manual_seed(0)
+    named, renamed = tmp_path / "named.safetensors", tmp_path / "renamed"
+    names = {"class_names": list(CLASSES)}
+    checkpoint.save(named, build_detector(load_config("vit-plain-nano", SMALL)), names)
+    shutil.copytree(data, renamed)
+    for path in (renamed / "annotations").glob("instances_*.json"):
+        path.write_text(path.read_text().replace('"circle"', '"Kreis"'))
+    found = []
+    for source, more in ((data, []), (renamed, ["--class-map", "Kreis=circle"])):
+        out = tmp_path / f"out-{source.name}"
+        command = words(source, out, named, "ats-preserve")
+        assert main.main([*command[: -len(SMALL)], *more, *SMALL]) == 0
+        found.append(checkpoint.read(weights_of(job("ats-preserve"), out)))
+    plain, german = found
+    assert "Kreis" in german.extra["class_names"] and "circle" in plain.extra["class_names"]
+    assert checkpoint.fingerprint(german.state) == checkpoint.fingerprint(plain.state)
+
+
+def test_a_seed_among_the_settings_is_refused_as_seeds_are_those_of_rows() -> None:
+    with pytest.raises(CompareError, match="name seeds by --seeds"):
+        jobs(chosen(["dense"]), [0], "plain", "nano", ["train.seed=3"])
+
+
+def test_rows_do_not_go_on_with_training_data_of_which_any_object_was_corrected(
+    data: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many images the hash of the data looks at some objects alone."""
+    monkeypatch.setattr(loader, "FINGERPRINTED", 1)
+    folder, out = tmp_path / "data", tmp_path / "out"
+    shutil.copytree(data, folder)
+
+    def made(name: str) -> RowMaker:
+        setting, one = Setting(out, str(folder), start, images=2), job(name)
+        return RowMaker(one, setting, ALONE, *setting.data(one.config))
+
+    state = checkpoint.read_foreign(start).state
+    for name in ("dense", "svit"):
+        (out / f"{name}-seed0").mkdir(parents=True)
+        made(name).claim(state)
+    plan = out / "svit-seed0" / "plan.json"
+    told = json.loads(plan.read_text())
+    del told["train_objects_sha256"]  # as plans were before
+    plan.write_text(json.dumps(told))
+    path = folder / "annotations" / "instances_train2017.json"
+    content = json.loads(path.read_text())
+    content["annotations"][-1]["bbox"][2] -= 1
+    path.write_text(json.dumps(content))
+    made("svit").claim(state)
+    with pytest.raises(FileError, match="belongs to another comparison.*\n.*train_objects_sha256"):
+        made("dense").claim(state)

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from svit.core.config import DataConfig
 from svit.data.classes import ClassError, match_classes, read_class_map
+from svit.data.coco import CocoDataset
 
 NAMES = ["circle", "square", "triangle"]
 
@@ -99,3 +101,16 @@ def test_a_class_map_is_read_from_words_or_a_file(tmp_path: Path) -> None:
 def test_a_class_map_that_cannot_be_read_is_an_error(text: str) -> None:
     with pytest.raises(ClassError, match="--class-map"):
         read_class_map(text)
+
+
+def test_a_class_map_beside_data_alone_names_classes_that_the_data_have(tmp_path: Path) -> None:
+    """A training knows no model's names yet: a slip began the class anew without a word."""
+    data = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 9, "width": 9}],
+        "annotations": [],
+        "categories": [{"id": 1, "name": "Kreis"}],
+    }
+    found = CocoDataset(data, tmp_path, DataConfig(), class_map={"Kreis": "circle"})
+    assert found.foreign_names == ["circle"]
+    with pytest.raises(ClassError, match="names 'Kries', which the data set does not have"):
+        CocoDataset(data, tmp_path, DataConfig(), class_map={"Kries": "circle"})
