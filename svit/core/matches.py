@@ -12,7 +12,7 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -144,6 +144,8 @@ class Matches:
             members: bool (images,), the images that are meant and drawn from; None for all.
             videos: image id -> its video, of frames that are drawn with their video; None draws images.
 
+        Returns: NaN on draws without an object, unless the images themselves have none: then all are -1.
+
         Raises:
             ValueError: there are none.
         """
@@ -151,7 +153,14 @@ class Matches:
         if videos is not None:
             number = {video: place for place, video in enumerate(dict.fromkeys(videos.values()))}
             units = np.array([number[videos[image_id]] for image_id in self.image_ids])
-        return resampled_images(self.ap, self.image_ids, draws, seed, members, videos=units)
+        return _known(resampled_images(self.ap, self.image_ids, draws, seed, members, videos=units))
+
+
+def _known(drawn: Drawn) -> Drawn:
+    """AP without COCO's -1 of draws that hold no object; of images without any it stays."""
+    if drawn.value < 0:
+        return drawn
+    return replace(drawn, draws=np.where(drawn.draws < 0, np.nan, drawn.draws))
 
 
 def packed(matches: Mapping[str, Matches], drawn: Mapping[str, Drawn]) -> bytes:
@@ -208,7 +217,7 @@ class MatchesFile:
     def drawn(self, kind: str) -> Drawn:
         """AP of "box" or "mask" on the images and on the draws of the evaluation."""
         parts = self._read(kind, ("ap", "draws", "key"))
-        return Drawn(float(parts["ap"]), parts["draws"].astype(float), str(parts["key"]))
+        return _known(Drawn(float(parts["ap"]), parts["draws"].astype(float), str(parts["key"])))
 
     def matches(self, kind: str) -> Matches:
         """The matches of "box" or "mask", for draws of one's own."""

@@ -58,7 +58,8 @@ class Drawn:
 
     Attributes:
         value: on the images as they are.
-        draws: float64 (draws,), on each draw; NaN of a single image, which tells nothing of others.
+        draws: float64 (draws,), on each draw; NaN of a single image, which tells nothing of others, and of
+            draws on which it is not defined (AP without an object): these are left out.
         key: names the images and the draws.
     """
 
@@ -66,18 +67,22 @@ class Drawn:
     draws: np.ndarray
     key: str
 
+    @property
+    def _known(self) -> np.ndarray:
+        return self.draws[~np.isnan(self.draws)]
+
     def interval(self, level: float = LEVEL) -> Interval:
         """The percentile interval."""
-        low, high = np.percentile(self.draws, [50 * (1 - level), 50 * (1 + level)])
+        ends, known = [50 * (1 - level), 50 * (1 + level)], self._known
+        low, high = np.percentile(known, ends) if len(known) else (math.nan, math.nan)
         return Interval(self.value, float(low), float(high), len(self.draws))
 
     @property
     def above(self) -> float:
         """Share of the draws above zero, equal ones by half; NaN where they are. Of a difference own - other:
         how often own wins on images drawn anew, P(own > other)."""
-        if np.isnan(self.draws).all():
-            return math.nan
-        return float(np.mean(self.draws > 0) + np.mean(self.draws == 0) / 2)
+        known = self._known
+        return float(np.mean(known > 0) + np.mean(known == 0) / 2) if len(known) else math.nan
 
     @property
     def signed(self) -> str:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from svit.core.matches import MATCHES, Matches, MatchesError, MatchesFile, Ranking, packed
+from svit.core.statistics import Drawn
 
 DRAWS = 4
 
@@ -54,7 +55,8 @@ def test_matches_come_back_as_they_were_written(
             for name in ("image", "hits", "ignored", "objects"):
                 assert np.array_equal(getattr(one, name), getattr(other, name))
                 assert getattr(one, name).dtype == getattr(other, name).dtype
-        assert file.drawn(kind).draws == pytest.approx(expected.drawn(DRAWS).draws, abs=1e-4)
+        again, draws = file.drawn(kind).draws, expected.drawn(DRAWS).draws
+        assert again == pytest.approx(draws, abs=1e-4, nan_ok=True)
         assert file.drawn(kind).key == expected.drawn(DRAWS).key
 
 
@@ -109,3 +111,30 @@ def test_the_page_about_the_file_names_its_arrays_and_its_code_reads_them(tmp_pa
         for weights, expected in zip(draws, one.drawn(DRAWS).draws, strict=True):
             assert space["ap"](file, kind, weights) == pytest.approx(expected, abs=1e-9)
     assert space["paired"](file, file)[:3] == (0, 0, 0)
+
+
+def test_a_draw_without_an_object_has_no_ap_and_lowers_no_interval(tmp_path: Path) -> None:
+    """One of four images has objects: a third of the draws (.75 ** 4) miss it, and had COCO's -1."""
+    found = np.full(1, 1023, np.uint16)
+    (first, other) = (
+        Matches(
+            (1, 2, 3, 4),
+            (Ranking(1, np.int32([2]), hits, 0 * found, np.int32([0, 0, 1, 0])),),
+        )
+        for hits in (found, 0 * found)
+    )
+    own, none = first.drawn(200), other.drawn(200)
+    assert 40 < np.isnan(own.draws).sum() < 90
+    assert own.interval().bounds == pytest.approx((100, 100))
+    apart = own - none
+    assert apart.above == 1 and apart.interval().low == pytest.approx(100)
+    assert written({"box": first}, tmp_path).drawn("box").interval().low == pytest.approx(100)
+    assert {*Matches((1, 2), ()).drawn(DRAWS).draws} == {-1}  # nothing to find in any image
+
+
+def test_matches_that_still_hold_the_number_of_nothing_are_read_without_it(tmp_path: Path) -> None:
+    one = some(0)
+    before = Drawn(50.0, np.array([60.0, -1.0, 40.0, -1.0]), "k")
+    (tmp_path / MATCHES).write_bytes(packed({"box": one}, {"box": before}))
+    draws = MatchesFile(tmp_path / MATCHES).drawn("box").draws
+    assert draws == pytest.approx([60, np.nan, 40, np.nan], nan_ok=True)
