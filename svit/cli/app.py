@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runs",
         nargs="+",
+        action="extend",
         type=Path,
         metavar="DIR",
         help="folders of recorded runs (default: ./runs and the shipped recordings)",
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pictures",
         nargs="+",
+        action="extend",
         type=Path,
         default=[],
         metavar="DIR",

@@ -32,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model_options.add_arguments(parser)
     module_options.add_arguments(parser)
     images = parser.add_argument_group("images")
-    images.add_argument("--images", nargs="+", type=Path, metavar="PATH", help="folders or files")
+    several = {"nargs": "+", "action": "extend", "type": Path}
+    images.add_argument("--images", metavar="PATH", help="folders or files", **several)
     images.add_argument("--coco", type=Path, metavar="JSON", help="instance annotations")
     images.add_argument("--image-root", type=Path, help="folder of the images of --coco")
     images.add_argument("--limit", type=kinds.count, help="only the first images")

@@ -97,6 +97,9 @@ class BackboneConfig:
         _expect(
             self.neck in ("adapter", "pyramid"), "backbone.neck", "adapter or pyramid", self.neck
         )
+        # a pyramid doubles and halves the map of its tokens: patches of 14 pixels gave strides of 3.5, not 4
+        halves = self.neck != "pyramid" or self.patch & (self.patch - 1) == 0
+        _expect(halves, "backbone.patch", "a power of two, as neck pyramid needs it", self.patch)
         _expect(self.depth % 4 == 0, "backbone.depth", "a multiple of 4 (four groups)", self.depth)
         _expect(
             self.embed_dim % self.heads == 0,

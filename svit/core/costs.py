@@ -117,8 +117,7 @@ def class_query(leaving: np.ndarray, tokens: int, body: Body, options: Options) 
 def matching(leaving: np.ndarray, tokens: int, body: Body, options: Options) -> float:
     """The keys of sources, averaged over heads, meet those of destinations in each deciding block: half and
     half of the tokens there, or with `windows` all against a quarter of the grid."""
-    keys = body.embed_dim // body.heads
-    entering = [tokens if block == 0 else leaving[block - 1] for block in _stages(body, options)]
+    keys, entering = body.embed_dim // body.heads, _entering(leaving, tokens, body, options)
     if options.get("partition") == "windows":
         return float(sum((n - tokens / 4) * tokens / 4 * keys for n in entering))
     return float(sum(-(-n // 2) * (n // 2) * keys for n in entering))
@@ -127,8 +126,7 @@ def matching(leaving: np.ndarray, tokens: int, body: Body, options: Options) -> 
 def clustering(leaving: np.ndarray, tokens: int, body: Body, options: Options) -> float:
     """The keys of all tokens in each deciding block, averaged over heads, meet each other."""
     keys = body.embed_dim // body.heads
-    entering = (tokens if block == 0 else leaving[block - 1] for block in _stages(body, options))
-    return float(sum(n**2 * keys for n in entering))
+    return float(sum(n**2 * keys for n in _entering(leaving, tokens, body, options)))
 
 
 def global_matching(leaving: np.ndarray, tokens: int, body: Body, options: Options) -> float:
@@ -140,9 +138,18 @@ def global_matching(leaving: np.ndarray, tokens: int, body: Body, options: Optio
 
 
 def _stages(body: Body, options: Options) -> Sequence[int]:
-    """The deciding blocks of methods that decide once a stage, by default the first of each later quarter."""
-    given = options.get("locations")
-    return [body.depth // GROUPS * (group + 1) for group in range(3)] if given is None else given
+    """The deciding blocks of methods that decide once a stage, one a keep ratio: by default the first ones of
+    the later quarters."""
+    given, ratios = options.get("locations"), options.get("keep_ratios")
+    if given is not None:
+        return given
+    stages = GROUPS - 1 if ratios is None else len(ratios)
+    return [body.depth // GROUPS * (stage + 1) for stage in range(stages)]
+
+
+def _entering(leaving: np.ndarray, tokens: int, body: Body, options: Options) -> list[float]:
+    """Tokens that enter each of these blocks."""
+    return [tokens if block == 0 else leaving[block - 1] for block in _stages(body, options)]
 
 
 def gate_macs(body: Body, options: Options) -> float:
@@ -156,19 +163,13 @@ def packaging(body: Body, options: Options) -> float:
 
 
 def predictors(leaving: np.ndarray, tokens: int, body: Body, options: Options) -> float:
-    """A predictor before the first block of each later group scores the tokens still there."""
-    return _still_there(leaving, body) * _local_global(body.embed_dim)
+    """A predictor before each deciding block scores the tokens still there."""
+    return float(sum(_entering(leaving, tokens, body, options)) * _local_global(body.embed_dim))
 
 
 def one_query(leaving: np.ndarray, tokens: int, body: Body, options: Options) -> float:
     """A product with one vector for each of the tokens that `predictors` would score."""
-    return _still_there(leaving, body) * body.embed_dim
-
-
-def _still_there(leaving: np.ndarray, body: Body) -> float:
-    """Tokens that enter the first blocks of the later groups."""
-    size = body.depth // GROUPS
-    return float(leaving[size - 1 : -1 : size].sum())
+    return float(sum(_entering(leaving, tokens, body, options)) * body.embed_dim)
 
 
 def _local_global(dim: int) -> float:

@@ -23,6 +23,7 @@ FLOPS_PER_MAC = 2
 EXTRACTORS = GROUPS + 2  # one after each quarter of the blocks, two more after the last
 BILINEAR = 5  # MACs a sampled channel: four corners and one weight
 ANCHORS = 3  # a location
+STRIDES = (4, 8, 16, 32)  # of the maps that a neck makes
 HEAD_PARTS = ("fpn", "rpn", "box_head", "mask_head")  # what a ledger holds beside the backbone
 
 
@@ -137,7 +138,7 @@ def _spatial_prior(backbone: BackboneConfig, tokens: int) -> float:
 def _pyramid(backbone: BackboneConfig, grid_hw: tuple[int, int]) -> dict[str, float]:
     """Transposed convolutions (2x2, stride 2) towards the maps that are finer than a patch."""
     total = 0
-    for stride in (4, 8):
+    for stride in STRIDES:
         cells, size = grid_hw[0] * grid_hw[1], backbone.patch
         while size > stride:
             total += cells * 4 * backbone.embed_dim**2
@@ -156,7 +157,7 @@ def _heads(
     detections: float,
 ) -> dict[str, float]:
     height, width = (side * backbone.patch for side in grid_hw)
-    cells = [(height // stride) * (width // stride) for stride in (4, 8, 16, 32)]
+    cells = [(height // stride) * (width // stride) for stride in STRIDES]
     coarsest = -(-(height // 32) // 2) * -(
         -(width // 32) // 2
     )  # the fifth level skips every second cell

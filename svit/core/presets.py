@@ -190,12 +190,24 @@ def _merged(base: Config, layers: Sequence[Any], overrides: Sequence[str]) -> Co
     try:
         changes = OmegaConf.from_dotlist(list(overrides))
         merged = OmegaConf.merge(schema(base), *layers, changes)
+        _check_length(OmegaConf.merge(*layers, changes), merged)
         return OmegaConf.to_object(merged)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
         sections = "backbone, pruning, detector, data, train"
         raise ConfigError(
             f"{first_line(error)} (sections: {sections}; `svit presets NAME` prints all keys)"
         ) from error
+
+
+def _check_length(told: Any, merged: Any) -> None:
+    """Raises ConfigError where epochs were asked for and the iterations of the start decide all the same."""
+    asked = [OmegaConf.select(told, f"train.{name}") for name in ("epochs", "iterations")]
+    length = merged.train.iterations
+    if asked[0] is not None and asked[1] is None and length:
+        raise ConfigError(
+            f"train.epochs has no effect beside train.iterations={length}, which these settings start from: "
+            "add train.iterations=0, or say how many iterations"
+        )
 
 
 def _start(preset: str) -> tuple[Config, list[Any]]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import importlib
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -17,6 +20,10 @@ from svit.evaluation.passes import PassOptions
 from svit.pruning import build_method
 
 SETTINGS = [
+    (
+        "backbone.patch=14",
+        "backbone.patch: expected a power of two, as neck pyramid needs it, found 14",
+    ),
     ("train.rate=nan", "train.rate: expected a number above 0, found nan"),
     ("train.rate=-1", "train.rate: expected a number above 0, found -1.0"),
     ("train.iterations=-1", "train.iterations: expected a whole number from 0, found -1"),
@@ -90,6 +97,17 @@ def test_a_training_of_no_length_is_refused() -> None:
         load_config("svit-adapter-t", ["train.epochs=0"])
 
 
+def test_epochs_that_iterations_of_the_preset_would_overrule_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("preset: svit-plain-nano\ntrain:\n  epochs: 3\n")
+    for settings in (("svit-plain-nano", ["train.epochs=3"]), (str(file), [])):
+        with pytest.raises(ConfigError, match="no effect beside train.iterations=5000"):
+            load_config(*settings)
+    told = load_config("svit-plain-nano", ["train.epochs=3", "train.iterations=0"]).train
+    assert (told.epochs, told.iterations) == (3, 0)
+    assert load_config("svit-adapter-t", ["train.epochs=3"]).train.epochs == 3
+
+
 @pytest.mark.parametrize(("words", "sentence"), OPTIONS)
 def test_an_option_that_cannot_be_is_named_with_what_was_found_and_what_may_be(
     words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
@@ -142,3 +160,22 @@ def test_a_range_reads_a_text_and_says_itself_where_it_cannot() -> None:
     for text in ("x", "nan", "1e999", "2", ""):
         with pytest.raises(ValueError, match="expected a number from 0 to 1, found"):
             Range(0, 1).parse(text)
+
+
+@pytest.mark.parametrize(
+    ("verb", "option", "more", "name"),
+    [
+        ("evaluate", "--set", ["--out", "a"], "set"),
+        ("record", "--images", ["--out", "a"], "images"),
+        ("app", "--runs", [], "runs"),
+        ("app", "--pictures", [], "pictures"),
+    ],
+)
+def test_an_option_of_several_values_that_is_given_twice_loses_none(
+    verb: str, option: str, more: list[str], name: str
+) -> None:
+    parser = argparse.ArgumentParser()
+    importlib.import_module(VERBS[verb].module).add_arguments(parser)
+    found = getattr(parser.parse_args([option, "a=1", "b=2", *more, option, "c=3"]), name)
+    assert [str(one) for one in found] == ["a=1", "b=2", "c=3"]
+    assert not getattr(parser.parse_args(more), name)

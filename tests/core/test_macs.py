@@ -252,3 +252,45 @@ def test_head_parts_are_no_part_of_a_backbone_ledger() -> None:
     backbone = ledger(TINY, None, PruningConfig("dense"), GRID, np.full(12, N))
     assert not set(HEAD_PARTS) & set(backbone.index)
     assert set(HEAD_PARTS) < set(whole("T", "dense", np.full(12, N)).index)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"keep_ratios": [0.5], "locations": [5]},
+        {"keep_ratios": [0.5]},
+        {"keep_ratios": [0.7, 0.4], "locations": [0, 7]},
+        {},
+    ],
+)
+def test_methods_that_decide_at_stages_pay_for_those_they_have(options: dict) -> None:
+    """One predictor for each stage, on the tokens that are left: before, three at the usual places."""
+    torch.manual_seed(0)
+    config = PRESETS["svit-plain-nano"].backbone
+    model = build_backbone(config, PruningConfig("dynamicvit", options)).eval()
+    with record(model) as tape:
+        model(torch.randn(1, 3, 128, 160))
+    kept, dim = tape.keep()[0].sum(axis=(1, 2)), config.embed_dim
+    entering = [80, *kept[:-1]]
+    tokens = sum(entering[layer] for layer in model.method.locations)
+    a_token = counted(pruned_model("pyramid", "local_global"), torch.randn(1, 3, 128, 160))
+    a_token = _below(a_token, "method.gates") / FLOPS_PER_MAC / 9 / 80
+    selection = {
+        name: ledger(config, None, PruningConfig(name, options), (8, 10), kept)["selection"]
+        for name in ("dynamicvit", "cropr", "tome")
+    }
+    assert selection["dynamicvit"] == tokens * a_token
+    assert selection["cropr"] == tokens * dim
+    halves = [-(-entering[layer] // 2) * (entering[layer] // 2) for layer in model.method.locations]
+    assert selection["tome"] == sum(halves) * dim // config.heads
+
+
+@pytest.mark.parametrize("patch", [8, 16, 32])
+def test_a_pyramid_on_other_patches_does_what_the_ledger_says(patch: int) -> None:
+    torch.manual_seed(0)
+    config = replace(PRESETS["vit-plain-nano"].backbone, patch=patch)
+    model = build_backbone(config, PruningConfig("dense")).eval()
+    flops = counted(model, torch.randn(1, 3, 128, 192))
+    grid = (128 // patch, 192 // patch)
+    parts = ledger(config, None, PruningConfig("dense"), grid, np.full(12, grid[0] * grid[1]))
+    assert _below(flops, "pyramid") == FLOPS_PER_MAC * parts["pyramid"]

@@ -84,9 +84,9 @@ def test_weights_of_the_models_own_sizes_are_left_as_they_are() -> None:
 
 def test_patches_of_14_pixels_start_a_backbone_of_16(tmp_path: Path) -> None:
     """As DINOv2's."""
-    wide = replace(COARSE, backbone=replace(COARSE.backbone, patch=14))
+    wide = replace(COARSE, backbone=replace(COARSE.backbone, patch=14, neck="adapter"))
     path = tmp_path / "timm.pth"
-    body = Body(replace(wide, backbone=replace(wide.backbone, neck="adapter")), 0)
+    body = Body(wide, 0)
     names = ("patch_embed", "pos_embed", "blocks")
     state = {n: v for n, v in body.backbone.state_dict().items() if n.startswith(names)}
     torch.save(state, path)

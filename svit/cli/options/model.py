@@ -34,7 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--framework", default="auto", help="auto, torchvision or detectron2")
     group.add_argument(
-        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="changes to these settings"
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="changes to these settings",
     )
     group.add_argument(
         "--device", type=device, default="cpu", help="cpu, cuda or cuda:N (default cpu)"
