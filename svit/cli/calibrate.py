@@ -58,4 +58,10 @@ def run(args: argparse.Namespace) -> int:
     table.insert(0, "block", table.pop("layer") + 1)
     print(table.to_string(index=False))
     print(f"written: {args.out}")
+    method = detector.backbone.method
+    if method.fits.mode not in ("", method.inference):
+        print(
+            f"its settings decide by {method.inference!r}: --inference {method.fits.mode} decides by what "
+            f"was fitted, as --set pruning.options.inference={method.fits.mode} does"
+        )
     return 0

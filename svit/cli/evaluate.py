@@ -28,12 +28,13 @@ from svit.detectors.base import Detector
 from svit.evaluation.average_precision import EVALUATORS
 from svit.evaluation.evaluate import Scoring, evaluate
 from svit.evaluation.evaluation_table import Choice, choices, report
-from svit.evaluation.passes import PassOptions, inference_mode
+from svit.evaluation.passes import PassOptions, computing, inference_mode
 from svit.evaluation.rescue import Question, asked_layers, rescue
 from svit.evaluation.summary import Summary
 from svit.evaluation.summary_tables import notes
 from svit.probing.calibrate import calibrate
 from svit.probing.interventions import INTERVENTIONS, intervened_layers, intervention
+from svit.runs.frames import videos_of
 from svit.runs.rescue import read_rescue
 from svit.runs.run import open_run
 from svit.system.files import write_text
@@ -43,6 +44,7 @@ from svit.weights.loading import load_coco, load_detector
 
 TABLE = "table.md"
 LEARNED = ("learned",)
+NO_MODE = (None,)  # of --inference: as the model decides by itself
 BLOCK = Range(0, 9999, whole=True)
 
 
@@ -63,7 +65,8 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--image-root", type=Path, help="folder of the images of --dataset")
     data.add_argument("--data-root", type=Path, help="folder with annotations/ and the splits")
     data.add_argument("--split", default="val2017", help="of --data-root (default val2017)")
-    data.add_argument("--limit", type=kinds.count, help="only the first images")
+    about = "only the first images; of --class-folder as many, evenly spaced"
+    data.add_argument("--limit", type=kinds.count, help=about)
     add_exif(data)
     add_class_map(data)
 
@@ -73,7 +76,7 @@ def _add_masks(parser: argparse.ArgumentParser) -> None:
     masks.add_argument(
         "--inference",
         type=kinds.listed(),
-        default=(None,),
+        default=NO_MODE,
         help="sample, threshold, calibrated, topk (default: the model's)",
     )
     masks.add_argument(
@@ -130,7 +133,7 @@ def _add_rescue(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=Question.draws,
         metavar="DRAWS",
-        help=f"run the model again on each, beside DRAWS times as many random tokens ({Question.draws})",
+        help=f"run the model again on each, and on DRAWS draws of as many random tokens ({Question.draws})",
     )
     group.add_argument(
         "--rescue-score",
@@ -156,15 +159,15 @@ def _run(args: argparse.Namespace) -> int:
     with joined(args.device) as ranks, logging_redirect_tqdm():
         detector = load_model(args, ranks.device)
         dataset = _opened(_files(args), args, detector, ranks)
-        _calibrate(args, detector, ranks)
         lender = _lender(args, ranks.device)
+        _calibrate(args, detector, ranks)
         options = pass_options.chosen(
             args,
             layers=_layers(args, lender or detector),
             masks_from=lender,
             progress=ranks.is_first,
         )
-        wanted = _choices(args, detector)
+        wanted = _choices(args, lender or detector)
         question = _question(args, lender or detector)
         for choice in wanted:  # an impossible one is told now, not after hours of the others
             _check(choice, detector, options)
@@ -185,17 +188,29 @@ def _calibrate(args: argparse.Namespace, detector: Detector, ranks: Ranks) -> No
         return
     if args.data_root is None:
         raise ValueError("--calibrate-on names a split of --data-root DIR, which is missing")
+    method = detector.backbone.method
+    mode = method.fits.mode if method.fits else ""
+    if mode and mode not in {one or method.inference for one in args.inference}:
+        raise ValueError(
+            f"--calibrate-on fits what gates decide by in the inference mode {mode}, and no line of the "
+            f"table is of it: add --inference {mode}"
+        )
     files = find_coco(args.calibrate_on, args.data_root)
-    calibrate(detector, _opened(files, args, detector, ranks))
+    data = _opened(files, args, detector, ranks)
+    with computing(ranks.device, args.dtype):  # in the numbers that the masks are decided in
+        calibrate(detector, data)
 
 
-def _choices(args: argparse.Namespace, detector: Detector) -> list[Choice]:
+def _choices(args: argparse.Namespace, chooser: Detector) -> list[Choice]:
     """The lines of the table.
+
+    Args:
+        chooser: the model that decides the masks.
 
     Raises:
         ValueError: an unknown intervention.
     """
-    own = detector.backbone.method.inference
+    own = chooser.backbone.method.inference
     return choices(own, args.inference, args.intervene, args.seed)
 
 
@@ -293,8 +308,9 @@ def _rescue(
     own = rescue(detector, dataset, record, question, options, ranks=ranks)
     ranks.total(0)  # the others have written theirs
     if ranks.is_first:
-        answers = read_rescue(record, own.facts["blocks"])
-        print(f"{record}: {answers.sentence(open_run(record).image_ids)}", file=sys.stderr)
+        answers, run = read_rescue(record, own.facts["blocks"]), open_run(record)
+        told = answers.sentence(run.image_ids, videos_of(run.frames, run.image_ids))
+        print(f"{record}: {told}", file=sys.stderr)
 
 
 def _files(args: argparse.Namespace) -> CocoFiles:
@@ -314,8 +330,18 @@ def _opened(
 
 
 def _lender(args: argparse.Namespace, device: torch.device) -> Detector | None:
+    """The model of `--masks-from`, or None.
+
+    Raises:
+        ValueError: an inference mode was asked for, which would be that of the other model.
+    """
     if args.masks_from is None:
         return None
+    if args.inference != NO_MODE:
+        raise ValueError(
+            "--inference is of the model that is evaluated, and --masks-from FILE decides in its place, as "
+            "its settings say: leave --inference out"
+        )
     return load_detector(args.masks_from, args.framework).to(device).eval()
 
 

@@ -25,12 +25,14 @@ from svit.core.catalogue import near
 from svit.data.reading import read_image
 from svit.data.samples import Sample, hash_of
 from svit.evaluation import provenance
+from svit.evaluation.summary import NO_FACTS
 from svit.models.classifier import ViTClassifier
 from svit.probing.edits import nests
 from svit.probing.recorder import Tape, edit, record
 from svit.pruning.sampling import permuted, uniform
 from svit.runs.run import RunWriter
-from svit.system.files import prepare_folder, write_json
+from svit.system.claims import refuse_others
+from svit.system.files import prepare_folder, read_json, write_json
 from svit.weights import checkpoint
 
 ACCURACY = "accuracy.json"
@@ -113,7 +115,8 @@ def classify(
             token that is gone is used again; else later gates answer to what the blocks before them saw.
         limit: only so many pictures, evenly spaced.
         seed: of sampled and moved masks; every picture has numbers of its own.
-        run: folder to record the masks into, for figures and app; the picture is what the model was shown.
+        run: folder to record the masks into, for figures and app, or to go on with; the picture is what the
+            model was shown.
 
     Raises:
         FolderError: another number of classes than the model has.
@@ -127,13 +130,12 @@ def classify(
             f"{pictures.root}: has {len(pictures.classes)} subfolders, the model {model.head.out_features} "
             "classes; give the folder whose subfolders, in the order of their names, are those classes"
         )
-    count = len(pictures) if limit is None else min(limit, len(pictures))
-    places = np.linspace(0, len(pictures) - 1, count).round().astype(int).tolist()
+    places = _places(pictures, limit)
     tally = _Tally(model.config.depth)
     source = _provenance(model, pictures, places, masks, seed)
     opened = nullcontext() if run is None else RunWriter(run, source)
     with opened as writer:
-        for start in range(0, count, batch):
+        for start in range(0, len(places), batch):
             some = places[start : start + batch]
             items = [pictures[place] for place in some]
             labels = torch.tensor([label for _, label in items])
@@ -142,6 +144,41 @@ def classify(
             if writer is not None:
                 _write(writer, pictures, some, items, logits, tape)
     return tally.accuracy(source)
+
+
+def _places(pictures: ImageFolder, limit: int | None) -> list[int]:
+    """Of the pictures that are looked at, evenly spaced."""
+    count = len(pictures) if limit is None else min(limit, len(pictures))
+    return np.linspace(0, len(pictures) - 1, count).round().astype(int).tolist()
+
+
+def refuse_other_accuracy(
+    folder: Path,
+    model: ViTClassifier,
+    pictures: ImageFolder,
+    *,
+    masks: str,
+    limit: int | None,
+    seed: int,
+    **facts: Any,
+) -> None:
+    """Keeps what `classify` will find from replacing the `ACCURACY` of another model, of other pictures or
+    choices; arguments as there, facts as of `write_accuracy`.
+
+    Raises:
+        FileError: the folder holds one; what differs.
+    """
+    path = folder / ACCURACY
+    if not path.exists():
+        return
+    there = read_json(path, "delete it or choose another folder").get("provenance")
+    there = there if isinstance(there, dict) else {}
+    now = {**_provenance(model, pictures, _places(pictures, limit), masks, seed), **facts}
+    sides = (
+        {name: value for name, value in source.items() if name not in NO_FACTS}
+        for source in (there, now)
+    )
+    refuse_others(folder, *sides, what="evaluation")
 
 
 def write_accuracy(folder: Path, found: Accuracy, **facts: Any) -> None:
@@ -253,7 +290,10 @@ def _write(
         for name, (image, _) in zip(names, items, strict=True)
     ]
     rows = zip(tape.traces(samples), samples, items, logits.argmax(dim=1).tolist(), strict=True)
+    done = writer.done  # by a call before this one
     for trace, sample, (_, label), found in rows:
+        if sample.image_id in done:
+            continue
         extra = {"label": float(label), "predicted": float(found)}
         writer.add(trace, image=_shown(sample.image), file_name=str(sample.image_id), extra=extra)
 

@@ -113,7 +113,7 @@ def evaluate(
         if scoring.counted != COUNTED:
             described["counted"] = scoring.counted
         if ranks.is_first:
-            refuse_other_summary(output, described)
+            refuse_other_summary(output, described, scoring.boundary)
         batches = planned(detector, dataset, options, ranks)
         if record is None:
             results = run_detector(detector, dataset, batches, options)
@@ -131,7 +131,8 @@ def evaluate(
     settings = {"evaluator": scoring.evaluator, "draws": scoring.draws}
     settings |= {"boundary": scoring.boundary, "counted": scoring.counted}
     slices = _slices(dataset, truth, options.limit, scoring.crowding)
-    summary = summarise(model_of(detector), truth, outcomes, described, slices=slices, **settings)
+    model = model_of(detector, options.masks_from)
+    summary = summarise(model, truth, outcomes, described, slices=slices, **settings)
     summary.write(output)
     return summary
 
@@ -166,9 +167,13 @@ def _check(detector: Detector, dataset: CocoDataset, limit: int | None) -> None:
     check_objects(dataset, limit)
 
 
-def model_of(detector: Detector) -> Model:
-    """What of a detector a summary needs."""
-    method = detector.backbone.method
+def model_of(detector: Detector, chooser: Detector | None = None) -> Model:
+    """What of a detector a summary needs.
+
+    Args:
+        chooser: the model that decides the masks; None for the detector itself.
+    """
+    method = (chooser or detector).backbone.method
     return Model(detector.config, method.target_ratios(), gated_layers(method))
 
 

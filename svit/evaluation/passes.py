@@ -120,7 +120,10 @@ def check_masks(detector: Detector, options: PassOptions) -> None:
 
     Raises:
         EditError: it says which blocks decide.
+        ValueError: the model that lends its masks was never calibrated, and decides by its thresholds.
     """
+    if options.masks_from is not None:
+        _check_mode(options.masks_from, None)
     if not options.learned:
         intervention(options.intervention, options.masks_from or detector, options.layers)
     elif options.layers is not None:
@@ -338,8 +341,8 @@ def inference_mode(
     """
     method, before = detector.backbone.method, (detector.training, detector.seed)
     mode = method.inference
+    _check_mode(detector, inference)
     if inference is not None:
-        _check_mode(detector, inference)
         method.set_inference(inference)
     detector.eval()
     detector.seed = seed
@@ -352,11 +355,12 @@ def inference_mode(
             method.set_inference(mode)
 
 
-def _check_mode(detector: Detector, inference: str) -> None:
+def _check_mode(detector: Detector, inference: str | None) -> None:
     method, name = detector.backbone.method, detector.config.name
-    if not method.modes:
+    if inference is not None and not method.modes:
         raise ValueError(f"{name!r} decides in one way only; leave the inference mode out")
-    if method.fits and inference == method.fits.mode and not method.fitted.any():
+    mode = inference or method.inference  # settings may name one, too
+    if mode and method.fits and mode == method.fits.mode and not method.fitted.any():
         raise ValueError(
             f"{name!r} was never calibrated: fit its thresholds on training images with "
             "`svit calibrate`"

@@ -31,11 +31,19 @@ from svit.evaluation.average_precision import (
     unmasked,
 )
 from svit.system.claims import refuse_others
-from svit.system.files import explained, plain_json, read_json, write_json, write_text, write_whole
+from svit.system.files import (
+    FileError,
+    explained,
+    plain_json,
+    read_json,
+    write_json,
+    write_text,
+    write_whole,
+)
 
 RESULTS, SUMMARY, PER_IMAGE = "coco_instances_results.json", "summary.json", "images.csv"
 # what a summary says of itself beside what its numbers follow from; the same may be measured anew
-_NO_FACTS = ("command", "threads", "commit", "versions", "scores")
+NO_FACTS = ("command", "threads", "commit", "versions", "scores")
 _AGAIN = "With --record RUN the same command reads the images that are already in RUN from there"
 IMAGE_COLUMNS = ("image_id", "objects", "area", "keep_ratio", "detections", "macs_backbone", "macs")
 
@@ -193,23 +201,33 @@ _HEADLINE = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _MEANS = ("keep_ratio", "macs_backbone", "macs")
 
 
-def refuse_other_summary(output: Path, provenance: dict[str, Any]) -> None:
-    """Keeps an evaluation from replacing one of another model, of other data or choices, or of more images.
+def refuse_other_summary(output: Path, provenance: dict[str, Any], boundary: bool = False) -> None:
+    """Keeps an evaluation from replacing one of another model, of other data or choices, of more images, or
+    one that also has the AP of boundaries.
+
+    Args:
+        boundary: whether the new one has it.
 
     Raises:
         FileError: `output` holds one; what differs.
     """
     path = output / SUMMARY
     if path.exists():
-        there = read_json(path, "delete it or choose another folder").get("provenance")
+        summary = read_json(path, "delete it or choose another folder")
+        there = summary.get("provenance")
         there = there if isinstance(there, dict) else {}
         if (there.get("limit") or np.inf) < (provenance["limit"] or np.inf):
             there["limit"] = provenance["limit"]  # it goes on from there
         facts = [
-            {name: value for name, value in source.items() if name not in _NO_FACTS}
+            {name: value for name, value in source.items() if name not in NO_FACTS}
             for source in (there, provenance)
         ]
         refuse_others(output, *facts, what="evaluation")
+        if BOUNDARY in summary and not boundary:
+            raise FileError(
+                f"{path} has the AP of boundaries, which would be lost: add --boundary, or choose another "
+                "folder"
+            )
 
 
 def summarise(

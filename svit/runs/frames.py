@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from svit.core.slices import FRAME, VIDEO
+from svit.core.types import ImageId
 
 COLUMNS = ["image_id", VIDEO, FRAME]
 
@@ -22,3 +25,13 @@ def frames_of(images: pd.DataFrame) -> pd.DataFrame:
     videos = pd.Categorical(found[VIDEO], categories=found[VIDEO].unique(), ordered=True)
     order = found.assign(place=videos.codes).sort_values(["place", FRAME], kind="stable")
     return order[COLUMNS].reset_index(drop=True)
+
+
+def videos_of(frames: pd.DataFrame, images: Sequence[ImageId]) -> dict[ImageId, str] | None:
+    """The video of each image, by which intervals over images are drawn; None unless all are frames.
+
+    Args:
+        frames: of `frames_of`.
+    """
+    found = dict(zip(frames["image_id"], frames[VIDEO], strict=True))
+    return found if found and found.keys() == {*images} else None

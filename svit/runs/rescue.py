@@ -19,7 +19,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from svit.core.statistics import Interval, image_key, resampled, with_ends
+from svit.core.statistics import Interval, resampled_images, with_ends
+from svit.core.types import ImageId
 from svit.runs.head import RunError, read_head
 from svit.runs.shards import read_table
 from svit.system.files import write_whole
@@ -72,34 +73,49 @@ class Rescue:
         chance = (draws >= least).mean(axis=1) if len(frame) else np.zeros(0)
         return frame.assign(rescued=frame["after"] >= least, chance=chance)
 
-    def summary(self, images: Sequence[int | str], draws: int = 1000) -> dict[str, Interval]:
+    def summary(
+        self,
+        images: Sequence[ImageId],
+        draws: int = 1000,
+        videos: Mapping[ImageId, ImageId] | None = None,
+    ) -> dict[str, Interval]:
         """How many objects come back, with intervals over the images: "rescued" by their own tokens,
         "chance" by as many at random (the mean over draws), and "difference".
 
         Args:
             images: all that were looked at, those without a missed object too.
+            videos: of each image, where all are frames (`svit.runs.frames.videos_of`): they are drawn whole.
         """
         totals = self.found().groupby("image_id")[["rescued", "chance"]].sum()
         counts = totals.reindex(list(images), fill_value=0).to_numpy(float)
-        key = image_key(list(images))
+        units = (
+            None if videos is None else pd.factorize(pd.Index([videos[one] for one in images]))[0]
+        )
         own, other = (
-            resampled(
-                lambda weights, column=column: float(weights @ column), len(counts), draws, 0, key
+            resampled_images(
+                lambda weights, column=column: float(weights @ column),
+                list(images),
+                draws,
+                0,
+                videos=units,
             )
             for column in counts.T
         )
         sides = {"rescued": own, "chance": other, "difference": own - other}
         return {name: one.interval() for name, one in sides.items()}
 
-    def sentence(self, images: Sequence[int | str]) -> str:
+    def sentence(
+        self, images: Sequence[ImageId], videos: Mapping[ImageId, ImageId] | None = None
+    ) -> str:
         """What came out, for people; arguments as of `summary`."""
-        parts = self.summary(images)
+        parts = self.summary(images, videos=videos)
         own, chance, apart = (parts[name] for name in ("rescued", "chance", "difference"))
         where = blocks([block - 1 for block in self.facts["blocks"]])
         missed = len(self.found())
         verb = "comes back when its" if missed == 1 else "come back when their"
         draws = counted(self.facts["draws"], "draws") + " each" * (missed > 1)
-        alone = " (one picture tells no interval)" * (len(images) == 1)
+        unit, units = ("picture", images) if videos is None else ("video", set(videos.values()))
+        alone = f" (one {unit} tells no interval)" * (len(units) == 1)
         difference = f"{with_ends(apart.value, *apart.bounds, '+.1f')} objects{alone}"
         return (
             f"{own.value:.0f} of {counted(missed, 'missed objects')} {verb} tokens are kept in {where}, "

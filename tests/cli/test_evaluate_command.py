@@ -272,3 +272,43 @@ def test_questions_about_missed_objects_are_refused_before_any_work(
     words += ["--data-root", str(dataset.image_root.parent), "--out", str(tmp_path / "out")]
     assert main.main(["evaluate", *words]) == 2
     assert sentence in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ["--calibrate-on", "val2017"],
+            "no line of the table is of it: add --inference calibrated",
+        ),
+        (
+            ["--masks-from", "weights", "--inference", "sample"],
+            "--masks-from FILE decides in its place, as its settings say: leave --inference out",
+        ),
+    ],
+)
+def test_what_would_change_no_number_is_refused_before_any_work(
+    dataset: CocoDataset,
+    weights: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    words: list[str],
+    sentence: str,
+) -> None:
+    words = [str(weights) if word == "weights" else word for word in words]
+    words += ["--weights", str(weights), "--framework", "torchvision"]
+    words += ["--data-root", str(dataset.image_root.parent), "--out", str(tmp_path / "out")]
+    assert main.main(["evaluate", *words]) == 2
+    assert sentence in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_lent_masks_are_repeated_for_seeds_as_their_model_draws_them(
+    dataset: CocoDataset, weights: Path, tmp_path: Path
+) -> None:
+    lender = tmp_path / "sampling.safetensors"
+    checkpoint.save(lender, detector(inference="sample"))
+    words = ["evaluate", "--weights", str(weights), "--masks-from", str(lender), "--limit", "1"]
+    words += ["--framework", "torchvision", "--data-root", str(dataset.image_root.parent)]
+    words += ["--draws", "2", "--seed", "0,1", "--out", str(tmp_path / "out")]
+    assert main.main(words) == 0
+    assert len([*tmp_path.glob("out/*-learned-seed*/summary.json")]) == 2

@@ -106,8 +106,10 @@ def test_settings_in_the_weights_are_changed_by_set_and_told_where_a_preset_repl
     saved = checkpoint.read(weights)
     options = {**saved.config.pruning.options, "inference": "calibrated"}
     pruning = replace(saved.config.pruning, options=options)
+    name = next(name for name in saved.state if name.endswith("method.thresholds"))
+    state = {**saved.state, name: saved.state[name] + 0.1}
     other = tmp_path / "other.safetensors"
-    checkpoint.write(other, saved.state, replace(saved.config, pruning=pruning), saved.extra)
+    checkpoint.write(other, state, replace(saved.config, pruning=pruning), saved.extra)
     words += ["--weights", str(other), "--model", saved.config.name]
     assert main.main([*words, *more, "--out", str(tmp_path / "replaced")]) == 0
     said = capsys.readouterr().err

@@ -23,7 +23,7 @@ from svit.evaluation.classify import (
 )
 from svit.models.classifier import ViTClassifier
 from svit.pruning import build_method
-from svit.runs.run import open_run
+from svit.runs.run import RunWriter, open_run
 
 INHERIT = {"inherit": True, "keep_ratios": [0.7, 0.49, 0.343], "inference": "topk"}
 COLOURS = {"blue": (20, 20, 220), "green": (20, 220, 20), "red": (220, 20, 20)}
@@ -155,3 +155,40 @@ def test_the_command_refuses_what_a_classifier_has_not(
     assert sentence in capsys.readouterr().err and not (tmp_path / "out").exists()
     assert main(["evaluate", "--method", "evit", "--out", f"{tmp_path}/out"]) == 2
     assert "--method goes with --class-folder" in capsys.readouterr().err
+
+
+def test_a_mode_of_thresholds_that_were_never_fitted_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(options, "load_classifier", lambda path, method: model("svit", **INHERIT))
+    words = ["evaluate", "--weights", "a.pth", "--class-folder", str(folder)]
+    words += ["--out", str(tmp_path / "out"), "--inference", "topk,calibrated"]
+    assert main(words) == 2 and not (tmp_path / "out").exists()
+    assert "never calibrated here; take sample, threshold, topk" in capsys.readouterr().err
+
+
+def test_an_accuracy_does_not_replace_that_of_other_masks_and_the_same_command_goes_on(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    pruned = model("magnitude", keep_ratios=[0.5] * 9)
+    monkeypatch.setattr(options, "load_classifier", lambda path, method: pruned)
+    words = ["evaluate", "--weights", "a.pth", "--class-folder", str(folder), "--batch", "5"]
+    words += ["--out", str(tmp_path / "out"), "--record", str(tmp_path / "run")]
+    stop, whole = len(COLOURS) * 2, RunWriter.add
+
+    def interrupted(writer: RunWriter, *args, **kwargs) -> None:
+        if len(writer.done) == stop:
+            raise KeyboardInterrupt
+        whole(writer, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunWriter, "add", interrupted)
+        assert main(words) == 130
+    assert len(open_run(tmp_path / "run")) == stop
+    assert main(words) == 0 and len(open_run(tmp_path / "run")) == 12
+    before = (tmp_path / "out" / ACCURACY).read_text()
+    assert main([*words[:-2], "--intervene", "shuffle"]) == 2
+    said = capsys.readouterr().err
+    assert "another evaluation" in said and "intervention: 'learned' there, 'shuffle' now" in said
+    assert (tmp_path / "out" / ACCURACY).read_text() == before
+    assert main(words) == 0

@@ -282,3 +282,13 @@ def test_in_bfloat16_the_backbone_computes_otherwise_and_the_results_say_so(
     assert half.provenance["dtype"] == "bfloat16" and "dtype" not in plain.provenance
     pairs = [(one["score"], two["score"]) for one, two in zip(plain.rows, half.rows, strict=False)]
     assert max(abs(one - two) for one, two in pairs) > 1e-6  # not the same numbers
+
+
+def test_ratios_of_lent_masks_are_told_of_the_blocks_in_which_their_model_decides(
+    dataset: CocoDataset, tmp_path: Path
+) -> None:
+    lender = detector(keep_ratios=[0.5] * 3)  # in the last three blocks alone
+    summary = quiet(detector("dense"), dataset, tmp_path, masks_from=lender)
+    assert summary.layers["gated"].tolist() == [False] * 9 + [True] * 3
+    assert summary.layers["target"].tolist() == [1.0] * 9 + [0.5] * 3
+    assert summary.images["keep_ratio"].mean() == pytest.approx(0.5)

@@ -213,3 +213,15 @@ def crowded(annotations: list[dict]) -> list[dict]:
     """The first object a hundred times more."""
     first = annotations[0]
     return annotations + [{**first, "id": 10_000 + number} for number in range(100)]
+
+
+def test_an_evaluation_without_boundaries_does_not_replace_one_with_them(
+    dataset: CocoDataset, tmp_path: Path
+) -> None:
+    model, how = detector(), PassOptions(progress=False, limit=1)
+    evaluate(model, dataset, tmp_path, how, Scoring(draws=2, boundary=True))
+    before = (tmp_path / "summary.json").read_bytes()
+    with pytest.raises(FileError, match="AP of boundaries, which would be lost: add --boundary"):
+        evaluate(model, dataset, tmp_path, how, Scoring(draws=2))
+    assert (tmp_path / "summary.json").read_bytes() == before
+    evaluate(model, dataset, tmp_path, how, Scoring(draws=2, boundary=True))

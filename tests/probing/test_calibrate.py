@@ -96,7 +96,7 @@ def test_an_uncalibrated_model_says_how_to_calibrate(dataset: CocoDataset) -> No
 
 
 def test_the_command_writes_a_checkpoint_that_keeps_its_notes(
-    dataset: CocoDataset, tmp_path: Path
+    dataset: CocoDataset, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     root = dataset.image_root.parent
     checkpoint.save(tmp_path / "before.safetensors", detector(), {"steps": 7})
@@ -107,6 +107,7 @@ def test_the_command_writes_a_checkpoint_that_keeps_its_notes(
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     assert run(parser.parse_args([*words, "--images", "5000"])) == 0
+    assert "--inference calibrated decides by what was fitted" in capsys.readouterr().out
     found = checkpoint.read(tmp_path / "after.safetensors")
     assert found.extra["steps"] == 7 and found.extra["calibration_images"] == len(dataset)
     name = next(name for name in found.state if name.endswith("method.thresholds"))
@@ -166,3 +167,13 @@ def test_a_threshold_lies_between_two_scores() -> None:
     scores = torch.tensor([0.0, 1.0, 2.0, 4.0]).numpy()
     threshold, share = threshold_for(scores, np.full(4, 0.25), 0.5)
     assert (threshold, share) == (1.5, 0.5)
+
+
+def test_settings_that_decide_by_thresholds_need_them_fitted(dataset: CocoDataset) -> None:
+    """Thresholds of zero are the mode `threshold` by another name."""
+    model = detector(inference="calibrated")
+    with pytest.raises(ValueError, match="svit calibrate"), inference_mode(model):
+        pass
+    calibrate(model, dataset, images=1)
+    with inference_mode(model):
+        assert model.backbone.method.inference == "calibrated"

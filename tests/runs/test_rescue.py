@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.runs import write_run
 
 from svit.cli.check import problems_of
+from svit.runs.frames import videos_of
 from svit.runs.head import RunError
 from svit.runs.rescue import (
     Rescue,
@@ -123,3 +125,25 @@ def test_damage_and_mix_ups_are_told_with_the_file(run, tmp_path):
         read_part(path)
     path.write_bytes(b"nothing")
     assert [str(path) in problem for problem in problems_of(run.path)] == [True]
+
+
+def test_frames_of_one_video_are_no_separate_scenes(run):
+    """Two videos of four frames, one with all objects that come back: they are drawn together."""
+    found = read_back(run, [row(one, 0, 0.3, 0.8, (NONE, NONE)) for one in (1, 2, 3, 4)])
+    ids = list(range(1, 9))
+    apart, together = (
+        found.summary(ids, videos=videos)["rescued"]
+        for videos in (None, {one: "ab"[one > 4] for one in ids})
+    )
+    assert apart.value == together.value == 4
+    assert together.bounds == (0, 8)  # neither, or one of them twice
+    assert 0 < apart.low < apart.high < 8
+    alone = found.sentence([1, 2, 3, 4], dict.fromkeys([1, 2, 3, 4], "a"))
+    assert alone.endswith("a difference of +4.0 objects (one video tells no interval)")
+
+
+def test_images_have_videos_only_where_all_are_frames():
+    frames = pd.DataFrame({"image_id": [1, 2], "video": ["a", "a"], "frame": [0, 1]})
+    assert videos_of(frames, (1, 2)) == {1: "a", 2: "a"}
+    assert videos_of(frames, (1, 2, 3)) is None
+    assert videos_of(frames.iloc[:0], ()) is None

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from svit.cli.options import kinds
 from svit.core.catalogue import METHODS
 from svit.evaluation.average_precision import COUNTED
-from svit.evaluation.classify import MOVES, Accuracy, class_folder, classify, write_accuracy
-from svit.evaluation.evaluation_table import choices
+from svit.evaluation.classify import (
+    MOVES,
+    Accuracy,
+    class_folder,
+    classify,
+    refuse_other_accuracy,
+    write_accuracy,
+)
+from svit.evaluation.evaluation_table import Choice, choices
+from svit.models.classifier import ViTClassifier
 from svit.system.text import shown, table
 from svit.weights.classifiers import load_classifier
 
@@ -78,26 +87,39 @@ def run(args: argparse.Namespace) -> int:
     pictures = class_folder(args.class_folder, size)
     own, rows = model.method.inference, []
     wanted = choices(own, args.inference, args.intervene, args.seed)
-    for choice in wanted:
-        if mode := choice.inference or own:
-            model.method.set_inference(mode)
-        below = choice.name if len(wanted) > 1 else ""
+    places = [(one, one.name if len(wanted) > 1 else "") for one in wanted]
+    named = {"weights": args.weights.name}
+    for choice, below in places:  # what cannot be is told now, not after hours of the others
+        _set_mode(model, choice.inference or own)
+        how = _how(args, choice)
+        refuse_other_accuracy(args.out / below, model, pictures, **how, **named)
+    for choice, below in places:
+        _set_mode(model, mode := choice.inference or own)
         record = None if args.record is None else args.record / below
-        found = classify(
-            model,
-            pictures,
-            masks=choice.intervene,
-            batch=args.batch,
-            limit=args.limit,
-            seed=choice.seed,
-            run=record,
-        )
-        write_accuracy(args.out / below, found, weights=args.weights.name)
+        found = classify(model, pictures, batch=args.batch, run=record, **_how(args, choice))
+        write_accuracy(args.out / below, found, **named)
         rows.append([mode or "–", choice.intervene, str(choice.seed), *_cells(found)])
     head = ["inference", "masks", "seed", "top-1, %", "top-5, %", "tokens used"]
     print(shown(table(head, rows)))
     print(f"{found.images} images; with intervals: python -m analysis.render tables {args.out}")
     return 0
+
+
+def _how(args: argparse.Namespace, choice: Choice) -> dict[str, Any]:
+    """What a line of the table asks of `classify`."""
+    return {"masks": choice.intervene, "limit": args.limit, "seed": choice.seed}
+
+
+def _set_mode(model: ViTClassifier, mode: str) -> None:
+    """Raises ValueError for a mode that the method lacks, or one by numbers which were never fitted."""
+    fits = model.method.fits
+    if fits and mode == fits.mode and not model.method.fitted.any():
+        others = ", ".join(one for one in model.method.modes if one != mode)
+        raise ValueError(
+            f"--inference {mode}: thresholds of a classifier are never calibrated here; take {others}"
+        )
+    if mode:
+        model.method.set_inference(mode)
 
 
 def _cells(found: Accuracy) -> list[str]:

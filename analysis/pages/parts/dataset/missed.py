@@ -14,6 +14,7 @@ from analysis.numbers import usage as metrics
 from analysis.pages.parts import session, shell
 from analysis.pages.parts.dataset.parts import IMAGE_PAGE, Survey, link, object_crop, thumbnail
 from svit.core.coverage import SIZES
+from svit.runs.frames import videos_of
 from svit.runs.rescue import Rescue, read_rescue, rescue_files
 from svit.runs.run import Run
 from svit.system.text import counted, escaped
@@ -38,7 +39,8 @@ HELP = {
 def answers(_run: Run, key: tuple, stamp: tuple) -> tuple[Rescue | None, str]:
     """What keeping the tokens of missed objects did, and that in a sentence."""
     known = read_rescue(_run.path)
-    return known, "" if known is None else known.sentence(_run.image_ids)
+    ids = _run.image_ids
+    return known, "" if known is None else known.sentence(ids, videos_of(_run.frames, ids))
 
 
 def show_answers(survey: Survey, score: float) -> Rescue | None:
