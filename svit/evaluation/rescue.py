@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from svit.core.config import Config, from_dict
 from svit.core.coverage import Truth
 from svit.core.finding import match
 from svit.core.ranges import COUNT
@@ -45,10 +46,12 @@ from svit.runs.run import Run, RunError, open_run
 from svit.system.claims import differences, refuse_others
 from svit.system.files import plain_json
 from svit.system.processes import Ranks
+from svit.weights.loading import other_settings
 
 SAVE_S = 30.0  # seconds between writes
 # what of a provenance detections follow from
 _MASKS = ("weights_sha256", "inference", "seed", "intervention", "layers", "masks_from")
+_MASKS += ("dtype", "exif")
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +131,7 @@ def rescue(
     known = read_rescue(path, facts["blocks"])
     done = set() if known is None else {*zip(known.frame["image_id"], known.frame["object"])}
     with inference_mode(detector, options.inference, options.seed):
-        _refuse_other_masks(run, run_provenance(detector, images, options))
+        _refuse_other_masks(run, run_provenance(detector, images, options), detector.config)
         missed = _missed(detector, images, run, question, options, done, ranks)
         texts = any(isinstance(image_id, str) for image_id in run.image_ids)
         saved = time.monotonic()
@@ -162,9 +165,12 @@ def asked_layers(chooser: Detector, question: Question) -> tuple[int, ...]:
     return intervened_layers(chooser, question.layers)
 
 
-def _refuse_other_masks(run: Run, now: dict[str, Any]) -> None:
+def _refuse_other_masks(run: Run, now: dict[str, Any], config: Config) -> None:
     there, here = ({name: one.get(name) for name in _MASKS} for one in (run.provenance, now))
-    if lines := differences(there, plain_json(here)):
+    lines = differences(there, plain_json(here))
+    if settings := run.provenance.get("config"):
+        lines += other_settings(from_dict(settings), config).values()
+    if lines:
         raise RunError(
             f"{run.path} is of another model or other masks; ask with those it was recorded with. "
             "Differences:\n  " + "\n  ".join(lines)
@@ -212,12 +218,21 @@ def _missed(
         places = [one for one in places.items() if (image_id, one[0]) not in done]
         if not places:
             continue
+        _refuse_other_objects(run, image_id, target, images.target(indices[image_id]))
         read = reader[indices[image_id]]
         if isinstance(read, Unreadable):
             log.warning(read.message)
             continue
         sample = to_device(read.sample, device)
         yield from (Missed(sample, target, place, before) for place, before in places)
+
+
+def _refuse_other_objects(run: Run, image_id: ImageId, there: Truth, now: Truth | None) -> None:
+    if now is None or not np.array_equal(there.boxes_xyxy, now.boxes_xyxy):
+        raise RunError(
+            f"{run.path} holds other annotations of image {image_id!r} than the data set: ask with the data "
+            "that it was recorded from"
+        )
 
 
 def _unfound(found: Detections, target: Truth, question: Question) -> dict[int, float]:

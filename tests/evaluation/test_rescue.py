@@ -125,6 +125,17 @@ def test_another_model_or_other_images_than_the_runs_are_refused(dataset, record
         rescue(detector(seed=1, detections=20), dataset, path, ASK, QUIET)
     with pytest.raises(RunError, match="images that the data set lacks"):
         rescue(model, shapes_of_others(tmp_path), path, ASK, QUIET)
+    with pytest.raises(RunError, match="other masks.*\n  dtype: None there, .bfloat16. now"):
+        rescue(model, dataset, path, ASK, replace(QUIET, dtype="bfloat16"))
+    fewer = detector(detections=2)
+    with pytest.raises(RunError, match="other masks.*\n  detector.max_detections: 20 there, 2 now"):
+        rescue(fewer, dataset, path, ASK, QUIET)
+    moved = dataset.coco()
+    box = {"bbox": [0, 0, 5, 5], "segmentation": [], "area": 25}
+    objects = [{**one, **box} for one in moved["annotations"]]
+    other = CocoDataset({**moved, "annotations": objects}, dataset.image_root, dataset.config)
+    with pytest.raises(RunError, match="holds other annotations of image"):
+        rescue(model, other, path, ASK, QUIET)
 
 
 def shapes_of_others(folder):
