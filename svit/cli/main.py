@@ -8,13 +8,16 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import select
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from svit.core.version import __version__
 from svit.system.signals import INTERRUPTED, interrupting
 
+HUNG_UP = 128 + 13  # exit code that a shell tells of a program whose reader has gone (SIGPIPE)
 DESCRIPTION = "SViT workbench: see, measure and understand token pruning in detectors."
 EXAMPLES = """\
 examples:
@@ -67,7 +70,7 @@ VERBS: dict[str, Verb] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb. Returns: its exit code; 2 after an error of the input, 130 after SIGINT
-    (Ctrl-C) or SIGTERM: what was done is saved."""
+    (Ctrl-C) or SIGTERM: what was done is saved; 141 where nobody reads its output any more."""
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
@@ -77,14 +80,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("svit: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has gone, as in `svit presets | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and (gone := _hung_up()):
+            for descriptor in gone:  # what is left to be written goes nowhere, without a word
+                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+            return HUNG_UP
         if debug or not _is_for_the_user(error):
             raise
         print(f"svit: error: {_sentence(error)}", file=sys.stderr)
         return 2
+
+
+def _hung_up() -> list[int]:
+    """Our outputs that nobody reads any more, as behind `svit presets | head -1`: their file descriptors."""
+    asked = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # one that is no file
+            asked.register(stream.fileno(), 0)
+    return [descriptor for descriptor, _ in asked.poll(0)]
 
 
 def _run(words: list[str]) -> int:

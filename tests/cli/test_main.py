@@ -18,7 +18,7 @@ from PIL import Image
 
 from svit.cli import app, presets
 from svit.cli import main as cli
-from svit.cli.main import VERBS, Verb, main
+from svit.cli.main import HUNG_UP, VERBS, Verb, main
 from svit.core.config import ConfigError
 from svit.core.presets import PRESETS, load_config
 
@@ -166,6 +166,19 @@ def test_a_reader_that_has_gone_is_no_error() -> None:
     command = f"{sys.executable} -m svit presets | true"
     done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == ""
+
+
+def test_work_that_a_reader_that_has_gone_cut_short_does_not_pass_for_done() -> None:
+    command = [sys.executable, "-m", "svit", "presets"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as ran:
+        ran.stdout.close()
+        assert ran.stderr.read() == b"" and ran.wait() == HUNG_UP
+
+
+def test_a_pipe_that_breaks_elsewhere_is_an_error(verb, capsys: pytest.CaptureFixture[str]) -> None:
+    verb(failing(BrokenPipeError(32, "Broken pipe")))
+    assert main(["act"]) == 2
+    assert capsys.readouterr().err == "svit: error: [Errno 32] Broken pipe\n"
 
 
 def test_presets_lists_every_preset(capsys: pytest.CaptureFixture[str]) -> None:
