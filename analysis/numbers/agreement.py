@@ -12,7 +12,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from analysis.numbers.usage import gated_layers, keep_ratios, resample, usage, valid_keep
+from analysis.numbers.usage import keep_ratios, resample, usage, valid_keep
 from svit.core.finding import match
 from svit.core.statistics import Interval, bootstrap
 from svit.core.types import ImageId, TokenTrace
@@ -172,17 +172,18 @@ def mean_difference(traces: Iterable[Pair], shape: tuple[int, int] = (50, 80)) -
 def delta_frame(
     first: Run,
     second: Run,
-    targets: Sequence[float] = (),
+    layers: Sequence[int] | None = None,
     **rule,
 ) -> pd.DataFrame:
     """One row an image, first minus second (refuses as `pairs` and `check_classes`).
 
     Args:
-        targets: of the layers; which ones `keep_ratio` averages over (`metrics.gated_layers`).
+        layers: zero-based ones that `keep_ratio` averages over, the same of both runs
+            (`comparison.deciding_layers`); None for all.
         rule: `iou`, `kind`, `score` of `finding.match`.
 
     Returns:
-        Columns image_id and, each also as first_* and second_*: `keep_ratio` = mean over gated
+        Columns image_id and, each also as first_* and second_*: `keep_ratio` = mean over these
         layers of kept valid / valid tokens; `usage` = mean layers that use a valid token; `found` =
         annotated objects found / annotated objects without crowds, NaN in an image without objects,
         detections or annotations.
@@ -194,8 +195,8 @@ def delta_frame(
         row: dict = {"image_id": traces[0].image_id}
         for name, trace, share in zip(("first", "second"), traces, shares, strict=True):
             ratios = keep_ratios(trace)
-            gated = gated_layers(trace.layers, targets)
-            row[f"{name}_keep_ratio"] = float(ratios[gated].mean())
+            chosen = slice(None) if layers is None else list(layers)
+            row[f"{name}_keep_ratio"] = float(ratios[chosen].mean())
             row[f"{name}_usage"] = float(ratios.sum())
             row[f"{name}_found"] = share
         rows.append(row)

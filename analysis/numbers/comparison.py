@@ -7,6 +7,7 @@ in framework or in how masks were decided are set side by side under their own n
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from svit.core.types import Detections, ImageId, TokenTrace
 from svit.runs.head import UNKNOWN, known
 from svit.runs.pairing import MismatchError, check_classes, check_pictures
 from svit.runs.run import Run, RunError, open_run
+from svit.system.text import in_order
 
 STATES = ("used", "never", "later", "next", "carried")  # the codes 0 to 4 of `lives`
 CHANGES = ("both", "new", "lost", "neither")
@@ -35,8 +37,14 @@ class CostError(ValueError):
 
 
 def common_ids(runs: Sequence[Run]) -> list[ImageId]:
-    """Ids of the images that every run holds, sorted."""
-    return sorted(set.intersection(*(set(run.image_ids) for run in runs)))
+    """Ids of the images that every run holds, sorted as people count."""
+    return counted_ids(set.intersection(*(set(run.image_ids) for run in runs)))
+
+
+def counted_ids(ids: Collection[ImageId]) -> list[ImageId]:
+    """Ids in the order in which people count: "frame 2" before "frame 10"."""
+    texts = any(isinstance(one, str) for one in ids)
+    return sorted(ids, key=in_order if texts else None)
 
 
 def partner(
@@ -244,11 +252,22 @@ def cost_summary(ledgers: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def deciding_layers(runs: Sequence[Run]) -> list[int]:
-    """Layers that prune by their target in at least one run; all of them where no run states one."""
-    stated = [run for run in runs if any(target < 1 for target in run.targets)]
-    if not stated:
-        return list(range(max(run.layers for run in runs)))
-    return sorted(set().union(*(gated_layers(run.layers, run.targets) for run in stated)))
+    """Layers that prune in at least one run: by their target, or as recorded where a run states none below 1;
+    all of them where none does."""
+    found = set().union(*map(_deciding, runs))
+    return sorted(found) or list(range(max(run.layers for run in runs)))
+
+
+def _deciding(run: Run) -> Collection[int]:
+    stated = {layer for layer, target in enumerate(run.targets[: run.layers]) if target < 1}
+    return stated or (() if run.provenance.get("method") == "dense" else _pruning(run))
+
+
+@lru_cache(maxsize=8)
+def _pruning(run: Run) -> frozenset[int]:
+    """Layers that leave out a valid token of some image, counted once a run."""
+    counts = run.keep_counts()
+    return frozenset(counts.loc[counts["kept_valid"] < counts["valid"], "layer"].tolist())
 
 
 def image_frame(
@@ -333,13 +352,13 @@ def largest_first(changes: pd.DataFrame, name: str) -> pd.DataFrame:
 def summary_frame(frames: Sequence[pd.DataFrame], draws: int = 2000) -> pd.DataFrame:
     """From the `image_frame`s of several runs, the reference's first: a row a run.
 
-    Columns: `keep_ratio`, `usage`, `extra`, `gmacs` = means over images; `objects`, `found` = sums;
-    `found_share` = found / objects; for each of `MEASURES` the mean difference to the reference over
-    images and its 95 % percentile interval as *_change, *_low, *_high (zero for the reference itself).
+    Columns: `keep_ratio`, `usage`, `extra`, `gmacs` = means over images; `objects`, `found` = sums (NaN
+    where not recorded); `found_share` = found / objects; for each of `MEASURES` the mean difference to the
+    reference over images, zero for itself, and its 95 % percentile interval as *_change, *_low, *_high.
     """
     rows = []
     for frame in frames:
-        objects, found = frame["objects"].sum(), frame["found"].sum()
+        objects, found = (frame[name].sum(min_count=1) for name in ("objects", "found"))
         row = {name: frame[name].mean() for name in ("keep_ratio", "usage", "extra", "gmacs")}
         row |= {"objects": objects, "found": found}
         row["found_share"] = found / objects if objects else np.nan

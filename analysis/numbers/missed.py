@@ -18,6 +18,7 @@ from svit.core.coverage import Truth
 from svit.core.finding import match, overlaps
 from svit.core.types import Detections
 from svit.runs.rescue import Rescue
+from svit.system.text import in_order
 
 UNSURE, NOTHING = "unsure", "nothing"
 MATCHES = {  # what comes nearest -> in words
@@ -130,4 +131,5 @@ def ordered(missed: pd.DataFrame, order: str) -> pd.DataFrame:
     """Rows of `with_rescue` by a key of `ORDERS`; equal ones by first block under half, then as recorded."""
     column, ascending = ORDERS[order]
     rows = missed.sort_values("dropped", kind="stable")
-    return rows.sort_values(column, ascending=ascending, kind="stable", ignore_index=True)
+    how = {"key": lambda ids: ids.map(in_order)} if column == "image_id" else {}
+    return rows.sort_values(column, ascending=ascending, kind="stable", ignore_index=True, **how)

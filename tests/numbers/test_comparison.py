@@ -91,3 +91,34 @@ def test_a_run_whose_labels_mean_other_things_is_no_partner_for_objects(tmp_path
     run, other = write_run(tmp_path / "a", (1, 2)), write_permuted(tmp_path / "b").path
     assert comparison.partner(run, [other], "dense") is None
     assert comparison.partner(run, [other], overlaid=True) == other
+
+
+def test_a_run_that_states_no_targets_decides_where_it_left_tokens_out(tmp_path):
+    gated, dense = write_run(tmp_path / "gated", (1,)), write_dense(tmp_path / "dense", (1,))
+    made = parts(1)
+    keep = np.ones_like(made["trace"].keep)
+    keep[1, 0, 0] = False
+    with RunWriter(tmp_path / "silent", {**PROVENANCE, "targets": []}) as writer:
+        writer.add(TokenTrace(1, made["trace"].grid, keep))
+    silent = open_run(tmp_path / "silent")
+    assert comparison.deciding_layers([gated, dense]) == list(range(3, 12))
+    assert comparison.deciding_layers([gated, silent]) == [1, *range(3, 12)]
+    assert comparison.deciding_layers([dense, silent]) == [1]
+    assert comparison.deciding_layers([dense]) == list(range(12))
+
+
+def test_what_a_run_did_not_record_is_not_told_as_none(tmp_path):
+    with RunWriter(tmp_path / "bare", PROVENANCE) as writer:
+        writer.add(parts(1)["trace"])
+    frames = [
+        comparison.image_frame(run, (1,), range(3, 12))
+        for run in (write_run(tmp_path / "run", (1,)), open_run(tmp_path / "bare"))
+    ]
+    summary = comparison.summary_frame(frames, draws=5)
+    assert summary["objects"].tolist()[0] == 2 and summary["found"].tolist()[0] == 2
+    assert summary.loc[1, ["objects", "found", "found_share"]].isna().all()
+
+
+def test_images_named_by_texts_stand_as_people_count(tmp_path):
+    run = write_run(tmp_path / "run", ("10", "2", "1"))
+    assert comparison.common_ids([run, run]) == ["1", "2", "10"]

@@ -1,7 +1,7 @@
 """Paired differences of single images between two runs, first minus second.
 
-Keep ratio: mean over blocks that may prune of kept valid / valid tokens. Objects found: annotated
-objects found / annotated objects of the image, at IoU 0.5, detections from `--score` on. Line and
+Keep ratio: mean over the blocks that prune in either run of kept valid / valid tokens. Objects found:
+annotated objects found / annotated objects of the image, at IoU 0.5, detections from `--score` on. Line and
 band, and the numbers above: mean over images and its 95 % percentile interval (2,000 draws of
 images); dashes: no difference. The table has both runs' values, and usage too.
 """
@@ -21,7 +21,7 @@ from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product
 from analysis.figures.pairs.two_runs import explained, two
 from analysis.figures.palette import INK, NEVER, USED
-from analysis.numbers import agreement
+from analysis.numbers import agreement, comparison
 from analysis.sources import labels
 from analysis.sources.collection import PAIR
 from svit.core.statistics import Interval, with_ends
@@ -36,7 +36,8 @@ NAMES = {
 
 def frame(first: Run, second: Run, score: float) -> pd.DataFrame:
     """A row an image (`agreement.delta_frame`)."""
-    return agreement.delta_frame(first, second, first.targets, score=score)
+    layers = comparison.deciding_layers([first, second])
+    return agreement.delta_frame(first, second, layers, score=score)
 
 
 def draw(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:

@@ -21,6 +21,7 @@ from matplotlib.style import context
 
 from analysis.figures import palette
 from analysis.figures.output import csv
+from analysis.numbers.comparison import counted_ids
 from analysis.pages.parts import session
 from analysis.sources import labels
 from svit.core.types import ImageId
@@ -324,7 +325,7 @@ def choose_image(run: Run, key: str) -> ImageId:
 
     Another run keeps the chosen image where it has it.
     """
-    image_ids = sorted(run.image_ids)
+    image_ids = counted_ids(run.image_ids)
     names = dict(zip(run.images["image_id"], run.images["file_name"], strict=True))
 
     def label(image_id: ImageId) -> str:
