@@ -21,6 +21,12 @@ from svit.system.text import counted, escaped
 
 NAME = 40  # letters of a run above a panel
 PARTS = ("Tokens", "Objects", "Numbers")
+KINDS = {  # facts of which a caption tells that they differ -> in words
+    "framework": "framework",
+    "inference": "inference",
+    "dtype": "number type",
+    "masks_from": "the model that decides",
+}
 HELP = (
     "Tokens: which ones each run uses, block by block. Objects: which ones each run finds. Numbers: kept "
     "tokens, objects and compute of this image and of all common ones."
@@ -149,12 +155,10 @@ def show_heading(view: Comparison, grid: TokenGrid, common: int) -> None:
             width="content",
         )
     differing = labels.differing(labels.fact_frame(view.runs))
-    kinds = [name for name in differing if name in ("framework", "inference")]
+    kinds = [name for name in differing if name in KINDS]
     if kinds:
-        st.caption(
-            f":material/info: The runs differ in {' and '.join(kinds)}: "
-            "each is named and drawn by itself."
-        )
+        told = " and ".join(KINDS[name] for name in kinds)
+        st.caption(f":material/info: The runs differ in {told}: each is named and drawn by itself.")
     if len({tuple(sorted(run.class_names)) for run in view.runs if run.class_names}) > 1:
         st.caption(
             ":material/info: The runs look for other categories: what each finds is counted among its own "

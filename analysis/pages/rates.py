@@ -50,14 +50,6 @@ def looked_in() -> list[Path]:
     return [folder for folder in known.values() if folder.is_dir()]
 
 
-def stamp(folders: list[Path], runs: list[Path]) -> tuple:
-    """Changes whenever a result or a run changes."""
-    names = (evaluations.SUMMARY, benchmarks.BENCHMARK)
-    files = [file for name in names for file in collection.files(folders, name, inside=True)]
-    files += [file for run in runs for file in run.glob("*.json")]
-    return tuple(sorted((str(file), file.stat().st_mtime_ns) for file in files))
-
-
 @st.cache_resource(max_entries=2, show_spinner="Reading evaluations, benchmarks and runs")
 def collected(_folders: list[Path], _runs: list[Path], key: tuple) -> Collection:
     """What is there; another `key` reads it anew."""
@@ -322,7 +314,7 @@ def main() -> None:
     """The page."""
     st.subheader("Rates: what accuracy costs", anchor=False)
     folders, recorded = looked_in(), shell.runs()
-    key = stamp(folders, recorded)
+    key = collection.stamp(folders, recorded)
     found = collected(folders, recorded, key)
     view = choose("View", "view", VIEWS, label_visibility="collapsed")
     if view == "Trade-off":

@@ -9,7 +9,7 @@ import numpy as np
 
 from analysis.paper.differences import by_seed, recipe_text, seen
 from analysis.paper.measurement import Measurement, Wanted
-from analysis.sources.benchmarks import Speed, conditions, of_results
+from analysis.sources.benchmarks import Speed, conditions, of_results, quartiles
 from analysis.sources.collection import Collection
 from analysis.sources.evaluations import Evaluation, own_masks
 from analysis.sources.rates import recipe_of
@@ -40,8 +40,7 @@ def speed(claim: Wanted, name: str, found: Collection) -> Iterator[Measurement]:
                 gains = one.faster_than(other)
                 exact = all(_as_timed(each, claim.size) for each in (one, other))
                 exact = exact and other.facts.model == claim.against
-                spread = tuple(np.quantile(gains, [0.25, 0.75]).tolist())
-                yield _measured(one, float(np.median(gains)), spread, exact, other)
+                yield _measured(one, float(np.median(gains)), quartiles(gains), exact, other)
 
 
 @dataclass(frozen=True)
@@ -156,4 +155,5 @@ def _measured(
     place = f"{one.condition}{against}"
     paths = (one.path.as_posix(),)
     remarks = (RANDOM,) if one.part == "network" and one.model in PRESETS else ()
-    return Measurement(value, *spread, NOISE, one.facts, paths, exact, place=place, remarks=remarks)
+    noise = "" if np.isnan(spread[0]) else NOISE
+    return Measurement(value, *spread, noise, one.facts, paths, exact, place=place, remarks=remarks)

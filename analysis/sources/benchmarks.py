@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.sources.evaluations import Evaluation, Facts, facts_of, own_masks
+from analysis.sources.names import told_apart
 from analysis.sources.rates import rate_frame
 from svit.core.catalogue import PAPER_KEEP_RATIOS
 from svit.core.config import to_dict
@@ -90,9 +91,9 @@ class Speed:
 
     @property
     def quartiles(self) -> tuple[float, float]:
-        """Of images a second over rounds."""
-        slow, fast = np.quantile(self.seconds, [0.75, 0.25])
-        return self.batch / float(slow), self.batch / float(fast)
+        """Of images a second over rounds; NaN of a single one, which tells no spread."""
+        slow, fast = quartiles(self.seconds)[::-1]
+        return self.batch / slow, self.batch / fast
 
     @cached_property
     def facts(self) -> Facts:
@@ -248,20 +249,34 @@ def speedups(speeds: Sequence[Speed]) -> pd.DataFrame:
         tokens; speedup = seconds of the dense variant / its own, the median over rounds with quartiles low
         and high; limit = the same ratio of multiply-accumulates; of_limit = speedup / limit.
     """
-    rows = []
+    rows, called = [], names(speeds)
     for group in conditions(speeds).values():
         dense = {one.model: one for one in reversed(group) if one.dense}
         for one in group:
             if one.dense or one.model not in dense:
                 continue
             ratios = np.array(dense[one.model].seconds) / np.array(one.seconds)
-            low, median, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+            median, (low, high) = float(np.median(ratios)), quartiles(ratios)
             limit = dense[one.model].gmacs / one.gmacs
-            place = {"benchmark": one.path.name, "condition": f"{one.part}, {one.how}"}
+            place = {"benchmark": called[one.path], "condition": f"{one.part}, {one.how}"}
             place |= {"variant": one.variant, "size": one.size, "tokens": one.tokens}
             times = {"speedup": median, "low": low, "high": high}
             rows.append({**place, **times, "limit": limit, "of_limit": median / limit})
     return pd.DataFrame(rows)
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float]:
+    """Over rounds; NaN of a single one, which tells no spread."""
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    low, high = np.quantile(values, [0.25, 0.75])
+    return float(low), float(high)
+
+
+def names(speeds: Iterable[Speed]) -> dict[Path, str]:
+    """Folder of each benchmark -> its name, from as far up as it takes to tell it from the others."""
+    paths = list(dict.fromkeys(one.path for one in speeds))
+    return dict(zip(paths, told_apart(paths), strict=True))
 
 
 def conditions(speeds: Sequence[Speed]) -> dict[tuple[str, str], list[Speed]]:
@@ -285,13 +300,13 @@ def of_results(
 
     Returns: benchmark and condition in words -> pairs.
     """
-    results = own_masks(results)
+    results, called = own_masks(results), names(speeds)
     found = {}
     for (path, condition), group in conditions(speeds).items():
         pairs = [(one, speed) for speed in group for one in results if _same_model(one, speed)]
         pairs = [(one, speed) for one, speed in pairs if alike(one, speed)]
         if pairs:
-            found[f"{Path(path).name}: {condition}"] = pairs
+            found[f"{called[Path(path)]}: {condition}"] = pairs
     return found
 
 

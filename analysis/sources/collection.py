@@ -22,6 +22,7 @@ from analysis.sources import labels
 from analysis.sources.benchmarks import BENCHMARK, Speed, SpeedError, read_speeds
 from analysis.sources.classifiers import ACCURACY, Classified, read_accuracy
 from analysis.sources.evaluations import (
+    PLAN,
     SUMMARY,
     Evaluation,
     EvaluationError,
@@ -29,7 +30,9 @@ from analysis.sources.evaluations import (
     facts_of,
     read_evaluation,
 )
+from analysis.sources.slices import PER_IMAGE
 from analysis.sources.trainings import JOURNAL, Training, read_training
+from svit.core.matches import MATCHES
 from svit.runs.run import Run, RunError, open_run
 from svit.system.text import in_order
 
@@ -232,6 +235,18 @@ def collect_readable(folders: Sequence[Path], runs: Iterable[Path] = ()) -> Coll
     accuracies = list(read(read_accuracy, files(folders, ACCURACY, inside=True)))
     recorded = list(read(_proven, runs))
     return Collection(recorded, results, speeds, problems=problems, accuracies=accuracies)
+
+
+def stamp(folders: Sequence[Path], runs: Iterable[Path]) -> tuple[tuple[str, int], ...]:
+    """Changes whenever `collect_readable` would find another result, benchmark or run, or another file beside
+    a result from which numbers follow: its plan, matches, table of images."""
+    found = {name: files(folders, name, inside=True) for name in (SUMMARY, BENCHMARK, ACCURACY)}
+    known = {path for paths in found.values() for path in paths}
+    for path in found[SUMMARY]:
+        beside = (path.parent.parent / PLAN, *map(path.with_name, (MATCHES, PER_IMAGE)))
+        known |= {one for one in beside if one.is_file()}
+    known |= {path for run in runs for path in run.glob("*.json")}
+    return tuple(sorted((str(path), path.stat().st_mtime_ns) for path in known))
 
 
 def _proven(folder: Path) -> Run:

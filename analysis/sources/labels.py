@@ -14,19 +14,25 @@ import pandas as pd
 
 from analysis.sources.benchmarks import Speed
 from analysis.sources.evaluations import Evaluation, Facts, facts_of, masks_of, masks_told
+from analysis.sources.names import told_apart
 from analysis.sources.trainings import Training
 from svit.core.catalogue import METHODS, ROWS
 from svit.core.types import ImageId
 from svit.runs.head import UNKNOWN
 from svit.runs.run import Run
 
-FACTS = ("method", "inference", "intervention", "framework", "seed", "weights")
+FACTS = (
+    *("method", "inference", "intervention", "masks_from", "framework", "dtype", "seed"),
+    "weights",
+)
+FLOAT = "float32"  # what runs without a word about it computed in
 # method and variant, as results call them -> the row of a comparison that is them
 _NAMES = {
     f"{row.method} {METHODS[row.method].variant(row.options)}".strip(): row.name
     for row in reversed(ROWS)
 }
-_VERSUS = ("method", "inference", "framework", "seed")  # told apart in the titles of two runs
+# told apart in the titles of two runs
+_VERSUS = ("method", "inference", "intervention", "framework", "dtype", "seed")
 
 
 def of_model(model: str) -> str:
@@ -54,22 +60,34 @@ def of_facts(facts: Facts) -> str:
     return " · ".join(word for word in words if word not in ("", UNKNOWN)) or UNKNOWN
 
 
-def label(run: Run) -> str:
-    """Folder, preset and way of deciding, where anything of these is known."""
-    told = of_facts(facts_of(run.provenance, len(run)))
-    return folder(run) if told == UNKNOWN else f"{folder(run)}: {told}"
+def label(run: Run, place: str = "") -> str:
+    """Folder, preset and way of deciding, where anything of these is known.
+
+    Args:
+        place: what the folder is called where its name alone does not tell it from others.
+    """
+    told, place = of_facts(facts_of(run.provenance, len(run))), place or folder(run)
+    return place if told == UNKNOWN else f"{place}: {told}"
 
 
-def titled(run: Run) -> str:
-    """For headings: the label, and of how many images the numbers are."""
-    return f"{label(run)}, {len(run):,} image{'s' if len(run) != 1 else ''}"
+def titled(run: Run, place: str = "") -> str:
+    """For headings: the label, and of how many images the numbers are; `place` as of `label`."""
+    return f"{label(run, place)}, {len(run):,} image{'s' if len(run) != 1 else ''}"
+
+
+def places(runs: Iterable[Run]) -> list[str]:
+    """The folders of runs that stand together, each told from the others."""
+    return told_apart(run.path for run in runs)
 
 
 def labelled(runs: Sequence[Run], frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """The frames below each other; of several runs the first column says whose they are."""
     if len(runs) == 1:
         return frames[0]
-    named = [frame.assign(run=label(run)) for run, frame in zip(runs, frames, strict=True)]
+    named = [
+        frame.assign(run=label(run, place))
+        for run, place, frame in zip(runs, places(runs), frames, strict=True)
+    ]
     table = pd.concat(named, ignore_index=True)
     return table[["run", *table.columns.drop("run")]]
 
@@ -88,7 +106,7 @@ def row_names(runs: Sequence[Run]) -> list[str]:
     trained = [f"{name}\ntrained with seed {one.training_seed}" for name, one in zip(seeds, facts)]
     modes = [[word for word in one.source[1:] if word not in ("", "learned")] for one in facts]
     sources = ["\n".join([name, *words]) for name, words in zip(seeds, modes)]
-    folders = [f"{name}\n{folder(run)}" for name, run in zip(seeds, runs)]
+    folders = [f"{name}\n{place}" for name, place in zip(seeds, places(runs), strict=True)]
     names = seeds
     for longer in (trained, sources, folders):
         told = [long if names.count(name) > 1 else name for name, long in zip(names, longer)]
@@ -98,23 +116,25 @@ def row_names(runs: Sequence[Run]) -> list[str]:
 
 def versus(first: Run, second: Run) -> str:
     """The folders of two runs, and in which facts they differ."""
-    facts = [(first.provenance.get(name), second.provenance.get(name)) for name in _VERSUS]
-    # dense runs have no inference mode
-    told = [f"{one} − {other}" for one, other in facts if one != other and "" not in (one, other)]
-    names = f"{folder(first)} − {folder(second)}"
+    facts = fact_frame([first, second]).replace({"dtype": {"": FLOAT}})
+    pairs = [facts[name].tolist() for name in _VERSUS]
+    # dense runs have no inference mode, runs of other programs tell less
+    told = [f"{one} − {other}" for one, other in pairs if one != other and "" not in (one, other)]
+    names = " − ".join(places([first, second]))
     return f"{names} ({', '.join(told)})" if told else names
 
 
 def fact_frame(runs: Sequence[Run]) -> pd.DataFrame:
-    """One row a run: `FACTS` of its provenance as text, "" where it says nothing."""
+    """One row a run: `FACTS` of its provenance as text, "" where it says nothing, and for `FLOAT`."""
     rows = []
     for run in runs:
         facts = run.provenance
         row = {name: str(facts.get(name) or "") for name in FACTS}
         row["intervention"] = masks_of(facts) if row["intervention"] else ""
+        row["masks_from"] = row["masks_from"] and f"masks of {row['masks_from'][:8]}"
+        row["dtype"] = row["dtype"].removeprefix(FLOAT)
         rows.append(row | {"seed": str(facts.get("seed", ""))})  # 0 is a seed
-    frame = pd.DataFrame(rows, columns=list(FACTS))
-    return frame
+    return pd.DataFrame(rows, columns=list(FACTS))
 
 
 def differing(facts: pd.DataFrame) -> list[str]:
@@ -129,7 +149,7 @@ def fact_texts(runs: Sequence[Run]) -> list[str]:
     shown = [name for name in differing(facts) if name != "weights"]
     texts = facts[shown].replace({"intervention": {"learned": ""}} if shown else {})
     if "seed" in shown:
-        texts["seed"] = "seed " + texts["seed"]
+        texts["seed"] = [seed and f"seed {seed}" for seed in texts["seed"]]
     return [", ".join(filter(None, row)) for row in texts.to_numpy().tolist()]
 
 
@@ -168,12 +188,7 @@ def folder_names(runs: Sequence[Run]) -> list[str]:
 
 def training_names(trainings: Iterable[Training]) -> list[str]:
     """Folder names, from as far up as it takes to tell them apart."""
-    paths = [training.path.resolve().parts for training in trainings]
-    for depth in range(1, max(map(len, paths), default=0) + 1):
-        found = ["/".join(parts[-depth:]) for parts in paths]
-        if len(set(found)) == len(found):
-            return found
-    return ["/".join(parts) for parts in paths]
+    return told_apart(training.path for training in trainings)
 
 
 def file_name(image_id: ImageId) -> str:

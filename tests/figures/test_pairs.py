@@ -6,7 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.style import context
-from support.runs import PROVENANCE, TARGETS, grid_for, parts, trace_of, write_one_found, write_run
+from support.runs import (
+    PROVENANCE,
+    TARGETS,
+    grid_for,
+    parts,
+    trace_of,
+    write_dense,
+    write_one_found,
+    write_run,
+)
 
 from analysis.figures import palette, registry
 from analysis.figures.output import DrawOptions, RenderError
@@ -116,3 +125,21 @@ def test_a_run_without_images_is_no_partner(name, run, folder):
     RunWriter(folder / f"empty-{name}", PROVENANCE).close()
     empty = open_run(folder / f"empty-{name}")
     assert "a run without images cannot be compared" in refused(name, run, empty)
+
+
+def test_whichever_run_is_first_the_keep_ratio_is_over_the_blocks_that_prune_in_either(folder, run):
+    dense = write_dense(folder / "whole", (3, 1, 2))
+    one, other = (products("deltas", *pair)[0].table for pair in ((run, dense), (dense, run)))
+    np.testing.assert_allclose(one["keep_ratio"], -other["keep_ratio"])
+    rows, columns = run.trace(3).grid.valid_hw
+    gated = run.trace(3).keep[3:, :rows, :columns].mean()
+    assert other["keep_ratio"][0] == pytest.approx(1 - gated)
+
+
+def test_a_comparison_names_the_number_type_and_nothing_that_is_not_known(run, folder):
+    half = write_run(folder / "half", provenance={**PROVENANCE, "dtype": "bfloat16"})
+    title = products("overlap", run, half)[0].figure.get_suptitle()
+    assert title == "one − half (float32 − bfloat16), 3 images"
+    silent = {name: PROVENANCE[name] for name in ("method", "targets", "class_names")}
+    title = products("overlap", run, write_run(folder / "silent", provenance=silent))
+    assert title[0].figure.get_suptitle() == "one − silent, 3 images"

@@ -19,6 +19,7 @@ from analysis.sources.evaluations import find_evaluations
 
 A100 = "NVIDIA A100-SXM4-40GB"
 SVIT, DENSE = "svit-adapter-s paper fused", "vit-adapter-s fused"
+GATES = "svit-adapter-s dense fused"  # all tokens through them
 MODELS = ["vit-adapter-s", "svit-adapter-s"]
 CLAIMS = {claim.id: claim for claim in claims.load_claims()}
 
@@ -260,3 +261,33 @@ def test_the_shipped_benchmark_is_read():
     summary = json.loads((found[0].path / "benchmark.json").read_text())["summary"]
     (row,) = [r for r in summary if r["variant"] == found[0].variant and r["part"] == found[0].part]
     assert found[0].images_per_second == pytest.approx(row["batch"] / row["wall_s_median"])
+
+
+def test_benchmarks_in_folders_of_one_name_stay_apart(tmp_path):
+    for day, seconds in (("monday", 1.0), ("friday", 2.0)):
+        both = {SVIT: [seconds] * 3, GATES: [3.0] * 3}
+        write_benchmark(tmp_path / day / "benchmark", both, MODELS, keep=("paper", "dense"))
+    write_result(tmp_path / "svit", method="svit", size="small", facts={"config": named(SVIT)})
+    found = collect([tmp_path])
+    assert set(benchmarks.speedups(found.speeds)["benchmark"]) == {
+        *("friday/benchmark", "monday/benchmark")
+    }
+    timed = benchmarks.speed_frames(found.results, found.speeds)
+    assert [name.split(":")[0] for name in timed] == ["friday/benchmark", "monday/benchmark"]
+    assert sorted(one["images_per_second"][0] for one in timed.values()) == [0.5, 1.0]
+
+
+def named(variant: str) -> dict:
+    """The configuration of a result whose preset a benchmark timed."""
+    config = provenance("svit", "small")["config"]
+    return {**config, "name": variant.split()[0]}
+
+
+def test_one_round_tells_no_spread_and_no_direction(tmp_path):
+    both = {SVIT: [1.0], DENSE: [1.5], GATES: [1.6]}
+    write_benchmark(tmp_path / "b", both, MODELS, keep=("paper", "dense"))
+    assert np.isnan(by_name(tmp_path)[SVIT].quartiles).all()
+    assert benchmarks.speedups(collect([tmp_path]).speeds)[["low", "high"]].isna().all(axis=None)
+    row = ledger(tmp_path, SPEEDUP).iloc[1]
+    assert row["measured"] == pytest.approx(50) and row["direction"] == "unclear"
+    assert row["noise"] == ""

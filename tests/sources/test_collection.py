@@ -7,7 +7,10 @@ from support.runs import write_run
 from support.summaries import write_benchmark, write_result
 
 from analysis import render
-from analysis.sources.collection import PAIR, CollectionError, collect
+from analysis.figures.output import DrawOptions
+from analysis.figures.tokens import keep
+from analysis.sources import labels
+from analysis.sources.collection import PAIR, CollectionError, collect, stamp
 from analysis.sources.evaluations import EvaluationError
 from analysis.sources.labels import folder_names
 
@@ -63,3 +66,25 @@ def test_a_folder_with_nothing_in_it_is_named(results, tmp_path):
     with pytest.raises(CollectionError, match="holds neither runs") as caught:
         collect([results, tmp_path])
     assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["accuracy.json", "plan.json", "images.csv", "matches.npz"])
+def test_what_appears_beside_known_results_is_noticed(tmp_path, name):
+    line = write_result(tmp_path / "row" / "learned")
+    before = stamp([tmp_path], [])
+    folder = line.parent if name in ("plan.json", "accuracy.json") else line
+    (folder / name).write_text("{}")
+    assert stamp([tmp_path], []) != before
+
+
+def test_runs_in_folders_of_one_name_are_told_apart_wherever_they_stand_together(tmp_path):
+    runs = [write_run(tmp_path / day / "discs", (1, 2)) for day in ("monday", "friday")]
+    told = ["monday/discs", "friday/discs"]
+    assert labels.places(runs) == told
+    (product,) = keep.draw(runs, DrawOptions())
+    assert [name.split(":")[0] for name in product.table["run"].unique()] == told
+    titles = [ax.get_title() for ax in product.figure.axes]
+    assert [title.split(":")[0] for title in titles] == told
+    assert labels.versus(*runs) == "monday/discs − friday/discs"
+    assert labels.row_names(runs) == ["svit\nmonday/discs", "svit\nfriday/discs"]
+    assert labels.places([runs[0], runs[0]]) == ["discs", "discs"]

@@ -97,6 +97,7 @@ def usage_heatmap(
     alpha: float = 0.75,
     colorbar: bool = True,
     scale: str = "layers that used the token",
+    every: np.ndarray | None = None,
 ) -> Axes:
     """How many layers used each token, over the greyed picture (paper Figs. 1 and 4).
 
@@ -107,6 +108,7 @@ def usage_heatmap(
         alpha: opacity over the picture; without a picture the map is opaque. The bar shows colours as
             they look over the picture.
         scale: label of the colour bar.
+        every: counts of all maps that the bar stands beside, where these are several.
     """
     opacity = 1 if image is None else alpha
     picture(image, grid, ax, grey=True, reach=reach_behind(opacity, limits[1] - limits[0] + 1))
@@ -117,7 +119,7 @@ def usage_heatmap(
     if colorbar:
         bar = layer_bar(ax, ScalarMappable(norm, over_grey(colours, opacity)), limits)
         bar.set_label(scale)
-        _say_beyond(bar, limits, usage)
+        _say_beyond(bar, limits, usage if every is None else every)
     return ax
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -66,6 +67,17 @@ def colour_limits(run: Run, options: DrawOptions) -> tuple[int, int]:
     if not 0 <= low < high <= run.layers:
         raise RenderError(f"--crop: expected 0 <= LOW < HIGH <= {run.layers}, found {low} {high}")
     return low, high
+
+
+def shared_limits(runs: Sequence[Run], options: DrawOptions) -> tuple[int, int]:
+    """Ends of one colour scale for several runs: `--crop`, or from the fewest layers that never prune, of
+    the runs that do, to the most layers. Raises as `colour_limits`."""
+    deepest = max(runs, key=lambda run: run.layers)
+    if options.crop is not None:
+        return colour_limits(deepest, options)
+    pruned = [run for run in runs if any(target < 1 for target in run.targets)]
+    ends = [metrics.usage_limits(run.layers, run.targets) for run in pruned]
+    return min((low for low, _ in ends), default=0), deepest.layers
 
 
 def chosen_layer(run: Run, options: DrawOptions) -> int:

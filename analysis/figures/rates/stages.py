@@ -24,7 +24,7 @@ from analysis.figures.canvas.placing import short_names
 from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError
 from analysis.sources import labels
-from analysis.sources.benchmarks import Speed, conditions
+from analysis.sources.benchmarks import Speed, conditions, names
 from analysis.sources.collection import SPEEDS
 
 STAGES = {  # in the order of the network: the adapter warm, blocks and choosing blue, heads grey
@@ -49,9 +49,10 @@ ROW, AROUND, FOOT = 0.2, 0.55, 0.42  # inches: a bar; what stands around a panel
 
 def frame(speeds: Sequence[Speed]) -> pd.DataFrame:
     """A row a variant and stage: milliseconds, share of the call, share of the machine's ceiling."""
+    called = names(speeds)
     return pd.DataFrame(
         {
-            "benchmark": one.path.name,
+            "benchmark": called[one.path],
             "part": one.part,
             "size": one.size,
             "variant": one.variant,
@@ -85,8 +86,8 @@ def profiled(speeds: Sequence[Speed]) -> list[Speed]:
 
 def panels(timed: Sequence[Speed]) -> dict[str, list[Speed]]:
     """What may stand in one panel: name of the benchmark and condition -> its variants."""
-    groups = conditions(timed).items()
-    return {f"{Path(path).name}: {condition}": group for (path, condition), group in groups}
+    groups, called = conditions(timed).items(), names(timed)
+    return {f"{called[Path(path)]}: {condition}": group for (path, condition), group in groups}
 
 
 def compose(timed: Sequence[Speed]) -> Figure:
@@ -121,8 +122,8 @@ def print(group: Sequence[Speed], ax: Axes, *, keys: bool = False) -> Axes:
             ax.barh(row, whole, alpha=0.45, **place, linewidth=0)
             ax.barh(row, least, **place, linewidth=0)
             left += whole
-    names = short_names([one.variant for one in group], 40)
-    ax.set_yticks(range(len(group)), [names[one.variant] for one in group])
+    short = short_names([one.variant for one in group], 40)
+    ax.set_yticks(range(len(group)), [short[one.variant] for one in group])
     ax.set_ylim(len(group) - 0.5, -0.5)
     ax.set_xlabel("milliseconds a call")
     ax.grid(axis="x")

@@ -19,7 +19,7 @@ from analysis.figures.canvas.panels import panels
 from analysis.figures.canvas.placing import short_names
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError
 from analysis.figures.palette import LINES
-from analysis.sources.benchmarks import Speed
+from analysis.sources.benchmarks import Speed, names
 from analysis.sources.collection import SPEEDS
 
 HEIGHT, AROUND = 2.2, 0.9  # inches: a panel; its title and axis
@@ -33,10 +33,11 @@ def frame(speeds: Sequence[Speed]) -> pd.DataFrame:
     Raises:
         RenderError: no variant was timed at two sizes of batches.
     """
+    called = names(speeds)
     rows = [
         {
-            "benchmark": one.path.name,
-            "condition": f"{one.path.name}: {one.part}, {one.size}, {one.where}",
+            "benchmark": called[one.path],
+            "condition": f"{called[one.path]}: {one.part}, {one.size}, {one.where}",
             "variant": one.variant,
             "batch": one.batch,
             "images_per_second": one.images_per_second,
@@ -77,7 +78,7 @@ def print(frame: pd.DataFrame, ax: Axes, *, size: tuple[float, float] = (3.0, 1.
         frame: of `frame`, rows of one condition.
         size: width and height of the Axes, about, in inches.
     """
-    names, named = short_names(frame["variant"].tolist(), 30), []
+    short, named = short_names(frame["variant"].tolist(), 30), []
     for index, (variant, rows) in enumerate(frame.groupby("variant", sort=False)):
         turn, at = divmod(index, len(LINES))
         middle = rows["images_per_second"]
@@ -89,7 +90,7 @@ def print(frame: pd.DataFrame, ax: Axes, *, size: tuple[float, float] = (3.0, 1.
             elinewidth=0.8,
             **style,
         )
-        named.append(Named(rows["batch"].iloc[-1], middle.iloc[-1], names[variant], LINES[at]))
+        named.append(Named(rows["batch"].iloc[-1], middle.iloc[-1], short[variant], LINES[at]))
     ax.set_xscale("log", base=2)
     batches = sorted(frame["batch"].unique())
     ax.set_xticks(batches)

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures.canvas import pictures, sizes
-from analysis.figures.canvas.recorded import colour_limits
+from analysis.figures.canvas.recorded import shared_limits
 from analysis.figures.canvas.sizes import SCALE, TITLE, WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError, chosen
 from analysis.numbers import usage as metrics
@@ -42,7 +42,9 @@ def draw(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     """A row of pictures over a row a model."""
     shown = shared_pictures(runs, options)
     _check_pictures(runs)
-    limits = _limits(runs, options)
+    limits = shared_limits(runs, options)
+    counts = [metrics.usage(run.trace(one)).ravel() for run in runs for one in shown]
+    style = {"limits": limits, "alpha": options.alpha, "every": np.concatenate(counts)}
     figure, (first, *rows) = _cells(runs, shown)
     for image_id, ax in zip(shown, first, strict=True):
         pictures.picture(runs[0].picture(image_id), runs[0].trace(image_id).grid, ax)
@@ -50,7 +52,7 @@ def draw(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     for run, name, axes in zip(runs, labels.row_names(runs), rows, strict=True):
         for image_id, ax in zip(shown, axes, strict=True):
             scale = ax is rows[0][-1]  # one for all
-            print(run, image_id, ax, limits=limits, alpha=options.alpha, colorbar=scale)
+            print(run, image_id, ax, colorbar=scale, **style)
         axes[0].set_ylabel(sizes.wrapped(name, NAMES), rotation=0, ha="right", va="center")
     yield Product("gallery", figure, frame(runs, shown))
 
@@ -88,19 +90,6 @@ def _check_pictures(runs: Sequence[Run]) -> None:
             pairing.check_pictures(runs[0], other)
     except pairing.MismatchError as error:
         raise RenderError(str(error)) from error
-
-
-def _limits(runs: Sequence[Run], options: DrawOptions) -> tuple[int, int]:
-    """One scale for all: from the fewest layers that never prune to the most layers."""
-    if options.crop is not None:
-        return colour_limits(max(runs, key=lambda run: run.layers), options)
-    ends = [metrics.usage_limits(run.layers, run.targets) for run in runs if _prunes(run)]
-    layers = max(run.layers for run in runs)
-    return min((low for low, _ in ends), default=0), layers
-
-
-def _prunes(run: Run) -> bool:
-    return any(target < 1 for target in run.targets)
 
 
 def _cells(runs: Sequence[Run], shown: Sequence[ImageId]) -> tuple[Figure, list[list[Axes]]]:

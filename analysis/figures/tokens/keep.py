@@ -37,10 +37,11 @@ def draw(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     rows = math.ceil(len(runs) / 2)
     figure = Figure(figsize=(WIDTH if len(runs) > 1 else WIDTH / 2, 2.2 * rows))
     cells = list(figure.subplots(rows, min(len(runs), 2), squeeze=False).flat)
-    for ax, run, table in zip(cells, runs, frames, strict=False):
+    names = labels.places(runs)
+    for ax, run, name, table in zip(cells, runs, names, frames, strict=False):
         print(table, ax)
         if len(runs) > 1:
-            ax.set_title(wrapped(labels.titled(run), WIDTH / 2), pad=14)
+            ax.set_title(wrapped(labels.titled(run, name), WIDTH / 2), pad=14)
     blank(cells[len(runs) :])
     if len(runs) == 1:
         over(runs[0], figure)

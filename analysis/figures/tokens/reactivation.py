@@ -49,11 +49,16 @@ def draw(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
         raise RenderError(f"{paths(runs)}: no layer prunes a token, so nothing can be reactivated")
     figure = Figure(figsize=(WIDTH, sum(heights)))
     rows = figure.subfigures(len(runs), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for row, run, table in zip(rows, runs, frames, strict=True):
-        row.suptitle(wrapped(f"{labels.titled(run)}: {_found(table)}"), ha="left", x=0.01)
+    left: list[Axes] = []
+    for row, run, name, table in zip(rows, runs, labels.places(runs), frames, strict=True):
+        row.suptitle(wrapped(f"{labels.titled(run, name)}: {_found(table)}"), ha="left", x=0.01)
         if table["pruned"].any():
-            for ax, of in zip(row.subplots(1, 2), DENOMINATORS, strict=True):
+            axes = row.subplots(1, 2)
+            for ax, of in zip(axes, DENOMINATORS, strict=True):
                 print(table, ax, of=of)
+            left.append(axes[0])
+    for ax in left:  # runs are compared: one scale
+        ax.set_ylim(top=max(one.get_ylim()[1] for one in left))
     yield Product("reactivation", figure, labels.labelled(runs, frames))
 
 

@@ -43,14 +43,14 @@ def draw(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     side = (WIDTH - SCALE) / 2
     figure = Figure(figsize=(columns * side + SCALE, rows * (side + 0.35)))
     cells = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for ax, run, table in zip(cells, runs, frames, strict=False):
+    for ax, run, name, table in zip(cells, runs, labels.places(runs), frames, strict=False):
         if len(table):
             drawn = print(table, ax)
         else:
             ax.set_axis_off()
         told = "" if len(table) else ": fewer than two blocks prune a token"
         if len(runs) > 1:
-            ax.set_title(wrapped(labels.titled(run) + told, side))
+            ax.set_title(wrapped(labels.titled(run, name) + told, side))
     bar: Colorbar = figure.colorbar(drawn, ax=cells, fraction=0.03, aspect=30)
     bar.set_label("IoU of the used tokens")
     bar.outline.set_visible(False)

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures.canvas import sizes
 from analysis.figures.canvas.axes import blank
-from analysis.figures.canvas.recorded import colour_limits
+from analysis.figures.canvas.recorded import shared_limits
 from analysis.figures.canvas.sizes import SCALE, TITLE, WIDTH, figsize, wrapped
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError, paths
 from analysis.numbers.run_counts import Census, census
@@ -42,15 +42,16 @@ def draw(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     depths = {run.layers for run in runs}
     if len(depths) > 1:
         raise RenderError(f"{paths(runs)} have {sorted(depths)} layers: draw them one by one")
-    limits = colour_limits(runs[0], options)
+    limits = shared_limits(runs, options)
     counts = [census(run) for run in runs]
     ratios = [drawn_ratio(counted, options.shape) for counted in counts]
     figure, axes = _cells(max(ratios), len(runs))
     maps = [counted.mean_usage(options.shape) for counted in counts]
-    for ax, run, counted, values in zip(axes, runs, counts, maps, strict=True):
-        scale = ax is axes[-1]  # one for all
-        print(values, ax, limits=limits, ratio=drawn_ratio(counted, options.shape), colorbar=scale)
-        name = wrapped(labels.label(run), WIDTH / 2.2)
+    style = {"limits": limits, "every": np.stack(maps)}
+    rows = zip(axes, runs, labels.places(runs), counts, ratios, maps, strict=True)
+    for ax, run, place, counted, ratio, values in rows:
+        print(values, ax, ratio=ratio, colorbar=ax is axes[-1], **style)  # one bar for all
+        name = wrapped(labels.label(run, place), WIDTH / 2.2)
         ax.set_title(f"{name}\n{described(counted, values, options.shape)}", pad=7)
     yield Product("usage-map", figure, labels.labelled(runs, [frame(one) for one in maps]))
 
@@ -80,6 +81,7 @@ def print(
     limits: tuple[float, float],
     ratio: float | None = None,
     colorbar: bool = True,
+    every: np.ndarray | None = None,
 ) -> Axes:
     """A usage map averaged over images; rows and columns are resampled tokens.
 
@@ -87,6 +89,7 @@ def print(
         values: layers used, averaged (`Census.mean_usage`).
         limits: ends of the colour scale; the bar points out where values lie beyond.
         ratio: height / width of the map as drawn; without, cells are square.
+        every: values of all maps that the bar stands beside, where these are several.
     """
     low, high = limits
     drawn = ax.imshow(values, vmin=low, vmax=high)
@@ -96,7 +99,8 @@ def print(
     ax.spines[:].set_visible(False)
     if colorbar:
         beyond = {(False, False): "neither", (True, False): "min", (False, True): "max"}
-        ends = (bool(values.min() < low), bool(values.max() > high))
+        shown = values if every is None else every
+        ends = (bool(shown.min() < low), bool(shown.max() > high))
         narrow = max(1.0, ratio or 1.0)  # a bar beside a narrow map is no hair
         cax = ax.inset_axes((1 + 0.02 * narrow, 0, 0.03 * narrow, 1))
         bar = ax.figure.colorbar(drawn, cax=cax, extend=beyond.get(ends, "both"))

@@ -135,3 +135,11 @@ def test_the_command_draws_it(runs: list[Run], tmp_path: Path) -> None:
     folders = [str(run.path) for run in runs]
     assert render.main(["gallery", *folders, "--out", str(tmp_path)]) == 0
     assert {path.suffix for path in tmp_path.iterdir()} == {".pdf", ".svg", ".png", ".csv"}
+
+
+def test_the_one_bar_says_what_lies_beyond_it_in_any_map(runs: list[Run]) -> None:
+    figure = drawn(runs[::-1], DrawOptions(crop=(11, 12))).figure  # beside a map of the dense model
+    words = [text.get_text() for ax in figure.axes for text in ax.get_yticklabels()]
+    for ax in figure.axes:
+        words += [text.get_text() for bar in ax.child_axes for text in bar.get_yticklabels()]
+    assert "≤11" in words

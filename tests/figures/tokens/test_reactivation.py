@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.runs import census_of, parts
+from support.runs import PROVENANCE, census_of, parts, trace_of, write_run
 
+from analysis.figures.output import DrawOptions
 from analysis.figures.tokens import reactivation
 from svit.core.types import TokenTrace
+from svit.runs.run import RunWriter, open_run
 
 TRACE = parts(1)["trace"]
 
@@ -81,3 +83,13 @@ def test_the_screen_stacks_the_same_shares(all_back):
     assert bars.share.sum() == pytest.approx(all_back.reactivation().pruned_share.max())
     drawn = chart.to_dict()["layer"][0]["encoding"]["color"]
     assert drawn["scale"]["domain"] == list(reactivation.STATES)
+
+
+def test_runs_below_each_other_have_one_scale(tmp_path):
+    mild = [1.0] * 3 + [0.9] * 9
+    with RunWriter(tmp_path / "mild", {**PROVENANCE, "targets": mild}) as writer:
+        writer.add(trace_of(1, TRACE.grid, np.zeros(TRACE.grid.grid_hw), 0, mild))
+    runs = [write_run(tmp_path / "run", (1,)), open_run(tmp_path / "mild")]
+    (product,) = reactivation.draw(runs, DrawOptions())
+    (top,) = {part.axes[0].get_ylim()[1] for part in product.figure.subfigs}
+    assert top > 0.6  # of the one that prunes more

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.runs import census_of, trace_of
+from support.runs import PROVENANCE, census_of, trace_of, write_run
 
+from analysis.figures.output import DrawOptions
 from analysis.figures.tokens import usage_map
 from svit.core.types import TokenGrid
+from svit.runs.run import RunWriter, open_run
 
 
 def test_an_averaged_map_shows_its_values_within_the_limits(ax):
@@ -46,3 +48,19 @@ def test_images_of_several_shapes_are_drawn_as_asked_and_it_says_so():
     mixed = counted((8, 8), (8, 12))
     assert usage_map.drawn_ratio(mixed, (50, 80)) == 50 / 80
     assert "aspect ratios not kept" in usage_map.described(mixed, np.ones(1), (50, 80))
+
+
+def test_maps_beside_each_other_have_one_scale_whichever_run_is_first(tmp_path):
+    early = [0.5] + [1.0] * 11
+    late = write_run(tmp_path / "late", (1,))
+    with RunWriter(tmp_path / "early", {**PROVENANCE, "targets": early}) as writer:
+        writer.add(trace_of(1, late.trace(1).grid, np.zeros((8, 10)), 0, early))
+    runs = [late, open_run(tmp_path / "early")]
+    scales = set()
+    for some in (runs, runs[::-1]):
+        (product,) = usage_map.draw(some, DrawOptions())
+        scales |= {ax.get_images()[0].get_clim() for ax in product.figure.axes if ax.get_images()}
+    assert scales == {(3, 12)}, "nine blocks of the one prune, one of the other"
+    (product,) = usage_map.draw(runs, DrawOptions(crop=(11, 12)))
+    (bar,) = [ax.get_images()[0].colorbar for ax in product.figure.axes if ax.get_images()][1:]
+    assert bar.extend == "min", "the bar stands for the map without one, too"
