@@ -6,6 +6,7 @@ right to `matches.npz`; from both every difference can be drawn anew over some o
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,14 @@ from svit.core.statistics import Drawn
 from svit.core.types import ImageId
 
 PER_IMAGE = "images.csv"
+NUMBERS = (
+    "objects",
+    "area",
+    "keep_ratio",
+    "detections",
+    "macs_backbone",
+    "macs",
+)  # the rest are texts
 CROWDING = "crowding"
 DRAWS = 300  # of the images of a slice; those of all images are kept by the evaluation
 KIND = "box"
@@ -81,7 +90,8 @@ def _among(ids: Sequence[ImageId], members: Collection[str]) -> np.ndarray:
 
 
 def per_image(one: Evaluation) -> pd.DataFrame | None:
-    """The table of images beside a summary, image ids as text; None where none was kept.
+    """The table of images beside a summary; None where none was kept. Ids and texts of slices stay as they
+    are written: "2019", "NA" and "True" are texts, too.
 
     Raises:
         EvaluationError: it cannot be read.
@@ -90,7 +100,9 @@ def per_image(one: Evaluation) -> pd.DataFrame | None:
     if not path.is_file():
         return None
     try:
-        return pd.read_csv(path, dtype={"image_id": str})
+        kinds = defaultdict(lambda: str, dict.fromkeys(NUMBERS, float))
+        empty = dict.fromkeys(NUMBERS, [""])
+        return pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=empty)
     except (OSError, ValueError) as error:
         raise EvaluationError(f"{path} cannot be read ({error}); evaluate again") from error
 

@@ -119,3 +119,13 @@ def test_twelve_texts_and_long_names_stay_on_the_canvas() -> None:
     legend = drawn.legends[0].get_window_extent()
     assert legend.x0 >= 0 and legend.x1 <= width and legend.y1 <= height
     assert all(ax.get_position().height > 0.3 for ax in drawn.axes)
+
+
+@pytest.mark.parametrize("texts", [("2019", "2020"), ("NA", "None"), ("True", "False")])
+def test_texts_that_look_like_numbers_or_nothing_are_slices_too(three: Path, texts) -> None:
+    for path in three.rglob("images.csv"):
+        table = pd.read_csv(path, dtype=str)
+        table["kind"] = table["kind"].map(dict(zip(("fluorescence", "histology"), texts)))
+        table.to_csv(path, index=False)
+    found = {text for name, text in slices.members(find_evaluations(three)) if name == "kind"}
+    assert found == set(texts)
