@@ -91,8 +91,8 @@ def causes_of(
         rescue: what keeping tokens did in this run (`svit.runs.rescue.read_rescue`).
 
     Raises:
-        ValueError: masks asked for and not given, the other run is of other images, or the rescue was asked
-            by another rule.
+        ValueError: masks asked for and not given, the other run is of other images or objects, or the rescue
+            was asked by another rule.
     """
     shares: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     areas: list[np.ndarray] = []
@@ -109,6 +109,8 @@ def causes_of(
         raise ValueError(
             "expected the errors of two runs on the same images in the same order, found other images"
         )
+    if other is not None and not _same_objects(errors.objects, other.objects):
+        raise ValueError("expected the errors of two runs at the same objects, found others")
     if not errors.image_ids:
         nothing = pd.DataFrame(columns=list(COLUMNS))
         told = ["last", "found_there", *_RESCUE, "error"]
@@ -128,6 +130,12 @@ def causes_of(
     return Causes(
         errors, frame.reindex(columns=COLUMNS).reset_index(drop=True), unfound(errors, objects)
     )
+
+
+def _same_objects(one: pd.DataFrame, other: pd.DataFrame) -> bool:
+    """Whether rows are of the same objects: they are laid beside each other row by row."""
+    columns = ["image", "object", "label"]
+    return np.array_equal(one[columns].to_numpy(), other[columns].to_numpy())
 
 
 def _of_detections(

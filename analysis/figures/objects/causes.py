@@ -83,12 +83,17 @@ def draw(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     heights = [0.85 + LINE * len(one) for one in shown]
     figure = Figure(figsize=(WIDTH, sum(heights)))
     parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
-    for part, run, table in zip(parts, asked, shown, strict=True):
-        print(table, part.subplots(), other="" if dense is None else labels.folder(dense))
+    axes: list[Axes] = []
+    for part, name, table in zip(parts, labels.places(asked), shown, strict=True):
+        other = "" if dense is None else labels.folder(dense)
+        axes.append(print(table, part.subplots(), other=other))
         count = table["objects"].iloc[0] if len(table) else 0
         missed = counted(count, "objects not found")
-        told = f"{labels.folder(run)}: {missed}, score at least {options.score:g}"
+        told = f"{name}: {missed}, score at least {options.score:g}"
         part.suptitle(wrapped(told), ha="left", x=0.01)
+    ends = [ax.get_xlim() for ax in axes]
+    for ax in axes:  # runs are compared: one scale
+        ax.set_xlim(min(low for low, _ in ends), max(high for _, high in ends))
     yield Product("causes", figure, labels.labelled(asked, frames))
 
 

@@ -34,13 +34,13 @@ def frame(first: Run, second: Run, draws: int = 1000) -> pd.DataFrame:
     """A row a type, AP50 before them: `error_causes.difference_frame`.
 
     Raises:
-        RenderError: a run lacks detections or annotations of an image of the first.
+        RenderError: the second lacks detections of an image of the first, or has other classes.
     """
     samples = ((trace.image_id, *rest) for trace, *rest in detected(first))
     own, other = errors_of(samples, first.class_names), errors_on(second, first, BOXES)
     if other is None:
         raise RenderError(
-            f"{paths((first, second))}: the second lacks detections, annotations or classes of the first; "
+            f"{paths((first, second))}: the second lacks detections or classes of the first; "
             "record both on the same images"
         )
     return error_causes.difference_frame(own, other, draws)

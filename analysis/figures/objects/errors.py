@@ -61,14 +61,16 @@ def draw(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     figure = Figure(figsize=(WIDTH, sum(heights)))
     parts = figure.subfigures(len(heights), 1, height_ratios=heights)
     print(costs, parts[0].subplots())
-    for part, run, table in zip(parts[1:], runs, unfound, strict=True):
+    lower: list[Axes] = []
+    for part, run, name, table in zip(parts[1:], runs, labels.places(runs), unfound, strict=True):
         other = (
             labels.folder(dense) if dense is not None and table["found_there"].notna().any() else ""
         )
-        ax = part.subplots()
-        print_unfound(table, ax, blocks=run.layers, other=other)
+        lower.append(print_unfound(table, part.subplots(), blocks=run.layers, other=other))
         count = f"{counted(len(table), 'objects not found')}, score at least {options.score:g}"
-        part.suptitle(wrapped(f"{labels.folder(run)}: {count}"), ha="left", x=0.01)
+        part.suptitle(wrapped(f"{name}: {count}"), ha="left", x=0.01)
+    for ax in lower:  # runs are compared: one scale
+        ax.set_ylim(top=max(one.get_ylim()[1] for one in lower))
     yield Product("errors", figure, labels.labelled(runs, frames))
 
 
@@ -133,18 +135,18 @@ def _unfound(run: Run, dense: Run | None, rule: Rule) -> pd.DataFrame:
 
 
 def errors_on(dense: Run, run: Run, rule: Rule) -> Errors | None:
-    """Of the dense run on the images of another; None where it lacks one of them or holds other pictures."""
+    """Of the dense run at the annotated objects of another, as that holds them; None where the dense one
+    lacks detections of an image, or holds other pictures or classes."""
     ids = per_image.scored_ids(run)
-    if not set(ids) <= set(per_image.scored_ids(dense)) or dense.class_names != run.class_names:
+    if ids != per_image.scored_ids(run, dense) or dense.class_names != run.class_names:
         return None
     try:
         pairing.check_pictures(run, dense)
     except pairing.MismatchError:
         return None
-    parts = dense.samples("target", "detections", ids=ids)
-    return errors_of(
-        ((image_id, *both) for image_id, both in zip(ids, parts, strict=True)), rule=rule
-    )
+    targets, found = run.samples("target", ids=ids), dense.samples("detections", ids=ids)
+    samples = zip(ids, targets, found, strict=True)
+    return errors_of(((one, *target, *seen) for one, target, seen in samples), rule=rule)
 
 
 def dense_of(runs: Sequence[Run]) -> Run | None:

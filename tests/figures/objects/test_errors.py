@@ -76,3 +76,16 @@ def test_where_nothing_costs_anything_the_axis_says_so():
     assert ax.get_xlim() == (0, 1) and [one.get_text() for one in ax.texts] == [
         "no type costs anything"
     ]
+
+
+def test_what_a_dense_run_finds_is_told_by_the_object_whatever_order_its_annotations_have(
+    pair, tmp_path
+):
+    with RunWriter(tmp_path / "dense", {**pair[1].provenance, "data_sha256": "c" * 64}) as writer:
+        for trace, found, target in pair[1].samples("trace", "detections", "target", masks=True):
+            turned = target.decoded()[::-1]
+            picture = pair[1].picture(trace.image_id)
+            writer.add(trace, found[1:], turned, picture, f"{trace.image_id}.jpg")
+    lower = drawn(pair[0], open_run(tmp_path / "dense")).figure.subfigs[1].axes[0]
+    (marks,) = lower.collections
+    assert marks.get_segments()[0][:, 1].tolist() == [3, 3]
