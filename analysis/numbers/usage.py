@@ -99,6 +99,21 @@ def usage_limits(layers: int, targets: Sequence[float] = ()) -> tuple[int, int]:
     return (always if always < layers else 0), layers
 
 
+def count_words(limits: tuple[int, int], counts: np.ndarray) -> list[str]:
+    """What each colour of a scale of `usage` stands for; the ends say so where they stand for more.
+
+    Args:
+        limits: smallest and largest count with a colour of its own.
+        counts: all that are drawn on the scale.
+    """
+    words = [str(count) for count in range(limits[0], limits[1] + 1)]
+    if counts.size and counts.min() < limits[0]:
+        words[0] = f"≤{words[0]}"
+    if counts.size and counts.max() > limits[1]:
+        words[-1] = f"≥{words[-1]}"
+    return words
+
+
 def gated_layers(layers: int, targets: Sequence[float] = ()) -> list[int]:
     """Layers with a target below 1; all of them without targets or in a dense model."""
     gated = [layer for layer in range(min(layers, len(targets))) if targets[layer] < 1]

@@ -311,3 +311,29 @@ def test_the_only_common_image_is_called_so(compare, tmp_path):
     write_run(tmp_path / "sparse", (1,))
     write_dense(tmp_path / "dense")
     assert "the only image that both runs hold" in texts(compare())
+
+
+def test_a_row_that_opened_its_image_does_not_call_the_viewer_back_to_it(compare, tmp_path):
+    two(tmp_path)
+    page = compare(compare_part="Numbers")
+    table = f"changes {page.selectbox(key='other').value} {page.selectbox(key='change_of').value}"
+    picked = {"selection": {"rows": [1], "columns": [], "cells": []}}
+    page.session_state[table] = picked
+    page.run()
+    opened = page.selectbox(key="image").value
+    elsewhere = next(one for one in (1, 2, 3) if one != opened)
+    page.session_state[table] = picked  # the row stays selected in the browser
+    page.selectbox(key="image").set_value(elsewhere).run()
+    assert not page.exception and page.selectbox(key="image").value == elsewhere
+    assert page.subheader[0].value == f"Image {elsewhere}"
+
+
+def test_runs_that_differ_in_number_type_or_in_who_decides_say_so(compare, tmp_path):
+    write_run(tmp_path / "a", (1, 2))
+    write_run(tmp_path / "b", (1, 2), {**PROVENANCE, "dtype": "bfloat16"})
+    write_run(tmp_path / "c", (1, 2), {**PROVENANCE, "masks_from": "abcdef0123"})
+    page = compare(runs="a|b|c", compare_part="Numbers")
+    assert not page.exception
+    assert "differ in the model that decides and number type" in texts(page)
+    table = page.dataframe[0].value
+    assert table["differs in"].tolist() == ["", "bfloat16", "masks of abcdef01"]

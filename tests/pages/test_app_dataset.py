@@ -7,10 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from support.driven import charts, linked, open_page, sent_ahead, texts
+from support.explanations import explanation
 from support.runs import PROVENANCE, parts, write_misses, write_others, write_permuted, write_run
 
 from analysis.figures import registry
 from analysis.numbers import image_list
+from svit.runs.attributions import Attributions, Decided
 from svit.runs.rescue import rescue_path, write_part
 from svit.runs.run import RunWriter
 
@@ -312,3 +314,19 @@ def test_a_figure_that_the_run_lacks_numbers_for_says_why(dataset, tmp_path):
         writer.add(parts(1)["trace"])
     page = dataset(part="Figures", figure="regions")
     assert not page.exception and "holds no annotations" in texts(page)
+
+
+def test_a_figure_of_what_was_asked_of_a_run_since_is_drawn_anew(dataset, tmp_path):
+    run = write_run(tmp_path / "discs", (1, 2, 3))
+    kept = Attributions(run.path, {"steps": 4})
+    kept.claim()
+    kept.write(explanation(3), Decided(1.0))
+    page = dataset(part="Figures", figure="attribution")
+    assert not page.exception and len(pictures(page)) == 2  # all objects, and the one with sets
+    kept.write(explanation(1), Decided(1.0))
+    assert len(pictures(page.run())) == 3
+
+
+def pictures(page) -> list:
+    """Those of the part."""
+    return list(page.get("image") or page.get("imgs"))

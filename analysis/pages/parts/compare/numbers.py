@@ -36,6 +36,7 @@ COLUMNS = {  # measure -> its column and how it is written
     "gmacs": ("GMACs", st.column_config.NumberColumn(format="%.3f")),
 }
 AT_ONCE = 300  # images of each run that are read without asking
+PICKED = "row of changes picked"  # session state: the selection that was answered
 NAMES = {
     "keep_ratio": "keep ratio",
     "usage": "blocks a token",
@@ -188,7 +189,13 @@ def show_changes(view: Comparison, tables: Sequence[pd.DataFrame]) -> None:
     )
     st.caption("Select a row to open its image above.")
     shell.downloads("compare-images", ranked)
-    rows = picked["selection"]["rows"]
-    if rows and ranked["image_id"].iloc[rows[0]] != view.image_id:
-        session.change(image=str(ranked["image_id"].iloc[rows[0]]))
+    rows = list(picked["selection"]["rows"])
+    if (other, measure, rows) == st.session_state.get(
+        PICKED
+    ):  # answered: other controls may move on
+        return
+    st.session_state[PICKED] = (other, measure, rows)
+    chosen = ranked["image_id"].iloc[rows[0]] if rows and rows[0] < len(ranked) else view.image_id
+    if chosen != view.image_id:
+        session.change(image=str(chosen))
         st.rerun()

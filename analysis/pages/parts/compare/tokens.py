@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from analysis.figures import palette
 from analysis.figures.canvas import pictures, sizes, token_maps
+from analysis.figures.canvas.axes import heading as head
 from analysis.figures.pairs import difference
 from analysis.figures.tokens import life
 from analysis.numbers import agreement, comparison, usage
@@ -109,7 +111,7 @@ def show_panels(
     """The chart, and what can be downloaded of it."""
     grid, titles = seen[0].grid, panel_titles(view, seen, shown, layer)
     layout = Layout(len(titles), grid.image_hw)
-    words = legend(view, shown)
+    words = legend(view, seen, shown)
     spec = panels.token_chart(layout, grid, len(seen), words, shell.dark())
     urls = map_addresses(view, view.key, seen, shown, layer, opacity)
     chosen = [] if token is None else [token]
@@ -148,7 +150,7 @@ def usage_limits(view: Comparison) -> tuple[int, int]:
     return layers - len(comparison.deciding_layers(view.runs)), layers
 
 
-def legend(view: Comparison, shown: str) -> dict[str, str]:
+def legend(view: Comparison, seen: Sequence[TokenTrace], shown: str) -> dict[str, str]:
     """Words and colours above the panels."""
     if shown == "States":
         return dict(zip(WORDS[1:], token_maps.STATE_COLOURS.values(), strict=True))
@@ -164,9 +166,10 @@ def legend(view: Comparison, shown: str) -> dict[str, str]:
     if shown == "Agreement":
         scale = colormaps["inferno"]
         return {word: to_hex(scale(share)) for word, share in SHARES.items()}
-    low, high = usage_limits(view)
-    scale = colormaps["inferno"].resampled(high - low + 1)
-    return {str(low + step): to_hex(scale(step)) for step in range(scale.N)}
+    counts = np.stack([usage.usage(trace) for trace in seen])
+    words = usage.count_words(usage_limits(view), counts)
+    scale = colormaps["inferno"].resampled(len(words))
+    return {word: to_hex(scale(step)) for step, word in enumerate(words)}
 
 
 @st.cache_data(max_entries=200, show_spinner=False)
@@ -227,25 +230,51 @@ def token_table(seen: Sequence[TokenTrace], names: Sequence[str], layer: int) ->
 
 
 def figure(view: Comparison, seen: Sequence[TokenTrace], shown: str, layer: int) -> Figure:
-    """The panels for a paper: states of the block, usage, or usage against the first run."""
-    ratio = sizes.drawn_ratio(seen[0].grid.image_hw)
-    page = Figure(figsize=(7.2, 7.2 / len(seen) * ratio + 0.5))
-    axes = page.subplots(1, len(seen), squeeze=False)[0]
+    """The panels for a paper, as the page shows them."""
+    titles, grid = panel_titles(view, seen, shown, layer), seen[0].grid
+    ratio = sizes.drawn_ratio(grid.image_hw)
+    page = Figure(figsize=(7.2, 7.2 / len(titles) * ratio + 0.5))
+    axes = page.subplots(1, len(titles), squeeze=False)[0]
     stored = (run.picture(view.image_id) for run in view.runs)
     image = next((one for one in stored if one is not None), None)
-    for ax, trace, name in zip(axes, seen, view.names, strict=True):
-        if "ifference" in shown:
-            values = agreement.usage_difference(trace, seen[0])
-            reach = len(comparison.deciding_layers(view.runs))
-            style = {"limit": reach, "image": image, "colorbar": False}
-            difference.print(values, trace.grid, ax, **style)
-        elif shown == "Usage":
-            style = {"limits": usage_limits(view), "image": image, "colorbar": False}
-            pictures.usage_heatmap(usage.usage(trace), trace.grid, ax, **style)
-        else:
-            pictures.layer_tokens(usage.layer_states(trace), layer, trace.grid, ax, image=image)
-        ax.set_title(name)
+    if shown == "Agreement":
+        counts = comparison.users(seen)[layer], comparison.unanimous(seen)
+        for ax, plane, most in zip(axes, counts, (len(seen), seen[0].layers), strict=True):
+            pictures.usage_heatmap(plane, grid, ax, limits=(0, most), image=image, scale="")
+    else:
+        for ax, trace in zip(axes, seen, strict=True):
+            print_run(view, seen[0], trace, shown, layer, ax, image)
+    for ax, title in zip(axes, titles, strict=True):
+        ax.set_title(f"{title.text}\n{title.below}" if shown == "Agreement" else title.text)
+    head(page, heading(shown, layer + 1))
     return page
+
+
+def print_run(
+    view: Comparison,
+    first: TokenTrace,
+    trace: TokenTrace,
+    shown: str,
+    layer: int,
+    ax: Axes,
+    image: np.ndarray | None,
+) -> None:
+    """One run's panel on paper, of any view but Agreement."""
+    grid = trace.grid
+    if shown == "Usage difference":
+        reach = len(comparison.deciding_layers(view.runs))
+        values = agreement.usage_difference(trace, first)
+        difference.print(values, grid, ax, limit=reach, image=image, colorbar=False)
+    elif shown == "Difference":
+        codes = comparison.sides(first, trace)[layer]
+        pictures.picture(image, grid, ax)
+        colours = token_maps.painted(codes, list(SIDES.values()), pictures.COVER)
+        pictures.tokens(colours, grid, ax)
+    elif shown == "Usage":
+        style = {"limits": usage_limits(view), "image": image, "colorbar": False}
+        pictures.usage_heatmap(usage.usage(trace), grid, ax, **style)
+    else:
+        pictures.layer_tokens(usage.layer_states(trace), layer, grid, ax, image=image)
 
 
 def show_life(

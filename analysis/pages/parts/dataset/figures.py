@@ -11,6 +11,8 @@ from analysis.pages.parts import drawings, session, shell
 from analysis.pages.parts.dataset.parts import Survey
 from analysis.sources.collection import PAIR_OR_RUN, RUN
 from analysis.sources.collection import RUNS as TOGETHER
+from svit.runs.attributions import FOLDER as ATTRIBUTIONS
+from svit.runs.rescue import rescue_files
 from svit.runs.run import Run
 
 ALONE = (RUN, TOGETHER, PAIR_OR_RUN)  # what a single run is enough for
@@ -25,7 +27,7 @@ def show(survey: Survey) -> None:
     entry = FIGURES[name]
     st.caption(shell.definition(entry.screen_about or entry.definition))
     try:
-        products = drawn(survey.run, survey.key, name)
+        products = drawn(survey.run, (*survey.key, *stamps(survey.run)), name)
         chart = entry.screen(_given(survey.run, name)) if entry.screen else None
     except RenderError as error:
         st.info(str(error), icon=":material/info:")
@@ -36,6 +38,12 @@ def show(survey: Survey) -> None:
         if chart is None:
             shell.printed(drawings.picture(product), FIGURES[name].summary, product.name)
         shell.downloads(product.name, product.table, lambda product=product: product.figure)
+
+
+def stamps(run: Run) -> list[tuple[str, int]]:
+    """Changes with what was asked of the run since it was recorded: missed objects, explanations."""
+    files = [*rescue_files(run.path), *sorted(run.path.glob(f"{ATTRIBUTIONS}/*/*.json"))]
+    return [(str(file), file.stat().st_mtime_ns) for file in files]
 
 
 def _titled(name: str) -> str:

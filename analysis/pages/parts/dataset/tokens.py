@@ -114,8 +114,7 @@ def show_pruned(whole: run_counts.Census) -> None:
         st.info("This run prunes no token.", icon=":material/info:")
         return
     clickable(reactivation.screen(spread), "reactivation", choose_state)
-    table = whole.reactivation()
-    shell.downloads("dataset-reactivation", table, lambda: reactivation_figure(table))
+    shell.downloads("dataset-reactivation", spread, lambda: reactivation_figure(spread))
 
 
 def choose_kept() -> None:

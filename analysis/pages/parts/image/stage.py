@@ -137,9 +137,9 @@ def legend_of(view: View, mode: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         colours = (token_maps.STATE_COLOURS[one] for one in shown)
         return tuple(STATE_NAMES[one] for one in shown), tuple(colours)
     if mode == "Usage":
-        low, high = usage.usage_limits(view.run.layers, view.run.targets)
-        steps = mpl.colormaps["inferno"].resampled(high - low + 1)
-        words = [str(count) for count in range(low, high + 1)]
+        limits = usage.usage_limits(view.run.layers, view.run.targets)
+        words = usage.count_words(limits, usage.usage(view.sample.trace))
+        steps = mpl.colormaps["inferno"].resampled(len(words))
         return tuple(words), tuple(to_hex(steps(i)) for i in range(steps.N))
     if mode == "Groups":
         return ("mean colour of the group", "pruned"), (palette.SOFT, "rgba(0,0,0,0)")
