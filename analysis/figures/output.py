@@ -112,13 +112,17 @@ def chosen(run: Run, options: DrawOptions) -> list[ImageId]:
     """The images asked for by id or file name, or else the first `--limit` ones.
 
     Raises:
-        RenderError: the run has no such image.
+        RenderError: the run has no such image, or several of that file name.
     """
     if not options.images:
         return list(run.image_ids[: options.limit])
-    known: dict[str, ImageId] = dict(zip(run.images["file_name"], run.image_ids, strict=True))
-    known |= {str(image_id): image_id for image_id in run.image_ids}
+    files = run.images["file_name"]
+    known: dict[str, ImageId] = dict(zip(files, run.image_ids, strict=True))
+    ids = {str(image_id): image_id for image_id in run.image_ids}
+    known |= ids
     for wanted in options.images:
+        if wanted not in ids and (files == wanted).sum() > 1:
+            raise RenderError(f"{run.path} has several images {wanted!r}: ask for one by its id")
         if wanted not in known:
             some = ", ".join(str(image_id) for image_id in run.image_ids[:5])
             raise RenderError(

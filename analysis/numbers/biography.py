@@ -144,7 +144,7 @@ def over_token(
         cover = _box_cover(boxes, grid, token) if masks is None else _cover(masks, grid, token)
         for index in np.flatnonzero(cover > 0):
             value, kind = _kind(record, index)
-            if value < score:
+            if np.float32(value) < np.float32(score):  # as scores are recorded
                 continue
             label = int(record.labels[index])
             name = class_names[label] if label < len(class_names) else f"class {label}"

@@ -48,11 +48,11 @@ def change_frame(
             for place in np.flatnonzero(~target.crowd).tolist()
         ]
         return pd.DataFrame(rows, columns=COLUMNS)
-    objects = _as_target(before[before.scores >= score])
-    shown = after[after.scores >= score]
+    seen, shown = (one[one.scores >= score] for one in (before, after))
+    objects = _as_target(seen)
     found = match(shown, objects, **rule)
     rows = [
-        _row(class_names, objects, place, score, float(before.scores[place]), _score(shown, other))
+        _row(class_names, objects, place, score, float(seen.scores[place]), _score(shown, other))
         for place, other in enumerate(found.detection)
     ]
     fresh = np.flatnonzero(found.target < 0)

@@ -36,7 +36,8 @@ def image_frame(run: Run) -> pd.DataFrame:
     """
     images = run.images
     frame = images[["image_id", "file_name", "objects"]].copy()
-    frame["slices"] = list(map(tuple, images[list(run.slices)].astype(str).to_numpy()))
+    texts = images[list(run.slices)].to_numpy(object)
+    frame["slices"] = [tuple(one for one in row if isinstance(one, str)) for row in texts]
     frame["place"] = np.arange(len(frame))
     counts = run.keep_counts()
     counts = counts[counts["layer"].isin(gated_layers(run.layers, run.targets))]

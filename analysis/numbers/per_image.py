@@ -122,9 +122,9 @@ def reference_rates(fates: pd.DataFrame) -> pd.DataFrame:
 
 
 def share_bands(shares: pd.DataFrame) -> pd.DataFrame:
-    """`matching.share_frame` with `low` and `high`, two standard errors around the mean, within 0..1;
-    `outcome` is "found" or "missed"."""
-    error = 2 * shares["error"].fillna(0)
+    """`matching.share_frame` with `low` and `high`, two standard errors around the mean, within 0..1
+    (NaN of a single object); `outcome` is "found" or "missed"."""
+    error = 2 * shares["error"]
     low, high = (shares["mean"] - error).clip(0, 1), (shares["mean"] + error).clip(0, 1)
     outcome = shares["found"].map({True: "found", False: "missed"})
     return shares.assign(low=low, high=high, outcome=outcome)

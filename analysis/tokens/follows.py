@@ -154,7 +154,7 @@ def follow_frame(samples: Iterable[Pictured], draws: int = 1000, seed: int = 0) 
         Columns: tokens (`EVERY` or `OBJECTS`); masks (own, shuffled); block, 0 for the number of blocks that
         use a token; measure; `rank` correlation and `partial`, given the other measures of the tokens, each
         with low and high of its 95 % percentile interval over images (rank_low, ..., NaN where nothing
-        varies); images that count.
+        varies, and of a single image); images that count.
     """
     kept: dict[str, list[Moments]] = {over: [] for over in MEASURES}
     for trace, target, picture in samples:
@@ -192,10 +192,16 @@ def _frame(over: str, moments: list[Moments], draws: int, seed: int) -> pd.DataF
                 row = {"tokens": over, "masks": name, "block": (layer + 1) % (layers + 1)}
                 row |= {"measure": measure, "images": count}
                 for kind, found in values.items():
-                    low, high = np.percentile(found[1:, place], [2.5, 97.5])
+                    low, high = ends_of(found[1:, place], count)
                     row |= {kind: found[0, place], f"{kind}_low": low, f"{kind}_high": high}
                 rows.append(row)
     return pd.DataFrame(rows)[list(COLUMNS)]
+
+
+def ends_of(drawn: np.ndarray, images: int) -> tuple[float, float]:
+    """95 % percentiles of the draws; NaN of a single image, which tells nothing of others."""
+    low, high = np.percentile(drawn, [2.5, 97.5]) if images > 1 else (np.nan, np.nan)
+    return float(low), float(high)
 
 
 def raw_of(measures: np.ndarray, use: np.ndarray, both: np.ndarray) -> np.ndarray:

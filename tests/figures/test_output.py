@@ -13,12 +13,14 @@ import pytest
 from fontTools.ttLib import TTFont
 from matplotlib.figure import Figure
 from matplotlib.style import context
+from support.runs import PROVENANCE, parts
 
 from analysis import render
 from analysis.figures import palette
 from analysis.figures.canvas import pictures
-from analysis.figures.output import Product, csv, save
+from analysis.figures.output import DrawOptions, Product, RenderError, chosen, csv, save
 from svit.core.types import TokenGrid
+from svit.runs.run import RunWriter, open_run
 
 
 def test_a_table_is_read_back_to_the_last_digit():
@@ -71,3 +73,13 @@ def test_fonts_of_pdfs_are_cut_once_and_hold_other_signs_where_they_stand(tmp_pa
 def test_the_ranges_of_the_authors_are_an_option(asked, crop, shape):
     options = render.draw_options(render.parser().parse_args(["heatmap", "run", *asked]))
     assert options.crop == crop and options.shape == shape
+
+
+def test_a_file_name_that_several_images_have_names_none_of_them(tmp_path):
+    with RunWriter(tmp_path / "run", PROVENANCE) as writer:
+        for image_id in (1, 2, 3):
+            writer.add(**{**parts(image_id), "file_name": "3" if image_id == 1 else "photo.jpg"})
+    run = open_run(tmp_path / "run")
+    with pytest.raises(RenderError, match="several images 'photo.jpg'"):
+        chosen(run, DrawOptions(images=("photo.jpg",)))
+    assert chosen(run, DrawOptions(images=("3", "2"))) == [3, 2]

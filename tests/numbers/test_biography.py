@@ -135,3 +135,10 @@ def test_an_object_smaller_than_half_a_token_has_the_token_it_lies_on():
     masks[0, 40:44, 70:74] = True
     small = Target(np.array([[70, 40, 74, 44]], np.float32), target.labels[:1], masks)
     assert biography.token_of_object(parts(1)["trace"], small, 0) == (2, 4)
+
+
+def test_a_detection_of_just_the_score_asked_for_is_listed_as_it_is_found_elsewhere():
+    boxes = np.array([[0, 0, 32, 32]], np.float32)
+    seen = Detections(boxes, np.array([0.35], np.float32), np.array([0]))  # a little below 0.35
+    assert len(biography.over_token(GRID, (0, 0), seen, None, score=0.35)) == 1
+    assert biography.over_token(GRID, (0, 0), seen, None, score=0.4).empty

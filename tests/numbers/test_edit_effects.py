@@ -133,3 +133,10 @@ def test_frames_lie_just_outside_of_their_boxes():
     (patch,) = ax.patches
     assert (patch.get_x(), patch.get_y()) == pytest.approx((9.2, 19.2))
     assert (patch.get_width(), patch.get_height()) == pytest.approx((21.6, 31.6))
+
+
+def test_without_ground_truth_each_object_has_its_own_score_whatever_the_order():
+    unsure_first = found((1, 1, 0.3), (0, 0, 0.9))
+    frame = edit_effects.change_frame(unsure_first, AFTER, None, NAMES)
+    assert frame["class"][0] == "cat"
+    assert frame.loc[0, ["before", "after"]].tolist() == pytest.approx([0.9, 0.7])

@@ -86,3 +86,12 @@ def test_images_are_ordered_by_a_number_and_those_without_come_last(run):
     missed = frame.assign(missed=[0.0, np.nan, 2.0])
     order = image_list.ordered(missed, "Most missed objects")
     assert order["image_id"].tolist() == [2, 3, 1]
+
+
+def test_an_image_without_a_text_of_a_slice_has_none(tmp_path):
+    with RunWriter(tmp_path / "run", PROVENANCE) as writer:
+        writer.add(**{**parts(1), "extra": {"kind=dark": 1.0}})
+        writer.add(**{**parts(2), "extra": {}})
+    frame = image_list.image_frame(open_run(tmp_path / "run"))
+    assert frame["slices"].tolist() == [("dark",), ()]
+    assert image_list.matching(frame, "nan").empty

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 from support.runs import reactivation_of, write_dense, write_run
@@ -54,3 +55,10 @@ def test_pairs_leave_out_images_that_one_run_lacks_in_any_order(tmp_path):
         (3, 2),
         (2, 0),  # the dense run finds nothing there
     ]
+
+
+def test_a_single_object_has_no_band():
+    shares = pd.DataFrame({"mean": [0.5, 0.6], "error": [0.1, np.nan], "found": [True, False]})
+    bands = per_image.share_bands(shares)
+    assert bands[["low", "high"]].iloc[0].tolist() == pytest.approx([0.3, 0.7])
+    assert bands[["low", "high"]].iloc[1].isna().all()

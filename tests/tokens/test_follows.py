@@ -101,3 +101,10 @@ def test_measures_of_tokens_by_hand():
     assert follows.token_measures(picture, nothing, GRID)["contour"].isna().all()
     assert (follows.token_measures(picture[:1], nothing, GRID)["gradient"] == 0).all()
     assert isinstance(table, pd.DataFrame) and len(table) == 144
+
+
+def test_one_image_has_no_interval():
+    frame = follows.follow_frame([pictured(1)], draws=5)
+    assert frame["partial"].notna().any() and (frame["images"] == 1).all()
+    ends = [f"{kind}_{end}" for kind in ("rank", "partial") for end in ("low", "high")]
+    assert frame[ends].isna().all(axis=None)

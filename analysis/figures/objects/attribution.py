@@ -31,7 +31,7 @@ from matplotlib.patches import Rectangle
 from analysis.figures.canvas import pictures
 from analysis.figures.canvas.axes import heading, legend_above, percents
 from analysis.figures.canvas.sizes import WIDTH, wrapped
-from analysis.figures.output import DrawOptions, Entry, Product, RenderError
+from analysis.figures.output import DrawOptions, Entry, Product, RenderError, chosen
 from analysis.figures.palette import CONTROLS, HERE, INK, LINES, OWN, PRUNED, SOFT
 from analysis.sources import labels
 from analysis.sources.collection import RUN
@@ -131,15 +131,13 @@ def _band(
 def draw(run: Run, options: DrawOptions) -> Iterator[Product]:
     """Curves of all objects, then each object with its sets; other ranges of blocks after each other."""
     parts = list(by_range(explained(run)))
+    wanted = {*(chosen(run, options) if options.images else run.image_ids)}
     for name, found in parts:
         where = f", {blocks(found[0].layers)}" if len(parts) > 1 else ""
         yield _curves(found, labels.titled(run), f"attribution{name}", where)
-        for one in [one for one in found if one.sets and _wanted(one, options)][: options.limit]:
+        shown = [one for one in found if one.sets and one.image_id in wanted]
+        for one in shown[: options.limit]:
             yield _object(run, one, name)
-
-
-def _wanted(one: Explanation, options: DrawOptions) -> bool:
-    return not options.images or str(one.image_id) in options.images
 
 
 def _curves(found: Sequence[Explanation], title: str, name: str, where: str) -> Product:

@@ -85,6 +85,9 @@ def screen(frame: pd.DataFrame, measure: str) -> alt.Chart:
     """Keep ratio of every image against a measure of complexity; a click picks the image."""
     pick = alt.selection_point(name="picked", fields=["image_id"], toggle=False, empty=False)
     rows = frame.dropna(subset=[measure])
+    rows = rows.assign(
+        image_id=rows["image_id"].astype(str)
+    )  # a browser rounds numbers beyond 2^53
     shown = {"format": "%"} if measure != "objects" else {"tickMinStep": 1}
     tips = [alt.Tooltip("keep_ratio", title="keep ratio", format=".1%")]
     tips += [

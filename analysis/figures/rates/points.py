@@ -118,6 +118,12 @@ class Points:
         return ours.merge(paper[["model", "size", "base_ratio", "paper"]])
 
     @cached_property
+    def printed_at_shared(self) -> pd.DataFrame:
+        """`printed` of the kinds of `ranked`, at their ratio, with name and place."""
+        printed = self.printed[self.printed["base_ratio"] == self.shared]
+        return printed.merge(self.ranked[["series", "name", "place"]])
+
+    @cached_property
     def reach(self) -> tuple[float, float]:
         """Ends of the AP axis: all intervals, without kinds far below the others."""
         shown = self.rows

@@ -229,7 +229,7 @@ def print_ranked(points: Points, ax: Axes) -> Axes:
         ax.hlines(places, own["low"], own["high"], color=ink, lw=0.8, alpha=0.6)
         _dots(own.loc[own["several"], "ap"], places[own["several"]], ink, ax)
         ax.plot([row.ap], [row.place], "o", color=ink, markersize=4, mew=0, zorder=4)
-    for row in points.printed.merge(ranked[["series", "place"]]).itertuples():
+    for row in points.printed_at_shared.itertuples():
         ax.plot([row.paper], [row.place], color=of_family(row.family), **HOLLOW)
     ax.set_yticks(ranked["place"], ranked["name"])
     for tick, family in zip(ax.get_yticklabels(), ranked["family"], strict=True):

@@ -143,8 +143,7 @@ def screen_ranked(points: Points) -> alt.LayerChart:
     chart += far.mark_point(shape="triangle-left", filled=True, size=60).encode(x=alt.value(0))
     told = alt.Text("ap:Q", format=".1f")
     words = far.mark_text(align="left", dx=8).encode(x=alt.value(0), text=told)
-    hollow = points.printed.merge(ranked[["series", "name"]])
-    marks = alt.Chart(hollow).mark_point(**RING)
+    marks = alt.Chart(points.printed_at_shared).mark_point(**RING)
     chart += words + marks.encode(y=y, x="paper:Q")
     return chart.properties(
         height=alt.Step(PIXELS / max(len(ranked) + 2, 12)),

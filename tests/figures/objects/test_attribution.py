@@ -94,3 +94,10 @@ def test_objects_explained_in_other_blocks_are_not_averaged_as_if_they_were_of_t
 def test_a_run_without_explanations_is_refused_with_the_command(tmp_path: Path) -> None:
     with pytest.raises(RenderError, match="svit explain"):
         list(attribution.draw(write_run(tmp_path / "bare"), DrawOptions()))
+
+
+def test_an_image_may_be_asked_for_by_its_file(run: Run) -> None:
+    asked = DrawOptions(images=("3.jpg",))
+    assert [one.name for one in attribution.draw(run, asked)][1:] == ["attribution-3-annotation-1"]
+    with pytest.raises(RenderError, match=r"no image '7\.jpg'"):
+        list(attribution.draw(run, DrawOptions(images=("7.jpg",))))

@@ -165,3 +165,12 @@ def test_results_of_a_single_ratio_have_no_panel_over_ratios(tmp_path):
         "GMACs of the backbone"
     ]
     assert isinstance(tradeoff.compose(table, "box"), Figure)
+
+
+def test_what_the_paper_prints_stands_beside_kinds_of_its_own_ratio_alone(tmp_path: Path) -> None:
+    aps = {("svit", 0.7): [45.0], ("svit", 0.5): [44.0], ("evovit", 0.5): [43.0]}
+    points = Points(written(tmp_path / "half", aps), "box")
+    assert points.shared == 0.5 and len(points.printed) == 1
+    assert points.printed_at_shared.empty
+    other = Points(written(tmp_path / "paper", {**aps, ("evovit", 0.7): [44.0]}), "box")
+    assert other.shared == 0.7 and len(other.printed_at_shared) == 2
