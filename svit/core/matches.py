@@ -144,7 +144,8 @@ class Matches:
             members: bool (images,), the images that are meant and drawn from; None for all.
             videos: image id -> its video, of frames that are drawn with their video; None draws images.
 
-        Returns: NaN on draws without an object, unless the images themselves have none: then all are -1.
+        Returns: NaN on draws without an object, and on all where one image alone has any: it tells nothing of
+            others. Where none has any, all are -1.
 
         Raises:
             ValueError: there are none.
@@ -153,7 +154,16 @@ class Matches:
         if videos is not None:
             number = {video: place for place, video in enumerate(dict.fromkeys(videos.values()))}
             units = np.array([number[videos[image_id]] for image_id in self.image_ids])
-        return _known(resampled_images(self.ap, self.image_ids, draws, seed, members, videos=units))
+        drawn = resampled_images(self.ap, self.image_ids, draws, seed, members, videos=units)
+        if drawn.value >= 0 and self._with_objects(members, units) < 2:
+            return replace(drawn, draws=np.full(draws, np.nan))
+        return _known(drawn)
+
+    def _with_objects(self, members: np.ndarray | None, units: np.ndarray | None) -> int:
+        """Number of images (of their units, where these are drawn) with an object, among the members."""
+        shown = np.any([ranking.objects > 0 for ranking in self.classes], axis=0)
+        shown = shown if members is None else shown & members
+        return len(np.unique(np.flatnonzero(shown) if units is None else units[shown]))
 
 
 def _known(drawn: Drawn) -> Drawn:

@@ -109,7 +109,7 @@ def report(summaries: Sequence[Summary]) -> str:
     units = "images" if summaries[0].videos is None else "videos"
     brackets = _BRACKETS.format(draws=draws, units=units)
     if np.isnan(summaries[0].drawn["box"].draws).all():
-        brackets = f"One {units[:-1]} tells nothing of others: there are no intervals."
+        brackets = f"One {units[:-1]} with objects tells nothing of others: there are no intervals."
     parts = [result_table(summaries), brackets, *notes(summaries[0])]
     if len(_groups(summaries)) < len(summaries):
         parts += ["Means over seeds, ± their standard deviation:", seed_table(summaries)]

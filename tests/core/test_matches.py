@@ -113,23 +113,35 @@ def test_the_page_about_the_file_names_its_arrays_and_its_code_reads_them(tmp_pa
     assert space["paired"](file, file)[:3] == (0, 0, 0)
 
 
+def with_objects(objects: list[int], hit: bool) -> Matches:
+    """Four images, each object found in its image or none; the scores fall from image to image."""
+    image = np.flatnonzero(objects).astype(np.int32)
+    hits = np.full(len(image), 1023 * hit, np.uint16)
+    return Matches((1, 2, 3, 4), (Ranking(1, image, hits, 0 * hits, np.int32(objects)),))
+
+
 def test_a_draw_without_an_object_has_no_ap_and_lowers_no_interval(tmp_path: Path) -> None:
-    """One of four images has objects: a third of the draws (.75 ** 4) miss it, and had COCO's -1."""
-    found = np.full(1, 1023, np.uint16)
-    (first, other) = (
-        Matches(
-            (1, 2, 3, 4),
-            (Ranking(1, np.int32([2]), hits, 0 * found, np.int32([0, 0, 1, 0])),),
-        )
-        for hits in (found, 0 * found)
-    )
+    """Two of four images have one: a sixteenth of the draws miss both, and had COCO's -1."""
+    first, other = (with_objects([0, 1, 1, 0], hit) for hit in (True, False))
     own, none = first.drawn(200), other.drawn(200)
-    assert 40 < np.isnan(own.draws).sum() < 90
+    assert 5 < np.isnan(own.draws).sum() < 25
     assert own.interval().bounds == pytest.approx((100, 100))
     apart = own - none
     assert apart.above == 1 and apart.interval().low == pytest.approx(100)
     assert written({"box": first}, tmp_path).drawn("box").interval().low == pytest.approx(100)
     assert {*Matches((1, 2), ()).drawn(DRAWS).draws} == {-1}  # nothing to find in any image
+
+
+def test_one_image_with_objects_among_several_tells_no_interval() -> None:
+    """Its copies among draws of the others' false positives looked like an interval."""
+    alone = with_objects([0, 0, 2, 0], True).drawn(50)
+    assert alone.value == pytest.approx(50.5, abs=0.1) and np.isnan(alone.draws).all()
+    assert str(alone.interval()) == "50.5" and np.isnan((alone - alone).above)
+    two = with_objects([1, 0, 2, 0], True)
+    assert not np.isnan(two.drawn(50).draws).all()
+    assert np.isnan(two.drawn(50, members=np.array([True, True, False, False])).draws).all()
+    one_video = dict.fromkeys((1, 2, 3), "a") | {4: "b"}
+    assert np.isnan(two.drawn(50, videos=one_video).draws).all()
 
 
 def test_matches_that_still_hold_the_number_of_nothing_are_read_without_it(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_a_single_image_has_no_interval_and_no_spread(dataset: CocoDataset, tmp_
     assert written["box"]["AP_interval"] == [None, None]
     assert written["keep_ratio"]["spread"] is None
     told = report([summary])
-    assert "One image tells nothing of others" in told and "nan" not in told
+    assert "One image with objects tells nothing of others" in told and "nan" not in told
     assert "0.000 |" not in told.split("| block |")[1]
     assert math.isnan(read_evaluation(tmp_path / "summary.json").interval("box")[0])
 
