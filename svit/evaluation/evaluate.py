@@ -126,7 +126,7 @@ def evaluate(
     outcomes = _gather(found, ranks)
     if not ranks.is_first:
         return None
-    described |= provenance.of_command()
+    described |= {**provenance.of_command(), "data_images": len(dataset)}
     truth = dataset.coco(range(len(dataset))[: options.limit])
     settings = {"evaluator": scoring.evaluator, "draws": scoring.draws}
     settings |= {"boundary": scoring.boundary, "counted": scoring.counted}

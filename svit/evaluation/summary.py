@@ -43,7 +43,7 @@ from svit.system.files import (
 
 RESULTS, SUMMARY, PER_IMAGE = "coco_instances_results.json", "summary.json", "images.csv"
 # what a summary says of itself beside what its numbers follow from; the same may be measured anew
-NO_FACTS = ("command", "threads", "commit", "versions", "scores")
+NO_FACTS = ("command", "threads", "commit", "versions", "scores", "data_images")
 _AGAIN = "With --record RUN the same command reads the images that are already in RUN from there"
 IMAGE_COLUMNS = ("image_id", "objects", "area", "keep_ratio", "detections", "macs_backbone", "macs")
 

@@ -73,7 +73,11 @@ def _undefined(summary: Summary, kind: str) -> str:
 
 def notes(summary: Summary) -> list[str]:
     """What a reader of the table has to know, a sentence or list each."""
-    told = []
+    told, images = [], len(summary.images) + len(summary.errors)
+    whole = summary.provenance.get("data_images", images)
+    if images < whole:
+        of = text.counted(whole, "images")
+        told.append(f"Of the first {images:,} of {of} alone (--limit).")
     if summary.unmasked:
         have = "has" if summary.unmasked == 1 else "have"
         told.append(
@@ -85,7 +89,6 @@ def notes(summary: Summary) -> list[str]:
     if summary.overfull:
         told.append(overfull_told(summary.overfull, summary.counted))
     if summary.errors:
-        images = len(summary.images) + len(summary.errors)
         of = text.counted(images, "images")
         head = f"{len(summary.errors)} of {of} could not be read and count as empty:"
         told.append(

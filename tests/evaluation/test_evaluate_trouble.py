@@ -225,3 +225,14 @@ def test_an_evaluation_without_boundaries_does_not_replace_one_with_them(
         evaluate(model, dataset, tmp_path, how, Scoring(draws=2))
     assert (tmp_path / "summary.json").read_bytes() == before
     evaluate(model, dataset, tmp_path, how, Scoring(draws=2, boundary=True))
+
+
+def test_a_table_of_the_first_images_alone_says_so(dataset: CocoDataset, tmp_path: Path) -> None:
+    """The data may be sorted, by class or place."""
+    part = report([quiet(detector(), dataset, tmp_path / "part", limit=3)])
+    assert "\n\nOf the first 3 of 4 images alone (--limit).\n\n" in part
+    assert "alone" not in report([quiet(detector(), dataset, tmp_path / "whole")])
+    for limit in (IMAGES, IMAGES + 1):
+        every = quiet(detector(), dataset, tmp_path / f"{limit}", limit=limit)
+        assert "alone" not in report([every])
+    quiet(detector(), dataset, tmp_path / "whole")  # goes on in the folder of before
