@@ -7,7 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from support.runs import PROVENANCE, grid_for, trace_of, write_others, write_run
+from support.runs import (
+    PROVENANCE,
+    grid_for,
+    trace_of,
+    write_dense,
+    write_others,
+    write_run,
+)
 
 from analysis import render
 from analysis.figures.objects import focus
@@ -137,8 +144,9 @@ def test_the_command_draws_it(runs: list[Run], tmp_path: Path) -> None:
     assert {path.suffix for path in tmp_path.iterdir()} == {".pdf", ".svg", ".png", ".csv"}
 
 
-def test_the_one_bar_says_what_lies_beyond_it_in_any_map(runs: list[Run]) -> None:
-    figure = drawn(runs[::-1], DrawOptions(crop=(11, 12))).figure  # beside a map of the dense model
+def test_the_one_bar_says_what_lies_beyond_it_in_any_map(runs: list[Run], tmp_path: Path) -> None:
+    dense = write_dense(tmp_path / "dense", range(1, 10))  # the bar stands beside a map of it
+    figure = drawn([dense, runs[0]], DrawOptions(crop=(11, 12))).figure
     words = [text.get_text() for ax in figure.axes for text in ax.get_yticklabels()]
     for ax in figure.axes:
         words += [text.get_text() for bar in ax.child_axes for text in bar.get_yticklabels()]
