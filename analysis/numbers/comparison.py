@@ -214,14 +214,18 @@ def costs_of(run: Run) -> Callable[[TokenTrace], dict[str, float | ImageId]]:
 
     Raises:
         CostError: see `config_of`; what is returned raises it where the configuration does not fit a
-            trace.
+            trace, or no detections of its image are recorded.
     """
     config, gated = config_of(run), gated_layers(run.layers, run.targets)
-    counts = dict(zip(run.images["image_id"], run.images["detections"].fillna(0), strict=True))
+    counts = dict(zip(run.images["image_id"], run.images["detections"], strict=True))
 
     def of(trace: TokenTrace) -> dict[str, float | ImageId]:
+        if pd.isna(count := counts[trace.image_id]):
+            raise CostError(
+                f"{run.path} holds no detections of image {trace.image_id!r}, each of which costs a mask"
+            )
         try:
-            return budget.ledger_row(trace, int(counts[trace.image_id]), config, gated)
+            return budget.ledger_row(trace, int(count), config, gated)
         except ValueError as error:
             raise CostError(f"{run.path}: {error}") from error
 

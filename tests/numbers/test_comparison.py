@@ -8,6 +8,8 @@ import pytest
 from support.runs import PROVENANCE, grid_for, parts, write_dense, write_permuted, write_run
 
 from analysis.numbers import comparison
+from svit.core.config import to_dict
+from svit.core.presets import load_config
 from svit.core.types import TokenTrace
 from svit.runs.pairing import MismatchError
 from svit.runs.run import RunWriter, open_run
@@ -122,3 +124,16 @@ def test_what_a_run_did_not_record_is_not_told_as_none(tmp_path):
 def test_images_named_by_texts_stand_as_people_count(tmp_path):
     run = write_run(tmp_path / "run", ("10", "2", "1"))
     assert comparison.common_ids([run, run]) == ["1", "2", "10"]
+
+
+def test_a_network_whose_detections_are_not_recorded_is_not_cheaper_for_it(tmp_path):
+    config = to_dict(load_config("svit-plain-nano"))
+    made, told = parts(1), {**PROVENANCE, "config": config}
+    for name, found in (("bare", None), ("whole", made["detections"])):
+        with RunWriter(tmp_path / name, told) as writer:
+            writer.add(made["trace"], found)
+    bare, whole = (open_run(tmp_path / name) for name in ("bare", "whole"))
+    assert comparison.image_frame(whole, (1,), range(12))["gmacs"].notna().all()
+    assert comparison.image_frame(bare, (1,), range(12))["gmacs"].isna().all()
+    with pytest.raises(comparison.CostError, match="no detections of image 1"):
+        comparison.cost_frame(bare, [made["trace"]])
