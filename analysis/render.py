@@ -12,6 +12,7 @@ import gc
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import chain, count
 from pathlib import Path
 
 import pandas as pd
@@ -111,8 +112,9 @@ def write_all(found: Collection, folder: Path, options: DrawOptions) -> list[Pat
     Returns: the paths.
     """
     ledger = claims.ledger(found)
+    parts = zip(_sections(found), section_folders(found), strict=True)
     sections = [
-        _section(title, below, folder, kinds, options) for title, below, kinds in _sections(found)
+        _section(title, of, folder / place, kinds, options) for (title, of, kinds), place in parts
     ]
     written = [path for section in sections for item in section.items for path in item.paths]
     written += [*write_tables(found, ledger, folder), *write_claims(ledger, folder)]
@@ -138,16 +140,26 @@ def _sections(found: Collection) -> Iterator[tuple[str, Collection, Sequence[Kin
         yield "trainings", found, (collection.TRAININGS,)
 
 
+def section_folders(found: Collection) -> list[str]:
+    """The folder of each part of the sheet, numbered where names differ in signs or capitals alone."""
+    places: list[str] = []
+    for title, _, kinds in _sections(found):
+        name = title if kinds[0] is collection.RUN else _stem(title)
+        turns = (f"{name}-{turn}" for turn in count(2))
+        taken = {place.lower() for place in places}
+        places.append(next(one for one in chain([name], turns) if one.lower() not in taken))
+    return places
+
+
 def _section(
     title: str, found: Collection, folder: Path, kinds: Sequence[Kind], options: DrawOptions
 ) -> sheet.Section:
     (first, *_) = kinds[0].subjects(found)
     section = sheet.Section(title, _about(first.sources))
-    below = folder / (title if kinds[0] is collection.RUN else _stem(title))
     for name, entry in FIGURES.items():
         if entry.takes in kinds:
             subjects = entry.takes.subjects(found)
-            section.items += [_item(name, subject, below, options) for subject in subjects]
+            section.items += [_item(name, subject, folder, options) for subject in subjects]
     return section
 
 

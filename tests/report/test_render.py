@@ -348,3 +348,11 @@ def test_the_paper_beside_measured_is_written_as_text_and_csv(name, results, tmp
 def test_rendering_leaves_torch_and_streamlit_unloaded():
     code = "import sys, analysis.render; sys.exit(bool({'torch', 'streamlit'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_parts_of_the_sheet_never_share_a_folder(run, tmp_path):
+    others = [write_run(tmp_path / name) for name in ("a.b", "a-b", "A b", "all-runs")]
+    places = render.section_folders(Collection([run, *others]))
+    assert len(set(map(str.lower, places))) == len(places) == 10
+    assert places[:3] == ["discs", "a.b", "a-b"] and places[4:6] == ["all-runs", "all-runs-2"]
+    assert places[6:8] == ["discs-and-a-b", "discs-and-a-b-2"]
