@@ -65,9 +65,10 @@ def describe(data: Mapping[str, Any]) -> str:
         ["area of an object, pixels", *_spread(objects["area"], 0)],
         ["middle of an object from the image's", *_spread(objects["from_middle"], 2)],
     ]
+    names = list(dict.fromkeys(one["name"] for one in data["categories"]))  # two may share one
     counts = [
         *_shares("size", objects["size"], ["small", "medium", "large"]),
-        *_shares("class", objects["category"], [one["name"] for one in data["categories"]]),
+        *_shares("class", objects["category"], names),
     ]
     totals = f"{counted(len(ids), 'images')}, {counted(len(objects), 'objects')}"
     parts = [totals, table(head, spreads), table(["of the objects", "number", "share"], counts)]

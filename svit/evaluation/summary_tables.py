@@ -78,6 +78,10 @@ def notes(summary: Summary) -> list[str]:
     if images < whole:
         of = text.counted(whole, "images")
         told.append(f"Of the first {images:,} of {of} alone (--limit).")
+    if lent := summary.provenance.get("masks_from"):
+        told.append(
+            f"Masks start from those that another model decides (--masks-from, weights {lent[:10]})."
+        )
     if summary.unmasked:
         have = "has" if summary.unmasked == 1 else "have"
         told.append(

@@ -94,3 +94,8 @@ def test_the_page_on_shapes_shows_what_the_command_counted() -> None:
 def _middle(text: str) -> str:
     (line,) = [line for line in text.splitlines() if line.startswith("| middle of an object")]
     return line.split(" | ")[1]
+
+
+def test_categories_of_one_name_are_counted_once() -> None:
+    twins = [*DATA["categories"], {"id": 91, "name": "owl"}]
+    assert describe({**DATA, "categories": twins}) == describe(DATA)

@@ -247,7 +247,9 @@ def test_masks_of_another_model_can_be_put_on_a_dense_one(
         detector("dense"), dataset, tmp_path, intervention="random", masks_from=detector()
     )
     assert summary.layers["keep"][3:].tolist() == pytest.approx([10 / 16] * 9)
-    assert len(summary.provenance["masks_from"]) == 64
+    lent = summary.provenance["masks_from"]
+    told = f"another model decides (--masks-from, weights {lent[:10]})"
+    assert len(lent) == 64 and told in report([summary])
 
 
 @pytest.mark.parametrize(
