@@ -330,3 +330,12 @@ def test_a_figure_of_what_was_asked_of_a_run_since_is_drawn_anew(dataset, tmp_pa
 def pictures(page) -> list:
     """Those of the part."""
     return list(page.get("image") or page.get("imgs"))
+
+
+def test_images_that_do_not_count_are_told_by_what_they_lack(dataset, tmp_path):
+    with RunWriter(tmp_path / "run", PROVENANCE) as writer:
+        writer.add(**parts(1))
+        writer.add(**{**parts(2), "detections": None})
+    page = dataset(part="Errors")
+    assert not page.exception
+    assert "1 of the run's 2 images count: they have annotations and detections." in texts(page)

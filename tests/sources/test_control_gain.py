@@ -438,3 +438,11 @@ def test_trainings_of_another_length_are_no_seeds_of_one_row(
     assert means.loc["svit, 8000 pictures trained on", "box_ap"] == 70
     assert means.loc["svit, length unknown", "seeds"] == 2
     assert np.isnan(means.loc["svit, 8000 pictures trained on", "box_gap"])  # no dense as long
+
+
+def test_beside_a_single_seed_a_mean_interval_is_called_one_of_all_seeds(results) -> None:
+    table = control_figures.frame(results)
+    whole, one = table, table[table["seed"] == 0]
+    for rows, told in ((whole, "from (paired, mean over seeds)"), (one, "from (paired)")):
+        (part, *_) = control_figures.blocks(rows, "box")
+        assert f'"title": "{told}"' in control_figures.screen(part, "box").to_json()

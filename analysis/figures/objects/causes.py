@@ -56,9 +56,11 @@ def frame(run: Run, dense: Run | None, score: float) -> pd.DataFrame:
     rule = Rule(score=score)
     other = None if dense is None or dense is run else errors_on(dense, run, rule)
     rows = error_causes.causes_of(detected(run), run.class_names, rule, other, rescue).unfound
-    slices = run.images[["image_id", *run.slices]]
-    rows = rows.merge(slices, on="image_id", how="left").assign(all="all")
-    groups = [*GROUPS, "class", *run.slices]
+    rows = rows.assign(all="all")
+    names = {one: f"{one} (slice)" if one in rows else one for one in run.slices}
+    slices = run.images[["image_id", *names]].rename(columns=names)
+    rows = rows.merge(slices, on="image_id", how="left")
+    groups = [*GROUPS, "class", *names.values()]
     return pd.concat([_grouped(rows, run, by) for by in groups], ignore_index=True)
 
 

@@ -229,7 +229,9 @@ def screen(part: pd.DataFrame, kind: str) -> alt.LayerChart:
     own = base.transform_filter(alt.FieldEqualPredicate(field="masks", equal=OWN))
     numbers = {"ap": ("AP", ".1f"), "low": ("from (95 %)", ".1f"), "high": ("to (95 %)", ".1f")}
     numbers |= {"worth": ("own is better by", "+.1f")}
-    numbers |= {"worth_low": ("from (paired)", "+.1f"), "worth_high": ("to (paired)", "+.1f")}
+    paired_of = "paired, mean over seeds" if part["name"].duplicated().any() else "paired"
+    for end, word in (("low", "from"), ("high", "to")):
+        numbers[f"worth_{end}"] = (f"{word} ({paired_of})", "+.1f")
     numbers |= {"off": ("AP without any token", ".1f")}
     tips = [alt.Tooltip("name:N", title="model"), "masks:N", alt.Tooltip("seed:N", title="seed")]
     tips += [alt.Tooltip(f"{name}:Q", title=t, format=f) for name, (t, f) in numbers.items()]

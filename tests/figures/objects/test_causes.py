@@ -11,6 +11,7 @@ from analysis.figures import palette
 from analysis.figures.objects import causes
 from analysis.figures.output import DrawOptions, RenderError
 from svit.runs.rescue import rescue_path, write_part
+from svit.runs.run import RunWriter, open_run
 
 NONE = float("nan")
 
@@ -74,3 +75,15 @@ def test_runs_that_nobody_asked_about_are_refused_with_the_command(pair, tmp_pat
             list(causes.draw(given, DrawOptions()))
     with pytest.raises(RenderError, match="asked about objects below 0.5, found 0.6"):
         list(causes.draw([pair[0]], DrawOptions(score=0.6)))
+
+
+def test_a_slice_called_as_a_column_of_objects_is_a_group_beside_it(tmp_path):
+    plain = write_misses(tmp_path / "plain")
+    with RunWriter(tmp_path / "sliced", plain.provenance) as writer:
+        for trace, found, target in plain.samples("trace", "detections", "target"):
+            extra = {f"size={'wide' if trace.image_id == 1 else 'tall'}": 1.0}
+            writer.add(trace, found, target.decoded(), extra=extra)
+    table = causes.frame(asked(open_run(tmp_path / "sliced")), None, score=0.3)
+    groups = set(map(tuple, table[["by", "group"]].to_numpy()))
+    assert {("size (slice)", "wide"), ("size (slice)", "tall")} <= groups
+    assert {group for by, group in groups if by == "size"} <= {"small", "medium", "large"}

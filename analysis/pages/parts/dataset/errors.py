@@ -129,9 +129,8 @@ def show(survey: Survey) -> None:
         )
         return
     if count < len(run):
-        st.caption(
-            f"{count} of the run's {len(run)} images count: both runs hold their detections."
-        )
+        whose = "both runs hold their" if other is not None else "they have annotations and"
+        st.caption(f"{count} of the run's {len(run)} images count: {whose} detections.")
     unfound = numbers.missed_frame(frame, nearest(run, survey.key), types(run, survey.key, score))
     missed.show(survey, other, frame, unfound, score)
     show_charts(frame, name if other is not None else "")
