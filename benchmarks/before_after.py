@@ -62,6 +62,11 @@ except ImportError:  # commits without a face
 from svit.data.samples import Sample
 from svit.detectors import build_detector
 
+try:  # as the tree's own commands do
+    from svit.system.allocator import keep_freed_memory
+    keep_freed_memory()
+except ImportError:
+    pass
 case = json.loads(sys.argv[1])
 spec = importlib.util.spec_from_file_location("equal_work", case["equal_work"])
 equal_work = importlib.util.module_from_spec(spec)

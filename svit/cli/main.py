@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from svit.core.version import __version__
+from svit.system.allocator import keep_freed_memory
 from svit.system.signals import INTERRUPTED, interrupting
 
 HUNG_UP = 128 + 13  # exit code that a shell tells of a program whose reader has gone (SIGPIPE)
@@ -66,6 +67,7 @@ VERBS: dict[str, Verb] = {
     "check": Verb("svit.cli.check", "read recorded runs whole and name what is damaged"),
     "dataset": Verb("svit.cli.dataset", "write the synthetic shapes, or check a COCO json"),
 }
+SERVERS = ("app",)  # long idle, and not to sit on memory meanwhile
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -108,6 +110,8 @@ def _run(words: list[str]) -> int:
         return 2
     module = importlib.import_module(VERBS[name].module)
     parser = _parser(name, module.add_arguments)
+    if name not in SERVERS:
+        keep_freed_memory()
     code = int(module.run(parser.parse_args(words)))
     sys.stdout.flush()  # here, where a reader that has gone is expected
     return code

@@ -38,6 +38,7 @@ from svit.core.catalogue import ROWS
 from svit.core.presets import load_config
 from svit.detectors import build_detector
 from svit.evaluation.average_precision import BOUNDARY, KINDS
+from svit.system.allocator import keep_freed_memory
 from svit.system.files import read_json, write_text
 from svit.system.processes import LaunchError, Layout, joined, launch
 from svit.system.signals import INTERRUPTED, handling, interrupting
@@ -136,10 +137,15 @@ def _side_by_side(planned: Sequence[Job], setting: Setting, layout: Layout, at_o
 
 def _apart(job: Job, setting: Setting, layout: Layout) -> Future[int]:
     """A row begun in a process of its own."""
-    pool = ProcessPoolExecutor(1, get_context("spawn"), torch.set_num_threads, (1,))
+    pool = ProcessPoolExecutor(1, get_context("spawn"), _settle)
     row = pool.submit(_made, job, setting, layout)
     pool.shutdown(wait=False)  # once the row has ended
     return row
+
+
+def _settle() -> None:
+    torch.set_num_threads(1)
+    keep_freed_memory()
 
 
 def _ended(row: Future[int], job: Job, out: Path) -> int:

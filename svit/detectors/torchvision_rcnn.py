@@ -44,7 +44,7 @@ from svit.detectors.pasting import to_source
 from svit.detectors.pooling import PyramidRoIAlign, crop_masks, learns_mask
 from svit.models import build_backbone
 from svit.models.backbone import Backbone
-from svit.models.layers import Doubling
+from svit.models.layers import Doubling, cells_of, side_by_side
 
 
 def parameter_names(mask_convs: int) -> dict[str, str]:
@@ -215,11 +215,11 @@ class MaskPredictor(MaskRCNNPredictor):
     def of_classes(
         self, features: Float[Tensor, "boxes inputs _ _"], labels: Int[Tensor, " boxes"]
     ) -> Float[Tensor, "boxes side side"]:
-        """Logits of each box's own class 0..K-1."""
-        doubled = self.relu(self.conv5_mask(features))
-        last = self.mask_fcn_logits
-        logits = last.weight[labels].flatten(2).transpose(1, 2) @ doubled.flatten(2)
-        return logits.squeeze(1).unflatten(1, doubled.shape[2:]) + last.bias[labels].view(-1, 1, 1)
+        """Logits of each box's own class 0..K-1; only they are put side by side, not the features."""
+        cells, last = cells_of(self.conv5_mask, features).relu(), self.mask_fcn_logits
+        logits = cells.flatten(1, -2) @ last.weight[labels].flatten(2)
+        logits = side_by_side(logits.view(cells.shape[:-1]))
+        return logits + last.bias[labels].view(-1, 1, 1)
 
 
 class RegionHeads(RoIHeads):

@@ -34,13 +34,24 @@ def doubled(
     up: nn.ConvTranspose2d, image: Float[Tensor, "batch inputs rows columns"]
 ) -> Float[Tensor, "batch outputs double_rows double_columns"]:
     """A 2x2 transposed convolution of stride 2: every cell becomes 2x2 cells by one matrix product."""
-    batch, _, rows, columns = image.shape
+    return side_by_side(cells_of(up, image)).permute(0, 3, 1, 2)
+
+
+def cells_of(
+    up: nn.ConvTranspose2d, image: Float[Tensor, "batch inputs rows columns"]
+) -> Float[Tensor, "batch rows columns 2 2 outputs"]:
+    """The 2x2 cells that each cell becomes, before they lie side by side."""
     weight = up.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (2 · 2 · outputs, inputs)
     cells = linear(image.permute(0, 2, 3, 1), weight, up.bias.repeat(4))
-    cells = cells.unflatten(3, (2, 2, up.out_channels))
-    cells = cells.transpose(2, 3)  # (B, rows, 2, columns, 2, outputs)
-    doubles = cells.reshape(batch, 2 * rows, 2 * columns, up.out_channels)
-    return doubles.permute(0, 3, 1, 2)
+    return cells.unflatten(3, (2, 2, up.out_channels))
+
+
+def side_by_side(
+    cells: Float[Tensor, "batch rows columns 2 2 *outputs"],
+) -> Float[Tensor, "batch double_rows double_columns *outputs"]:
+    """Groups of 2x2 cells as one map."""
+    batch, rows, columns, _, _, *outputs = cells.shape
+    return cells.transpose(2, 3).reshape(batch, 2 * rows, 2 * columns, *outputs)
 
 
 class Folding(nn.Sequential):

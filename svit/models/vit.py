@@ -70,8 +70,9 @@ class ViT(Backbone):
     def embed(
         self, images: Float[Tensor, "batch 3 height width"], grid_hw: tuple[int, int]
     ) -> Tensor:
-        """Tokens (B, N, C) in raster order, with positions."""
-        return self.patch_embed(images) + self.positions(grid_hw)
+        """Tokens (B, N, C) in raster order, with positions; the channels of a token together in memory,
+        or every block would bring them together anew."""
+        return self.patch_embed(images).contiguous() + self.positions(grid_hw)
 
     def positions(self, grid_hw: tuple[int, int]) -> Float[Tensor, "1 tokens dim"]:
         """The stored square grid resized to (rows, columns): bicubic, no antialias (methods.md 2.2).

@@ -29,6 +29,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch import multiprocessing as mp
 
+from svit.system.allocator import keep_freed_memory
 from svit.system.signals import INTERRUPTED, handling, interrupting
 
 log = logging.getLogger("svit.training")
@@ -195,6 +196,7 @@ def _child(
     os.environ.update(environment, RANK=str(rank), LOCAL_RANK=str(local_rank))
     share = len(os.sched_getaffinity(0)) // int(environment["LOCAL_WORLD_SIZE"])
     torch.set_num_threads(max(1, share))
+    keep_freed_memory()
     # how it was started itself is handed on otherwise: what reads ahead would import everything anew
     mp.set_start_method(None, force=True)
     try:

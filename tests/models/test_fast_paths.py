@@ -173,6 +173,14 @@ def test_doubling_equals_the_transposed_convolution_with_its_gradients() -> None
         torch.testing.assert_close(a, b, **CLOSE)
 
 
+def test_the_channels_of_a_token_lie_together_in_every_block() -> None:
+    model, seen = backbone(), []
+    for block in model.blocks:
+        block.norm1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].stride()[2]))
+    model(torch.randn(2, 3, 64, 96))
+    assert set(seen) == {1}
+
+
 @pytest.mark.parametrize("factor", [4.0, 2.0, 0.5])
 @pytest.mark.parametrize("hw", [(4, 6), (2, 10)])
 def test_resizing_by_matrices_equals_bilinear_interpolation(factor: float, hw) -> None:
