@@ -20,7 +20,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork
-from torchvision.ops import FeaturePyramidNetwork, batched_nms, box_iou, clip_boxes_to_image
+from torchvision.ops import FeaturePyramidNetwork, box_iou, clip_boxes_to_image
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from svit.core.config import Config, DetectorConfig
@@ -42,6 +42,7 @@ from svit.detectors.base import (
 )
 from svit.detectors.pasting import to_source
 from svit.detectors.pooling import PyramidRoIAlign, crop_masks, learns_mask
+from svit.detectors.suppression import best_apart
 from svit.models import build_backbone
 from svit.models.backbone import Backbone
 from svit.models.layers import Doubling, cells_of, side_by_side
@@ -168,7 +169,7 @@ class ProposalNetwork(RegionProposalNetwork):
             chosen, score = clip_boxes_to_image(all_boxes[index], size), all_logits[index]
             present = (chosen[:, 2:] > chosen[:, :2]).all(dim=1).nonzero().squeeze(1)
             chosen, score, level = chosen[present], score[present], level_of[index[present]]
-            keep = batched_nms(chosen, score, level, self.nms_thresh)[: self.post_nms_top_n()]
+            keep = best_apart(chosen, score, level, self.nms_thresh, self.post_nms_top_n())
             boxes.append(chosen[keep])
             scores.append(score[keep])
         return boxes, scores
@@ -360,7 +361,7 @@ class RegionHeads(RoIHeads):
         chosen, label = (scores > self.score_thresh).nonzero(as_tuple=True)
         boxes = self.box_coder.decode_single(deltas[chosen, label], proposals[chosen])
         boxes, scores = clip_boxes_to_image(boxes, image_hw), scores[chosen, label]
-        keep = batched_nms(boxes, scores, label, self.nms_thresh)[: self.detections_per_img]
+        keep = best_apart(boxes, scores, label, self.nms_thresh, self.detections_per_img)
         return {"boxes": boxes[keep], "scores": scores[keep], "labels": label[keep]}
 
 

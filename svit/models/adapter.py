@@ -66,15 +66,16 @@ def interpolation(side: int, factor: float, device: torch.device) -> Float[Tenso
 def resize(
     image: Float[Tensor, "batch dim rows columns"], matrices: tuple[Tensor, Tensor]
 ) -> Float[Tensor, "batch dim new_rows new_columns"]:
-    """Bilinear resizing, rows then columns, which keeps a channels-last image in that order.
+    """Bilinear resizing, columns then rows, which keeps a channels-last image in that order.
 
     `F.interpolate` would turn it, and every sum with other maps would walk memory across.
     """
-    rows, columns = matrices
+    rows, columns = (matrix.to(image.dtype) for matrix in matrices)
     with torch.autocast(image.device.type, enabled=False):
-        cells = image.permute(0, 2, 3, 1)  # (B, rows, columns, C)
-        taller = (rows.to(cells.dtype) @ cells.flatten(2)).unflatten(2, cells.shape[2:])
-        return (columns.to(cells.dtype) @ taller).permute(0, 3, 1, 2)
+        wider = columns @ image.permute(0, 2, 3, 1)  # (B, rows, new_columns, C)
+        taller = [linear(rows, one.flatten(1).t()).unflatten(1, wider.shape[2:]) for one in wider]
+        batch = torch.stack(taller) if len(taller) > 1 else taller[0].unsqueeze(0)  # no copy of one
+        return batch.permute(0, 3, 1, 2)
 
 
 def cell_centres(shape: tuple[int, int], device: torch.device) -> Float[Tensor, "cells 2"]:

@@ -201,14 +201,14 @@ def gather_and_mix(
     top, bottom_share, top_share = _corners(y, table.rows)
     index = (top * table.columns).add_(left).mul_(heads).add_(table.first).int()
     index += (torch.arange(batch, device=index.device) * (cells * heads)).int()[:, None, None]
-    rows = value.reshape(-1, channels).float()
-    mixed = rows.new_zeros(weights.numel() // table.points, channels)
+    rows, mixed = value.reshape(-1, channels).float(), None
     for start, vertical in ((index, top_share), (index + table.down, bottom_share)):
         vertical = vertical * weights
         for place, share in ((start, left_share), (start + heads, right_share)):
             share = (share * vertical).view(-1, table.points)
             place = place.view(-1, table.points)
-            mixed += F.embedding_bag(place, rows, mode="sum", per_sample_weights=share)
+            sums = F.embedding_bag(place, rows, mode="sum", per_sample_weights=share)
+            mixed = sums if mixed is None else mixed.add_(sums)
     return mixed.view(*weights.shape[:2], -1).to(value.dtype)
 
 
