@@ -190,7 +190,7 @@ class Asked:
         Raises:
             ImageError: it cannot be read, or is not the recorded one.
         """
-        shape, exif = self.run.trace(image_id).grid.image_hw, originals.exif_of(self.run)
+        shape, exif = self.run.trace(image_id).grid.image_hw, self.run.exif
         try:
             pixels = read_image(path, exif=exif, expected_hw=shape)
         except ImageError as error:

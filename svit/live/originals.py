@@ -42,7 +42,7 @@ def find(
     folders = (*folders, home() / "demo" / "pictures")
     for data, origin in _candidates(run.path, image_id, str(row["file_name"]), image_hw, folders):
         try:
-            pixels = read_image(data, exif=exif_of(run), expected_hw=image_hw)
+            pixels = read_image(data, exif=run.exif, expected_hw=image_hw)
         except ImageError:
             continue
         if stored is None or alike(pixels, stored):
@@ -67,11 +67,6 @@ def _candidates(
         seed, number = divmod(image_id, writer.FRAMES)
         frame = next(islice(film(seed, number + 1, image_hw[0]), number, None))
         yield writer.jpeg(frame.scene.image), "drawn again from its seed"
-
-
-def exif_of(run: Run) -> str:
-    """How the run turned its pictures, as in `read_image`."""
-    return str(run.provenance.get("exif", "auto"))
 
 
 def alike(pixels: np.ndarray, stored: np.ndarray) -> bool:

@@ -108,7 +108,7 @@ def _others(first: Run, second: Run, why: str) -> MismatchError:
 def _data(run: Run) -> tuple[str, str] | None:
     """What says which data a run saw: their hash, and how files were turned."""
     digest = known(run.provenance, "data_sha256")
-    return digest and (str(digest), str(run.provenance.get("exif", "auto")))
+    return digest and (str(digest), run.exif)
 
 
 def _look(first: Run, second: Run, ids: Sequence[ImageId]) -> None:

@@ -80,6 +80,7 @@ class Run:
         path: the folder.
         provenance: where the numbers come from, as the writer gave it; from it, empty without:
         class_names: names of the classes.
+        exif: how its pictures were turned, as in `read_image`; "auto" if unknown.
         targets: target share of kept tokens of each layer; empty where unknown.
         created: ISO time (UTC) at which the recording began.
         finished: whether every rank closed its part; otherwise it was interrupted or goes on.
@@ -100,6 +101,7 @@ class Run:
         self.path, self.skipped = path, skipped
         self.provenance: dict[str, Any] = head["provenance"]
         self.class_names: list[str] = list(self.provenance.get("class_names") or [])
+        self.exif = str(self.provenance.get("exif", "auto"))
         self.targets: list[float] = list(known(self.provenance, "targets") or [])
         self.created: str = head["created"]
         self._manifests, self._shards = list(manifests.values()), good_shards
