@@ -19,7 +19,8 @@ def best_apart(
     threshold: float,
     count: int,
 ) -> Int[Tensor, " at_most_count"]:
-    """`torchvision.ops.batched_nms(boxes, scores, groups, threshold)[:count]`, index by index.
+    """`torchvision.ops.batched_nms(boxes, scores, groups, threshold)[:count]`, index by index (of equal
+    scores, which torchvision leaves in any order, the first).
 
     Whether a box stays depends on better ones alone. So many boxes are looked at best first, and no
     further than to the last that is asked for: the work grows with the square of their number.

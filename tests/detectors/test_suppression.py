@@ -13,11 +13,11 @@ from svit.detectors.suppression import MANY, best_apart
 
 
 def crowd(many: int, spread: float, levels: int, seed: int):
-    """Boxes around some places: the wider the spread, the fewer overlap. Scores repeat."""
+    """Boxes around some places: the wider the spread, the fewer overlap. All scores differ."""
     noise = torch.Generator().manual_seed(seed)
     corner = spread * torch.rand(many, 2, generator=noise)
     boxes = torch.cat([corner, corner + 20 + 20 * torch.rand(many, 2, generator=noise)], dim=1)
-    scores = torch.randint(0, 500, (many,), generator=noise) / 500
+    scores = torch.randperm(many, generator=noise) / 4096
     return boxes, scores, torch.randint(0, levels, (many,), generator=noise)
 
 
@@ -33,6 +33,12 @@ def test_the_best_boxes_are_torchvisions(many, spread, levels, count, seed) -> N
     one = crowd(many, spread, levels, seed)
     wanted = batched_nms(*one, 0.7)[:count]
     assert torch.equal(best_apart(*one, 0.7, count), wanted)
+
+
+def test_of_equal_scores_the_first_box_comes_first() -> None:
+    boxes, _, groups = crowd(2 * MANY, 5000.0, 3, seed=0)
+    found = best_apart(boxes, torch.ones(2 * MANY), groups, 0.99, 50)
+    assert found.tolist() == list(range(50))
 
 
 @pytest.mark.parametrize(("spread", "most"), [(10_000.0, 200), (0.0, 3000)])
