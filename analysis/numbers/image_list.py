@@ -30,7 +30,7 @@ def image_frame(run: Run) -> pd.DataFrame:
     """One row an image in recorded order.
 
     Columns: image_id, file_name; place in the recording; keep_ratio = mean over gated layers of kept
-    valid / valid tokens; objects annotated, crowds included (missing without annotations); classes, a
+    valid / valid tokens; objects annotated, without crowds (missing without annotations); classes, a
     tuple of the names of what is annotated or, without annotations, detected from `SURE` on; slices, a
     tuple of the texts that group the image (`svit.core.slices`).
     """

@@ -56,7 +56,10 @@ def problems_of(folder: Path) -> Iterator[str]:
 def _summary(folder: Path) -> str:
     opened = open_run(folder)
     state = "finished" if opened.finished else "not finished: the same command goes on with it"
-    return f"ok, {counted(len(opened), 'images')} of {opened.layers} blocks, {state}{_unlisted(folder)}"
+    lost = len(opened.errors)
+    unread = f", {counted(lost, 'images')} more could not be read" * (lost > 0)
+    images = f"{counted(len(opened), 'images')} of {opened.layers} blocks{unread}"
+    return f"ok, {images}, {state}{_unlisted(folder)}"
 
 
 def _unlisted(folder: Path) -> str:

@@ -134,14 +134,16 @@ class Run:
     @cached_property
     def images(self) -> pd.DataFrame:
         """One row an image in recorded order: image_id, file_name, geometry, counts of
-        `detections` and annotated `objects` (missing where not recorded), extra numbers, and the
-        texts of slices (`svit.core.slices`)."""
+        `detections` and annotated `objects` without crowds (missing where not recorded), extra numbers,
+        and the texts of slices (`svit.core.slices`)."""
         names = ["image_id", "file_name", *GEOMETRY]
-        columns = [*names, "detection_scores", "target_labels", "extra"]
+        columns = [*names, "detection_scores", "target_crowd", "extra"]
         rows = list(self._iter_rows("images", columns))
         frame = pd.DataFrame([{name: row[name] for name in names} for row in rows], columns=names)
-        for name, column in (("detections", "detection_scores"), ("objects", "target_labels")):
-            counts = [None if row[column] is None else len(row[column]) for row in rows]
+        counted_by = {"detections": ("detection_scores", len)}
+        counted_by["objects"] = ("target_crowd", lambda crowd: crowd.count(False))
+        for name, (column, count) in counted_by.items():
+            counts = [None if row[column] is None else count(row[column]) for row in rows]
             frame[name] = pd.array(counts, dtype="Int64")
         extra = pd.DataFrame([unmarked(dict(row["extra"])) for row in rows], index=frame.index)
         return frame.join(extra.rename(columns={name: f"{name}_extra" for name in frame}))

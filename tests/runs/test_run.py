@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.runs import PROVENANCE, TARGETS, grid_for, parts, trace_of, write_run
 
+from svit.cli.main import main
 from svit.core.types import Detections, TokenGrid, TokenTrace
 from svit.runs.head import find_runs
 from svit.runs.run import RunError, RunWriter, open_run
@@ -663,4 +664,24 @@ def test_a_run_on_another_filesystem_is_read_where_it_lies(tmp_path: Path) -> No
     assert there.content_hash() == here.content_hash()
     assert (
         there.images.equals(here.images) and there.trace(1).usage.sum() == here.trace(1).usage.sum()
+    )
+
+
+def test_crowds_are_no_objects_of_an_image(tmp_path: Path) -> None:
+    """As in every other count: `svit dataset statistics`, an evaluation's table of images."""
+    with RunWriter(tmp_path / "run", PROVENANCE) as writer:
+        for image_id, crowd in ((1, [True, False]), (2, [False, False])):
+            made = parts(image_id)
+            writer.add(**{**made, "target": replace(made["target"], crowd=np.array(crowd))})
+        writer.add(**{**parts(3), "target": None})
+    assert open_run(tmp_path / "run").images["objects"].tolist() == [1, 2, pd.NA]
+
+
+def test_a_whole_run_tells_of_images_that_could_not_be_read(tmp_path: Path, capsys) -> None:
+    with RunWriter(tmp_path / "run", PROVENANCE) as writer:
+        writer.add(**parts(1))
+        writer.add_error(2, "cut off", "2.png")
+    assert main(["check", str(tmp_path / "run")]) == 0
+    assert "ok, 1 image of 12 blocks, 1 image more could not be read, finished" in (
+        capsys.readouterr().out
     )
