@@ -169,7 +169,9 @@ def _numbers(measurement: Measurement) -> dict[str, object]:
         "seeds": len(measurement.by_seed) or 1,
         "by_seed": ", ".join(f"{seed}: {value:.2f}" for seed, value in seeds),
         "images": measurement.images,
-        "kept": " and ".join(f"{share:.3f}" for share in measurement.kept),
+        "kept": " and ".join(
+            "unknown" if np.isnan(share) else f"{share:.3f}" for share in measurement.kept
+        ),
         "world": measurement.facts.world,
         "of": measurement.of,
         "source": ", ".join(measurement.sources),

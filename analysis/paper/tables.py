@@ -232,14 +232,18 @@ def _measured_cells(row: pd.Series, gains: Gains) -> dict[str, str]:
     """A row of `control_gain.over_seeds` as text."""
     cells = {}
     for kind in control_gain.kinds_of(row):
-        unknown = pd.isna(row[f"{kind}_ap"])
-        cells[f"{kind} AP"] = "–" if unknown else f"{row[f'{kind}_ap']:.1f}"
-        cells[f"{kind} ± images"] = "–" if unknown else f"{row[f'{kind}_half']:.1f}"
+        cells[f"{kind} AP"] = _number(row[f"{kind}_ap"], 1)
+        cells[f"{kind} ± images"] = _number(row[f"{kind}_half"], 1)
         cells[f"{kind} by seed"] = row[f"{kind}_by_seed"] or "–"
         cells[f"{kind} − dense"] = gains.get((row["name"], paired.DENSE, kind), "–")
-    cells["kept"] = f"{row['keep_ratio']:.3f}"
-    cells["GMACs backbone"] = f"{row['gmacs_backbone']:.3f}"
+    cells["kept"] = _number(row["keep_ratio"], 3)
+    cells["GMACs backbone"] = _number(row["gmacs_backbone"], 3)
     return cells
+
+
+def _number(value: float, digits: int) -> str:
+    """A dash where it is not known."""
+    return "–" if pd.isna(value) else f"{value:.{digits}f}"
 
 
 def _is_elsewhere(one: Evaluation) -> bool:

@@ -11,6 +11,7 @@ import pytest
 from support.summaries import SHAPES, provenance, write_benchmark, write_result
 
 from analysis import render
+from analysis.figures.rates import tradeoff_speed
 from analysis.paper import claims, tables
 from analysis.sources import benchmarks
 from analysis.sources.benchmarks import SpeedError
@@ -291,3 +292,11 @@ def test_one_round_tells_no_spread_and_no_direction(tmp_path):
     row = ledger(tmp_path, SPEEDUP).iloc[1]
     assert row["measured"] == pytest.approx(50) and row["direction"] == "unclear"
     assert row["noise"] == ""
+
+
+def test_a_benchmark_that_does_not_tell_what_it_kept_says_so(tmp_path):
+    write_benchmark(tmp_path / "b", {SVIT: [1.0] * 3}, MODELS, kept=None)
+    write_result(tmp_path / "svit", method="svit", size="small", facts={"config": named(SVIT)})
+    found = collect([tmp_path])
+    assert not benchmarks.of_results(found.results, found.speeds)
+    assert tradeoff_speed.refused(found).endswith("and was timed at an unknown share.")

@@ -446,3 +446,16 @@ def test_beside_a_single_seed_a_mean_interval_is_called_one_of_all_seeds(results
     for rows, told in ((whole, "from (paired, mean over seeds)"), (one, "from (paired)")):
         (part, *_) = control_figures.blocks(rows, "box")
         assert f'"title": "{told}"' in control_figures.screen(part, "box").to_json()
+
+
+def test_what_is_not_known_of_a_model_is_a_dash_in_its_table(tmp_path: Path) -> None:
+    write_model(tmp_path, "svit", learned=50, random=40)
+    for path in tmp_path.rglob("summary.json"):
+        summary = json.loads(path.read_text())
+        summary["macs_backbone"]["mean"] = summary["keep_ratio"]["mean"] = None
+        summary["box"]["AP_interval"] = summary["mask"]["AP_interval"] = [None, None]
+        path.write_text(json.dumps(summary))
+    (table,) = tables.arranged(find_evaluations(tmp_path)).values()
+    row = table.iloc[0]
+    assert row[["box ± images", "kept", "GMACs backbone"]].tolist() == ["–"] * 3
+    assert row["box AP"] == "50.0"

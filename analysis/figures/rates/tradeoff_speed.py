@@ -14,6 +14,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -43,7 +44,7 @@ def refused(found: Collection) -> str:
     rows = benchmarks.unlike(evaluations.own_masks(found.results), found.speeds)
     told = [
         f"{row.model}{f', {row.inference}' if row.inference else ''} keeps {row.kept:.1%} of the tokens"
-        f" and was timed at {row.timed:.1%}"
+        f" and was timed at {'an unknown share' if np.isnan(row.timed) else format(row.timed, '.1%')}"
         for row in rows.itertuples()
     ]
     return f"Not drawn: {'; '.join(told)}." if told else ""
