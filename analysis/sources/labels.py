@@ -182,8 +182,13 @@ def by_its_end(name: str, most: int) -> str:
 def folder_names(runs: Sequence[Run]) -> list[str]:
     """Folders to write into, named as the runs' own and numbered where they repeat."""
     plain = [file_name(folder(run)) for run in runs]
-    repeated = {name for name in plain if plain.count(name) > 1}
-    return [f"{name}-{i + 1}" if name in repeated else name for i, name in enumerate(plain)]
+    found: list[str] = []
+    for number, name in enumerate(plain, 1):
+        new = name if plain.count(name) == 1 else f"{name}-{number}"
+        while new != name and new in plain:  # another run is called so
+            new += f"-{number}"
+        found.append(new)
+    return found
 
 
 def training_names(trainings: Iterable[Training]) -> list[str]:

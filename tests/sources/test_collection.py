@@ -53,6 +53,8 @@ def test_folders_that_overlap_count_once(run, results):
 def test_runs_of_equal_names_have_folders_of_their_own(run, tmp_path):
     other = write_run(tmp_path / "discs", [8])
     assert folder_names([run, other]) == ["discs-1", "discs-2"]
+    third = write_run(tmp_path / "discs-1", [8])  # called as the first would be
+    assert folder_names([run, other, third]) == ["discs-1-1", "discs-2", "discs-1"]
 
 
 def test_a_broken_summary_is_named(tmp_path):
