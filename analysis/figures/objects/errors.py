@@ -67,7 +67,10 @@ def draw(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
             labels.folder(dense) if dense is not None and table["found_there"].notna().any() else ""
         )
         lower.append(print_unfound(table, part.subplots(), blocks=run.layers, other=other))
-        count = f"{counted(len(table), 'objects not found')}, score at least {options.score:g}"
+        count = counted(len(table), "objects not found")
+        if hidden := int(table["last"].isna().sum()):
+            count += f" ({hidden} of them in no token, which have no bar)"
+        count += f", score at least {options.score:g}"
         part.suptitle(wrapped(f"{name}: {count}"), ha="left", x=0.01)
     for ax in lower:  # runs are compared: one scale
         ax.set_ylim(top=max(one.get_ylim()[1] for one in lower))

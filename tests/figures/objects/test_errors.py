@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -89,3 +91,14 @@ def test_what_a_dense_run_finds_is_told_by_the_object_whatever_order_its_annotat
     lower = drawn(pair[0], open_run(tmp_path / "dense")).figure.subfigs[1].axes[0]
     (marks,) = lower.collections
     assert marks.get_segments()[0][:, 1].tolist() == [3, 3]
+
+
+def test_objects_that_show_in_no_token_are_told_where_they_have_no_bar(pair, tmp_path):
+    with RunWriter(tmp_path / "run", pair[0].provenance) as writer:
+        for trace, found, target in pair[0].samples("trace", "detections", "target"):
+            whole = target.decoded()
+            masks = whole.masks & (np.arange(len(whole)) != 1)[:, None, None]
+            writer.add(trace, found, replace(whole, masks=masks))
+    figure = drawn(open_run(tmp_path / "run")).figure
+    title = " ".join(figure.subfigs[1].get_suptitle().split())
+    assert "3 objects not found (3 of them in no token, which have no bar)" in title
