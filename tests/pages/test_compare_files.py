@@ -61,3 +61,9 @@ def test_colours_of_usage_say_where_they_stand_for_fewer_blocks(view):
     keep[:, 0, 0] = False  # a token that no block uses, though three never prune
     seen[1] = replace(seen[1], keep=keep)
     assert list(tokens.legend(view, seen, "Usage"))[0] == "≤3"
+
+
+def test_the_file_of_usage_has_one_scale_for_all_panels(view):
+    _, figure = drawn(view, "Usage")
+    bars = [len(ax.child_axes) for ax in figure.axes if ax.get_images()]
+    assert bars == [0, 1]

@@ -242,8 +242,10 @@ def figure(view: Comparison, seen: Sequence[TokenTrace], shown: str, layer: int)
         for ax, plane, most in zip(axes, counts, (len(seen), seen[0].layers), strict=True):
             pictures.usage_heatmap(plane, grid, ax, limits=(0, most), image=image, scale="")
     else:
+        counts = np.stack([usage.usage(trace) for trace in seen])
         for ax, trace in zip(axes, seen, strict=True):
-            print_run(view, seen[0], trace, shown, layer, ax, image)
+            every = counts if ax is axes[-1] else None
+            print_run(view, seen[0], trace, shown, layer, ax, image, every)
     for ax, title in zip(axes, titles, strict=True):
         ax.set_title(f"{title.text}\n{title.below}" if shown == "Agreement" else title.text)
     head(page, heading(shown, layer + 1))
@@ -258,8 +260,13 @@ def print_run(
     layer: int,
     ax: Axes,
     image: np.ndarray | None,
+    every: np.ndarray | None,
 ) -> None:
-    """One run's panel on paper, of any view but Agreement."""
+    """One run's panel on paper, of any view but Agreement.
+
+    Args:
+        every: usage in all runs, for the one bar, which stands beside this panel; None beside others.
+    """
     grid = trace.grid
     if shown == "Usage difference":
         reach = len(comparison.deciding_layers(view.runs))
@@ -271,8 +278,8 @@ def print_run(
         colours = token_maps.painted(codes, list(SIDES.values()), pictures.COVER)
         pictures.tokens(colours, grid, ax)
     elif shown == "Usage":
-        style = {"limits": usage_limits(view), "image": image, "colorbar": False}
-        pictures.usage_heatmap(usage.usage(trace), grid, ax, **style)
+        style = {"limits": usage_limits(view), "image": image, "scale": "", "every": every}
+        pictures.usage_heatmap(usage.usage(trace), grid, ax, colorbar=every is not None, **style)
     else:
         pictures.layer_tokens(usage.layer_states(trace), layer, grid, ax, image=image)
 
