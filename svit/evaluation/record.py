@@ -109,6 +109,10 @@ def run_provenance(
         if lender is None
         else checkpoint.fingerprint(lender.canonical_state_dict()),
     }
+    if lender is not None:  # its weights alone do not tell how it decides
+        method = lender.backbone.method
+        how = {"inference": method.inference, "targets": method.target_ratios()}
+        choices["masks_from_settings"] = how
     if draws_once(options.intervention, lender or detector, detector):
         choices["one_draw"] = True  # results without a word about it drew every layer anew
     if options.dtype != "float32":  # runs without a word about it are of float32

@@ -236,3 +236,12 @@ def test_a_table_of_the_first_images_alone_says_so(dataset: CocoDataset, tmp_pat
         every = quiet(detector(), dataset, tmp_path / f"{limit}", limit=limit)
         assert "alone" not in report([every])
     quiet(detector(), dataset, tmp_path / "whole")  # goes on in the folder of before
+
+
+def test_masks_lent_by_equal_weights_that_decide_otherwise_are_other_masks(
+    dataset: CocoDataset, tmp_path: Path
+) -> None:
+    dense, half = detector("dense"), detector(keep_ratios=[0.5] * 9)
+    quiet(dense, dataset, tmp_path, limit=1, masks_from=detector())
+    with pytest.raises(FileError, match="masks_from_settings.targets"):
+        quiet(dense, dataset, tmp_path, limit=1, masks_from=half)
