@@ -119,7 +119,10 @@ def members(results: Sequence[Evaluation]) -> dict[tuple[str, str], frozenset[st
     ids, objects = images["image_id"], images["objects"].to_numpy()
     fields: dict[str, list[str]] = slices_of(images.drop(columns="image_id").to_dict("records"))
     crowded = crowding(dict(zip(ids, objects)))
-    fields = {CROWDING: [crowded[one] for one in ids]} | fields
+    told = {
+        f"{CROWDING} (of the data)" if name == CROWDING else name: fields[name] for name in fields
+    }
+    fields = {CROWDING: [crowded[one] for one in ids]} | told
     return {
         (name, text): frozenset(ids[np.array(texts) == text])
         for name, texts in fields.items()

@@ -129,3 +129,22 @@ def test_texts_that_look_like_numbers_or_nothing_are_slices_too(three: Path, tex
         table.to_csv(path, index=False)
     found = {text for name, text in slices.members(find_evaluations(three)) if name == "kind"}
     assert found == set(texts)
+
+
+def test_a_text_called_crowding_stands_beside_what_objects_say(three: Path) -> None:
+    for path in three.rglob("images.csv"):
+        pd.read_csv(path, dtype=str).rename(columns={"kind": "crowding"}).to_csv(path, index=False)
+    found = slices.members(find_evaluations(three))
+    objects = images(three).set_index("image_id")["objects"]
+    crowded = found[("crowding", "crowded")]
+    assert objects[list(crowded)].min() > objects.median()
+    assert ("crowding (of the data)", "histology") in found
+
+
+def test_a_slice_whose_name_is_no_file_name_is_drawn(three: Path) -> None:
+    for path in three.rglob("images.csv"):
+        pd.read_csv(path, dtype=str).rename(columns={"kind": "a/b"}).to_csv(path, index=False)
+    names = [
+        one.name for one in figure.draw(Collection((), find_evaluations(three)), DrawOptions())
+    ]
+    assert not any("/" in name for name in names) and any("slices-a_b-" in name for name in names)

@@ -22,7 +22,7 @@ from analysis.figures.canvas.axes import LETTER, LINE, bands, percents, spread
 from analysis.figures.canvas.placing import short_names, shortened
 from analysis.figures.canvas.sizes import WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError
-from analysis.sources import paired, slices
+from analysis.sources import labels, paired, slices
 from analysis.sources.collection import RESULTS, Collection
 from analysis.sources.evaluations import Evaluation
 from svit.system.text import counted
@@ -58,7 +58,7 @@ def frame(results: Sequence[Evaluation]) -> pd.DataFrame:
 def draw(found: Collection, options: DrawOptions) -> Iterator[Product]:
     """A figure a slice."""
     for name, part in frame(found.results).groupby("slice"):
-        yield Product(f"slices-{name}", compose(part), part)
+        yield Product(f"slices-{labels.file_name(str(name))}", compose(part), part)
 
 
 def compose(part: pd.DataFrame) -> Figure:
