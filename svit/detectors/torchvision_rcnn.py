@@ -19,16 +19,14 @@ from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads
-from torchvision.models.detection.rpn import RegionProposalNetwork
-from torchvision.ops import FeaturePyramidNetwork, box_iou, clip_boxes_to_image
+from torchvision.ops import FeaturePyramidNetwork, batched_nms, box_iou, clip_boxes_to_image
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from svit.core.config import Config, DetectorConfig
 from svit.core.types import Detections, Target
 from svit.data.samples import Sample
-from svit.detectors.anchors import Anchors, ProposalHead
+from svit.detectors.anchors import ProposalNetwork
 from svit.detectors.base import (
-    ASPECT_RATIOS,
     BOX_CELLS,
     BOX_WEIGHTS,
     LEVELS,
@@ -42,7 +40,6 @@ from svit.detectors.base import (
 )
 from svit.detectors.pasting import to_source
 from svit.detectors.pooling import PyramidRoIAlign, crop_masks, learns_mask
-from svit.detectors.suppression import best_apart
 from svit.models import build_backbone
 from svit.models.backbone import Backbone
 from svit.models.layers import Doubling, cells_of, side_by_side
@@ -123,73 +120,6 @@ def _truth(target: Target, device: torch.device) -> dict[str, Tensor]:
         "masks": torch.from_numpy(target.masks.copy()).to(device),
         "has_mask": torch.from_numpy(target.has_mask.copy()).to(device),
     }
-
-
-class ProposalNetwork(RegionProposalNetwork):
-    """torchvision's proposal network with an L1 loss and a ranking by logits as in detectron2.
-
-    A sigmoid would tie large logits. Boxes of any positive size stay (torchvision: above 1e-3).
-    """
-
-    def __init__(self, settings: DetectorConfig) -> None:
-        super().__init__(
-            Anchors(tuple((size,) for size in settings.anchor_sizes), (ASPECT_RATIOS,) * 5),
-            ProposalHead(settings.fpn_dim, len(ASPECT_RATIOS)),
-            fg_iou_thresh=0.7,
-            bg_iou_thresh=0.3,
-            batch_size_per_image=settings.rpn_samples,
-            positive_fraction=0.5,
-            pre_nms_top_n={
-                "training": settings.rpn_pre_nms_train,
-                "testing": settings.rpn_pre_nms_test,
-            },
-            post_nms_top_n={
-                "training": settings.rpn_post_nms_train,
-                "testing": settings.rpn_post_nms_test,
-            },
-            nms_thresh=0.7,
-        )
-
-    def filter_proposals(
-        self,
-        proposals: Float[Tensor, "batch anchors 4"],
-        objectness: Float[Tensor, "anchors_of_all_images 1"],
-        image_shapes: list[tuple[int, int]],
-        num_anchors_per_level: list[int],
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """The best boxes of each image after one NMS a level, with their logits, best first."""
-        logits = objectness.detach().reshape(len(proposals), -1)
-        counts = torch.tensor(num_anchors_per_level, device=logits.device)
-        level_of = torch.arange(len(counts), device=logits.device).repeat_interleave(counts)
-        best = self._get_top_n_idx(logits, num_anchors_per_level)
-        boxes, scores = [], []
-        for index, all_boxes, all_logits, size in zip(
-            best, proposals, logits, image_shapes, strict=True
-        ):
-            chosen, score = clip_boxes_to_image(all_boxes[index], size), all_logits[index]
-            present = (chosen[:, 2:] > chosen[:, :2]).all(dim=1).nonzero().squeeze(1)
-            chosen, score, level = chosen[present], score[present], level_of[index[present]]
-            keep = best_apart(chosen, score, level, self.nms_thresh, self.post_nms_top_n())
-            boxes.append(chosen[keep])
-            scores.append(score[keep])
-        return boxes, scores
-
-    def compute_loss(
-        self,
-        objectness: Tensor,
-        pred_bbox_deltas: Tensor,
-        labels: list[Tensor],
-        regression_targets: list[Tensor],
-    ) -> tuple[Tensor, Tensor]:
-        """Cross entropy and L1, both over the number of sampled anchors as in mmdet."""
-        positive, negative = (torch.cat(part).bool() for part in self.fg_bg_sampler(labels))
-        sampled = positive | negative
-        cross_entropy = F.binary_cross_entropy_with_logits(
-            objectness.flatten()[sampled], torch.cat(labels)[sampled]
-        )
-        wanted = torch.cat(regression_targets)[positive]
-        distance = F.l1_loss(pred_bbox_deltas[positive], wanted, reduction="sum")
-        return cross_entropy, distance / sampled.sum()
 
 
 class BoxPredictor(nn.Module):
@@ -361,7 +291,7 @@ class RegionHeads(RoIHeads):
         chosen, label = (scores > self.score_thresh).nonzero(as_tuple=True)
         boxes = self.box_coder.decode_single(deltas[chosen, label], proposals[chosen])
         boxes, scores = clip_boxes_to_image(boxes, image_hw), scores[chosen, label]
-        keep = best_apart(boxes, scores, label, self.nms_thresh, self.detections_per_img)
+        keep = batched_nms(boxes, scores, label, self.nms_thresh)[: self.detections_per_img]
         return {"boxes": boxes[keep], "scores": scores[keep], "labels": label[keep]}
 
 

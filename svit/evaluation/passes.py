@@ -123,7 +123,8 @@ def check_masks(detector: Detector, options: PassOptions) -> None:
         ValueError: the model that lends its masks was never calibrated, and decides by its thresholds.
     """
     if options.masks_from is not None:
-        _check_mode(options.masks_from, None)
+        lender = options.masks_from
+        _check_mode(lender.backbone.method, lender.config.name, None)
     if not options.learned:
         intervention(options.intervention, options.masks_from or detector, options.layers)
     elif options.layers is not None:
@@ -341,7 +342,7 @@ def inference_mode(
     """
     method, before = detector.backbone.method, (detector.training, detector.seed)
     mode = method.inference
-    _check_mode(detector, inference)
+    _check_mode(method, detector.config.name, inference)
     if inference is not None:
         method.set_inference(inference)
     detector.eval()
@@ -355,8 +356,7 @@ def inference_mode(
             method.set_inference(mode)
 
 
-def _check_mode(detector: Detector, inference: str | None) -> None:
-    method, name = detector.backbone.method, detector.config.name
+def _check_mode(method: Method, name: str, inference: str | None) -> None:
     if inference is not None and not method.modes:
         raise ValueError(f"{name!r} decides in one way only; leave the inference mode out")
     mode = inference or method.inference  # settings may name one, too

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import batched_nms
 
-from svit.detectors import suppression
-from svit.detectors.suppression import MANY, best_apart
+from svit.detectors import anchors
+from svit.detectors.anchors import MANY, best_apart
 
 
 def crowd(many: int, spread: float, levels: int, seed: int):
@@ -45,9 +45,9 @@ def test_of_equal_scores_the_first_box_comes_first() -> None:
 def test_no_more_boxes_are_looked_at_than_the_asked_for_need(monkeypatch, spread, most) -> None:
     seen = []
     monkeypatch.setattr(
-        suppression,
+        anchors,
         "nms",
-        lambda *one, real=suppression.nms: seen.append(len(one[0])) or real(*one),
+        lambda *one, real=anchors.nms: seen.append(len(one[0])) or real(*one),
     )
     boxes, scores, _ = crowd(3000, spread, 1, seed=0)
     best_apart(boxes, scores, torch.zeros(3000), 0.7, 100)
