@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import roi_align
 
-from svit.system.products import linear
+from svit.system.products import matmul
 
 CANONICAL_LEVEL = 4  # stride 16
 CELLS_FOR_MATRICES = 64 * 64  # in training, maps up to here are a cheap pair of matrix products
@@ -113,7 +113,7 @@ def pool_by_matrices(
     for image, rows, columns in zip(
         values.permute(0, 2, 3, 1), down.split(counts), across.split(counts), strict=True
     ):
-        strips = linear(rows.flatten(0, 1), image.flatten(1).t())  # (boxes · cells, width · C)
+        strips = matmul(rows.flatten(0, 1), image.flatten(1))  # (boxes · cells, width · C)
         pooled.append(columns @ strips.view(len(rows), cells, *image.shape[1:]))
     return torch.cat(pooled).permute(0, 3, 1, 2)
 

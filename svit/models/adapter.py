@@ -25,7 +25,7 @@ from svit.models.layers import Folding, doubled
 from svit.models.size_cache import SizeCache
 from svit.models.vit import ViT
 from svit.pruning.base import Method
-from svit.system.products import linear
+from svit.system.products import linear, matmul
 
 EXTRA_EXTRACTORS = 2
 RESIZED = (4.0, 2.0, 0.5)  # factors from the token grid to strides 4, 8 and 32
@@ -73,7 +73,7 @@ def resize(
     rows, columns = (matrix.to(image.dtype) for matrix in matrices)
     with torch.autocast(image.device.type, enabled=False):
         wider = columns @ image.permute(0, 2, 3, 1)  # (B, rows, new_columns, C)
-        taller = [linear(rows, one.flatten(1).t()).unflatten(1, wider.shape[2:]) for one in wider]
+        taller = [matmul(rows, one.flatten(1)).unflatten(1, wider.shape[2:]) for one in wider]
         batch = torch.stack(taller) if len(taller) > 1 else taller[0].unsqueeze(0)  # no copy of one
         return batch.permute(0, 3, 1, 2)
 

@@ -108,6 +108,15 @@ def linear(
     return (F.linear if library() == "mkl" else _in_onednn)(values, weight, bias)
 
 
+def matmul(
+    one: Float[Tensor, "rows inner"], other: Float[Tensor, "inner columns"]
+) -> Float[Tensor, "rows columns"]:
+    """`one @ other` in the library that is faster here; whoever watches the operators sees torch's own."""
+    if library() == "mkl" or len(one) < FEWEST_ROWS or not _plain(one, other):
+        return one @ other
+    return _Linear.apply(one, other.t(), None)
+
+
 def _in_onednn(values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     rows = values.numel() // weight.shape[1]
     if rows < FEWEST_ROWS or not _plain(values, weight):
