@@ -51,6 +51,19 @@ def test_a_linear_and_its_gradients_are_the_same_in_either_library(shape, bias) 
         torch.testing.assert_close(one, other, atol=2e-5, rtol=2e-6)
 
 
+@pytest.mark.parametrize("rows", [FEWEST_ROWS, 3])
+def test_a_product_of_matrices_is_the_same_and_a_plain_one_to_a_tracer(monkeypatch, rows) -> None:
+    monkeypatch.setenv(products.VARIABLE, "onednn")
+    pair = torch.randn(rows, 24, requires_grad=True), torch.randn(24, 40, requires_grad=True)
+    found, wanted = products.matmul(*pair), pair[0] @ pair[1]
+    torch.testing.assert_close(found, wanted, atol=2e-6, rtol=2e-6)
+    both = (torch.autograd.grad(one.square().sum(), pair) for one in (found, wanted))
+    for one, other in zip(*both, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-5)
+    traced = str(torch.jit.trace(products.matmul, pair, check_trace=False).graph)
+    assert "aten::matmul" in traced and "linear" not in traced
+
+
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_a_pointwise_convolution_and_its_gradients_are_the_same(layout) -> None:
     layer = nn.Conv2d(24, 40, 1)
