@@ -22,9 +22,11 @@ from svit.core.costs import (
     Cost,
     ats_blocks,
     class_query,
+    class_rows,
     clustering,
     evit_blocks,
     evovit_blocks,
+    fusing,
     gate_macs,
     global_matching,
     matching,
@@ -33,8 +35,10 @@ from svit.core.costs import (
     one_query,
     packaged_blocks,
     packaging,
+    placing,
     plain_blocks,
-    predictors,
+    predictor,
+    sampled_rows,
     scoring_all,
     stream_blocks,
 )
@@ -181,7 +185,7 @@ METHODS: dict[str, MethodEntry] = {
             "svit.pruning.methods.dynamicvit:DynamicViT",
             "DynamicViT, Rao et al., NeurIPS 2021",
             Traits("gate", dynamic_rate=False, preserves=False, reactivates=False),
-            Cost(plain_blocks, predictors),
+            Cost(plain_blocks, scoring_all(predictor, STAGE_RATIOS)),
             _RETAIN,
             (
                 Row("dynamicvit-preserve", "dynamicvit", {**_STAGES, **_PRESERVE}, "Tables 2, 5"),
@@ -193,7 +197,7 @@ METHODS: dict[str, MethodEntry] = {
             "svit.pruning.methods.evit:EViT",
             "EViT, Liang et al., ICLR 2022",
             Traits("attention", dynamic_rate=False, preserves=False, reactivates=False),
-            Cost(evit_blocks, no_selection),
+            Cost(evit_blocks, fusing),
             _RETAIN,
             (
                 Row("evit-preserve", "evit", {"keep_ratio": 0.7, **_PRESERVE}, "Table 2"),
@@ -205,7 +209,7 @@ METHODS: dict[str, MethodEntry] = {
             "svit.pruning.methods.ats:ATS",
             "ATS, Fayyaz et al., ECCV 2022",
             Traits("attention", dynamic_rate=True, preserves=False, reactivates=False),
-            Cost(ats_blocks, no_selection),
+            Cost(ats_blocks, sampled_rows),
             _RETAIN,
             (
                 Row("ats-preserve", "ats", {**_STAGES, **_PRESERVE}, "Table 2"),
@@ -218,7 +222,7 @@ METHODS: dict[str, MethodEntry] = {
             "Evo-ViT, Xu et al., AAAI 2022",
             # its tokens could come back in theory (paper Table 1, note 2)
             Traits("attention", dynamic_rate=False, preserves=True, reactivates=False),
-            Cost(evovit_blocks, no_selection),
+            Cost(evovit_blocks, class_rows),
             rows=(Row("evovit", "evovit", _ALL, "Tables 2, 5"),),
         ),
         MethodEntry(
@@ -279,7 +283,7 @@ METHODS: dict[str, MethodEntry] = {
             "svit.pruning.methods.merge_controls:MergeControl",
             "a control of merging (methods.md 13.5)",
             replace(_MERGES, selection="control"),
-            Cost(merging_blocks, no_selection),
+            Cost(merging_blocks, placing),
             (
                 _WINDOWS,
                 Change("pairs", "random", "random", default=True),
@@ -319,7 +323,7 @@ METHODS: dict[str, MethodEntry] = {
             "svit.pruning.methods.cropr:Cropr",
             "Cropr, Bergner et al., CVPR 2025",
             Traits("query", dynamic_rate=False, preserves=True, reactivates=True),
-            Cost(plain_blocks, one_query),
+            Cost(plain_blocks, scoring_all(one_query, STAGE_RATIOS)),
             (Change("fuse", False, "no fusion", {"reactivates": False}),),
             (
                 Row("cropr", "cropr", _STAGES, "neighbour", 4),

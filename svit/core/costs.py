@@ -26,7 +26,7 @@ class Body(Protocol):
 
 
 Options = Mapping[str, Any]
-BlockFormula = Callable[[np.ndarray, np.ndarray, Body], np.ndarray]
+BlockFormula = Callable[[np.ndarray, np.ndarray, Body, Options], np.ndarray]
 SelectionFormula = Callable[[np.ndarray, int, Body, Options], float]
 
 
@@ -35,8 +35,8 @@ class Cost:
     """What a pruning method costs.
 
     Attributes:
-        blocks: (tokens leaving each block, tokens entering it, body) -> MACs of each block; arrays are
-            float64 (layers,).
+        blocks: (tokens leaving each block, tokens entering it, body, options) -> MACs of each block; arrays
+            are float64 (layers,).
         selection: (tokens leaving each block, N, body, options) -> MACs of choosing tokens.
     """
 
@@ -44,41 +44,57 @@ class Cost:
     selection: SelectionFormula
 
 
-def plain_blocks(leaving: np.ndarray, entering: np.ndarray, body: Body) -> np.ndarray:
+def plain_blocks(
+    leaving: np.ndarray, entering: np.ndarray, body: Body, options: Options
+) -> np.ndarray:
     """12 n C² + 2 n² C (at the usual MLP ratio of 4): the whole block runs on the n kept tokens."""
     linear = (4 + 2 * body.mlp_ratio) * body.embed_dim**2  # a token of QKV, projection and MLP
     return leaving * linear + 2 * leaving**2 * body.embed_dim
 
 
-def stream_blocks(leaving: np.ndarray, entering: np.ndarray, body: Body) -> np.ndarray:
+def stream_blocks(
+    leaving: np.ndarray, entering: np.ndarray, body: Body, options: Options
+) -> np.ndarray:
     """12 n C² + 2 n N C: the n tokens computed again look at all N, of which the first block tells."""
     linear = (4 + 2 * body.mlp_ratio) * body.embed_dim**2
     return leaving * linear + 2 * leaving * entering[0] * body.embed_dim
 
 
-def evovit_blocks(leaving: np.ndarray, entering: np.ndarray, body: Body) -> np.ndarray:
+def evovit_blocks(
+    leaving: np.ndarray, entering: np.ndarray, body: Body, options: Options
+) -> np.ndarray:
     """A plain block with a class token more; its sorts and copies of rows are no MACs."""
-    return plain_blocks(leaving + 1, entering, body)
+    return plain_blocks(leaving + 1, entering, body, options)
 
 
-def packaged_blocks(leaving: np.ndarray, entering: np.ndarray, body: Body) -> np.ndarray:
+def packaged_blocks(
+    leaving: np.ndarray, entering: np.ndarray, body: Body, options: Options
+) -> np.ndarray:
     """A plain block with a package token more after every block that dropped tokens."""
-    return plain_blocks(leaving + np.cumsum(leaving < entering), entering, body)
+    return plain_blocks(leaving + np.cumsum(leaving < entering), entering, body, options)
 
 
-def merging_blocks(leaving: np.ndarray, entering: np.ndarray, body: Body) -> np.ndarray:
+def merging_blocks(
+    leaving: np.ndarray, entering: np.ndarray, body: Body, options: Options
+) -> np.ndarray:
     """4 T_in C² + 2 T_in² C + 8 T_out C²: tokens merge between attention and MLP; means are no MACs."""
     dim = body.embed_dim
     attention = 4 * entering * dim**2 + 2 * entering**2 * dim
     return attention + 2 * body.mlp_ratio * leaving * dim**2
 
 
-def evit_blocks(leaving: np.ndarray, entering: np.ndarray, body: Body) -> np.ndarray:
-    """As of merging blocks, with a class token, without a fused one."""
-    return merging_blocks(leaving + 1, entering + 1, body)
+def evit_blocks(
+    leaving: np.ndarray, entering: np.ndarray, body: Body, options: Options
+) -> np.ndarray:
+    """As of merging blocks, with a class token; with `fuse` each deciding block leaves one token more, which
+    all behind its attention run on."""
+    before, behind = _fused_around(len(leaving), body, options)
+    return merging_blocks(leaving + 1 + behind, entering + 1 + before, body, options)
 
 
-def ats_blocks(leaving: np.ndarray, entering: np.ndarray, body: Body) -> np.ndarray:
+def ats_blocks(
+    leaving: np.ndarray, entering: np.ndarray, body: Body, options: Options
+) -> np.ndarray:
     """(2 T_in + T_out) C² + 2 T_out T_in C + 9 T_out C² with a class token: keys of all rows that
     enter, queries of the selected ones, which the class token's row alone decides (11.4)."""
     dim, before, after = body.embed_dim, entering + 1, leaving + 1
@@ -87,8 +103,28 @@ def ats_blocks(leaving: np.ndarray, entering: np.ndarray, body: Body) -> np.ndar
 
 
 def no_selection(leaving: np.ndarray, tokens: int, body: Body, options: Options) -> float:
-    """Methods without parameters reuse attention they compute anyway."""
+    """Draws, norms and comparisons with what was stored are no MACs."""
     return 0.0
+
+
+def class_rows(leaving: np.ndarray, tokens: int, body: Body, options: Options) -> float:
+    """The class token's query meets the keys of each block: fused attention does not tell where it looks."""
+    return float(sum(leaving + 1) * body.embed_dim)
+
+
+def fusing(leaving: np.ndarray, tokens: int, body: Body, options: Options) -> float:
+    """As `class_rows` in deciding blocks, fused tokens among the keys; the sum that makes one is over N."""
+    before, _ = _fused_around(len(leaving), body, options)
+    keys = np.concatenate([[tokens], leaving[:-1]]) + 1 + before
+    stages = list(_stages(body, options))
+    sums = len(stages) * tokens if options.get("fuse") else 0
+    return float((sum(keys[stages]) + sums) * body.embed_dim)
+
+
+def sampled_rows(leaving: np.ndarray, tokens: int, body: Body, options: Options) -> float:
+    """As `class_rows` in deciding blocks, with a query of its own: the others' wait for the choice."""
+    entering = _entering(leaving, tokens, body, options)
+    return float(sum(body.embed_dim**2 + (n + 1) * body.embed_dim for n in entering))
 
 
 def scoring_all(
@@ -117,10 +153,20 @@ def class_query(leaving: np.ndarray, tokens: int, body: Body, options: Options) 
 def matching(leaving: np.ndarray, tokens: int, body: Body, options: Options) -> float:
     """The keys of sources, averaged over heads, meet those of destinations in each deciding block: half and
     half of the tokens there, or with `windows` all against a quarter of the grid."""
-    keys, entering = body.embed_dim // body.heads, _entering(leaving, tokens, body, options)
+    return _pairs(leaving, tokens, body, options) * (body.embed_dim // body.heads)
+
+
+def placing(leaving: np.ndarray, tokens: int, body: Body, options: Options) -> float:
+    """Places of the same sources and destinations, a line's or the grid's, and a square of distance."""
+    return _pairs(leaving, tokens, body, options) * (3 if options.get("pairs") == "near" else 2)
+
+
+def _pairs(leaving: np.ndarray, tokens: int, body: Body, options: Options) -> float:
+    """Sources times destinations, summed over deciding blocks."""
+    entering = _entering(leaving, tokens, body, options)
     if options.get("partition") == "windows":
-        return float(sum((n - tokens / 4) * tokens / 4 * keys for n in entering))
-    return float(sum(-(-n // 2) * (n // 2) * keys for n in entering))
+        return float(sum((n - tokens / 4) * tokens / 4 for n in entering))
+    return float(sum(-(-n // 2) * (n // 2) for n in entering))
 
 
 def clustering(leaving: np.ndarray, tokens: int, body: Body, options: Options) -> float:
@@ -147,6 +193,15 @@ def _stages(body: Body, options: Options) -> Sequence[int]:
     return [body.depth // GROUPS * (stage + 1) for stage in range(stages)]
 
 
+def _fused_around(depth: int, body: Body, options: Options) -> tuple[np.ndarray, np.ndarray]:
+    """Fused tokens before the attention and before the MLP of each block, int (depth,)."""
+    made = np.zeros(depth, int)
+    if options.get("fuse"):
+        made[list(_stages(body, options))] = 1
+    behind = np.cumsum(made)
+    return behind - made, behind
+
+
 def _entering(leaving: np.ndarray, tokens: int, body: Body, options: Options) -> list[float]:
     """Tokens that enter each of these blocks."""
     return [tokens if block == 0 else leaving[block - 1] for block in _stages(body, options)]
@@ -162,14 +217,14 @@ def packaging(body: Body, options: Options) -> float:
     return _head_weighted(body) + body.embed_dim
 
 
-def predictors(leaving: np.ndarray, tokens: int, body: Body, options: Options) -> float:
-    """A predictor before each deciding block scores the tokens still there."""
-    return float(sum(_entering(leaving, tokens, body, options)) * _local_global(body.embed_dim))
+def predictor(body: Body, options: Options) -> float:
+    """MACs a token of DynamicViT's predictor."""
+    return _local_global(body.embed_dim)
 
 
-def one_query(leaving: np.ndarray, tokens: int, body: Body, options: Options) -> float:
-    """A product with one vector for each of the tokens that `predictors` would score."""
-    return float(sum(_entering(leaving, tokens, body, options)) * body.embed_dim)
+def one_query(body: Body, options: Options) -> float:
+    """MACs a token of a product with one vector."""
+    return body.embed_dim
 
 
 def _local_global(dim: int) -> float:

@@ -9,7 +9,8 @@ workbench reports; a test holds it against `torch.utils.flop_counter`. Nothing h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from svit.core.config import BackboneConfig, DetectorConfig, PruningConfig
 from svit.core.costs import GROUPS, Cost
 
 FLOPS_PER_MAC = 2
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 EXTRACTORS = GROUPS + 2  # one after each quarter of the blocks, two more after the last
 BILINEAR = 5  # MACs a sampled channel: four corners and one weight
 ANCHORS = 3  # a location
@@ -64,9 +66,14 @@ def ledger(
 
 
 def block_macs(
-    backbone: BackboneConfig, method: str, tokens: int, kept: Sequence[float] | np.ndarray
+    backbone: BackboneConfig,
+    method: str,
+    tokens: int,
+    kept: Sequence[float] | np.ndarray,
+    options: Mapping[str, Any] = NO_OPTIONS,
 ) -> np.ndarray:
-    """MACs of each ViT block: float64 (layers,). `kept` as in `ledger`; `tokens` is N with padding.
+    """MACs of each ViT block: float64 (layers,). `kept` as in `ledger`; `tokens` is N with padding;
+    `options` are the method's, where they are not its own.
 
     Raises:
         ValueError: a method without a formula, or another number of layers.
@@ -77,7 +84,7 @@ def block_macs(
             f"expected kept tokens of {backbone.depth} layers, found shape {leaving.shape}"
         )
     entering = np.concatenate([[float(tokens)], leaving[:-1]])
-    return _cost(method).blocks(leaving, entering, backbone)
+    return _cost(method).blocks(leaving, entering, backbone, options)
 
 
 def _cost(method: str) -> Cost:
@@ -93,7 +100,7 @@ def _pruned(
     backbone: BackboneConfig, pruning: PruningConfig, grid_hw: tuple[int, int], kept: Any
 ) -> dict[str, float]:
     tokens = grid_hw[0] * grid_hw[1]
-    blocks = block_macs(backbone, pruning.method, tokens, kept).sum()
+    blocks = block_macs(backbone, pruning.method, tokens, kept, pruning.options).sum()
     choosing = _cost(pruning.method).selection
     selection = choosing(np.asarray(kept, float), tokens, backbone, pruning.options)
     return {"blocks": float(blocks), "selection": float(selection)}

@@ -15,6 +15,7 @@ from svit.core.catalogue import METHODS, PAPER_KEEP_RATIOS
 from svit.core.config import PruningConfig
 from svit.core.macs import FLOPS_PER_MAC, HEAD_PARTS, block_macs, ledger
 from svit.core.presets import PRESETS, SMALL, TINY
+from svit.core.types import FrameId
 from svit.data.samples import Sample
 from svit.models import build_backbone
 from svit.models.layers import doubled
@@ -131,7 +132,7 @@ def test_selection_costs_equal_the_table() -> None:
     kept = np.repeat([N, 2940, 2057, 1440], 3)
     for method, expected in (
         ("svit", (0.35, 1.40)),
-        ("dynamicvit", (0.55, 2.21)),
+        ("dynamicvit", (0.76, 3.02)),
         ("evit", (0, 0)),
     ):
         for size, value in zip("TS", expected, strict=True):
@@ -254,6 +255,40 @@ def test_head_parts_are_no_part_of_a_backbone_ledger() -> None:
     assert set(HEAD_PARTS) < set(whole("T", "dense", np.full(12, N)).index)
 
 
+ROWS = [(name, dict(row.options)) for name, entry in METHODS.items() for row in entry.rows]
+FUSED = [
+    ("evit", {"fuse": True, "retain": "remove"}),
+    ("evit", {"fuse": True, "retain": "preserve"}),
+    ("evit", {"fuse": True, "keep_ratio": 0.5, "locations": [0, 7]}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), ROWS + FUSED)
+def test_every_row_does_what_the_ledger_says(name: str, options: dict) -> None:
+    """Choosing and fusing included; of methods that store what they computed in a second frame, too."""
+    torch.manual_seed(0)
+    config, pruning = PRESETS["svit-plain-nano"].backbone, PruningConfig(name, options)
+    model = build_backbone(config, pruning).eval()
+    images = torch.randn(1, 3, 128, 160)
+    for frame in range(2):
+        model.show_frames([FrameId("video", frame)])
+        with record(model) as tape:
+            flops = counted(model, images + frame * torch.randn_like(images))
+        parts = ledger(config, None, pruning, (8, 10), tape.keep()[0].sum(axis=(1, 2)))
+        # torch does not count the products of a matrix with a vector, which are Cropr's choice
+        seen = parts.drop("selection") if name == "cropr" else parts
+        assert max(flops.values()) == FLOPS_PER_MAC * seen.sum()
+
+
+def test_a_fused_token_is_paid_where_it_runs() -> None:
+    """Behind the attention of a deciding block, and in all blocks after it."""
+    kept, config = np.repeat([80, 56, 40, 28], 3), PRESETS["svit-plain-nano"].backbone
+    plain, fused = (block_macs(config, "evit", 80, kept, {"fuse": fuse}) for fuse in (False, True))
+    a_token = config.embed_dim**2
+    assert list((fused - plain)[:4] / a_token) == [0, 0, 0, 2 * config.mlp_ratio]
+    assert (fused > plain)[4:].all()
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -264,7 +299,7 @@ def test_head_parts_are_no_part_of_a_backbone_ledger() -> None:
     ],
 )
 def test_methods_that_decide_at_stages_pay_for_those_they_have(options: dict) -> None:
-    """One predictor for each stage, on the tokens that are left: before, three at the usual places."""
+    """Before, they paid for three at the usual places. A predictor or a query scores all tokens (below)."""
     torch.manual_seed(0)
     config = PRESETS["svit-plain-nano"].backbone
     model = build_backbone(config, PruningConfig("dynamicvit", options)).eval()
@@ -272,7 +307,7 @@ def test_methods_that_decide_at_stages_pay_for_those_they_have(options: dict) ->
         model(torch.randn(1, 3, 128, 160))
     kept, dim = tape.keep()[0].sum(axis=(1, 2)), config.embed_dim
     entering = [80, *kept[:-1]]
-    tokens = sum(entering[layer] for layer in model.method.locations)
+    tokens = 80 * len(model.method.locations)
     a_token = counted(pruned_model("pyramid", "local_global"), torch.randn(1, 3, 128, 160))
     a_token = _below(a_token, "method.gates") / FLOPS_PER_MAC / 9 / 80
     selection = {
