@@ -12,7 +12,8 @@ from svit.cli.options import kinds
 from svit.cli.options import processes as process_options
 from svit.cli.options.data import add_class_map, add_exif
 from svit.cli.options.scoring import add_counted
-from svit.comparison.compare import START, TABLE, make, overview, prepare_start, time_left
+from svit.comparison.compare import START, TABLE, make, prepare_start, time_left
+from svit.comparison.overview import overview
 from svit.comparison.plan import NAMES, CompareError, chosen, jobs, plan_text
 from svit.comparison.row import Setting, check, state_of
 from svit.data.classes import read_class_map
@@ -124,6 +125,7 @@ def run(args: argparse.Namespace) -> int:
         prepare_start(setting.start, args.neck, args.size, args.overrides)
     code = make(planned, setting, process_options.layout(args), args.jobs)
     text = overview(planned, args.out)
-    print(shown(text), end="")
-    write_text(args.out / TABLE, text)
+    if text:
+        print(shown(text), end="")
+        write_text(args.out / TABLE, text)
     return code

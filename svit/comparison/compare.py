@@ -4,7 +4,7 @@
 
 Each row (and seed) has a folder of its own:
 
-    OUT/table.md                       the finished rows of this call
+    OUT/table.md                       the finished rows
     OUT/ROW-seedK/plan.json            settings; what goes on there must have the same
     OUT/ROW-seedK/training/            of `svit train`; its checkpoints go once the row is trained
     OUT/ROW-seedK/ROW-seedK.safetensors    the trained row, ATS with calibrated levels
@@ -27,22 +27,20 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, get_context
 from pathlib import Path
-from typing import Any
 
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from svit.comparison.plan import CHANGED, CompareError, Job
-from svit.comparison.row import FAILED, ROW, Setting, drawn, run_row
+from svit.comparison.overview import finished
+from svit.comparison.plan import CompareError, Job
+from svit.comparison.row import FAILED, ROW, Setting, run_row
 from svit.core.catalogue import ROWS
 from svit.core.presets import load_config
 from svit.detectors import build_detector
-from svit.evaluation.average_precision import BOUNDARY, KINDS
 from svit.system.allocator import keep_freed_memory
-from svit.system.files import read_json, write_text
+from svit.system.files import write_text
 from svit.system.processes import LaunchError, Layout, joined, launch
 from svit.system.signals import INTERRUPTED, handling, interrupting
-from svit.system.text import table as markdown_table
 from svit.training.train import TrainError
 from svit.weights import checkpoint
 
@@ -155,13 +153,6 @@ def _ended(row: Future[int], job: Job, out: Path) -> int:
         return _failed(job, out, "its process was killed; out of memory is the usual reason")
 
 
-def finished(planned: Sequence[Job], out: Path) -> dict[str, dict[str, Any]]:
-    """What is written about the finished ones of these rows, by name."""
-    paths = {job.name: out / job.name / ROW for job in planned}
-    remedy = "delete it and repeat the command"
-    return {name: read_json(path, remedy) for name, path in paths.items() if path.exists()}
-
-
 def unfinished(planned: Sequence[Job], out: Path) -> list[Job]:
     """The rows that are still to be made."""
     return [job for job in planned if not (out / job.name / ROW).exists()]
@@ -203,57 +194,3 @@ def prepare_start(
         detector = build_detector(load_config(dense.preset(neck, size), overrides))
         path.parent.mkdir(parents=True, exist_ok=True)
         checkpoint.save(path, detector)
-
-
-def overview(planned: Sequence[Job], out: Path) -> str:
-    """Finished rows as Markdown: AP; in AP points how far it is from that of the dense control of the same
-    seed and of other masks of the same trained row, with paired 95 % percentile intervals over images; AP at
-    equal tokens."""
-    found = finished(planned, out)
-    kinds = [
-        kind
-        for kind in (*KINDS, BOUNDARY)
-        # COCO's -1: the data have no such annotations
-        if all(row["lines"]["learned"].get(f"{kind}_AP", -1) >= 0 for row in found.values())
-    ]
-    rows = [_cells(job, found, out, kinds) for job in planned if job.name in found]
-    return markdown_table(_headings(kinds), rows) + "\n"
-
-
-def _headings(kinds: Sequence[str]) -> list[str]:
-    return [
-        *("row", "seed"),
-        *(f"{kind} AP" for kind in kinds),
-        *(f"{kind} − dense" for kind in kinds),
-        *(f"learned − {name}" for name in CHANGED),
-        *("keep, gated layers", "GMACs backbone", "box AP at equal tokens", "keep there"),
-    ]
-
-
-def _cells(
-    job: Job, found: dict[str, dict[str, Any]], out: Path, kinds: Sequence[str]
-) -> list[str]:
-    dense, lines = f"dense-seed{job.seed}", found[job.name]["lines"]
-    learned, equal = lines["learned"], lines.get(job.equal.name)
-
-    def apart(kind: str, row: str, line: str) -> str:
-        other = found.get(row, {"lines": {}})["lines"].get(line)
-        if other is None:
-            return "–"
-        pair = [drawn(out / name, at, kind) for name, at in ((job.name, "learned"), (row, line))]
-        if None in pair:  # measured before matches were kept
-            return f"{learned[f'{kind}_AP'] - other[f'{kind}_AP']:+.1f}"
-        return (pair[0] - pair[1]).signed
-
-    return [
-        *(job.row.name, str(job.seed)),
-        *(f"{learned[f'{kind}_AP']:.1f}" for kind in kinds),
-        *(apart(kind, dense, "learned") for kind in kinds),
-        *(apart("box", job.name, name) for name in CHANGED),
-        *(f"{learned['keep_ratio']:.3f}", f"{learned['macs_backbone'] / 1e9:.3f}"),
-        *(
-            ("–", "–")
-            if equal is None
-            else (f"{equal['box_AP']:.1f}", f"{equal['keep_ratio']:.3f}")
-        ),
-    ]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 _REGULAR = (
     *("annotation", "core", "detection", "draw", "file", "id", "image", "link", "mask"),
-    *("name", "object", "orientation", "picture", "polygon", "set", "thread", "token"),
+    *("name", "object", "orientation", "picture", "polygon", "set", "step", "thread", "token"),
 )
 _ONE = {"boxes": "box", "categories": "category", "classes": "class", "nuclei": "nucleus"}
 _ONE |= {f"{word}s": word for word in _REGULAR}

@@ -275,7 +275,49 @@ def test_results_are_read_by_the_tables(made: Path, tmp_path: Path) -> None:
     page = (tmp_path / "tables.md").read_text()
     assert "### Controls: " in page and "\n| ats-preserve | " in page
     table = (made / "table.md").read_text().splitlines()
-    assert len(table) == 4 and table[2].startswith("| dense | 0 |")
+    assert len(table) == 6 and table[2].startswith("| dense | 0 |")
+    assert table[-1] == (
+        "Every row: 2 steps of 2 images from the same weights, evaluated on the same 2 images, "
+        "at most 100 detections each."
+    )
+
+
+def test_the_table_has_the_rows_of_earlier_calls_and_names_those_made_otherwise(
+    made: Path, data: Path, start: Path, tmp_path: Path
+) -> None:
+    """The dense control of another call is a control; one of other images or steps is none."""
+    out = tmp_path / "out"
+    shutil.copytree(made, out)
+    path = out / "dense-seed0" / "row.json"
+    assert main.main(words(data, out, start, "evit-remove")) == 0
+    lines = (out / "table.md").read_text().splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:5]] == [
+        *("| dense", "| ats-preserve", "| evit-remove")
+    ]
+    assert all("[" in line.split(" | ")[4] for line in lines[2:5])  # a paired difference to dense
+    row = json.loads(path.read_text())
+    path.write_text(json.dumps({**row, "images": 1}))
+    assert main.main(words(data, out, start, "evit-remove")) == 0
+    lines = (out / "table.md").read_text().splitlines()
+    assert len(lines) == 8 and all(line.split(" | ")[4] == "–" for line in lines[2:4])
+    assert lines[-1] == "Left out, made otherwise: dense-seed0 (images: 1 there, 2 now)."
+    row["config"]["unknown"] = 1
+    path.write_text(json.dumps(row))
+    assert main.main(words(data, out, start, "evit-remove")) == 0
+    assert "dense-seed0 (another version)" in (out / "table.md").read_text()
+
+
+def test_a_row_measured_with_boundaries_shows_them_beside_one_that_was_not(
+    made: Path, data: Path, start: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(made, out)
+    assert main.main([*words(data, out, start, "evit-remove"), "--boundary"]) == 0
+    cells = [line.split(" | ") for line in (out / "table.md").read_text().splitlines()]
+    assert cells[0][4] == "boundary AP" and [row[4] for row in cells[2:4]] == ["–", "–"]
+    assert (
+        float(cells[4][4]) >= 0 and cells[4][7] == "–"
+    )  # dense has no boundary AP to be apart from
 
 
 def test_boundary_ap_stands_beside_mask_ap_where_every_row_has_it(
