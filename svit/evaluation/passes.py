@@ -25,6 +25,7 @@ from svit.data.coco import ImageError, prepare
 from svit.data.samples import Images, Sample, to_device
 from svit.detectors.base import Detector
 from svit.evaluation.frames import frame_batches, led_up_to
+from svit.probing.apply_edits import check_lender
 from svit.probing.edits import EditError
 from svit.probing.interventions import intervene, intervention
 from svit.probing.recorder import record
@@ -119,11 +120,12 @@ def check_masks(detector: Detector, options: PassOptions) -> None:
     """Refuses masks that cannot be, and blocks in which nothing changes them, before any image is read.
 
     Raises:
-        EditError: it says which blocks decide.
+        EditError: it says which blocks decide, or what the model that lends its masks sees otherwise.
         ValueError: the model that lends its masks was never calibrated, and decides by its thresholds.
     """
     if options.masks_from is not None:
         lender = options.masks_from
+        check_lender(detector, lender)
         _check_mode(lender.backbone.method, lender.config.name, None)
     if not options.learned:
         intervention(options.intervention, options.masks_from or detector, options.layers)

@@ -45,11 +45,11 @@ def applied(
         deadline: `time.monotonic()` from which the next block gives up.
 
     Raises:
-        EditError: an edit does not fit, or the lender has other blocks or tokens, or normalises otherwise.
+        EditError: an edit does not fit, the lender has other blocks, or see `check_lender`.
         TimeoutError: inside, once the deadline has passed.
     """
     if lender is not None:
-        _check_normalisation(detector, lender)
+        check_lender(detector, lender)
     removes = any(one.removes for one in edits)
     forward = _begin(detector, samples, removes, deadline)
     ready: list[Edit] = []
@@ -67,14 +67,31 @@ def applied(
         yield forward
 
 
-def _check_normalisation(detector: Detector, lender: Detector) -> None:
-    """Raises EditError where the lender would decide on pictures that it was not trained to see."""
+def check_lender(detector: Detector, lender: Detector) -> None:
+    """Refuses a lender that would decide on pictures which it was not trained to see.
+
+    Raises:
+        EditError: it normalises them otherwise, or takes them at another size or in other patches.
+    """
     mine, theirs = (one.config.data.normalisation for one in (detector, lender))
     if mine != theirs:
         raise EditError(
             f"{lender.config.name!r} takes pictures normalised by mean {theirs[0]}, deviation {theirs[1]}, "
             f"this model by {mine[0]}, {mine[1]}: masks are lent between models of one normalisation"
         )
+    mine, theirs = (_size(one) for one in (detector, lender))
+    if mine != theirs:
+        raise EditError(
+            f"{lender.config.name!r} takes pictures of {theirs}, this model of {mine}: masks are lent "
+            "at one size; run this model at the lender's (--set data.short_side=...), or give the lender "
+            "this one's (svit convert FILE OTHER --preset NAME data.short_side=...)"
+        )
+
+
+def _size(detector: Detector) -> str:
+    data, patch = detector.config.data, detector.config.backbone.patch
+    padded = f"padded to multiples of {data.pad_multiple}, in patches of {patch}"
+    return f"{data.short_side} (at most {data.long_side}) pixels {padded}"
 
 
 def _begin(

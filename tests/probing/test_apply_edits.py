@@ -108,6 +108,24 @@ def test_a_lender_is_not_shown_pictures_in_another_normalisation(model: Detector
         pass
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"short_side": 640}, r"pictures of 640 \(at most \d+\) pixels"),
+        ({"long_side": 4000}, r"\(at most 4000\) pixels"),
+        ({"pad_multiple": 64}, "padded to multiples of 64"),
+    ],
+)
+def test_a_lender_is_not_shown_pictures_at_another_size(
+    model: Detector, change: dict, told: str
+) -> None:
+    config = nano("dense")
+    lender = build_detector(replace(config, data=replace(config.data, **change))).eval()
+    wanted = pytest.raises(EditError, match=told)
+    with wanted, applied(model, PAIR, (Control("learned"),), lender=lender):
+        pass
+
+
 def test_a_lender_of_other_blocks_is_refused(model: Detector) -> None:
     config = nano("dense")
     lender = build_detector(replace(config, backbone=replace(config.backbone, depth=8))).eval()
