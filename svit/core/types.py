@@ -67,6 +67,12 @@ def to_xyxy(boxes_xywh: np.ndarray) -> np.ndarray:
     return boxes
 
 
+def clip_boxes(boxes_xyxy: np.ndarray, image_hw: tuple[int, int]) -> np.ndarray:
+    """Boxes (n, 4), left, top, right, bottom, cut at the border of a picture; float32 stays float32."""
+    height, width = image_hw
+    return np.clip(boxes_xyxy, 0, np.float32([width, height, width, height]))
+
+
 @dataclass(frozen=True)
 class TokenGrid:
     """Where the tokens of one image lie: source pixels -> resized pixels -> padded token grid.

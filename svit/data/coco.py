@@ -20,13 +20,13 @@ from jaxtyping import UInt8
 
 from svit.core.config import DataConfig
 from svit.core.slices import slices_of
-from svit.core.types import FrameId, ImageId, Target, to_xyxy
+from svit.core.types import FrameId, ImageId, Target
 from svit.data.classes import check_map, match_classes
 from svit.data.folder import ImageFiles
-from svit.data.images import ImageError, clip_boxes, normalise, prepare, read_image
+from svit.data.images import ImageError, normalise, prepare, read_image
 from svit.data.order import batches
 from svit.data.samples import Sample
-from svit.data.segments import box_polygon, decode_masks
+from svit.data.segments import target_of
 from svit.data.transforms import augment
 from svit.data.validate import CocoError, checked
 
@@ -165,17 +165,7 @@ class CocoDataset:
 
         An object without a mask gets that of its box, and says so in `has_mask`.
         """
-        image_hw, objects = self.image_hw(index), self._objects[index]
-        boxes = np.array([item["bbox"] for item in objects], np.float32).reshape(-1, 4)
-        shapes = [item["segmentation"] or box_polygon(item["bbox"]) for item in objects]
-        return Target(
-            boxes_xyxy=clip_boxes(to_xyxy(boxes), image_hw),
-            labels=np.array([self._labels[item["category_id"]] for item in objects], np.int64),
-            masks=decode_masks(shapes, image_hw),
-            crowd=np.array([item["iscrowd"] for item in objects], bool),
-            areas=np.array([item["area"] for item in objects], np.float32),
-            has_mask=np.array([bool(item["segmentation"]) for item in objects], bool),
-        )
+        return target_of(self._objects[index], self._labels, self.image_hw(index))
 
     def sample(self, index: int, seed: int | None = None) -> Sample:
         """A picture ready for the model.

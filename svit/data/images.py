@@ -18,13 +18,12 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from svit.core.config import DataConfig
-from svit.core.types import ImageId, Target
+from svit.core.types import ImageId, Target, clip_boxes
 from svit.data.reading import ImageError, image_size, read_image
 from svit.data.samples import Sample
 
 __all__ = [
     "ImageError",
-    "clip_boxes",
     "image_size",
     "normalise",
     "prepare",
@@ -107,14 +106,6 @@ def resize_target(target: Target, new_hw: tuple[int, int]) -> Target:
     scale_y, scale_x = new_hw[0] / old_hw[0], new_hw[1] / old_hw[1]
     boxes = clip_boxes(target.boxes_xyxy * np.float32([scale_x, scale_y] * 2), new_hw)
     return replace(target, boxes_xyxy=boxes, masks=resize_masks(target.masks, new_hw))
-
-
-def clip_boxes(
-    boxes_xyxy: Float[np.ndarray, "objects 4"], image_hw: tuple[int, int]
-) -> Float[np.ndarray, "objects 4"]:
-    """Boxes cut at the border of a picture, in its pixels."""
-    height, width = image_hw
-    return np.clip(boxes_xyxy, 0, np.float32([width, height, width, height]))
 
 
 def normalise(

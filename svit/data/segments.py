@@ -14,6 +14,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from svit.core import rle
+from svit.core.types import Target, clip_boxes, to_xyxy
 
 
 def are_run_lengths(segmentation: Mapping[str, Any], image_hw: tuple[int, int]) -> bool:
@@ -86,3 +87,25 @@ def decode_masks(segmentations: Iterable[Any], image_hw: tuple[int, int]) -> np.
     """Bitmaps of the objects of one picture: bool (objects, height, width)."""
     coded = (run_lengths(segmentation, image_hw)["counts"] for segmentation in segmentations)
     return rle.CodedMasks(tuple(coded), image_hw).decoded()
+
+
+def target_of(
+    objects: Sequence[Mapping[str, Any]], labels: Mapping[Any, int], image_hw: tuple[int, int]
+) -> Target:
+    """Checked annotations (`svit.data.validate.checked`) of one picture as ground truth in source pixels.
+
+    An object without a mask gets that of its box, and says so in `has_mask`.
+
+    Args:
+        labels: category id -> label.
+    """
+    boxes = np.array([one["bbox"] for one in objects], np.float32).reshape(-1, 4)
+    shapes = [one["segmentation"] or box_polygon(one["bbox"]) for one in objects]
+    return Target(
+        boxes_xyxy=clip_boxes(to_xyxy(boxes), image_hw),
+        labels=np.array([labels[one["category_id"]] for one in objects], np.int64),
+        masks=decode_masks(shapes, image_hw),
+        crowd=np.array([one["iscrowd"] for one in objects], bool),
+        areas=np.array([one["area"] for one in objects], np.float32),
+        has_mask=np.array([bool(one["segmentation"]) for one in objects], bool),
+    )

@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from svit.core.config import DataConfig
-from svit.core.types import Target
-from svit.data.images import clip_boxes, resize_hw, resize_image, resize_target
+from svit.core.types import Target, clip_boxes
+from svit.data.images import resize_hw, resize_image, resize_target
 
 Picture = tuple[UInt8[np.ndarray, "height width 3"], Target]
 

@@ -52,7 +52,8 @@ def _written(run: Run, out: Path) -> list[Path]:
         write_whole(out / name, lambda file, p=picture: file.write(shards.jpeg(p, _SIDE)))
         sample = {"filepath": name, "tags": [], "_media_type": "image", "_rand": _share(name)}
         sample |= {"image_id": str(row["image_id"]), **_heatmaps(run, trace, picture.shape[:2])}
-        sample |= {field: str(row[field]) for field in run.slices}
+        texts = {name: row[field] for field, name in _slice_fields(run).items()}
+        sample |= {name: text for name, text in texts.items() if isinstance(text, str)}
         for field, boxes in (("detections", found), ("ground_truth", target)):
             if boxes is not None:
                 sample[field] = _boxes(run, trace, field, boxes)
@@ -145,7 +146,7 @@ def _metadata(run: Run) -> dict[str, Any]:
         _field("_rand", "FloatField"),
         _field("image_id", "StringField"),
         _field("keep_ratio", "FloatField"),
-        *(_field(name, "StringField") for name in run.slices),
+        *(_field(name, "StringField") for name in _slice_fields(run).values()),
         *(
             _document(name, f"{_LABELS}.Heatmap", _HEATMAP)
             for name in ("usage", *map(_block, range(run.layers)))
@@ -177,6 +178,22 @@ def _metadata(run: Run) -> dict[str, Any]:
         "evaluations": {},
         "runs": {},
     }
+
+
+def _slice_fields(run: Run) -> dict[str, str]:
+    """Slice -> field, with another name where a sample has a field of that name."""
+    own = {
+        "id",
+        "filepath",
+        "tags",
+        "metadata",
+        "keep_ratio",
+        "usage",
+        "detections",
+        "ground_truth",
+    }
+    own |= set(map(_block, range(run.layers)))
+    return {name: f"{name}_slice" if name in own else name for name in run.slices}
 
 
 def _box_fields(run: Run) -> list[str]:

@@ -6,18 +6,17 @@ counts as one that may prune, and there are no operations to count.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from svit.core.slices import marked, slices_of
-from svit.core.types import ImageId, Target, to_xyxy
+from svit.core.types import ImageId, Target
 from svit.data.reading import ImageError, read_image, stored_picture
-from svit.data.segments import box_polygon, decode_masks
+from svit.data.segments import target_of
 from svit.data.validate import CocoError, checked
 from svit.exchange.lists import Lists, ListsError, names_in, numbered
 from svit.runs.run import RunWriter
@@ -31,6 +30,7 @@ class Truth:
 
     Attributes:
         class_names: of the labels.
+        sha256: of the json.
 
     Raises:
         CocoError: the json is unreadable or wrong.
@@ -38,6 +38,7 @@ class Truth:
 
     def __init__(self, json: Path) -> None:
         data, self.report = checked(json)
+        self.sha256 = hashlib.sha256(json.read_bytes()).hexdigest()
         ordered = sorted(data["categories"], key=lambda one: one["id"])
         self.class_names = [str(one["name"]) for one in ordered]
         self._labels = {one["id"]: label for label, one in enumerate(ordered)}
@@ -83,16 +84,7 @@ class Truth:
         if image is None:
             return None
         objects = self._objects.get(image["id"], [])
-        shapes = [one["segmentation"] or box_polygon(one["bbox"]) for one in objects]
-        boxes = np.array([one["bbox"] for one in objects], np.float32).reshape(-1, 4)
-        return Target(
-            to_xyxy(boxes),
-            np.array([self._labels[one["category_id"]] for one in objects], np.int64),
-            decode_masks(shapes, self.image_hw(file_name)),
-            crowd=np.array([one["iscrowd"] for one in objects], bool),
-            areas=np.array([one["area"] for one in objects], np.float32),
-            has_mask=np.array([bool(one["segmentation"]) for one in objects], bool),
-        )
+        return target_of(objects, self._labels, (int(image["height"]), int(image["width"])))
 
     def slices(self, file_name: str) -> dict[str, str]:
         """Field -> text of the groups that a picture is in (`svit.core.slices`)."""
@@ -161,10 +153,12 @@ def tagged(lists: Lists, image_root: Path) -> list[str]:
 def provenance(lists: Lists, truth: Truth | None) -> dict[str, Any]:
     """What a run says of itself that was imported: no configuration, no weights."""
     targets: Sequence[float] = lists.facts.get("targets") or ()
+    annotated = {} if truth is None else {"annotations_sha256": truth.sha256}
     return {
         "method": str(lists.facts.get("method") or "unknown"),
         "targets": [float(target) for target in targets],
         "class_names": [] if truth is None else truth.class_names,
         "imported_from": lists.source.name,
         "lists_sha256": lists.sha256,
+        **annotated,
     }

@@ -192,3 +192,33 @@ def test_images_with_other_numbers_of_layers_are_named(photos: Path, tmp_path: P
         ListsError, match="image 2 .'dog.jpg'.: expected 1 layers as before, found 3"
     ):
         import_lists(read_lists(lists), photos, tmp_path / "run")
+
+
+def test_a_box_that_begins_outside_of_the_picture_keeps_its_mask_and_its_slice_stays_a_text(
+    photos: Path, tmp_path: Path
+) -> None:
+    """Annotated half a pixel outside, as careful annotators do; of the other picture nothing is told."""
+    truth = json.loads(boxes_alone(tmp_path, "dog.jpg", "other.jpg").read_text())
+    for image in truth["images"]:
+        image["tags"] = "pets"
+    for one in truth["annotations"]:
+        one |= {"bbox": [-0.7, -0.7, 20.7, 10.7], "segmentation": [[0, 0, 20, 0, 20, 10, 0, 10]]}
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    words = ("--coco", str(tmp_path / "truth.json"))
+    run = imported(documented(tmp_path), photos, tmp_path / "run", *words)
+    assert run.target("dog.jpg").boxes_xyxy.tolist() == [[0, 0, 20, 10]]
+    assert main(["export", str(run.path), "--to", "fiftyone", "--out", str(tmp_path / "out")]) == 0
+    cat, dog = json.loads((tmp_path / "out" / "samples.json").read_text())["samples"]
+    assert "mask" in dog["ground_truth"]["detections"][0]
+    assert dog["tags"] == [] and dog["tags_slice"] == "pets" and "tags_slice" not in cat
+
+
+def test_an_import_does_not_go_on_with_other_annotations(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth = boxes_alone(tmp_path, "dog.jpg")
+    imported(documented(tmp_path), photos, tmp_path / "run", "--coco", str(truth))
+    truth.write_text(truth.read_text().replace("[4, 6, 20, 10]", "[5, 6, 20, 10]"))
+    words = ["import", str(tmp_path / "kept.json"), "--image-root", str(photos)]
+    assert main([*words, "--out", str(tmp_path / "run"), "--coco", str(truth)]) == 2
+    assert "annotations_sha256" in capsys.readouterr().err
