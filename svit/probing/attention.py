@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from svit.probing.adapters.host import HostError
 
@@ -54,7 +54,10 @@ class AttentionReader(TorchDispatchMode):
         output = function(*args, **given)
         if self.read is not None:
             try:
-                self._look(function, args, given, output)
+                with (
+                    _disable_current_modes()
+                ):  # another reader would take it for the model's, a counter count it
+                    self._look(function, args, given, output)
             except HostError:
                 if self._demanded:
                     raise

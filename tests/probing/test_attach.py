@@ -22,6 +22,7 @@ from support.hosts import (
     ungrouped,
 )
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from svit.data.samples import Sample
 from svit.probing.adapters.host import HostError
@@ -195,6 +196,23 @@ def test_attention_is_read_in_every_mode_of_autograd_and_a_log_softmax_is_none()
         model(pictures).sum().backward()
     for other in [*found, tape.measured()["attention"]]:
         np.testing.assert_allclose(other, found[0], rtol=1e-4)
+
+
+def test_two_recordings_at_once_tell_alike_and_a_counter_counts_the_model_alone() -> None:
+    model, pictures = timm_model("vit_tiny_patch16_224", (64, 64)), torch.randn(2, 3, 64, 64)
+    with torch.no_grad(), FlopCounterMode(display=False) as alone:
+        model(pictures)
+    with (
+        torch.no_grad(),
+        FlopCounterMode(display=False) as beside,
+        attach(model) as first,
+        attach(model, class_attention=True) as second,
+    ):
+        model(pictures)
+    assert first.measured().keys() == {"update", "norm", "attention"}
+    for name, values in first.measured().items():
+        np.testing.assert_array_equal(values, second.measured()[name])
+    assert beside.get_total_flops() == alone.get_total_flops()
 
 
 def test_a_forward_that_fails_leaves_nothing_behind_and_the_next_one_is_recorded() -> None:
