@@ -184,14 +184,13 @@ class KeepRatio(Edit):
             return keep
         first = next(target for target in targets if target < 1)
         target = targets[layer] ** (math.log(self.base) / math.log(first))
-        may = forward.valid
+        may = torch.ones_like(forward.valid)
         if not forward.method.traits.reactivates and layer - 1 in forward.used:
-            may = may & forward.used[layer - 1]
-        scores = forward.scores[layer].float()
+            may = forward.used[layer - 1]  # padding does not come back either
+        scores, ranked = forward.scores[layer].float(), may & forward.valid
         counted = forward.valid.sum(dim=1).tolist()
-        fitted = [_threshold(*image, target) for image in zip(scores, may, counted, strict=True)]
-        thresholds = scores.new_tensor(fitted).unsqueeze(1)
-        return (scores > thresholds) & (may | ~forward.valid)
+        fitted = [_threshold(*image, target) for image in zip(scores, ranked, counted, strict=True)]
+        return (scores > scores.new_tensor(fitted).unsqueeze(1)) & may
 
     @property
     def sentence(self) -> str:

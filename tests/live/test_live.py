@@ -180,6 +180,9 @@ def test_a_keep_ratio_of_a_method_that_inherits_shrinks(method: str, options: di
     keep = model.run(PICTURE, (KeepRatio(0.5),)).trace.keep
     assert keep.sum(axis=(1, 2)).tolist() == [16] * 3 + [8] * 3 + [4] * 3 + [2] * 3
     assert not (keep[1:] & ~keep[:-1]).any()
+    noise = np.random.default_rng(0).integers(0, 255, (64, 72, 3)).astype(np.uint8)
+    padded = model.run(Picture(noise, 1, "four of 24 tokens are padding"), (KeepRatio(0.8),)).trace
+    assert not padded.keep[3:, :, 5].all() and not (padded.keep[1:] & ~padded.keep[:-1]).any()
 
 
 def test_a_box_keeps_every_token_that_shows_a_part_of_it(session: Session, plain: Outcome) -> None:
