@@ -33,6 +33,7 @@ from svit.probing.edits import (
     Masks,
     alone,
     check_layers,
+    nests,
 )
 from svit.pruning.sampling import lowest, moves, permuted, uniform
 from svit.system.text import blocks
@@ -59,12 +60,13 @@ class Control(Edit):
     layers: tuple[int, ...] | None = None
 
     def check(self, forward: Forward) -> None:
-        """Raises EditError for an unknown kind, blocks the model lacks, invert where tokens are removed,
-        and an oracle without ground truth."""
+        """Raises EditError for an unknown kind, blocks the model lacks, blocks before which others decide
+        what never comes back, invert where tokens are removed, and an oracle without ground truth."""
         if self.kind not in CONTROLS:
             raise EditError(f"control: expected one of {', '.join(CONTROLS)}, found {self.kind!r}")
         if self.layers is not None:
             check_layers(self.layers, forward)
+            self._check_earlier(forward)
         if self.kind == "invert" and forward.removes:
             raise EditError(
                 "invert needs a model that preserves pruned tokens, and this one removes them: it has "
@@ -72,6 +74,17 @@ class Control(Edit):
             )
         if self.kind == "oracle" and any(one.target is None for one in forward.samples):
             raise EditError("the oracle needs images with ground truth (a COCO data set)")
+
+    def _check_earlier(self, forward: Forward) -> None:
+        """Refuses masks that would call back what a block that is not named leaves out for good."""
+        method, last = forward.method, max(self.layers)
+        earlier = [one for one in method.locations if one < last and one not in self.layers]
+        keeps = self.kind == "learned" or method.traits.merges
+        if earlier and not keeps and (forward.removes or nests(method)):
+            raise EditError(
+                f"{self.kind} in {blocks(self.layers)}: tokens that {blocks(earlier)} left out never come "
+                "back in this model, and some of them would be drawn; name these blocks, too"
+            )
 
     def prepared(self, decide: Callable[[], Decided], forward: Forward) -> Edit:
         """The masks made of those decided; raises EditError for invert in a block without scores."""

@@ -14,6 +14,7 @@ from svit.core.catalogue import METHODS
 from svit.data.samples import Sample
 from svit.detectors.base import Detector, image_seeds
 from svit.probing.apply_edits import decide
+from svit.probing.edits import EditError
 from svit.probing.interventions import INTERVENTIONS, draws_once, gated_layers, intervene
 from svit.probing.recorder import record
 
@@ -98,6 +99,25 @@ def test_controls_of_a_method_that_calls_nothing_back_do_not_either(
     if name == "random":  # on a model without masks of its own they are as nested
         lent = masks(detector("dense"), name, source=model)
         assert (lent == drawn).all() and draws_once(name, model, detector("dense"))
+
+
+@pytest.mark.parametrize(
+    ("method", "options"), [("evit", {"retain": "remove"}), ("dynamicvit", {"retain": "preserve"})]
+)
+@pytest.mark.parametrize("name", ["random", "shuffle", "oracle", "centre"])
+def test_blocks_behind_one_that_decides_for_good_have_no_control_of_their_own(
+    method: str, options: dict, name: str
+) -> None:
+    """Tokens that block 4 dropped would be among the drawn ones: zeros where they are removed."""
+    model = detector(method, **options)
+    with pytest.raises(EditError, match="tokens that block 4 left out never come back"):
+        masks(model, name, layers=range(6, 12))
+    for some in (range(3, 6), (3, 6, 9)):
+        learned, drawn = masks(model, "learned"), masks(model, name, layers=some)
+        assert (drawn[:, 1:] <= drawn[:, :-1]).all() and (learned != drawn).any()
+        assert (learned[:, some].sum(axis=2) == drawn[:, some].sum(axis=2)).all()
+    lent = masks(detector("dense"), name, source=model, layers=range(6, 12))
+    assert lent[:, :6].all() and not lent[:, 6].all()
 
 
 @pytest.mark.parametrize(
