@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -236,7 +237,7 @@ def _check(args: argparse.Namespace) -> int:
 
 def _statistics(args: argparse.Namespace) -> int:
     if not args.source.is_dir():
-        print(shown(describe(checked(args.source)[0])))
+        print(shown(_told(args.source)))
         return 0
     found = sorted((args.source / "annotations").glob("instances_*.json"))
     if not found:
@@ -258,8 +259,16 @@ def _statistics(args: argparse.Namespace) -> int:
 def _described(file: Path) -> str:
     """The statistics of a side; empty where it was left without pictures."""
     try:
-        return describe(checked(file)[0])
+        return _told(file)
     except CocoError:
         if read_json(file).get("images") == []:
             return ""
         raise
+
+
+def _told(file: Path) -> str:
+    """The statistics of a json; what was repaired before goes to standard error."""
+    data, report = checked(file)
+    if report.says:
+        print("\n".join(report.lines()), file=sys.stderr)
+    return describe(data)

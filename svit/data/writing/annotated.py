@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from svit.core.slices import slices_of
 from svit.data.reading import ImageError
 from svit.data.validate import CocoError, checked
 from svit.data.writing.coco_folder import annotations
+
+logger = logging.getLogger(__name__)
+BESIDE = ("licenses", "videos")  # lists of a json that its images speak of by id
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +28,16 @@ class Annotated:
     picture: Path
 
 
-def read_split(source: Path, split: str) -> tuple[list[Annotated], list[dict[str, Any]]]:
-    """The pictures of a split in the order of its json, and its categories by id.
+class Split(NamedTuple):
+    """The pictures of a split in the order of its json, its categories by id, and `BESIDE` as it has them."""
+
+    images: list[Annotated]
+    categories: list[dict[str, Any]]
+    beside: dict[str, list[Any]]
+
+
+def read_split(source: Path, split: str) -> Split:
+    """A split of a folder, checked and repaired; what there is to tell of that is logged.
 
     Args:
         source: folder in COCO's layout.
@@ -35,7 +47,9 @@ def read_split(source: Path, split: str) -> tuple[list[Annotated], list[dict[str
         CocoError: it is missing, or its json has errors.
     """
     name = _named(source, split)
-    data, _ = checked(annotations(source, name), image_root=source / name)
+    data, report = checked(annotations(source, name), image_root=source / name)
+    if report.says:
+        logger.warning("%s", "\n".join(report.lines()))
     objects: dict[Any, list[dict[str, Any]]] = {one["id"]: [] for one in data["images"]}
     for one in data["annotations"]:
         objects[one["image_id"]].append(one)
@@ -43,7 +57,8 @@ def read_split(source: Path, split: str) -> tuple[list[Annotated], list[dict[str
         Annotated(one, objects[one["id"]], source / name / one["file_name"])
         for one in data["images"]
     ]
-    return images, sorted(data["categories"], key=lambda one: one["id"])
+    beside = {name: data[name] for name in BESIDE if isinstance(data.get(name), list)}
+    return Split(images, sorted(data["categories"], key=lambda one: one["id"]), beside)
 
 
 def dealt(images: Sequence[Annotated]) -> list[tuple[tuple[str, ...], Annotated]]:

@@ -34,8 +34,12 @@ from svit.system.files import (
 )
 
 PART = 50  # images in one unit of work
-LICENCE = 1  # id in the json: all that is written here is in the public domain
-_CC0 = "https://creativecommons.org/publicdomain/zero/1.0/"
+LICENCE = 1  # id in the json of what is in the public domain
+CC0 = {
+    "id": LICENCE,
+    "name": "CC0 1.0",
+    "url": "https://creativecommons.org/publicdomain/zero/1.0/",
+}
 
 # of an image: `image`, its entry in COCO's json; `objects`, its annotations without ids
 Entry = dict[str, Any]
@@ -53,6 +57,7 @@ class Recipe:
         make: writes the picture of an item into a folder and returns its entry; it is pickled.
         info: split and entries -> what the json says about itself.
         classes: the json's categories.
+        licences: those that images speak of by id.
     """
 
     name: str
@@ -62,6 +67,7 @@ class Recipe:
     make: Callable[[Any, Path], Entry]
     info: Callable[[str, Sequence[Entry]], dict[str, Any]]
     classes: Sequence[dict[str, Any]]
+    licences: Sequence[Any] = (CC0,)
 
 
 @dataclass(frozen=True)
@@ -187,7 +193,7 @@ def _join(out: Path, split: str, parts: list[Path], recipe: Recipe) -> None:
     ]
     whole = {
         "info": recipe.info(split, entries),
-        "licenses": [{"id": LICENCE, "name": "CC0 1.0", "url": _CC0}],
+        "licenses": list(recipe.licences),
         **_videos(entries),
         "images": [entry["image"] for entry in entries],
         "annotations": [{"id": number, **found} for number, found in enumerate(objects, 1)],

@@ -14,13 +14,13 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from svit.data.validate import CocoError
-from svit.data.writing.annotated import Annotated, dealt, facts_of, read_split
+from svit.data.writing.annotated import Annotated, Split, dealt, facts_of, read_split
 from svit.data.writing.coco_folder import annotations
 from svit.system.claims import claim
 from svit.system.files import prepare_folder, write_text, write_whole
@@ -40,13 +40,13 @@ def write_folds(source: Path, out: Path, folds: int) -> list[Path]:
         folds: how many, at least 2.
 
     Raises:
-        CocoError: a split is missing or wrong, the two have other classes, or a file name or a video in
-            common, or there are fewer images (videos) than folds.
+        CocoError: a split is missing or wrong, the two have other classes or licences, or a file name or a
+            video in common, or there are fewer images (videos) than folds.
         ImageError: a picture cannot be read.
         FileError: `out` holds something else or folds of the source before it was changed, or cannot be
             written.
     """
-    images, categories = _all_images(source)
+    images, categories, beside = _all_images(source)
     dealt_out = _together(images)
     if not 2 <= folds <= len(dealt_out):
         what = "images" if len(dealt_out) == len(images) else "videos and single images"
@@ -63,14 +63,14 @@ def write_folds(source: Path, out: Path, folds: int) -> list[Path]:
         others = set(images).difference(held_out)
         parts = {"train": [one for one in images if one in others], "val": held_out}
         for split, part in parts.items():
-            _write_split(folder, split, part, categories)
+            _write_split(folder, split, part, {**beside, "categories": categories})
         written.append(folder)
     return written
 
 
-def _all_images(source: Path) -> tuple[list[Annotated], list[dict[str, Any]]]:
-    """Those of both splits in the order in which they are dealt out, and their classes."""
-    (train, classes), (val, others) = (read_split(source, split) for split in SPLITS)
+def _all_images(source: Path) -> Split:
+    """Both splits as one, in the order in which images are dealt out."""
+    (train, classes, beside), (val, others, more) = (read_split(source, split) for split in SPLITS)
     images = train + val
     names = Counter(one.entry["file_name"] for one in images)
     twice = [name for name, count in names.items() if count > 1]
@@ -85,7 +85,27 @@ def _all_images(source: Path) -> tuple[list[Annotated], list[dict[str, Any]]]:
         )
     if classes != others:
         raise CocoError(f"{source}: train and val have other classes; their folds would mix them")
-    return [one for _, one in dealt(images)], classes
+    return Split([one for _, one in dealt(images)], classes, _joined(source, beside, more))
+
+
+def _joined(
+    source: Path, train: Mapping[str, list[Any]], val: Mapping[str, list[Any]]
+) -> dict[str, list[Any]]:
+    """The lists of both splits, what stands in both once.
+
+    Raises:
+        CocoError: an id stands for two entries.
+    """
+    joined = {}
+    for name in {**train, **val}:
+        first = train.get(name, [])
+        joined[name] = [*first, *(one for one in val.get(name, []) if one not in first)]
+        ids = Counter(one.get("id") for one in joined[name] if isinstance(one, Mapping))
+        if twice := [number for number, count in ids.items() if count > 1]:
+            raise CocoError(
+                f"{source}: id {twice[0]} of {name} is another in train than in val; give each its own"
+            )
+    return joined
 
 
 def _together(images: Sequence[Annotated]) -> list[list[Annotated]]:
@@ -109,9 +129,9 @@ def _frame(one: Annotated) -> int:
 
 
 def _write_split(
-    folder: Path, split: str, images: Sequence[Annotated], categories: list[dict[str, Any]]
+    folder: Path, split: str, images: Sequence[Annotated], lists: Mapping[str, list[Any]]
 ) -> None:
-    """Pictures first, the json last."""
+    """Pictures first, the json last. `lists` stand in it beside images and annotations."""
     for one in images:
         _place(one.picture, folder / split / one.entry["file_name"])
     objects = [
@@ -122,7 +142,7 @@ def _write_split(
     whole = {
         "images": [{**one.entry, "id": number} for number, one in enumerate(images, 1)],
         "annotations": [{**found, "id": number} for number, found in enumerate(objects, 1)],
-        "categories": categories,
+        **lists,
     }
     prepare_folder(folder / "annotations")
     write_text(annotations(folder, split), json.dumps(whole, separators=(",", ":")))

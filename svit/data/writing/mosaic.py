@@ -23,9 +23,8 @@ from svit.core.slices import slices_of
 from svit.data.reading import read_image
 from svit.data.segments import box_polygon, decode_masks
 from svit.data.validate import CocoError
-from svit.data.writing.annotated import Annotated, dealt, facts_of, read_split
+from svit.data.writing.annotated import Annotated, dealt, facts_of, hashed, read_split
 from svit.data.writing.coco_folder import (
-    LICENCE,
     Entry,
     Recipe,
     objects_of,
@@ -34,7 +33,7 @@ from svit.data.writing.coco_folder import (
 )
 from svit.system.files import FileError
 
-VERSION = 1  # of the making: other bytes from the same folder are another data set
+VERSION = 2  # of the making: other bytes from the same folder are another data set
 
 
 class MosaicError(FileError):
@@ -61,8 +60,9 @@ def write_mosaic(
     """Writes fields of `across` x `across` pictures of a split, each fitted into `tile` x `tile` pixels.
 
     Pictures keep their shape; what is left of a tile has the picture's median colour. A field holds pictures
-    of one slice (as a kind) alone and says so; what is left over of a slice makes no field. Objects without
-    a pixel at the new size are left out; the json tells how many under `info.told`.
+    of one slice (as a kind) alone and says so; what is left over of a slice makes no field. It has the
+    licence of its pictures where they have one in common; those of the source are listed. Objects without a
+    pixel at the new size are left out; the json tells how many under `info.told`.
 
     Args:
         source: folder in COCO's layout.
@@ -76,7 +76,8 @@ def write_mosaic(
         ImageError: a picture cannot be read.
         MosaicError: `out` holds something else, or cannot be written.
     """
-    images, categories = read_split(source, split)
+    images, categories, beside = read_split(source, split)
+    licences = beside.get("licenses", [])
     fields = _fields(images, across**2)
     if not fields:
         raise CocoError(
@@ -85,11 +86,12 @@ def write_mosaic(
         )
     facts = {"generator": "svit mosaic", "version": VERSION, "across": across, "tile": tile}
     facts |= {"split": split, **facts_of(images, categories)}
+    facts["source"]["licences"] = hashed(licences)
     make = partial(
         _make, across=across, tile=tile, slices=tuple(slices_of([one.entry for one in images]))
     )
     info = partial(_info, about=f"{across} x {across} pictures of {tile} pixels a field")
-    recipe = Recipe("mosaic", facts, {split: fields}, _file_name, make, info, categories)
+    recipe = Recipe("mosaic", facts, {split: fields}, _file_name, make, info, categories, licences)
     write_folder(out, recipe, workers, progress, MosaicError)
     return len(images) - len(fields) * across**2
 
@@ -129,12 +131,17 @@ def _make(field: Field, folder: Path, *, across: int, tile: int, slices: Sequenc
         "file_name": _file_name(field),
         "height": side,
         "width": side,
-        "license": LICENCE,
+        **_common_licence(field),
         "pictures": [one.entry["file_name"] for one in field.pictures],
         **{name: field.pictures[0].entry[name] for name in slices},
     }
     lost = sum(len(one.objects) for one in field.pictures) - len(found)
     return {"image": image, "objects": found, "lost": lost}
+
+
+def _common_licence(field: Field) -> dict[str, Any]:
+    first, *others = (one.entry.get("license") for one in field.pictures)
+    return {} if first is None or any(one != first for one in others) else {"license": first}
 
 
 def _placed(one: Mapping[str, Any], mask: CodedMasks) -> dict[str, Any]:

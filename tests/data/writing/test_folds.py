@@ -171,3 +171,32 @@ def test_what_cannot_be_dealt_out_is_refused(source: Path, tmp_path: Path) -> No
     ):
         write_folds(tmp_path / "nowhere", out, 2)
     assert not out.exists()
+
+
+def changed(source: Path, split: str, **lists: list) -> None:
+    path = source / "annotations" / f"instances_{split}.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **lists}))
+
+
+def test_licences_of_the_pictures_come_along(source: Path, tmp_path: Path) -> None:
+    bought, free = {"id": 4, "name": "bought"}, {"id": 5, "name": "free"}
+    changed(source, "train", licenses=[bought])
+    changed(source, "val", licenses=[bought, free])
+    (folder, _) = write_folds(source, tmp_path / "folds", 2)
+    for split in ("train", "val"):
+        data = json.loads((folder / "annotations" / f"instances_{split}.json").read_text())
+        assert data["licenses"] == [bought, free]
+    changed(source, "val", licenses=[{"id": 4, "name": "free"}])
+    with pytest.raises(CocoError, match="id 4 of licenses is another in train than in val"):
+        write_folds(source, tmp_path / "more", 2)
+
+
+def test_objects_that_a_repair_drops_are_told(source: Path, tmp_path: Path, capsys, caplog) -> None:
+    path = source / "annotations" / "instances_val.json"
+    objects = json.loads(path.read_text())["annotations"]
+    objects[0]["bbox"][2] = 0
+    changed(source, "val", annotations=objects)
+    write_folds(source, tmp_path / "folds", 2)
+    assert "1 box dropped" in caplog.text
+    assert main.main(["dataset", "statistics", str(path)]) == 0
+    assert "1 box dropped" in capsys.readouterr().err

@@ -133,3 +133,17 @@ def test_too_few_pictures_are_told_and_small_objects_counted(source: Path, tmp_p
     assert "8 pixels a side" in said and "2 pictures of val left over" in said
     (told,) = written(tmp_path / "small")["info"]["told"]
     assert told.startswith("objects without a pixel at this size: ")
+
+
+def test_a_field_has_the_licence_of_its_pictures_and_no_other(source: Path, tmp_path: Path) -> None:
+    path = source / "annotations/instances_val2017.json"
+    data = json.loads(path.read_text())
+    bought, free = {"id": 4, "name": "bought"}, {"id": 5, "name": "free"}
+    for image in data["images"]:
+        image["license"] = 4 if image["kind"] == "dark" else image["id"] % 2 + 4
+    path.write_text(json.dumps({**data, "licenses": [bought, free]}))
+    write_mosaic(source, tmp_path / "out", "val", across=2, tile=40, progress=False)
+    mosaic = written(tmp_path / "out")
+    assert mosaic["licenses"] == [bought, free]
+    found = [(image["kind"], image.get("license")) for image in mosaic["images"]]
+    assert found == [("dark", 4), ("dark", 4), ("light", None)]
