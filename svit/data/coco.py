@@ -146,6 +146,10 @@ class CocoDataset:
         """The name of a picture's file below the image root."""
         return self._file_names[index]
 
+    def path(self, index: int) -> Path:
+        """The file of a picture."""
+        return self.image_root / self._file_names[index]
+
     def image_hw(self, index: int) -> tuple[int, int]:
         """Height and width of a picture in source pixels, as the json says."""
         height, width = self._image_hw[index]
@@ -157,8 +161,7 @@ class CocoDataset:
         Raises:
             ImageError: its file cannot be read, or has another size than the json says.
         """
-        path = self.image_root / self._file_names[index]
-        return read_image(path, exif=self.exif, expected_hw=self.image_hw(index))
+        return read_image(self.path(index), exif=self.exif, expected_hw=self.image_hw(index))
 
     def target(self, index: int) -> Target:
         """The objects of a picture in source pixels; crowds only where `train` is False.

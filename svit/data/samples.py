@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -112,6 +113,9 @@ class Images(Protocol):
 
     def file_name(self, index: int) -> str:
         """Of a picture, below the set's folder."""
+
+    def path(self, index: int) -> Path:
+        """The file of a picture."""
 
     def image(self, index: int) -> np.ndarray:
         """uint8 (height, width, 3), RGB, in source pixels.

@@ -7,11 +7,13 @@ An interrupted recording goes on where it stopped and ends with the same content
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from svit.core.slices import marked, marked_frame
+from svit.core.types import ImageId
 from svit.data.samples import Images, fingerprint, reading
 from svit.detectors.base import Detector
 from svit.evaluation import provenance
@@ -26,7 +28,8 @@ from svit.evaluation.passes import (
     run_detector,
 )
 from svit.probing.interventions import draws_once
-from svit.runs.run import RunWriter
+from svit.runs.run import Run, RunError, RunWriter, open_run
+from svit.system.files import file_hash
 from svit.system.processes import Ranks
 from svit.weights import checkpoint
 
@@ -51,7 +54,7 @@ def record_run(
         facts: more provenance, such as the name of the weights.
 
     Raises:
-        RunError: the folder holds another run or cannot be written.
+        RunError: the folder holds another run or cannot be written, or its pictures were changed since.
         ValueError: see `inference_mode` and `check_masks`.
     """
     with inference_mode(detector, options.inference, options.seed):
@@ -80,6 +83,7 @@ def recording(
     batches = planned(detector, images, options, ranks)
     writer = RunWriter(path, source, rank=ranks.rank, world=ranks.world, picture_side=picture_side)
     with writer:
+        check_resumed(path, images, batches, writer.done)
         for result in run_detector(
             detector, images, batches, options, done=writer.done, pictures=picture_side > 0
         ):
@@ -122,6 +126,37 @@ def run_provenance(
     return provenance.of_run(detector, fingerprint(images), names, **choices, **facts)
 
 
+def check_resumed(
+    path: Path, images: Images, batches: Sequence[list[int]], done: Collection[ImageId]
+) -> None:
+    """`refuse_changed` of the images of the batches that a run holds already. Raises as it does."""
+    if places := [i for i in itertools.chain(*batches) if images.image_ids[i] in done]:
+        refuse_changed(open_run(path), images, places)
+
+
+def refuse_changed(run: Run, images: Images, places: Iterable[int]) -> None:
+    """Refuses pictures that were changed since they were recorded; of files that are gone nothing is known.
+
+    Args:
+        places: indices of the images that are looked at.
+
+    Raises:
+        RunError: the file of one has other bytes than it had then.
+    """
+    changed = []
+    for place in places:
+        then = run.file_hashes.get(images.image_ids[place])
+        now = then and file_hash(images.path(place))
+        if now and now != then:
+            changed.append(f"{images.path(place)} (SHA-256 {now[:10]}, then {then[:10]})")
+    if changed:
+        more = f", nor are {len(changed) - 1} more" * (len(changed) > 1)
+        raise RunError(
+            f"{changed[0]} is not the file that {run.path} was recorded from{more}: put the recorded "
+            "pictures back, or record these into a new folder"
+        )
+
+
 def enter(writer: RunWriter, images: Images, result: ImageResult | Unreadable) -> None:
     """Enters an image with its ground truth, or its failure, into a run."""
     file_name = images.file_name(result.index)
@@ -140,4 +175,5 @@ def enter(writer: RunWriter, images: Images, result: ImageResult | Unreadable) -
         result.image,
         file_name,
         {"seconds": result.seconds, **counted, **marked(slices)},
+        file_hash(images.path(result.index)),
     )

@@ -35,7 +35,7 @@ from svit.evaluation.passes import (
     computing,
     run_batches,
 )
-from svit.evaluation.record import enter
+from svit.evaluation.record import check_resumed, enter
 from svit.probing.adapters.find import host_of, patch_embedding
 from svit.probing.adapters.host import Host, HostError
 from svit.probing.attach import attach
@@ -129,7 +129,7 @@ def record_module(
         facts: more provenance, such as where the model comes from.
 
     Raises:
-        RunError: the folder holds another run or cannot be written.
+        RunError: the folder holds another run or cannot be written, or its pictures were changed since.
         HostError: see `attach`; or masks were to be changed.
     """
     host = host_of(module, watching.blocks)
@@ -144,6 +144,7 @@ def record_module(
     reader, failed = Reader(images, picture_side > 0, fit=fit), 0
     predict, size_of = runner.predict, runner.size_of
     with writer, torch.no_grad():
+        check_resumed(path, images, batches, writer.done)
         for one in run_batches(reader, predict, size_of, batches, options, done=writer.done):
             enter(writer, images, one)
             failed += isinstance(one, Unreadable)

@@ -37,7 +37,7 @@ from svit.evaluation.passes import (
     computing,
     inference_mode,
 )
-from svit.evaluation.record import run_provenance
+from svit.evaluation.record import refuse_changed, run_provenance
 from svit.probing.apply_edits import applied
 from svit.probing.forced import GiveBack
 from svit.probing.interventions import intervened_layers, intervention
@@ -120,7 +120,7 @@ def rescue(
 
     Raises:
         EditError: the model prunes nothing, or no gate decides in one of the blocks.
-        RunError: no run, or one of another model, other masks or other images.
+        RunError: no run, or one of another model, other masks or other images, or files changed since.
         FileError: answers to another question about these blocks lie there.
     """
     run = open_run(path)
@@ -219,6 +219,7 @@ def _missed(
         if not places:
             continue
         _refuse_other_objects(run, image_id, target, images.target(indices[image_id]))
+        refuse_changed(run, images, [indices[image_id]])
         read = reader[indices[image_id]]
         if isinstance(read, Unreadable):
             log.warning(read.message)

@@ -200,10 +200,11 @@ class Asked:
                 f"another picture, or damaged ({error})"
             ) from error
         stored = self.run.picture(image_id)
-        if stored is not None and not originals.alike(pixels, stored):
+        other = stored is not None and not originals.alike(pixels, stored)
+        if other or originals.changed(self.run, image_id, path):
             raise ImageError(
-                f"{path} does not look like what {self.run.path} stores of image {image_id!r}: it is another "
-                "picture; without --image-root the pictures that the run stores are used"
+                f"{path} is not the picture that {self.run.path} holds as image {image_id!r}, or was changed "
+                "since; without --image-root the pictures that the run stores are used"
             )
         return pixels
 

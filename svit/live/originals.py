@@ -18,6 +18,7 @@ from svit.data.reading import ImageError, read_image
 from svit.data.shapes import film, scene, writer
 from svit.runs import shards
 from svit.runs.run import Run
+from svit.system.files import file_hash
 from svit.system.home import home
 
 KEPT = "picture.png"  # in the folder of a run that was kept of one picture: its pixels, losslessly
@@ -41,6 +42,8 @@ def find(
         return None
     folders = (*folders, home() / "demo" / "pictures")
     for data, origin in _candidates(run.path, image_id, str(row["file_name"]), image_hw, folders):
+        if isinstance(data, Path) and changed(run, image_id, data):
+            continue
         try:
             pixels = read_image(data, exif=run.exif, expected_hw=image_hw)
         except ImageError:
@@ -67,6 +70,11 @@ def _candidates(
         seed, number = divmod(image_id, writer.FRAMES)
         frame = next(islice(film(seed, number + 1, image_hw[0]), number, None))
         yield writer.jpeg(frame.scene.image), "drawn again from its seed"
+
+
+def changed(run: Run, image_id: ImageId, path: Path) -> bool:
+    """Whether a file has other bytes than the one that was recorded, as far as the run tells."""
+    return run.file_hashes.get(image_id, found := file_hash(path)) != found
 
 
 def alike(pixels: np.ndarray, stored: np.ndarray) -> bool:

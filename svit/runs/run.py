@@ -321,6 +321,16 @@ class Run:
         read = {"trace": self.trace, "target": self._coded_target, "picture": self.picture}
         return read[part](image_id)
 
+    @cached_property
+    def file_hashes(self) -> dict[ImageId, str]:
+        """SHA-256 of the bytes of each image's file, where that was recorded.
+
+        Raises:
+            RunError: a shard is damaged.
+        """
+        rows = self._iter_rows("images", ["image_id", "file_sha256"])
+        return {row["image_id"]: row["file_sha256"] for row in rows if row.get("file_sha256")}
+
     def content_hash(self, without: Collection[str] = ("seconds",)) -> str:
         """SHA-256 of all that is recorded, images sorted by id: equal for equal recordings,
         however often interrupted and over however many ranks.

@@ -63,12 +63,12 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "picture": pa.binary(),
     },
 }
-# columns that a token table has only where they were recorded: name -> its numbers, one a token; that of the
-# image table where an object is annotated by its box alone
+# columns that a token table has only where they were recorded: name -> its numbers, one a token; those of
+# the image table where an object is annotated by its box alone, and where pictures come from files
 MEASURES = {"update": "<f2", "norm": "<f4", "attention": "<f2", "class_attention": "<f2"}
 OPTIONAL: dict[str, dict[str, pa.DataType]] = {
     "tokens": dict.fromkeys((*MEASURES, "group"), pa.binary()),
-    "images": {"target_has_mask": pa.list_(pa.bool_())},
+    "images": {"target_has_mask": pa.list_(pa.bool_()), "file_sha256": pa.string()},
 }
 
 
@@ -97,6 +97,7 @@ def rows_of(
     picture: bytes | None,
     file_name: str,
     extra: dict[str, float] | None,
+    file_sha256: str | None,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The rows of one image: one a layer for the token table, and that of the image table, in which
     absent parts are null.
@@ -115,6 +116,8 @@ def rows_of(
     row |= _record_columns("target", target, masks, fields, trace.grid.image_hw)
     if target is not None and not target.has_mask.all():
         row["target_has_mask"] = target.has_mask.tolist()
+    if file_sha256 is not None:
+        row["file_sha256"] = file_sha256
     return _token_rows(trace, common), row
 
 

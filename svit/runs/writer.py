@@ -109,6 +109,7 @@ class RunWriter:
         image: np.ndarray | None = None,
         file_name: str = "",
         extra: dict[str, float] | None = None,
+        file_sha256: str | None = None,
     ) -> None:
         """Adds one image; every `shard_size` images reach the disk together.
 
@@ -119,6 +120,7 @@ class RunWriter:
             image: the source picture, uint8 (height, width, 3) RGB.
             file_name: as the data set names it.
             extra: further numbers of this image, such as `seconds`.
+            file_sha256: of its file's bytes, in hexadecimal.
 
         Raises:
             ValueError: the image is already recorded, or its parts disagree among themselves.
@@ -127,7 +129,7 @@ class RunWriter:
         image_id = self._new_id(trace)
         stored = image is not None and self._picture_side > 0
         picture = shards.jpeg(image, self._picture_side) if stored else None
-        rows = shards.rows_of(trace, detections, target, picture, file_name, extra)
+        rows = shards.rows_of(trace, detections, target, picture, file_name, extra, file_sha256)
         self._pending.append(rows)
         self._layers = len(trace.keep)
         self._done.add(image_id)

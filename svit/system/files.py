@@ -146,6 +146,14 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> int:
     return size
 
 
+def file_hash(path: Path) -> str | None:
+    """SHA-256 of a file's bytes, in hexadecimal; None of one that cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a text file whole or not at all, in UTF-8."""
     write_whole(path, lambda file: file.write(text.encode()))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from support.scenes import IMAGES, SVIT, detector, nano, photos_with_damage, shapes
 
 from svit.data.coco import CocoDataset, ImageFiles
@@ -85,6 +87,35 @@ def test_a_recording_in_pieces_equals_an_unbroken_one(
     whole, pieces = open_run(tmp_path / "whole"), open_run(tmp_path / "pieces")
     assert len(pieces) == len(whole) == IMAGES
     assert whole.content_hash() == pieces.content_hash()
+
+
+def repainted(path: Path) -> None:
+    """Another picture of the same size under the same name."""
+    with Image.open(path) as picture:
+        pixels = 255 - np.asarray(picture.convert("RGB"))
+    Image.fromarray(pixels).save(path)
+
+
+def test_a_recording_does_not_go_on_with_pictures_that_were_changed(tmp_path: Path) -> None:
+    dataset, run = shapes(tmp_path / "shapes"), tmp_path / "run"
+    quiet(dataset, run, limit=1)
+    before = open_run(run).content_hash()
+    repainted(dataset.path(IMAGES - 1))  # not recorded yet
+    path = dataset.path(0)
+    kept = path.read_bytes()
+    repainted(path)
+    with pytest.raises(RunError, match=re.escape(f"{path} (SHA-256 ")) as refused:
+        quiet(dataset, run)
+    assert "put the recorded pictures back, or record" in str(refused.value)
+    assert open_run(run).content_hash() == before
+    path.write_bytes(kept)
+    quiet(dataset, run)
+    assert open_run(run).finished and len(open_run(run)) == IMAGES
+    repainted(path)  # a finished one would be read back as if it were of these pictures
+    with pytest.raises(RunError, match="is not the file that"):
+        quiet(dataset, run)
+    path.unlink()
+    quiet(dataset, run)  # what is gone was not changed
 
 
 def test_two_ranks_record_what_one_records(dataset: CocoDataset, tmp_path: Path) -> None:

@@ -66,6 +66,14 @@ def test_an_object_that_is_found_is_not_asked_about(dataset, recorded):
     assert found.frame["before"].isna().all()
 
 
+def test_a_picture_that_was_changed_is_not_asked_about(model, tmp_path):
+    dataset, path = shapes(tmp_path / "shapes"), tmp_path / "run"
+    record_run(model, dataset, path, replace(QUIET, limit=1))
+    dataset.path(0).write_bytes(dataset.path(1).read_bytes())
+    with pytest.raises(RunError, match="is not the file that .* was recorded from"):
+        rescue(model, dataset, path, ASK, QUIET)
+
+
 def test_answers_do_not_depend_on_batches_or_processes(dataset, recorded):
     model, path = recorded
     one = rescue(model, dataset, path, ASK, QUIET).frame

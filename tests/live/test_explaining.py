@@ -160,7 +160,7 @@ def test_a_picture_is_turned_for_an_explanation_as_it_was_for_the_run(
             assert (picture.pixels == images.image(0)).all(), policy
         assert recorded(run, "a.png", [tmp_path]).record.exact
     Image.fromarray(255 - images.image(0)).save(tmp_path / "a.png")
-    with pytest.raises(ImageError, match="does not look like what .* stores of image 'a.png'"):
+    with pytest.raises(ImageError, match="is not the picture that .* holds as image 'a.png'"):
         Asked(run, session, QUICK, tmp_path).picture("a.png")
 
 

@@ -15,19 +15,27 @@ from svit.data.shapes import film, scene, writer
 from svit.live import originals
 from svit.live.pictures import recorded
 from svit.runs.run import Run, RunWriter, open_run
+from svit.system.files import file_hash
 from svit.system.home import home
 
 SIDE, SEED = 64, 1_005_000_000
 PIXELS = scene(SEED, SIDE).image
 
 
-def written(folder: Path, pixels: np.ndarray, name: str, image_id: int | str, **how: int) -> Run:
-    """A run of one image."""
+def written(
+    folder: Path,
+    pixels: np.ndarray,
+    name: str,
+    image_id: int | str,
+    file: Path | None = None,
+    **how: int,
+) -> Run:
+    """A run of one image, of a file where one is named."""
     side = SIDE // 16
     grid = TokenGrid((SIDE, SIDE), (SIDE, SIDE), (side, side), 16)
     trace = TokenTrace(image_id, grid, np.ones((12, side, side), bool))
     with RunWriter(folder, {**PROVENANCE}, **how) as run:
-        run.add(trace, None, None, pixels, name)
+        run.add(trace, None, None, pixels, name, file_sha256=file and file_hash(file))
     return open_run(folder)
 
 
@@ -43,6 +51,22 @@ def test_the_file_of_an_image_is_run_and_another_of_its_name_is_not(tmp_path: Pa
     Image.fromarray(255 - PIXELS).save(file)
     other = recorded(run, "a", [tmp_path / "files"])
     assert not other.record.exact and "as it is stored" in other.origin
+
+
+def test_a_file_that_was_changed_too_little_to_see_is_not_the_recorded_one(tmp_path: Path):
+    file, changed = tmp_path / "a.png", PIXELS.copy()
+    changed[0, 0] ^= 1
+    Image.fromarray(PIXELS).save(file)
+    for name, how in (("stored", {}), ("bare", {"picture_side": 0})):
+        run = written(tmp_path / name, PIXELS, "a.png", "a", file, **how)
+        assert recorded(run, "a", [tmp_path]).record.exact
+        Image.fromarray(changed).save(file)
+        if how:
+            with pytest.raises(ImageError, match="stores no pictures"):
+                recorded(run, "a", [tmp_path])
+        else:
+            assert not recorded(run, "a", [tmp_path]).record.exact
+        Image.fromarray(PIXELS).save(file)
 
 
 def test_the_photograph_that_ships_is_found_for_its_recordings():
