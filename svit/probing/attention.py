@@ -54,9 +54,8 @@ class AttentionReader(TorchDispatchMode):
         output = function(*args, **given)
         if self.read is not None:
             try:
-                with (
-                    _disable_current_modes()
-                ):  # another reader would take it for the model's, a counter count it
+                # another reader would take it for the model's, a counter would count it
+                with _disable_current_modes():
                     self._look(function, args, given, output)
             except HostError:
                 if self._demanded:

@@ -16,17 +16,17 @@ AP alone cannot tell whether masks mean anything: small models may not need thei
     off       gated blocks use no token: they are skipped;
     on        gated blocks use every token.
 
-random, shuffle, invert, oracle and centre keep the number of tokens of each image and layer exactly, and
-that of its image (valid) and padding tokens separately (`svit.probing.equal_counts`). A control may do what
-the masks do that it replaces: where those never call a token back (`Traits.reactivates`), random does not
-either, and shuffle, oracle and centre never do on masks that only shrink. A token that a model removes is
-gone whoever decided, so there random draws once an image, too, and invert is refused. Of a model that merges
-tokens, random and shuffle move groups with their carriers; under oracle and centre every token goes to the
-nearest of as many carriers; off prunes and on leaves every token by itself. The learned masks they start
-from are decided in a forward of their own, before any edit, so the counts are those of the
-unedited model. They may be decided by another model (`source`): its masks are transplanted, which also
-tells whether masks help a model that was never trained with any. Every draw depends on the seed and
-the image's id alone.
+random, shuffle, invert, oracle and centre keep the number of tokens of each image and layer exactly, and that
+of its image (valid) and padding tokens separately (`svit.probing.equal_counts`). A control may do what the
+masks do that it replaces: where those never call a token back (`Traits.reactivates`), random does not either,
+and shuffle, oracle and centre never do on masks that only shrink. A token that a model removes is gone
+whoever decided, so there random draws once an image, too, and invert is refused. Behind a block that drops
+tokens for good and is not named no control is made of some blocks. Of a model that merges tokens, random and
+shuffle move groups with their carriers; under oracle and centre every token goes to the nearest of as many
+carriers; off prunes and on leaves every token by itself. The learned masks they start from are decided in a
+forward of their own, before any edit, so the counts are those of the unedited model. They may be decided by
+another model (`source`): its masks are transplanted, which also tells whether masks help a model that was
+never trained with any. Every draw depends on the seed and the image's id alone.
 """
 
 from __future__ import annotations
