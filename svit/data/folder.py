@@ -13,7 +13,9 @@ from svit.core.types import FrameId, ImageId
 from svit.data.images import ImageError, image_size, prepare, read_image
 from svit.data.samples import Sample
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".jp2")
+# as Pillow names the kinds that are read here, and phones those that are not: they are told, not left out
+_READ = "jpg jpeg jpe jfif mpo png apng webp bmp dib gif tif tiff ppm pgm pbm pnm pfm jp2 j2k jpf jpx jpc j2c"
+SUFFIXES = tuple(f".{name}" for name in f"{_READ} heic heif avif".split())
 
 
 class ImageFiles:
@@ -99,6 +101,11 @@ class ImageFiles:
         return prepare(self.image(index), self.config, self.image_ids[index])
 
 
+def is_named_as_picture(file: Path | str) -> bool:
+    """Whether a file has the ending of a picture and is not hidden, as macOS leaves some beside others."""
+    return Path(file).suffix.lower() in SUFFIXES and not Path(file).name.startswith(".")
+
+
 def _pictures(path: Path) -> list[tuple[str, Path]]:
     """Names and paths of the pictures a file or folder stands for."""
     if path.is_file():
@@ -108,7 +115,7 @@ def _pictures(path: Path) -> list[tuple[str, Path]]:
     found = [
         (file.relative_to(path).as_posix(), file)
         for file in sorted(_below(path))
-        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+        if is_named_as_picture(file)
     ]
     if not found:
         raise ImageError(f"{path}: no picture in this folder; looked for {' '.join(SUFFIXES)}")

@@ -29,7 +29,7 @@ MAX_PIXELS = 89_478_485  # Pillow's warning limit: a quarter GiB of 24-bit pixel
 EXIF_POLICIES = ("auto", "on", "off")
 # what lies behind transparent pixels: ImageNet's mean colour, which the model sees as zero, like padding
 BACKGROUND_RGB = (124, 116, 104)
-FEW_BITS = 2**13  # 16-bit values below are perhaps those of a camera with 10 or 12 bits
+FEW_BITS = 2**14  # 16-bit values below are perhaps those of a camera with 10, 12 or 14 bits
 # EXIF orientation -> what makes the picture upright; from 5 on height and width change places
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {

@@ -22,6 +22,7 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from svit.core.catalogue import near
+from svit.data.folder import is_named_as_picture
 from svit.data.reading import read_image
 from svit.data.samples import Sample, hash_of
 from svit.evaluation import provenance
@@ -73,7 +74,7 @@ def class_folder(folder: str | Path, size: int = 224) -> ImageFolder:
     """The pictures of a folder with their classes, prepared for a model of this size.
 
     Raises:
-        FolderError: no subfolders with pictures.
+        FolderError: no subfolders with pictures, or numbers that stand in another order as texts.
     """
     steps = [
         transforms.Resize(round(size * 256 / 224), transforms.InterpolationMode.BICUBIC),
@@ -82,15 +83,22 @@ def class_folder(folder: str | Path, size: int = 224) -> ImageFolder:
         transforms.Normalize(IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
     ]
     try:
-        return ImageFolder(
+        found = ImageFolder(
             str(folder),
             transforms.Compose(steps),
             loader=lambda path: Image.fromarray(read_image(path)),
+            is_valid_file=is_named_as_picture,
         )
     except FileNotFoundError as error:
         raise FolderError(
             f"{folder}: expected a subfolder of pictures for each class ({error})"
         ) from error
+    if all(map(str.isdecimal, found.classes)) and found.classes != sorted(found.classes, key=int):
+        raise FolderError(
+            f"{folder}: its subfolders are numbers, and as texts they stand in another order (10 before 2), "
+            "so classes would be mixed up: name them with zeros before (002, 010)"
+        )
+    return found
 
 
 @torch.no_grad()

@@ -17,11 +17,11 @@ from svit.detectors.base import mismatch
 from svit.models.classifier import ViTClassifier
 from svit.pruning import build_method
 from svit.weights.conversion import rename
+from svit.weights.guessing import likely_heads
 from svit.weights.name_tables import CLASSIFIERS, Table
 from svit.weights.safe_read import CheckpointError
 from svit.weights.unwrapping import read_tensors
 
-HEAD_DIM = 64  # of every DeiT
 OWN = r"method\..+"  # what a dense file lacks
 
 
@@ -95,7 +95,7 @@ def _config(state: Mapping[str, Tensor], gates: int, source: str) -> BackboneCon
     return BackboneConfig(
         embed_dim=dim,
         depth=depth,
-        heads=max(1, dim // HEAD_DIM),
+        heads=likely_heads(dim),
         mlp_ratio=len(state["blocks.0.mlp.fc1.weight"]) / dim,
         patch=patch.shape[-1],
         pretrain_grid=grid,

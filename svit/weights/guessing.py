@@ -16,6 +16,8 @@ from svit.weights.name_tables import VIT, Table
 from svit.weights.safe_read import CheckpointError
 
 THRESHOLDS = f"{VIT}method.thresholds"
+# So400m, H, g, SigLIP's g and G (Zhai et al., CVPR 2022) have 16 heads; others have heads of 64 channels
+_SIXTEEN_HEADS = (1152, 1280, 1408, 1536, 1664)
 _INJECTOR = f"{VIT}interactions.0.injector.attn."
 _EXTRACTOR = f"{VIT}interactions.0.extractor.ffn."
 
@@ -82,6 +84,11 @@ def guess(
     return config, guessed, (*notes, *_gate_notes(config, state))
 
 
+def likely_heads(width: int) -> int:
+    """How many attention heads a plain ViT of this width most likely has: no shape shows it."""
+    return 16 if width in _SIXTEEN_HEADS else max(1, width // 64)
+
+
 def _facts(section: str, state: Mapping[str, Tensor]) -> dict[str, float]:
     facts = {
         setting: value(state[name].shape)
@@ -114,8 +121,9 @@ def _nearest(
         first, *others = [name for name, number in agreed.items() if number == max(agreed.values())]
         return PRESETS[first], _told(first, others), ()
     base = PRESETS[f"{family}-s"]
-    backbone = replace(base.backbone, embed_dim=width, heads=max(1, width // 64))
-    note = f"no preset is {width} wide: guessed {backbone.heads} heads of 64 channels"
+    heads = likely_heads(width)
+    backbone = replace(base.backbone, embed_dim=width, heads=heads)
+    note = f"no preset is {width} wide: guessed {heads} heads of {width // heads} channels"
     base = replace(base, name=f"{family}-{width}", backbone=backbone)
     return base, _told(f"{family}-s", ()), (note,)
 
@@ -132,8 +140,9 @@ def _agreed(preset: Config, facts: Mapping[str, Mapping[str, float]]) -> int:
 def _told(name: str, others: Sequence[str]) -> str:
     alike = f", though {' and '.join(others)} would fit as well" if others else ""
     return (
-        "it holds no settings: what shapes do not show (size of pictures, anchors, limits, a method without "
-        f"weights) is that of the preset {name}{alike}; --model (of convert: --preset) says otherwise"
+        "it holds no settings: what shapes do not show (attention heads, size of pictures, anchors, limits, "
+        f"a method without weights) is that of the preset {name}{alike}; --model (of convert: --preset) "
+        "says otherwise"
     )
 
 

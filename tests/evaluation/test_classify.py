@@ -192,3 +192,15 @@ def test_an_accuracy_does_not_replace_that_of_other_masks_and_the_same_command_g
     assert "another evaluation" in said and "intervention: 'learned' there, 'shuffle' now" in said
     assert (tmp_path / "out" / ACCURACY).read_text() == before
     assert main(words) == 0
+
+
+def test_numbers_as_names_of_classes_stand_in_one_order_or_are_refused(tmp_path: Path) -> None:
+    """As texts 10 comes before 2, and every class would be taken for another."""
+    for name in ("2", "10"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / name / "a.jfif", "JPEG")
+    (tmp_path / "2" / "._a.jpg").write_bytes(b"what macOS leaves")
+    with pytest.raises(FolderError, match="10 before 2.*002, 010"):
+        class_folder(tmp_path, 64)
+    (tmp_path / "2").rename(tmp_path / "02")
+    assert class_folder(tmp_path, 64).classes == ["02", "10"] and len(class_folder(tmp_path)) == 2

@@ -181,6 +181,18 @@ def test_the_guess_has_every_setting_that_shapes_show() -> None:
     )
 
 
+@pytest.mark.parametrize("width, heads", [(192, 3), (768, 12), (1024, 16), (1280, 16), (1664, 16)])
+def test_wide_vision_transformers_have_the_heads_of_their_authors(width: int, heads: int) -> None:
+    """ViT-H has 16 heads of 80 channels, not 20 of 64."""
+    state = {
+        "pos_embed": torch.zeros(1, 5, width),
+        "patch_embed.proj.weight": torch.zeros(width, 3, 16, 16),
+        "patch_embed.proj.bias": torch.zeros(width),
+        "blocks.0.attn.qkv.weight": torch.zeros(3 * width, width),
+    }
+    assert convert_state(state).config.backbone.heads == heads
+
+
 @needs_golden
 @pytest.mark.parametrize("size", ["t", "s"])
 @pytest.mark.parametrize("family", ["vit-adapter", "svit-adapter"])
