@@ -131,6 +131,12 @@ def chosen(run: Run, options: DrawOptions) -> list[ImageId]:
     return [known[wanted] for wanted in options.images]
 
 
+def spaced(image_ids: Sequence[ImageId], count: int) -> list[ImageId]:
+    """So many of these images, or all if there are fewer, evenly spaced: nobody picked them."""
+    places = np.linspace(0, len(image_ids) - 1, min(count, len(image_ids))).round().astype(int)
+    return [image_ids[place] for place in places]
+
+
 def paths(runs: Sequence[Run]) -> str:
     """Where runs lie, for messages."""
     return ", ".join(str(run.path) for run in runs)

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from analysis.figures.canvas import pictures, sizes
 from analysis.figures.canvas.recorded import shared_limits
 from analysis.figures.canvas.sizes import SCALE, TITLE, WIDTH
-from analysis.figures.output import DrawOptions, Entry, Product, RenderError, chosen
+from analysis.figures.output import DrawOptions, Entry, Product, RenderError, chosen, spaced
 from analysis.numbers import usage as metrics
 from analysis.sources import labels
 from analysis.sources.collection import RUNS
@@ -79,8 +79,7 @@ def shared_pictures(runs: Sequence[Run], options: DrawOptions) -> list[ImageId]:
     if not common:
         paths = ", ".join(str(run.path) for run in runs)
         raise RenderError(f"{paths} have no picture in common; record the same images with each")
-    places = np.linspace(0, len(common) - 1, min(PICTURES, len(common))).round().astype(int)
-    return [common[place] for place in places]
+    return spaced(common, PICTURES)
 
 
 def _check_pictures(runs: Sequence[Run]) -> None:
