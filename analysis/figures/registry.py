@@ -12,7 +12,14 @@ from importlib import import_module
 
 from analysis.figures.output import Entry
 
-SUBJECTS = ("tokens", "videos", "objects", "pairs", "rates")  # in this order, others after them
+SUBJECTS = (
+    "images",
+    "tokens",
+    "videos",
+    "objects",
+    "pairs",
+    "rates",
+)  # in this order, others after them
 
 
 def entries() -> dict[str, Entry]:

@@ -12,9 +12,9 @@ from support.runs import write_foreign, write_run
 
 from analysis.figures.canvas import token_maps
 from analysis.figures.canvas.pictures import beside
+from analysis.figures.images import measures
 from analysis.figures.output import DrawOptions, RenderError
 from analysis.figures.registry import entries
-from analysis.figures.tokens import measures
 from svit.core.types import TokenTrace
 from svit.runs.run import Run, open_run
 from svit.runs.writer import RunWriter

@@ -1,1 +1,1 @@
-"""Figures of tokens: used, pruned, called back; one figure a file."""
+"""Figures of tokens over whole runs: used, pruned, called back; one figure a file."""

@@ -10,8 +10,8 @@ from matplotlib import style
 from support.runs import PROVENANCE, parts, write_run
 
 from analysis.figures import palette
+from analysis.figures.images import attention_beside_mask as attention
 from analysis.figures.output import DrawOptions, RenderError
-from analysis.figures.tokens import attention_beside_mask as attention
 from analysis.figures.tokens import counts, reuse
 from analysis.numbers import lifetimes
 from svit.core.types import TokenTrace

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from analysis.figures import palette
 from analysis.figures.canvas import pictures, sizes, token_maps
 from analysis.figures.canvas.axes import heading as head
+from analysis.figures.images import life
 from analysis.figures.pairs import difference
-from analysis.figures.tokens import life
 from analysis.numbers import agreement, comparison, usage
 from analysis.pages.parts import session, shell
 from analysis.pages.parts.compare import charts, panels

@@ -9,7 +9,7 @@ import streamlit as st
 from analysis.figures import palette
 from analysis.figures.canvas import token_maps
 from analysis.figures.canvas.screen import PADDING
-from analysis.figures.tokens import life as strip
+from analysis.figures.images import life as strip
 from analysis.numbers import biography
 from analysis.numbers.biography import Story
 from analysis.pages.parts import session, shell

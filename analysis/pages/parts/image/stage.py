@@ -18,7 +18,7 @@ from analysis.figures import palette
 from analysis.figures.canvas import token_maps
 from analysis.figures.canvas.screen import columns_of
 from analysis.figures.canvas.sizes import drawn_ratio
-from analysis.figures.tokens import life, measures
+from analysis.figures.images import life, measures
 from analysis.numbers import usage
 from analysis.pages.parts import first_paint, shell
 from analysis.pages.parts.image.view import View, token_chart

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from support.runs import PROVENANCE, merged_trace, write_run
 
 from analysis.figures.canvas import token_maps
+from analysis.figures.images import groups
 from analysis.figures.output import DrawOptions, RenderError
-from analysis.figures.tokens import groups
 from analysis.numbers import usage
 from svit.runs.run import RunWriter, open_run
 

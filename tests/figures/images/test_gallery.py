@@ -17,9 +17,9 @@ from support.runs import (
 )
 
 from analysis import render
+from analysis.figures.images import gallery
 from analysis.figures.objects import focus
 from analysis.figures.output import DrawOptions, Product, RenderError
-from analysis.figures.tokens import gallery
 from analysis.numbers import regions, usage
 from analysis.sources import labels
 from svit.runs.run import Run, RunWriter, open_run

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from support.runs import write_run
 
-from analysis.figures.tokens import life
+from analysis.figures.images import life
 from analysis.numbers import comparison
 
 

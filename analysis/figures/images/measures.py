@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from analysis.figures.canvas import pictures
 from analysis.figures.canvas.axes import blank, heading
 from analysis.figures.canvas.sizes import SCALE, TITLE, figsize
+from analysis.figures.images.attention_beside_mask import REACH
 from analysis.figures.output import DrawOptions, Entry, Product, RenderError, chosen, token_table
-from analysis.figures.tokens.attention_beside_mask import REACH
 from analysis.numbers import usage
 from analysis.sources import labels
 from analysis.sources.collection import RUN

@@ -9,8 +9,8 @@ import pytest
 from support.runs import write_run
 
 from analysis import render
+from analysis.figures.images import contact_sheet
 from analysis.figures.output import DrawOptions, Product, RenderError, spaced
-from analysis.figures.tokens import contact_sheet
 from analysis.numbers import usage
 from svit.runs.run import Run
 

@@ -1,0 +1,1 @@
+"""Figures of single pictures: what a model does with their tokens."""
