@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures.canvas import pictures, sizes
 from analysis.figures.canvas.recorded import colour_limits
-from analysis.figures.canvas.sizes import SCALE, TITLE, WIDTH
+from analysis.figures.canvas.sizes import SCALE, SCALE_HEIGHT, TITLE, WIDTH
 from analysis.figures.output import DrawOptions, Entry, Product, chosen, spaced
 from analysis.numbers import usage as metrics
 from analysis.sources.collection import RUN
@@ -62,7 +62,8 @@ def _cells(run: Run, shown: Sequence[ImageId]) -> tuple[Figure, list[Axes]]:
     ratios = [sizes.drawn_ratio(run.trace(image_id).grid.image_hw) for image_id in shown]
     rows = [max(ratios[start : start + PAIRS]) for start in range(0, len(ratios), PAIRS)]
     heights = [side * min(1.0, ratio) for ratio in rows]
-    figure = Figure(figsize=(WIDTH, sum(heights) + TITLE * (len(rows) + 1)))
+    whole = max(sum(heights) + TITLE * (len(rows) + 1), SCALE_HEIGHT)
+    figure = Figure(figsize=(WIDTH, whole))
     grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=heights)
     axes = list(grid.ravel())
     for spare in axes[2 * len(shown) :]:
