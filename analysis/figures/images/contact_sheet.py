@@ -36,23 +36,25 @@ def frame(run: Run, shown: Sequence[ImageId]) -> pd.DataFrame:
 def draw(run: Run, options: DrawOptions) -> Iterator[Product]:
     """Rows of pairs: a picture, and right of it its map."""
     shown = chosen(run, options) if options.images else spaced(run.image_ids, PICTURES)
-    table = frame(run, shown)
-    usages = [metrics.usage(run.trace(image_id)) for image_id in shown]
-    every = np.concatenate([usage.ravel() for usage in usages])
+    every = np.concatenate([metrics.usage(run.trace(image_id)).ravel() for image_id in shown])
     style = {"limits": colour_limits(run, options), "alpha": options.alpha, "every": every}
     figure, axes = _cells(run, shown)
-    for place, (image_id, usage) in enumerate(zip(shown, usages, strict=True)):
-        left, right = axes[2 * place], axes[2 * place + 1]
-        picture, grid = run.picture(image_id), run.trace(image_id).grid
-        pictures.picture(picture, grid, left).set_title(sizes.short(str(image_id)))
-        bar = place == min(PAIRS, len(shown)) - 1  # right of the first row, for all
-        pictures.usage_heatmap(
-            usage, grid, right, image=picture, scale="layers", colorbar=bar, **style
-        )
-        right.set_title(f"{usage.mean():.1f}")
-        left.set_anchor("NE")  # a narrow picture stands at its map, low ones in line
-        right.set_anchor("NW")
-    yield Product("contact-sheet", figure, table)
+    scale = min(PAIRS, len(shown)) - 1  # right of the first row, for all
+    for place, image_id in enumerate(shown):
+        print(run, image_id, axes[2 * place : 2 * place + 2], colorbar=place == scale, **style)
+    yield Product("contact-sheet", figure, frame(run, shown))
+
+
+def print(run: Run, image_id: ImageId, axes: Sequence[Axes], **style) -> Sequence[Axes]:
+    """A pair on two axes; `style` as `pictures.usage_heatmap` takes it."""
+    trace, picture = run.trace(image_id), run.picture(image_id)
+    usage = metrics.usage(trace)
+    left, right = axes
+    pictures.picture(picture, trace.grid, left)
+    left.set(title=sizes.short(str(image_id)), anchor="NE")  # a narrow picture stands at its map
+    pictures.usage_heatmap(usage, trace.grid, right, image=picture, scale="layers", **style)
+    right.set(title=f"{usage.mean():.1f}", anchor="NW")
+    return axes
 
 
 def _cells(run: Run, shown: Sequence[ImageId]) -> tuple[Figure, list[Axes]]:
