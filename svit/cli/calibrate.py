@@ -12,7 +12,8 @@ from svit.cli.options import model as model_options
 from svit.cli.options.data import add_class_map, add_exif
 from svit.data.classes import read_class_map
 from svit.data.coco import CocoFiles
-from svit.probing.calibrate import calibrate
+from svit.data.samples import marks_of
+from svit.probing.calibrate import CALIBRATED_FILES, calibrate, fitted_places
 from svit.system.files import prepare_folder
 from svit.weights import checkpoint
 from svit.weights.loading import load_coco, notes
@@ -52,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
         "calibration_images": min(args.images, len(dataset)),
         "uncalibrated_sha256": checkpoint.fingerprint(detector.canonical_state_dict()),
     }
-    checkpoint.refuse_to_replace(args.out, detector.config, facts)
+    checkpoint.refuse_to_replace(args.out, detector.config, facts, apart=(CALIBRATED_FILES,))
+    facts[CALIBRATED_FILES] = marks_of(dataset, fitted_places(dataset, args.images))
     table = calibrate(detector, dataset, args.images)
     checkpoint.save(args.out, detector, facts)
     table.insert(0, "block", table.pop("layer") + 1)

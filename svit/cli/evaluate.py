@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from svit.cli.options.scoring import add_counted
 from svit.core.ranges import SHARE, Range
 from svit.data.classes import read_class_map
 from svit.data.coco import CocoDataset, CocoFiles, find_coco
+from svit.data.samples import count_marked, marks_of
 from svit.detectors.base import Detector
 from svit.evaluation.average_precision import EVALUATORS
 from svit.evaluation.evaluate import Scoring, evaluate
@@ -31,8 +33,14 @@ from svit.evaluation.evaluation_table import Choice, choices, report
 from svit.evaluation.passes import PassOptions, computing, inference_mode
 from svit.evaluation.rescue import Question, asked_layers, rescue
 from svit.evaluation.summary import Summary
-from svit.evaluation.summary_tables import notes
-from svit.probing.calibrate import calibrate
+from svit.evaluation.summary_tables import FITTED_HERE, fitted_here_told
+from svit.evaluation.summary_tables import notes as notes_of
+from svit.probing.calibrate import (
+    CALIBRATED_FILES,
+    calibrate,
+    decides_by_fitted,
+    fitted_places,
+)
 from svit.probing.interventions import INTERVENTIONS, intervened_layers, intervention
 from svit.runs.frames import videos_of
 from svit.runs.rescue import read_rescue
@@ -40,7 +48,7 @@ from svit.runs.run import open_run
 from svit.system.files import write_text
 from svit.system.processes import Ranks, joined, launch
 from svit.system.text import shown
-from svit.weights.loading import load_coco, load_detector
+from svit.weights.loading import load_coco, load_detector, notes
 
 TABLE = "table.md"
 LEARNED = ("learned",)
@@ -160,7 +168,7 @@ def _run(args: argparse.Namespace) -> int:
         detector = load_model(args, ranks.device)
         dataset = _opened(_files(args), args, detector, ranks)
         lender = _lender(args, ranks.device)
-        _calibrate(args, detector, ranks)
+        marks = _calibrate(args, detector, ranks)
         options = pass_options.chosen(
             args,
             layers=_layers(args, lender or detector),
@@ -171,9 +179,13 @@ def _run(args: argparse.Namespace) -> int:
         question = _question(args, lender or detector)
         for choice in wanted:  # an impossible one is told now, not after hours of the others
             _check(choice, detector, options)
+        seen = _seen(args, lender or detector, dataset, wanted, marks)
+        if seen and ranks.is_first:
+            count, of = max(seen.values()), len(range(len(dataset))[: args.limit])
+            print(fitted_here_told(count, of), file=sys.stderr)
+        work = (detector, dataset, options, question, ranks)
         summaries = [
-            _evaluate(args, choice, len(wanted) > 1, detector, dataset, options, question, ranks)
-            for choice in wanted
+            _evaluate(args, choice, len(wanted) > 1, seen.get(choice), *work) for choice in wanted
         ]
     if not ranks.is_first:
         return 0
@@ -183,9 +195,10 @@ def _run(args: argparse.Namespace) -> int:
     return _say_errors(summaries[0])
 
 
-def _calibrate(args: argparse.Namespace, detector: Detector, ranks: Ranks) -> None:
+def _calibrate(args: argparse.Namespace, detector: Detector, ranks: Ranks) -> list[str] | None:
+    """Fits what `--calibrate-on` asks for. Returns: marks of the pictures it was fitted on."""
     if args.calibrate_on is None:
-        return
+        return None
     if args.data_root is None:
         raise ValueError("--calibrate-on names a split of --data-root DIR, which is missing")
     method = detector.backbone.method
@@ -199,6 +212,29 @@ def _calibrate(args: argparse.Namespace, detector: Detector, ranks: Ranks) -> No
     data = _opened(files, args, detector, ranks)
     with computing(ranks.device, args.dtype):  # in the numbers that the masks are decided in
         calibrate(detector, data)
+    return marks_of(data, fitted_places(data))
+
+
+def _seen(
+    args: argparse.Namespace,
+    chooser: Detector,
+    dataset: CocoDataset,
+    wanted: Sequence[Choice],
+    marks: list[str] | None,
+) -> dict[Choice, int]:
+    """Lines that decide by what was fitted on images they are evaluated on, and on how many.
+
+    Args:
+        marks: of the pictures that were fitted on now; without, the weights tell.
+    """
+    method = chooser.backbone.method
+    deciding = [one for one in wanted if decides_by_fitted(method, one.inference)]
+    if not deciding:
+        return {}
+    if marks is None or args.masks_from is not None:
+        marks = notes(args.masks_from or args.weights).get(CALIBRATED_FILES, [])
+    count = count_marked(dataset, range(len(dataset))[: args.limit], marks)
+    return dict.fromkeys(deciding, count) if count else {}
 
 
 def _choices(args: argparse.Namespace, chooser: Detector) -> list[Choice]:
@@ -266,13 +302,18 @@ def _evaluate(
     args: argparse.Namespace,
     choice: Choice,
     several: bool,
+    seen: int | None,
     detector: Detector,
     dataset: CocoDataset,
     options: PassOptions,
     question: Question | None,
     ranks: Ranks,
 ) -> Summary | None:
-    """One line of the table; of several, each has its own folder."""
+    """One line of the table; of several, each has its own folder.
+
+    Args:
+        seen: how many of its images thresholds were fitted on.
+    """
     below = choice.name if several else ""
     record = None if args.record is None else args.record / below
     if choice.intervene == "learned" and options.masks_from is None:
@@ -291,6 +332,7 @@ def _evaluate(
         ranks=ranks,
         weights=weights_name(args),
         **({"calibrated_on": args.calibrate_on} if args.calibrate_on else {}),
+        **({FITTED_HERE: seen} if seen else {}),
     )
     if question is not None:
         _rescue(detector, dataset, record, question, options, ranks)
@@ -349,5 +391,5 @@ def _say_errors(summary: Summary) -> int:
     """Tells of images that could not be read. Returns: the exit code."""
     if not summary.errors:
         return 0
-    print("\n".join(notes(summary)), file=sys.stderr)
+    print("\n".join(notes_of(summary)), file=sys.stderr)
     return 1

@@ -10,6 +10,7 @@ from svit.comparison.plan import ALL_ROWS, CHANGED, Job
 from svit.comparison.row import ROW, drawn
 from svit.core.config import ConfigError, from_dict
 from svit.evaluation.average_precision import BOUNDARY, COUNTED, KINDS
+from svit.evaluation.summary_tables import TRAINED_HERE, trained_here_told
 from svit.system.claims import differences
 from svit.system.files import read_json
 from svit.system.text import counted, one_line
@@ -18,7 +19,7 @@ from svit.system.text import table as markdown_table
 # of a `row.json`: what its numbers follow from beside the method, its options and the seed
 _ALIKE = (
     *("steps", "images", "calibration", "counted", "exif", "class_map"),
-    *("init_sha256", "train_sha256", "val_sha256"),
+    *("init_sha256", "train_sha256", "val_sha256", TRAINED_HERE),
 )
 _SECTIONS = ("backbone", "detector", "data", "train")
 
@@ -96,6 +97,8 @@ def _told(call: dict[str, Any], left_out: Sequence[str]) -> list[str]:
         "from the same weights, evaluated on the same "
         f"{counted(call['images'], 'images')}, at most {at_most} each."
     ]
+    if seen := call.get(TRAINED_HERE):
+        lines += ["", trained_here_told(seen, call["images"])]
     if left_out:
         lines += ["", one_line(f"Left out, made otherwise: {'; '.join(left_out)}.")]
     return lines

@@ -22,7 +22,7 @@ from svit.core.config import Config, to_dict
 from svit.core.matches import MATCHES, MatchesFile
 from svit.core.statistics import Drawn
 from svit.data.coco import CocoDataset, CocoFiles, find_coco
-from svit.data.samples import fingerprint, reading
+from svit.data.samples import count_shared, fingerprint, reading
 from svit.detectors import build_detector
 from svit.detectors.base import Detector
 from svit.evaluation import provenance
@@ -30,7 +30,7 @@ from svit.evaluation.average_precision import BOUNDARY, COUNTED, KINDS, overfull
 from svit.evaluation.evaluate import Scoring, evaluate
 from svit.evaluation.passes import ALONE, PassOptions
 from svit.evaluation.summary import SUMMARY
-from svit.evaluation.summary_tables import overfull_told
+from svit.evaluation.summary_tables import TRAINED_HERE, overfull_told, trained_here_told
 from svit.probing.calibrate import calibrate
 from svit.pruning import method_class
 from svit.system.claims import check_claim, claim
@@ -125,7 +125,16 @@ def check(planned: Sequence[Job], setting: Setting) -> list[str]:
     said = [one.report.lines() for one in (train_set, val_set) if one.report.says]
     crowded = overfull(val_set.coco(range(setting.looked_at(val_set))), setting.counted)
     capped = [overfull_told(crowded, setting.counted)] if crowded else []
-    return [*sum(said, []), *val_set.class_notes, *capped]
+    seen, of = trained_here(train_set, val_set, setting.looked_at(val_set))
+    both = [trained_here_told(seen, of)] if seen else []
+    return [*sum(said, []), *val_set.class_notes, *capped, *both]
+
+
+@lru_cache(maxsize=1)  # of COCO's it takes seconds, and the lines of a row share them
+def trained_here(train_set: CocoDataset, val_set: CocoDataset, count: int) -> tuple[int, int]:
+    """How many of the images evaluated are trained (and rates fitted) on, and how many there are."""
+    places = range(count)
+    return count_shared(val_set, places, train_set, range(len(train_set))), count
 
 
 def run_row(job: Job, setting: Setting, ranks: Ranks) -> bool:
@@ -312,7 +321,13 @@ class RowMaker:
             row=self.job.row.name,
             line=line.name,
             trained_steps=self.job.steps(len(self.train_set)),
+            **self._trained_here(),
         )
+
+    def _trained_here(self) -> dict[str, int]:
+        """An entry of a provenance where images evaluated are trained on."""
+        seen, _ = trained_here(self.train_set, self.val_set, self.setting.looked_at(self.val_set))
+        return {TRAINED_HERE: seen} if seen else {}
 
     def _finish(self, facts: dict[str, Any]) -> None:
         """Writes the numbers and their provenance; what only a resumed training needs goes."""
@@ -320,7 +335,7 @@ class RowMaker:
             line.name: _numbers(self.folder / line.name / SUMMARY) for line in self.job.lines
         }
         code = {"versions": provenance.versions(), "commit": provenance.commit()}
-        about = {**code, **provenance.of_command()}
+        about = {**code, **provenance.of_command(), **self._trained_here()}
         write_text(self.folder / ROW, json.dumps({**facts, **about, "lines": numbers}, indent=1))
         spare = (
             self.training / training_checkpoints.MARKER,

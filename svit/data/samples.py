@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +16,9 @@ from torch import Tensor
 
 from svit.core.config import DataConfig
 from svit.core.types import FrameId, ImageId, Target, TokenGrid
+from svit.system.files import file_hash
+
+DIGITS = 16  # of a hash, in hexadecimal: two of a million files share none
 
 
 @dataclass(frozen=True)
@@ -164,3 +167,38 @@ def hash_of(
     """SHA-256 over ids and file names in order and, where known, a COCO dictionary of annotations."""
     parts = [list(image_ids), list(file_names), *([] if truth is None else [truth])]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def marks_of(images: Images, places: Iterable[int]) -> list[str]:
+    """A mark for each picture whose file can be read: how many bytes it has, and how their hash begins. Equal
+    ones are one picture, wherever the files lie and whatever their names."""
+    found = (_mark(images.path(place)) for place in places)
+    return [mark for mark in found if mark]
+
+
+def count_marked(images: Images, places: Iterable[int], marks: Collection[str]) -> int:
+    """How many pictures have one of the marks; only files of a size that occurs among them are read."""
+    known, sizes = set(marks), {mark.partition("-")[0] for mark in marks}
+    paths = (images.path(place) for place in places)
+    return sum(_size(path) in sizes and _mark(path) in known for path in paths)
+
+
+def count_shared(
+    images: Images, places: Sequence[int], others: Images, other_places: Iterable[int]
+) -> int:
+    """How many pictures of the first set are in the other one, too; only files of equal sizes are read."""
+    sizes = {_size(images.path(place)) for place in places}
+    alike = (place for place in other_places if _size(others.path(place)) in sizes)
+    return count_marked(images, places, marks_of(others, alike))
+
+
+def _size(path: Path) -> str:
+    try:
+        return str(path.stat().st_size)
+    except OSError:
+        return ""
+
+
+def _mark(path: Path) -> str:
+    found = file_hash(path)
+    return f"{_size(path)}-{found[:DIGITS]}" if found else ""

@@ -110,7 +110,8 @@ def report(summaries: Sequence[Summary]) -> str:
     brackets = _BRACKETS.format(draws=draws, units=units)
     if np.isnan(summaries[0].drawn["box"].draws).all():
         brackets = f"One {units[:-1]} with objects tells nothing of others: there are no intervals."
-    parts = [result_table(summaries), brackets, *notes(summaries[0])]
+    said = dict.fromkeys(itertools.chain.from_iterable(map(notes, summaries)))
+    parts = [result_table(summaries), brackets, *said]
     if len(_groups(summaries)) < len(summaries):
         parts += ["Means over seeds, ± their standard deviation:", seed_table(summaries)]
     pairs = pairs_with_learned(summaries)

@@ -11,6 +11,9 @@ from svit.evaluation.average_precision import BOUNDARY, COUNTED, KINDS
 from svit.evaluation.summary import Summary, mean_and_spread
 from svit.system import text
 
+FITTED_HERE = "calibrated_on_evaluated"  # in a provenance: of how many images, where any
+TRAINED_HERE = "trained_on_evaluated"
+
 
 def result_table(summaries: Sequence[Summary]) -> str:
     """Markdown: a line an evaluation. Keep is the mean over gated layers and valid tokens."""
@@ -82,6 +85,10 @@ def notes(summary: Summary) -> list[str]:
         told.append(
             f"Masks start from those that another model decides (--masks-from, weights {lent[:10]})."
         )
+    if seen := summary.provenance.get(FITTED_HERE):
+        told.append(fitted_here_told(seen, images))
+    if seen := summary.provenance.get(TRAINED_HERE):
+        told.append(trained_here_told(seen, images))
     if summary.unmasked:
         have = "has" if summary.unmasked == 1 else "have"
         told.append(
@@ -101,6 +108,23 @@ def notes(summary: Summary) -> list[str]:
             )
         )
     return told
+
+
+def fitted_here_told(seen: int, images: int) -> str:
+    """That so many of the images evaluated are of those that thresholds were fitted on."""
+    return (
+        f"Thresholds (or levels) were fitted on {seen:,} of the {text.counted(images, 'images')} evaluated: "
+        "keep ratios meet their targets there because they were fitted there, and AP is not that of unseen "
+        "images. Fit on training images."
+    )
+
+
+def trained_here_told(seen: int, images: int) -> str:
+    """That so many of the images evaluated are of those that were trained on."""
+    return (
+        f"{seen:,} of the {text.counted(images, 'images')} evaluated were trained on, and rates fitted on: "
+        "AP is not that of unseen images."
+    )
 
 
 def overfull_told(images: int, counted: int) -> str:

@@ -20,8 +20,11 @@ import torch
 from svit.data.samples import Images, pad_batch, to_device
 from svit.detectors.base import Detector
 from svit.probing.recorder import Tape, record
+from svit.pruning.base import Method
 
 BISECTIONS = 10  # resolve a thousandth of the largest number of levels
+# in a checkpoint: `svit.data.samples.marks_of` the images it was fitted on
+CALIBRATED_FILES = "calibrated_files"
 MOST_LEVELS = 16.0  # a token; where even these keep too few, no number would do
 
 
@@ -47,12 +50,23 @@ def calibrate(
         raise ValueError(f"method {detector.config.pruning.method!r} has nothing to calibrate")
     if not len(dataset) or images < 1:
         raise ValueError("calibration needs at least one image, found none")
-    places = np.linspace(0, len(dataset) - 1, min(images, len(dataset))).round().astype(int)
-    views = _Views(detector, dataset, places.tolist(), valid_only)
+    views = _Views(detector, dataset, fitted_places(dataset, images), valid_only)
     fit = _fit_threshold if method.fits.compares else _fit_number
     with _calibrating(detector):
         rows = [fit(views, stage) for stage in range(len(method.locations))]
     return pd.DataFrame(rows)
+
+
+def fitted_places(dataset: Images, images: int = 200) -> list[int]:
+    """Indices of the images that `calibrate` looks at."""
+    places = np.linspace(0, len(dataset) - 1, min(images, len(dataset)))
+    return places.round().astype(int).tolist()
+
+
+def decides_by_fitted(method: Method, inference: str | None = None) -> bool:
+    """Whether a method decides by what was fitted, in this inference mode or its own."""
+    fits = method.fits
+    return fits is not None and fits.mode in ("", inference or method.inference)
 
 
 @contextmanager

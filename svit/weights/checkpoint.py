@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -128,8 +128,13 @@ def write(
         raise CheckpointError(f"{path}: cannot be written ({why}){kept}") from error
 
 
-def refuse_to_replace(path: Path, config: Config, extra: Mapping[str, Any]) -> None:
+def refuse_to_replace(
+    path: Path, config: Config, extra: Mapping[str, Any], apart: Collection[str] = ()
+) -> None:
     """Keeps a checkpoint from taking the place of a file that was made from something else.
+
+    Args:
+        apart: of `extra`, what may differ.
 
     Raises:
         CheckpointError: `path` is there and no checkpoint of ours.
@@ -141,8 +146,12 @@ def refuse_to_replace(path: Path, config: Config, extra: Mapping[str, Any]) -> N
         found = read(path)
     except CheckpointError as error:
         raise CheckpointError(f"{path} is there already: choose another name ({error})") from error
-    there = {**found.extra, "config": to_dict(found.config)}
-    refuse_others(path, there, {**extra, "config": to_dict(config)}, what="checkpoint")
+    there, now = (
+        {name: value for name, value in facts.items() if name not in apart}
+        | {"config": to_dict(made_with)}
+        for facts, made_with in ((found.extra, found.config), (extra, config))
+    )
+    refuse_others(path, there, now, what="checkpoint")
 
 
 def _metadata(config: Config, extra: Mapping[str, Any], lacks: Sequence[str]) -> dict[str, str]:

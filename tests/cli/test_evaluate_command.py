@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from support.scenes import IMAGES, detector, shapes
 
 from svit.cli import main
 from svit.data.coco import CocoDataset
-from svit.data.shapes import CLASSES
+from svit.data.shapes import CLASSES, write_dataset
 from svit.runs.rescue import read_rescue
 from svit.runs.run import open_run
 from svit.weights import checkpoint
@@ -300,6 +301,42 @@ def test_what_would_change_no_number_is_refused_before_any_work(
     words += ["--data-root", str(dataset.image_root.parent), "--out", str(tmp_path / "out")]
     assert main.main(["evaluate", *words]) == 2
     assert sentence in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_thresholds_fitted_on_images_that_are_evaluated_are_told(
+    dataset: CocoDataset, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    words = ["evaluate", "--weights", str(weights), "--framework", "torchvision", "--limit", "2"]
+    words += ["--data-root", str(dataset.image_root.parent), "--draws", "2"]
+    words += ["--inference", "topk,calibrated", "--calibrate-on", "val2017"]
+    assert main.main([*words, "--out", str(tmp_path / "out")]) == 0
+    told = "Thresholds (or levels) were fitted on 2 of the 2 images evaluated"
+    assert told in capsys.readouterr().err and told in (tmp_path / "out" / "table.md").read_text()
+    facts = {
+        mode: json.loads((tmp_path / "out" / f"{mode}-learned-seed0" / "summary.json").read_text())
+        for mode in ("topk", "calibrated")
+    }
+    assert facts["calibrated"]["provenance"]["calibrated_on_evaluated"] == 2
+    assert "calibrated_on_evaluated" not in facts["topk"]["provenance"]
+
+
+def test_calibrated_weights_know_the_pictures_they_were_fitted_on(
+    dataset: CocoDataset, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    root, fitted = tmp_path / "copy", tmp_path / "fitted.safetensors"
+    shutil.copytree(dataset.image_root.parent, root)
+    one = ["--framework", "torchvision", "--images", "1", "--out", str(fitted)]
+    json_file = root / "annotations" / "instances_val2017.json"
+    one += ["--dataset", str(json_file), "--image-root", str(root / "val2017")]
+    assert main.main(["calibrate", "--weights", str(weights), *one]) == 0
+    words = ["evaluate", "--framework", "torchvision", "--weights", str(fitted), "--draws", "2"]
+    words += ["--data-root", str(dataset.image_root.parent), "--inference", "calibrated"]
+    assert main.main([*words, "--limit", "2", "--out", str(tmp_path / "out")]) == 0
+    assert "were fitted on 1 of the 2 images evaluated" in capsys.readouterr().err
+    write_dataset(tmp_path / "others", 0, 2, seed=9, size=64, workers=1, progress=False)
+    words[words.index("--data-root") + 1] = str(tmp_path / "others")
+    assert main.main([*words, "--out", str(tmp_path / "unseen")]) == 0
+    assert "were fitted on" not in capsys.readouterr().err
 
 
 def test_lent_masks_are_repeated_for_seeds_as_their_model_draws_them(

@@ -101,6 +101,9 @@ def test_a_comparison_runs_on_coco(coco_tiny: Path, tmp_path: Path, monkeypatch)
     assert main.main(["compare", *options, *counts, *SMALL, "detector.classes=80"]) == 0
     row = json.loads((tmp_path / "out" / "evit-remove-seed0" / "row.json").read_text())
     assert row["config"]["detector"]["classes"] == 80
+    assert row["trained_on_evaluated"] == 2
+    told = "2 of the 2 images evaluated were trained on, and rates fitted on"
+    assert told in (tmp_path / "out" / "table.md").read_text()
     (learned, *_) = evaluations.find_evaluations(tmp_path / "out" / "evit-remove-seed0" / "learned")
     assert learned.facts.data == "COCO, other images"
 
