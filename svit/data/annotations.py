@@ -216,6 +216,8 @@ class Objects:
         if annotation.get("area") is None or annotation["area"] < 0:
             self.repairs.add("area added", place)
             changes["area"] = area_of(box, segmentation, image_hw)
+        if annotation.get("ignore"):
+            self.notes.add("objects to ignore", place)
         self._note_nothing(
             segmentation, changes.get("area", annotation.get("area")), image_hw, place
         )
@@ -224,7 +226,9 @@ class Objects:
     def _note_nothing(
         self, segmentation: Any, area: float, image_hw: tuple[int, int], place: str
     ) -> None:
-        """Notes an object that has a mask without a pixel, or an area of 0 beside one with pixels."""
+        """Notes an object without a mask, with one without a pixel, or of area 0 beside one with pixels."""
+        if not segmentation:
+            self.notes.add("objects without a mask", place)
         suspicious = area < SMALL_AREA or isinstance(segmentation, Mapping)
         suspicious = suspicious or sum(map(len, segmentation)) <= FEW_NUMBERS
         if segmentation and suspicious and is_empty(segmentation, image_hw):
@@ -257,8 +261,6 @@ class Objects:
                 self.repairs.add("run lengths re-encoded", place)
             return filled
         polygons = [polygon for polygon in segmentation or () if len(polygon) >= 6]
-        if not polygons:
-            self.notes.add("objects without a mask", place)
         if len(polygons) == len(segmentation or ()):
             return segmentation if segmentation is not None else polygons
         self.repairs.add("polygons dropped", place)

@@ -56,8 +56,8 @@ class CocoDataset:
         json: the file, or what it holds.
         image_root: folder that `file_name` is relative to.
         config: how pictures reach the model.
-        train: crowds and objects without area are left out, as are pictures without an object; samples
-            with a seed are augmented.
+        train: crowds, objects to ignore and those without area are left out, as are pictures without an
+            object; samples with a seed are augmented.
         exif: as in `read_image`.
         repair: False refuses a json that needs repairs.
         check_files: also looks for the pictures and compares the sizes in their headers.
@@ -259,11 +259,11 @@ def _by_image(
 
 
 def _is_learnt(annotation: Mapping[str, Any], image_hw: tuple[int, int]) -> bool:
-    """mmdet's rule: no crowd, at least one pixel wide and high, some of it inside the picture."""
+    """mmdet's rule: no crowd, not to be ignored, at least one pixel wide and high, some of it inside."""
     left, top, width, height = annotation["bbox"]
     inside = left < image_hw[1] and top < image_hw[0] and left + width > 0 and top + height > 0
     large = width >= 1 and height >= 1 and annotation["area"] > 0
-    return inside and large and not annotation["iscrowd"]
+    return inside and large and not (annotation["iscrowd"] or annotation.get("ignore"))
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,8 @@ def _reading(
     left, top, width, height = boxes.T
     masked = ~np.isnan(bounds[:, 0])
     if masked.any():
-        own = _overlap(np.stack([left, top, left + width, top + height], 1), bounds)
+        corners = np.stack([left, top, left + width, top + height], 1)
+        own = np.fmax(_overlap(corners, bounds), _overlap(corners, _shown(bounds, sides)))
         return _fitting(boxes, bounds, np.where(masked, own, 1.0), masked)
     beyond = (left + width > sides[:, 1] + 1) | (top + height > sides[:, 0] + 1)
     corners_inside = (boxes[:, 2] <= sides[:, 1] + 1) & (boxes[:, 3] <= sides[:, 0] + 1)
@@ -140,10 +141,17 @@ def _overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return shared / np.maximum(areas[0] + areas[1] - shared, 1e-9)
 
 
+def _shown(bounds: np.ndarray, sides: np.ndarray) -> np.ndarray:
+    """Extents cut at the border of their picture, where boxes are cut, too; those beside it as they are."""
+    cut = np.clip(bounds, 0, sides[:, [1, 0, 1, 0]])
+    return np.where((cut[:, 2:] > cut[:, :2]).all(axis=1, keepdims=True), cut, bounds)
+
+
 def _outside(
     boxes: np.ndarray, bounds: np.ndarray, sides: np.ndarray
 ) -> tuple[str, np.ndarray] | None:
     """Objects whose box holds less than half of the extent of their mask (and a pixel around)."""
+    bounds = _shown(bounds, sides)
     corners = np.concatenate([boxes[:, :2] - 1, boxes[:, :2] + boxes[:, 2:] + 1], axis=1)
     common = np.minimum(corners[:, 2:], bounds[:, 2:]) - np.maximum(corners[:, :2], bounds[:, :2])
     extent = np.maximum(bounds[:, 2:] - bounds[:, :2], 1e-6)

@@ -77,6 +77,8 @@ NOTES: dict[str, str] = {
     "objects with an empty mask": "not a pixel is in it (a line, a dot, points outside): no detection can "
     "have it, so mask AP is below 100 whatever is found, and training learns it as empty; draw it anew, or "
     "leave segmentation out where the box is all that is known",
+    "objects to ignore": "their annotations say ignore: training leaves them out, and AP counts them as "
+    "objects, both as mmdet does; with iscrowd 1 finding them counts neither way",
     "objects of area 0": "training leaves them out, and COCO counts them as small; leave area out to have it "
     "computed",
     "pictures listed twice": "each entry is evaluated against its own objects alone: where they are one "

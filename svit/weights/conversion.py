@@ -142,7 +142,7 @@ def convert_state(
     if config is None:
         _check_positions(renamed, source)
         config, guessed, guesses = guess(table, renamed, source)
-        notes += guesses
+        notes += (*guesses, *_colour_notes(state, config))
     report = Report(
         source,
         f"{table.kind} ({table.about})",
@@ -281,6 +281,22 @@ def _patch_notes(state: Mapping[str, Tensor]) -> tuple[str, ...]:
         f"its patches have {weight.shape[-1]} pixels, those of models here 16 (or 8): a training that starts "
         "from it resamples them",
     )
+
+
+def _colour_notes(state: Mapping[str, Tensor], config: Config) -> tuple[str, ...]:
+    """detectron2 may store how pictures are normalised; its own models see blue first."""
+    names = ("pixel_mean", "pixel_std")
+    theirs = [state[name].flatten().tolist() for name in names if name in state]
+    if not theirs or all(map(_close, theirs, config.data.normalisation)):
+        return ()
+    return (
+        f"it saw pictures normalised by {theirs}, the settings have {config.data.normalisation} (red, green, "
+        "blue): of other numbers or another order of colours it sees other pictures than it was trained on",
+    )
+
+
+def _close(first: Iterable[float], second: Iterable[float]) -> bool:
+    return all(math.isclose(a, b, rel_tol=1e-3) for a, b in zip(first, second))
 
 
 def _check_positions(state: Mapping[str, Tensor], source: str) -> None:

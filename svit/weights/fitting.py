@@ -61,9 +61,15 @@ def misfit(
         for name, tensor in taken.items()
         if name in own and own[name].shape != tensor.shape
     ]
+    whole = [
+        f"{name} {tensor.dtype} for {own[name].dtype}"
+        for name, tensor in taken.items()
+        if name in own and own[name].is_floating_point() != tensor.is_floating_point()
+    ]
     groups = {
         "unexpected in the file": [name for name in taken if name not in own],
         "of another shape": misshapen,
+        "whole numbers for others, as of quantised weights": whole,
         "missing from the file": list(missing),
     }
     return {what: found for what, found in groups.items() if found}

@@ -695,11 +695,18 @@ def test_training_leaves_out_crowds_and_pictures_without_objects(json_file: Path
 NARROW = {"bbox": [4, 6, 0.5, 6], "segmentation": [[4, 6, 4.5, 6, 4.5, 12, 4, 12]]}
 
 
-@pytest.mark.parametrize("first", [NARROW, {"area": 0}])
-def test_training_leaves_out_objects_without_area(tmp_path: Path, first: dict[str, Any]) -> None:
+@pytest.mark.parametrize("first", [NARROW, {"area": 0}, {"ignore": 1}])
+def test_training_leaves_out_objects_without_area_and_those_to_ignore(
+    tmp_path: Path, first: dict[str, Any]
+) -> None:
     json_file = write_coco(tmp_path, **first)
     assert opened(json_file, train=True).image_ids == [11, 12]
     assert opened(json_file).image_ids == [10, 11, 12, 13]
+
+
+def test_objects_to_ignore_are_told(tmp_path: Path) -> None:
+    (note,) = opened(write_coco(tmp_path, ignore=1)).report.notes
+    assert note.startswith("1 object to ignore") and "training leaves them out" in note
 
 
 def test_boxes_are_cut_at_the_border_of_the_picture(tmp_path: Path) -> None:

@@ -564,6 +564,21 @@ def test_an_area_of_0_beside_a_mask_with_pixels_is_told() -> None:
     assert note.startswith("1 object of area 0: training leaves them out") and "id 1" in note
 
 
+def test_a_polygon_that_leaves_the_picture_is_judged_by_what_the_picture_shows() -> None:
+    """Boxes end at the border, polygons of some programs do not: two thirds of this one lie outside."""
+    beyond = [[-16, 4, 8, 4, 8, 10, -16, 10]]
+    annotations = [_object(n, bbox=[0, 4, 8, 6], segmentation=beyond) for n in range(1, 4)]
+    report = check_coco(with_lists(annotations=annotations))
+    assert not report.says, report.lines()
+    (beside,) = check_coco(changed(bbox=[20, 4, 8, 6], segmentation=beyond)).errors
+    assert beside.startswith("1 box beside their masks")
+
+
+def test_what_only_a_dropped_box_lacks_is_not_told() -> None:
+    report = check_coco(changed(bbox=[4, 4, 0, 6], segmentation=[]))
+    assert report.repairs and not report.notes
+
+
 def test_two_entries_of_one_picture_are_told() -> None:
     data = good()
     for image in data["images"]:

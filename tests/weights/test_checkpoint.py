@@ -275,6 +275,15 @@ def test_weights_of_another_size_are_refused_by_name_and_change_nothing() -> Non
     assert not any(value.any() for value in model.state.values())
 
 
+def test_whole_numbers_are_no_weights() -> None:
+    """Quantised ones: their scales are elsewhere, so as they are they would be other numbers."""
+    state = convert_state(official.dense())
+    name = f"{VIT}blocks.0.attn.qkv.weight"
+    whole = {**state.state, name: (100 * state.state[name]).to(torch.int8)}
+    with pytest.raises(CheckpointError, match=rf"1 whole numbers for others.*{name} torch.int8"):
+        load_into(Weights("vit-adapter-nano"), state._replace(state=whole))
+
+
 def test_sparse_weights_do_not_enter_a_dense_model() -> None:
     with pytest.raises(CheckpointError, match="55 unexpected in the file: .*and 45 more"):
         load_into(Weights("vit-adapter-nano"), convert_state(official.sparse()))

@@ -150,6 +150,14 @@ def test_detectron2_leftovers_are_dropped() -> None:
     assert set(convert_state(state).report.dropped) == {"pixel_mean", "pixel_std"}
 
 
+def test_colours_of_the_file_that_are_other_than_the_settings_are_told() -> None:
+    state = official.canonical("vit-adapter-nano")
+    for mean, told in (([123.675, 116.28, 103.53], False), ([103.53, 116.28, 123.675], True)):
+        state["pixel_mean"] = torch.tensor(mean).view(3, 1, 1)
+        notes = convert_state(state).report.notes
+        assert any("order of colours" in note for note in notes) == told
+
+
 def test_unknown_keys_are_named_ten_at_most_and_counted() -> None:
     strange = {f"backbone.novelty.{i}": torch.zeros(1) for i in range(13)}
     with pytest.raises(CheckpointError) as caught:

@@ -149,7 +149,8 @@ def _placed(one: Mapping[str, Any], mask: CodedMasks) -> dict[str, Any]:
     (placed,) = objects_of(mask, [one["category_id"]])
     if not one.get("segmentation"):
         del placed["segmentation"]
-    return placed | {"iscrowd": one.get("iscrowd", 0)}
+    told = {"ignore": one["ignore"]} if one.get("ignore") else {}
+    return placed | {"iscrowd": one.get("iscrowd", 0), **told}
 
 
 def _fitted(picture: Annotated, tile: int) -> tuple[np.ndarray, np.ndarray]:
