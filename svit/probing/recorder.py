@@ -200,12 +200,17 @@ def find_backbone(model: nn.Module) -> Backbone:
     """The one backbone inside a model (or the model itself).
 
     Raises:
-        RecordingError: the model has none, or several.
+        RecordingError: the model has none, or several, or a part of it is compiled.
     """
     found = [module for module in model.modules() if isinstance(module, Backbone)]
     if len(found) != 1:
         raise RecordingError(
             f"expected one svit backbone inside the model, found {len(found)}; svit.attach records others"
+        )
+    if any("_orig_mod" in one._modules or one._compiled_call_impl for one in model.modules()):
+        raise RecordingError(
+            "a part of the model is compiled, and calls hooks of a few blocks or none: record or edit the "
+            "model as it was before it was compiled"
         )
     return found[0]
 

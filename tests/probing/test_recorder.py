@@ -155,6 +155,16 @@ def test_a_model_without_a_backbone_is_refused() -> None:
         pass
 
 
+def test_a_compiled_model_is_neither_recorded_nor_edited() -> None:
+    """A compiled method calls the hooks of a few blocks alone: an edit changed three of twelve."""
+    part = backbone()
+    part.method.compile(backend="eager")
+    for model in (torch.compile(backbone(), backend="eager"), part):
+        for door in (record(model), edit(model, masks=lambda layer, keep: ~keep)):
+            with pytest.raises(RecordingError, match="compiled, and calls hooks of a few"), door:
+                pass
+
+
 def test_every_block_has_exactly_one_token_probe() -> None:
     probes = [m.layer for m in backbone().modules() if type(m) is TokenProbe]
     assert probes == list(range(12))
