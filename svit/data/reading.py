@@ -97,6 +97,25 @@ def read_image(
         return np.array(pixels if turn is None else pixels.transpose(turn))
 
 
+def read_bitmap(source: Path | str | bytes) -> tuple[np.ndarray, bool]:
+    """A mask that was stored as a picture: what is brighter than half of the brightest, whatever its range.
+
+    Returns: bool (height, width), upright as `read_image` has it, and whether it holds more than two values.
+
+    Raises:
+        ImageError: as `read_image`.
+    """
+    name = _name(source)
+    with _opened(source, name, MAX_PIXELS) as image:
+        turn = _turn(image, _orientation(image, name))
+        # 16 bits as they are: scaled to 8 a mask of 0 and 1 would be empty
+        own = image if _is_wide(image) else _as_rgb(image, name)
+        values = np.asarray(own if turn is None else own.transpose(turn))
+    values = values.max(axis=2) if values.ndim == 3 else values
+    most = values.max()
+    return values > most / 2, bool(((values > 0) & (values < most)).any())
+
+
 def image_size(
     source: Path | str | bytes,
     *,
@@ -267,13 +286,17 @@ def _turn(image: Image.Image, orientation: int) -> Image.Transpose | None:
 def _as_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    if image.mode == "F" or image.mode.startswith("I"):
+    if _is_wide(image):
         return _from_wide(image, name).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         front = image.convert("RGBA")
         back = Image.new("RGBA", front.size, (*BACKGROUND_RGB, 255))
         return Image.alpha_composite(back, front).convert("RGB")
     return image.convert("RGB")
+
+
+def _is_wide(image: Image.Image) -> bool:
+    return image.mode == "F" or image.mode.startswith("I")
 
 
 def _from_wide(image: Image.Image, name: str) -> Image.Image:

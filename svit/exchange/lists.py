@@ -302,9 +302,15 @@ def _check_dropped(group: np.ndarray, carriers: np.ndarray) -> None:
 def _scores(given: Any, tokens: int) -> np.ndarray:
     if given is None:
         return np.full(tokens, np.nan, np.float16)
-    values = np.asarray(given, np.float16)
+    with np.errstate(over="ignore"):  # refused below
+        values = np.asarray(given, np.float16)
     if values.shape != (tokens,):
         raise ValueError(f"expected {tokens} numbers, found {values.shape}")
+    if (lost := np.isinf(values) & np.isfinite(np.asarray(given, float))).any():
+        raise ValueError(
+            f"a score is beyond 65504, which 16 bits hold at most, found "
+            f"{np.asarray(given, float)[lost][0]:g}: scale them"
+        )
     return values
 
 

@@ -81,6 +81,7 @@ def test_a_token_is_used_carried_or_dropped_by_its_group(tmp_path: Path) -> None
         ({"group": [None, None], "keep": [None]}, "`keep` has 1 layers and `group` 2"),
         ({"group": [[0, 0, 2, 3, 4, 5]], "keep": [None]}, "a used token that another one carries"),
         ({"keep": [None], "scores": [[1, 2]]}, "expected 6 numbers"),
+        ({"keep": [None], "scores": [[1, 2, 3, 4, 5, 7e4]]}, "beyond 65504.*found 70000"),
         ({"keep": [[0]], "relative": True, "first": 1}, "leave `first` out"),
         ({"keep": [[0]], "relative": "false"}, "`relative` as true or false"),
         ({"keep": [[0]], "first": 0.5}, "`first` as a whole number"),

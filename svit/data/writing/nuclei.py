@@ -18,7 +18,7 @@ import numpy as np
 
 from svit.core.rle import CodedMasks
 from svit.data.findings import Findings
-from svit.data.reading import image_size, read_image
+from svit.data.reading import image_size, read_bitmap, read_image
 from svit.data.writing.annotated import hashed, hashed_files
 from svit.data.writing.coco_folder import (
     LICENCE,
@@ -42,6 +42,8 @@ TOLD = {
     "pictures longer than asked for": "left out",
     "pictures without a nucleus": "kept, as pictures without objects",
     "empty masks": "no pixel is marked, and no nucleus made",
+    "masks of more than two values": "what is brighter than half of the brightest is the nucleus: several in "
+    "one picture are taken for one, or left out",
     "masks of another size than the picture": "left out, as the place is not known",
     "nuclei that share pixels with another": "each keeps them, as annotated",
 }
@@ -152,7 +154,11 @@ def _fields(source: Path) -> list[Field]:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*.png") if not path.name.startswith("."))
+    return sorted(
+        path
+        for path in folder.glob("*")
+        if path.suffix.lower() == ".png" and not path.name.startswith(".")
+    )
 
 
 def _is_taken(field: Field, longest: int | None, left: Findings) -> bool:
@@ -199,12 +205,13 @@ def _read_masks(
     codes, names, told = [], [], []
     cover = np.zeros(image_hw, np.int32)
     for file in field.masks:
-        mask, name = _bitmap(file), f"{field.name}/masks/{file.name}"
+        (mask, more), name = read_bitmap(file), f"{field.name}/masks/{file.name}"
         if mask.shape != image_hw:
             told.append(("masks of another size than the picture", name))
         elif not mask.any():
             told.append(("empty masks", name))
         else:
+            told += [("masks of more than two values", name)] if more else []
             cover += mask
             codes += CodedMasks.of(mask[None]).codes
             names.append(name)
@@ -212,12 +219,6 @@ def _read_masks(
     told += [("nuclei that share pixels with another", names[i]) for i in _shared(masks, cover)]
     told += [] if codes else [("pictures without a nucleus", field.name)]
     return masks, told
-
-
-def _bitmap(file: Path) -> np.ndarray:
-    """bool (height, width): what is brighter than half of the brightest, so 0/1 and 0/255 are one."""
-    values = read_image(file).max(axis=2)
-    return values > values.max() / 2
 
 
 def _shared(masks: CodedMasks, cover: np.ndarray) -> list[int]:

@@ -128,6 +128,17 @@ def test_what_masks_lack_is_counted_and_named(source: Path, tmp_path: Path) -> N
     assert "1 picture without a folder of masks: not annotated, and left out (f)" in text
 
 
+def test_masks_of_any_range_are_read_and_several_in_one_are_told(tmp_path: Path) -> None:
+    one, other = disc(10, 10), disc(20, 40)
+    masks = [one.astype(np.uint16), one * np.uint16(65535), one * np.uint8(1) + other * np.uint8(2)]
+    folder = add_field(tmp_path / "in", "a", GREY, masks)
+    (folder / "masks" / "0.png").rename(folder / "masks" / "0.PNG")
+    out = convert(tmp_path / "in", tmp_path / "out")
+    assert [one["area"] for one in entries(out)["a"]["objects"]] == [one.sum()] * 3
+    assert "1 mask of more than two values" in told(out) and "a/masks/2.png" in told(out)
+    assert "empty" not in told(out)
+
+
 def test_a_name_has_its_side_and_its_number_whatever_is_left_out(
     source: Path, tmp_path: Path
 ) -> None:
