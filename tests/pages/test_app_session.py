@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
@@ -153,3 +154,24 @@ def test_an_upload_outlives_its_page_and_says_what_the_model_knows(monkeypatch, 
     page.switch_page("analysis/pages/live.py").run()
     assert not page.exception and "Still here: mine" in texts(page)
     assert any(one.label == "Objects found" for one in page.metric)
+
+
+def test_usage_maps_in_place_of_small_pictures_stay_from_page_to_page(monkeypatch, tmp_path):
+    write_run(tmp_path / "discs")
+    page = open_page(monkeypatch, "image", tmp_path)
+    before = tiles(page)
+    page.toggle(key="maps").set_value(True).run()
+    assert not page.exception and linked(page, "maps") == "True"
+    assert not set(tiles(page)) & set(before)
+    page.toggle(key="maps").set_value(False).run()
+    assert tiles(page) == before and "maps" not in page.query_params
+    there = open_page(monkeypatch, "dataset", tmp_path, part="Images", maps="True")
+    assert not there.exception and there.toggle(key="maps").value
+
+
+def tiles(page: AppTest) -> list[str]:
+    """Addresses of the small pictures in the sidebar."""
+    sent = [one.proto.data.data for one in page.get("vega_lite_chart")]
+    tables = [pa.ipc.open_stream(data).read_pandas() for data in sent if data]
+    (found,) = (table for table in tables if "tile" in table)
+    return found["url"].tolist()

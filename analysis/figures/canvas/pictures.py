@@ -48,7 +48,7 @@ def picture(
     """
     height, width = grid.image_hw
     if image is not None:
-        shown = _brightened(image, reach) if grey else image
+        shown = brightened(image, reach) if grey else image
         ax.imshow(shown, extent=(0, width, height, 0), interpolation="antialiased")
     aspect = drawn_ratio(grid.image_hw) / (height / width)
     ax.set(xlim=(0, width), ylim=(height, 0), aspect=aspect, xticks=[], yticks=[])
@@ -57,8 +57,14 @@ def picture(
     return ax
 
 
-def _brightened(image: np.ndarray, reach: float = REACH) -> np.ndarray:
-    """The picture in greys of `MIDDLE` - reach to `MIDDLE` + reach."""
+def brightened(image: np.ndarray, reach: float = REACH) -> np.ndarray:
+    """The picture in greys of `MIDDLE` - reach to `MIDDLE` + reach.
+
+    Args:
+        image: uint8 RGB.
+
+    Returns: float (h, w, 3) in 0..1.
+    """
     grey = MIDDLE + reach * (image @ LUMA / 127.5 - 1)
     return np.repeat(grey[..., None], 3, axis=-1)
 

@@ -11,6 +11,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
 from PIL import Image, ImageDraw
 
 from analysis.figures import palette
+from analysis.figures.canvas.pictures import brightened, reach_behind
 from svit.core.types import TokenGrid
 
 VEIL = "#1c232d"  # over what a mode leaves out
@@ -23,6 +24,7 @@ STATE_COLOURS = {
 SCORE_COLOURS = (palette.BELOW, "#f4f4f4", palette.ABOVE)  # below, on and above the limit
 SCORES = LinearSegmentedColormap.from_list("score", SCORE_COLOURS)
 BEYOND = "#808080"  # beside the image in a crop
+ALPHA = 0.75  # opacity of a usage map over a small picture, as of those on paper
 COVER = 0.72  # opacity of what covers pruned tokens in a crop
 SIDE = 8  # pixels a token
 CONTEXT = 3  # tokens shown on each side of the one cut out
@@ -76,6 +78,32 @@ def usage(counts: np.ndarray, limits: tuple[int, int], opacity: float) -> np.nda
     colours = mpl.colormaps["inferno"].resampled(high - low + 1)(counts - low)
     colours[..., 3] = opacity
     return _bytes(colours)
+
+
+def usage_thumbnail(
+    picture: np.ndarray | None,
+    grid: TokenGrid,
+    counts: np.ndarray,
+    limits: tuple[int, int],
+    side: int,
+) -> np.ndarray:
+    """A small usage map over its greyed picture, as `pictures.usage_heatmap` draws a large one.
+
+    Args:
+        picture: uint8 RGB of any size that spans the image; without one the map is opaque.
+        counts, limits: as `usage` takes them.
+        side: pixels of the longer side.
+
+    Returns: uint8 (h, w, 3).
+    """
+    height, width = (max(round(side * one / max(grid.image_hw)), 1) for one in grid.image_hw)
+    colours = Image.fromarray(cut(usage(counts, limits, 1), grid)).convert("RGB")
+    shown = np.asarray(colours.resize((width, height), Image.Resampling.NEAREST)) / 255
+    if picture is not None:
+        ground = np.asarray(Image.fromarray(picture).resize((width, height)))
+        reach = reach_behind(ALPHA, limits[1] - limits[0] + 1)
+        shown = ALPHA * shown + (1 - ALPHA) * brightened(ground, reach)
+    return _bytes(shown)
 
 
 def group_colours(carrier: np.ndarray, means: np.ndarray) -> np.ndarray:

@@ -220,6 +220,7 @@ class State:
     boxes: str | None = _of(TEXT, "image")
     search: str = _of(TEXT, "image dataset", "")
     order: str | None = _of(TEXT, "image dataset")
+    maps: bool = _of(TRUTH, "image dataset", False)
     gallery_page: int = _of(_whole(1), "image", 1)
 
     compare_part: str | None = _of(TEXT, "compare")

@@ -85,3 +85,22 @@ def test_a_crop_shows_the_box_the_rim_and_what_is_pruned():
     assert (pixels[30, 30] > 200).all()  # the pruned token
     assert pixels[50, 30].tolist() == [100, 100, 100]  # one that is used
     assert pixels[77, 50].tolist() == levels(palette.HOVER)  # the outline
+
+
+@pytest.mark.parametrize("image_hw", [(160, 240), (240, 160), (17, 300), (5, 7)])
+def test_a_small_usage_map_has_the_shape_of_its_picture_and_the_colours_of_the_large_one(image_hw):
+    rows, columns = (-(-side // 16) for side in image_hw)
+    grid = TokenGrid(image_hw, image_hw, (rows, columns))
+    counts = np.full((rows, columns), 3)
+    counts[:, -1] = 12
+    bare = token_maps.usage_thumbnail(None, grid, counts, (3, 12), 96)
+    assert max(bare.shape[:2]) == 96
+    assert bare.shape[0] == pytest.approx(96 * image_hw[0] / max(image_hw), abs=0.5)
+    ends = token_maps.usage(np.array([[3, 12]]), (3, 12), 1)[0, :, :3]
+    assert np.array_equal(bare[0, 0], ends[0] if counts.size > 1 else ends[1])
+    assert np.array_equal(bare[0, -1], ends[1])
+    black = np.zeros((*image_hw, 3), np.uint8)
+    over = token_maps.usage_thumbnail(black, grid, counts, (3, 12), 96)
+    steps = token_maps.usage(np.arange(3, 13)[None], (3, 12), 1)[0, :, :3].astype(int)
+    nearest = np.abs(over[0, -1].astype(int) - (0.75 * steps + 0.25 * 255 * 0.62)).sum(-1).argmin()
+    assert nearest == 9  # a dark picture makes no other step of a token's colour

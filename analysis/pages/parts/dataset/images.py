@@ -10,7 +10,7 @@ import streamlit as st
 from analysis.numbers import image_list
 from analysis.pages.parts import session, shell
 from analysis.pages.parts.dataset.parts import ACROSS, Survey, gallery
-from analysis.pages.parts.image.gallery import listed, outcomes
+from analysis.pages.parts.image.gallery import choose_maps, listed, outcomes
 from svit.system.text import counted
 
 ROWS = 4
@@ -45,6 +45,7 @@ def show(survey: Survey) -> None:
     if rows.empty:
         st.info("No image fits.", icon=":material/filter_alt_off:")
         return
+    maps = choose_maps()
     pages, page = -(-len(rows) // (ACROSS * ROWS)), 1
     if pages > 1:
         session.restore("grid_page", 1, range(1, pages + 1))
@@ -53,7 +54,7 @@ def show(survey: Survey) -> None:
         session.remember(grid_page=page)
     shown = rows.iloc[(page - 1) * ACROSS * ROWS : page * ACROSS * ROWS]
     tiles = [row | {"text": "", "below": told(row)} for row in shown.to_dict("records")]
-    gallery(survey, tiles, score=score)
+    gallery(survey, tiles, maps, score=score)
     shell.downloads("dataset-images", rows.drop(columns="place"))
 
 

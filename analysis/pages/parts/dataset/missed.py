@@ -12,7 +12,8 @@ from analysis.numbers import biography, matching
 from analysis.numbers import missed as numbers
 from analysis.numbers import usage as metrics
 from analysis.pages.parts import session, shell
-from analysis.pages.parts.dataset.parts import IMAGE_PAGE, Survey, link, object_crop, thumbnail
+from analysis.pages.parts.dataset.parts import IMAGE_PAGE, Survey, link, object_crop
+from analysis.pages.parts.image.gallery import small
 from svit.core.coverage import SIZES
 from svit.runs.frames import videos_of
 from svit.runs.rescue import Rescue, read_rescue, rescue_files
@@ -255,7 +256,7 @@ def show_ways_on(survey: Survey, other: Run | None, row: pd.Series, score: float
         both = there | session.link(runs=(there["run"], st.session_state["second"]))
         ways["Compare both runs on the image"] = (COMPARE_PAGE, both, "compare")
     with st.container(horizontal=True, vertical_alignment="center"):
-        jpeg = thumbnail(run, survey.key, image_id)
+        jpeg = small(run, survey.key, image_id, 220, False)
         if jpeg is not None:
             st.image(jpeg, width=120, alt=f"Image {image_id}")
         for label, (page, query, icon) in ways.items():

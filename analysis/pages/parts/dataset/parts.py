@@ -13,6 +13,7 @@ import streamlit as st
 from analysis.figures.canvas import token_maps
 from analysis.numbers import per_image
 from analysis.pages.parts import session, shell
+from analysis.pages.parts.image.gallery import small
 from svit.core.types import ImageId
 from svit.runs import shards
 from svit.runs.run import Run
@@ -50,13 +51,6 @@ def unannotated(what: str) -> None:
     shell.empty(f"This run holds no {what}. Record a COCO data set:", NOTHING)
 
 
-@st.cache_data(max_entries=400, show_spinner=False)
-def thumbnail(_run: Run, key: tuple, image_id: ImageId, side: int = 220) -> bytes | None:
-    """A small JPEG of an image; None without a stored picture."""
-    picture = _run.picture(image_id)
-    return None if picture is None else shards.jpeg(picture, side)
-
-
 @st.cache_data(max_entries=600, show_spinner=False)
 def object_crop(
     _run: Run,
@@ -82,10 +76,13 @@ def object_crop(
     return shards.jpeg(pixels, side)
 
 
-def gallery(survey: Survey, rows: Sequence[dict[str, Any]], **more: object) -> None:
+def gallery(
+    survey: Survey, rows: Sequence[dict[str, Any]], maps: bool = False, **more: object
+) -> None:
     """Thumbnails in rows of `ACROSS`, each with a link to its image.
 
     Args:
+        maps: usage maps in place of pictures.
         rows: `image_id`, `text` in front of it, `object` to cut one out, and `below`, more words.
         more: fields of the view that the links open.
     """
@@ -95,7 +92,7 @@ def gallery(survey: Survey, rows: Sequence[dict[str, Any]], **more: object) -> N
             if "object" in row:
                 jpeg = object_crop(survey.run, survey.key, image_id, row["object"])
             else:
-                jpeg = thumbnail(survey.run, survey.key, image_id)
+                jpeg = small(survey.run, survey.key, image_id, 220, maps)
             with place.container(gap="xsmall"):
                 if jpeg is not None:
                     told = ": ".join(filter(None, (f"Image {image_id}", row["text"])))

@@ -7,7 +7,8 @@ import pandas as pd
 import streamlit as st
 
 from analysis.figures import palette
-from analysis.numbers import image_list
+from analysis.figures.canvas import token_maps
+from analysis.numbers import image_list, usage
 from analysis.pages.parts import session, shell
 from analysis.pages.parts.image.view import run_key
 from analysis.sources.aggregates import kept
@@ -40,16 +41,38 @@ def outcomes(_run: Run, key: tuple, score: float = image_list.SURE) -> pd.DataFr
     return frame
 
 
-@st.cache_data(max_entries=400, show_spinner=False)
-def address(_run: Run, key: tuple) -> str:
-    """A small picture as a data address; "" without one."""
-    picture = _run.picture(key[-1])
-    return "" if picture is None else shell.data_address(shards.jpeg(picture, 112), "jpeg")
+@st.cache_data(max_entries=1000, show_spinner=False)
+def small(_run: Run, key: tuple, image_id: ImageId, side: int, maps: bool) -> bytes | None:
+    """A small JPEG of an image or of its usage map; None of one without a stored picture.
+
+    Args:
+        side: pixels of the longer side.
+    """
+    picture = _run.picture(image_id)
+    if maps:
+        trace = _run.trace(image_id, numbers=False)
+        limits = usage.usage_limits(_run.layers, _run.targets)
+        picture = token_maps.usage_thumbnail(picture, trace.grid, usage.usage(trace), limits, side)
+    return None if picture is None else shards.jpeg(picture, side)
+
+
+def choose_maps() -> bool:
+    """A switch of small pictures and usage maps, for all pages that show many."""
+    session.restore("maps", False)
+    maps = st.toggle(
+        "Usage maps",
+        key="maps",
+        help="How many blocks used each token, over the picture: bright where most did. One scale for "
+        "all images: from the blocks that never prune to all.",
+    )
+    session.remember(maps=maps)
+    return maps
 
 
 def show(run: Run, image_id: ImageId) -> None:
     """The gallery; a click or the two buttons choose an image and run the page anew."""
     frame = _controls(run)
+    maps = choose_maps()
     if frame.empty:
         st.caption("No image fits. Search by id, file name or class.")
         return
@@ -63,7 +86,7 @@ def show(run: Run, image_id: ImageId) -> None:
         session.remember(gallery_page=page)
     part = frame.iloc[(page - 1) * COLUMNS * ROWS : page * COLUMNS * ROWS]
     _keys(run, part, image_id)
-    _grid(run, part, image_id)
+    _grid(run, part, image_id, maps)
     st.caption(f"{len(frame)} of {counted(len(run), 'images')}")
 
 
@@ -141,9 +164,10 @@ def _keys(run: Run, part: pd.DataFrame, image_id: ImageId) -> None:
         st.pills("Images of this page", image_ids, format_func=str, key=widget, on_change=chosen)
 
 
-def _grid(run: Run, part: pd.DataFrame, image_id: ImageId) -> None:
+def _grid(run: Run, part: pd.DataFrame, image_id: ImageId, maps: bool) -> None:
     """Small pictures in rows; the one on show has a ring."""
     base = run_key(run)
+    jpegs = [small(run, base, each, 112, maps) for each in part["image_id"]]
     column = "keep_ratio"
     for name in SHOWN:
         if image_list.ORDERS[st.session_state["order"]][0] == name:
@@ -152,7 +176,7 @@ def _grid(run: Run, part: pd.DataFrame, image_id: ImageId) -> None:
     tiles = pd.DataFrame(
         {
             "tile": range(len(part)),
-            "url": [address(run, (*base, each)) for each in part["image_id"]],
+            "url": ["" if jpeg is None else shell.data_address(jpeg, "jpeg") for jpeg in jpegs],
             "name": part["image_id"].astype(str),
             "file": part["file_name"],
             "kept": part["keep_ratio"],
