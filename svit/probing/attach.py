@@ -31,9 +31,9 @@ from svit.probing.planting import (
     entered,
     find_prefix,
     first_tensor,
+    given_sizes,
     one_a_picture,
     padded_only,
-    picture_of,
     token_side,
 )
 from svit.probing.received import Received
@@ -169,7 +169,7 @@ class _Watch:
         for layer, name in enumerate(host.blocks):
             self.places.setdefault(model.get_submodule(name), []).append(layer)
         self.inside = self.planting = self.planted = False
-        self.given_hw: Grid | None = None
+        self.given: list[Grid] = []
         self.batch = 0
         self.runs: dict[nn.Module, int] = {}
         self.before: tuple[int, Tensor, Rows] | None = None
@@ -250,8 +250,7 @@ class _Watch:
 
     def _begin_call(self, args: tuple, kwargs: dict[str, Any]) -> None:
         self.inside, self.tape.calls = True, 0
-        given = picture_of(args, kwargs)
-        self.given_hw = None if given is None else (int(given.shape[-2]), int(given.shape[-1]))
+        self.given = given_sizes(args, kwargs)
 
     def _end_call(self) -> None:
         self.inside = False
@@ -266,8 +265,8 @@ class _Watch:
         tape = self.tape
         tape.calls = tape.calls + 1 if self.inside else 1
         self.batch, self.runs, self.before, self.unread = len(pictures), {}, None, False
-        given = self.given_hw if self.inside else None
-        tape.resized = given is not None and not padded_only(pictures, given)
+        given = self.given if self.inside else []
+        tape.resized = bool(given) and not padded_only(pictures, given)
         if self.reader is not None:
             self.reader.read = None
         if not isinstance(module, nn.Conv2d):

@@ -5,7 +5,7 @@ The model is run up to its first block only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -45,18 +45,43 @@ def entered(args: tuple, kwargs: dict[str, Any]) -> Tensor:
     return picture
 
 
-def padded_only(pictures: Tensor, given_hw: Grid) -> bool:
-    """Whether pictures that were given with another size can have been padded right and below to their own:
-    each colour of what lies beyond is one number."""
+def given_sizes(args: tuple, kwargs: dict[str, Any]) -> list[Grid]:
+    """Height and width of each picture that a model is called with, also in lists and dictionaries; empty
+    where it is given none."""
+    batch = picture_of(args, kwargs)
+    pictures = list(_single([*args, *kwargs.values()])) if batch is None else batch
+    return [(int(one.shape[-2]), int(one.shape[-1])) for one in pictures]
+
+
+def _single(given: Any) -> Iterator[Tensor]:
+    """Tensors (channels, height, width), at any depth."""
+    if isinstance(given, Tensor):
+        yield from [given] if given.ndim == 3 and len(given) in (1, 3, 4) else []
+    elif isinstance(given, (list, tuple, Mapping)):
+        for one in given.values() if isinstance(given, Mapping) else given:
+            yield from _single(one)
+
+
+def padded_only(pictures: Tensor, given: Sequence[Grid]) -> bool:
+    """Whether pictures that were given with other sizes can have been padded right and below to their own:
+    each colour of what lies beyond is one number.
+
+    Args:
+        given: of each picture; of another number of them the largest sides count for all.
+    """
+    if len(given) != len(pictures):
+        given = [tuple(map(max, zip(*given)))] * len(pictures)
+    return all(_one_colour(*one) for one in zip(pictures, given))
+
+
+def _one_colour(picture: Tensor, given_hw: Grid) -> bool:
     rows, columns = given_hw
-    if tuple(pictures.shape[-2:]) == given_hw:
+    if tuple(picture.shape[-2:]) == given_hw:
         return True
-    if pictures.shape[-2] < rows or pictures.shape[-1] < columns:
+    if picture.shape[-2] < rows or picture.shape[-1] < columns:
         return False
-    beyond = torch.cat(
-        [pictures[..., rows:, :].flatten(2), pictures[..., :rows, columns:].flatten(2)], dim=2
-    )
-    least, most = beyond.aminmax(dim=2)
+    beyond = torch.cat([picture[:, rows:].flatten(1), picture[:, :rows, columns:].flatten(1)], 1)
+    least, most = beyond.aminmax(dim=1)
     return bool((least == most).all())
 
 

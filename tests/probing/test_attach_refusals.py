@@ -110,6 +110,33 @@ def test_tokens_of_pictures_that_the_model_enlarges_are_not_laid_over_its_upper_
         assert tape.traces([sample])[0].grid.valid_hw == (4, 6)
 
 
+class Listing(Within):
+    """A detector's habit: pictures come as a list, are made as high as wide and padded to a batch."""
+
+    def forward(self, given: list[dict[str, Tensor]]) -> Tensor:
+        batch = torch.zeros(len(given), 3, 128, 192)
+        for row, one in zip(batch, given, strict=True):
+            new = self.change(one["image"])
+            row[:, : new.shape[1], : new.shape[2]] = new
+        return self.vit(batch)
+
+
+def test_pictures_of_a_list_that_are_enlarged_one_by_one_are_told_from_those_that_are_padded() -> (
+    None
+):
+    whole, small = Sample(0, torch.rand(3, 128, 192), (128, 192)), Sample(1, pictures()[0], SIZE)
+    given = [{"image": one.image, "height": one.image_hw[0]} for one in (whole, small)]
+    enlarging = Listing(lambda x: nn.functional.interpolate(x[None], (128, 192))[0], (128, 192))
+    with torch.no_grad(), attach(enlarging) as tape:
+        enlarging(given)
+        with pytest.raises(RecordingError, match="resizes its pictures"):
+            tape.traces([whole, small])
+    padding = Listing(lambda x: x, (128, 192))
+    with torch.no_grad(), attach(padding) as tape:
+        padding(given)
+        assert [one.grid.valid_hw for one in tape.traces([whole, small])] == [(8, 12), (4, 6)]
+
+
 class HeadsFirst(nn.Module):
     """A block whose attention lies as (heads, pictures, tokens, tokens)."""
 
