@@ -65,6 +65,7 @@ class ViT(Backbone):
         rates = torch.linspace(0, config.drop_path, config.depth).tolist()
         self.blocks = nn.ModuleList(Block(config, rate) for rate in rates)
         self._positions: SizeCache[Tensor] = SizeCache()
+        self._resized_from: Tensor | None = None  # what `_positions` were made of
         _initialise(self)
 
     def embed(
@@ -77,13 +78,15 @@ class ViT(Backbone):
     def positions(self, grid_hw: tuple[int, int]) -> Float[Tensor, "1 tokens dim"]:
         """The stored square grid resized to (rows, columns): bicubic, no antialias (methods.md 2.2).
 
-        Without gradient the last sizes are remembered until the parameter changes.
+        Without gradient a CPU remembers the last sizes until a value changes: the count of changes that
+        torch keeps misses fused optimisers and `.data`.
         """
-        stored = self.pos_embed
-        if torch.is_grad_enabled() or stored.is_inference():
+        stored, known = self.pos_embed, self._resized_from
+        if torch.is_grad_enabled() or stored.is_inference() or stored.device.type != "cpu":
             return self._resized(grid_hw)
-        identity = (stored.data_ptr(), stored._version, stored.device, stored.dtype)
-        return self._positions.get((grid_hw, *identity), lambda: self._resized(grid_hw))
+        if known is None or known.dtype != stored.dtype or not torch.equal(known, stored):
+            self._resized_from, self._positions = stored.detach().clone(), SizeCache()
+        return self._positions.get(grid_hw, lambda: self._resized(grid_hw))
 
     def _resized(self, grid_hw: tuple[int, int]) -> Float[Tensor, "1 tokens dim"]:
         side = self.pretrain_grid

@@ -284,6 +284,24 @@ def test_positions_are_remembered_only_without_gradient_and_until_they_change() 
         assert model.double().positions((4, 6)).dtype == torch.float64
 
 
+def test_positions_follow_changes_that_torch_does_not_count() -> None:
+    """The optimiser of trainings is fused; evaluations between its steps saw positions of the first one."""
+    model = backbone("vit-plain-nano")
+    optimiser = torch.optim.AdamW([model.pos_embed], lr=0.1, fused=True)
+    for change in ("step", "data"):
+        with torch.no_grad():
+            model.positions((4, 6))
+        counted = model.pos_embed._version
+        if change == "step":
+            model.pos_embed.grad = torch.ones_like(model.pos_embed)
+            optimiser.step()
+        else:
+            model.pos_embed.data.mul_(2)
+        with torch.no_grad():
+            assert torch.equal(model.positions((4, 6)), model._resized((4, 6))), change
+        assert change == "step" or model.pos_embed._version == counted
+
+
 def test_what_inference_mode_left_behind_does_not_break_training() -> None:
     model = trained(backbone())
     images = torch.randn(1, 3, 64, 64)
