@@ -77,39 +77,44 @@ def hashed(value: Any) -> str:
 
 
 def facts_of(
-    images: Sequence[Annotated], categories: Sequence[Mapping[str, Any]]
+    images: Sequence[Annotated], categories: Sequence[Mapping[str, Any]], bytes_of: Iterable[bytes]
 ) -> dict[str, dict[str, str]]:
     """What a folder that is written from annotated pictures claims of them: `source`, with a SHA-256 of their
     entries, objects and classes and of the bytes of their files, so that a refusal names what is other.
 
-    Raises:
-        ImageError: a file cannot be read.
+    Args:
+        bytes_of: `digests` of the pictures.
     """
     return {
         "source": {
             "images": hashed([one.entry for one in images]),
             "objects": hashed([list(one.objects) for one in images]),
             "classes": hashed(list(categories)),
-            "pictures": hashed_files(one.picture for one in images),
+            "pictures": joined(bytes_of),
         }
     }
 
 
-def hashed_files(files: Iterable[Path]) -> str:
-    """SHA-256 of the bytes of files, in their order.
+def digests(files: Iterable[Path]) -> list[bytes]:
+    """SHA-256 of the bytes of each file.
 
     Not of size and time: a copy has another time, and a mask that was corrected may have the same size.
 
     Raises:
         ImageError: one cannot be read.
     """
-    whole = hashlib.sha256()
+    found = []
     for file in files:
         try:
-            whole.update(hashlib.sha256(file.read_bytes()).digest())
+            found.append(hashlib.sha256(file.read_bytes()).digest())
         except OSError as error:
             raise ImageError(f"{file}: cannot be read ({error.strerror})") from error
-    return whole.hexdigest()
+    return found
+
+
+def joined(found: Iterable[bytes]) -> str:
+    """SHA-256 of digests in their order."""
+    return hashlib.sha256(b"".join(found)).hexdigest()
 
 
 def _named(source: Path, split: str) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from svit.data.validate import CocoError
-from svit.data.writing.annotated import Annotated, Split, dealt, facts_of, read_split
+from svit.data.writing.annotated import Annotated, Split, dealt, digests, facts_of, read_split
 from svit.data.writing.coco_folder import annotations
 from svit.system.claims import claim
 from svit.system.files import prepare_folder, write_text, write_whole
@@ -33,7 +33,8 @@ def write_folds(source: Path, out: Path, folds: int) -> list[Path]:
 
     Images are dealt out in turn within each slice (`svit.core.slices`, as a kind), in the order of a hash of
     their names, so every fold has its share of each; which fold an image is in depends on the other images.
-    Frames of a video (`video_id`) stay together. Ids are numbered anew.
+    Frames of a video (`video_id`) stay together, as do pictures whose files are the same. Ids are numbered
+    anew.
 
     Args:
         source: folder in COCO's layout with train and val.
@@ -47,14 +48,15 @@ def write_folds(source: Path, out: Path, folds: int) -> list[Path]:
             written.
     """
     images, categories, beside = _all_images(source)
-    dealt_out = _together(images)
+    bytes_of = digests(one.picture for one in images)
+    dealt_out = _together(images, bytes_of)
     if not 2 <= folds <= len(dealt_out):
         what = "images" if len(dealt_out) == len(images) else "videos and single images"
         raise CocoError(
             f"{source}: expected 2 to {len(dealt_out)} folds of {len(dealt_out)} {what}, found {folds}"
         )
     prepare_folder(out)
-    facts = {"folds": folds, **facts_of(images, categories)}
+    facts = {"folds": folds, **facts_of(images, categories, bytes_of)}
     claim(out / "folds.json", facts, what="set of folds")
     written = []
     for fold in range(folds):
@@ -108,13 +110,13 @@ def _joined(
     return joined
 
 
-def _together(images: Sequence[Annotated]) -> list[list[Annotated]]:
-    """Images by themselves and the frames of each video, at the place of its first image: neighbours of a
-    frame that is held out would all but show it in training."""
+def _together(images: Sequence[Annotated], bytes_of: Sequence[bytes]) -> list[list[Annotated]]:
+    """The frames of each video and the copies of each picture, at the place of the first: neighbours of a
+    frame that is held out would all but show it in training, copies do."""
     groups: dict[Any, list[Annotated]] = {}
-    for place, one in enumerate(images):
+    for one, digest in zip(images, bytes_of, strict=True):
         video = _video(one)
-        groups.setdefault(("image", place) if video is None else ("video", video), []).append(one)
+        groups.setdefault(digest if video is None else ("video", video), []).append(one)
     return [sorted(group, key=_frame) for group in groups.values()]
 
 

@@ -23,7 +23,7 @@ from svit.core.slices import slices_of
 from svit.data.reading import read_image
 from svit.data.segments import box_polygon, decode_masks
 from svit.data.validate import CocoError
-from svit.data.writing.annotated import Annotated, dealt, facts_of, hashed, read_split
+from svit.data.writing.annotated import Annotated, dealt, digests, facts_of, hashed, read_split
 from svit.data.writing.coco_folder import (
     Entry,
     Recipe,
@@ -85,7 +85,10 @@ def write_mosaic(
             f"of {split} has as many; found {len(images)} pictures in all"
         )
     facts = {"generator": "svit mosaic", "version": VERSION, "across": across, "tile": tile}
-    facts |= {"split": split, **facts_of(images, categories)}
+    facts |= {
+        "split": split,
+        **facts_of(images, categories, digests(one.picture for one in images)),
+    }
     facts["source"]["licences"] = hashed(licences)
     make = partial(
         _make, across=across, tile=tile, slices=tuple(slices_of([one.entry for one in images]))

@@ -19,7 +19,7 @@ import numpy as np
 from svit.core.rle import CodedMasks
 from svit.data.findings import Findings
 from svit.data.reading import image_size, read_bitmap, read_image
-from svit.data.writing.annotated import hashed, hashed_files
+from svit.data.writing.annotated import digests, hashed, joined
 from svit.data.writing.coco_folder import (
     LICENCE,
     Entry,
@@ -175,7 +175,7 @@ def _identity(source: Path, fields: Iterable[Field]) -> str:
     """SHA-256 over the names and bytes of all files; the folder itself may be moved."""
     files = [file for field in fields for file in (field.picture, *field.masks)]
     names = [file.relative_to(source).as_posix() for file in files]
-    return hashed([names, hashed_files(files)])
+    return hashed([names, joined(digests(files))])
 
 
 def _file_name(field: Field) -> str:

@@ -28,8 +28,9 @@ def write_split(
     (root / "annotations").mkdir(exist_ok=True)
     box = {"bbox": [2, 3, 10, 8], "area": 80, "iscrowd": 0, "category_id": classes[0]["id"]}
     outline = [[2, 3, 12, 3, 12, 11, 2, 11]]
-    for name in names:
-        Image.fromarray(np.full((24, 32, 3), len(name), np.uint8)).save(root / split / name)
+    for n, name in enumerate(names):
+        pixels = np.full((24, 32, 3), 10 * len(split) + n, np.uint8)
+        Image.fromarray(pixels).save(root / split / name)
     images = [
         {"id": n, "file_name": name, "height": 24, "width": 32, "kind": kind}
         for n, (name, kind) in enumerate(zip(names, kinds, strict=True), 1)
@@ -63,6 +64,17 @@ def test_frames_of_a_video_are_held_out_together_and_in_order(tmp_path: Path) ->
     assert len(set(held_out)) == len(held_out) == 18
     with pytest.raises(CocoError, match="2 to 6 folds of 6 videos and single images, found 7"):
         write_folds(tmp_path / "moving", tmp_path / "more", 7)
+
+
+def test_copies_of_a_picture_are_held_out_together(source: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        copy = (source / "train" / f"t{number}.png").read_bytes()
+        (source / "val" / f"v{number}.png").write_bytes(copy)
+    for folder in write_folds(source, tmp_path / "folds", 4):
+        train, val = (
+            {path.read_bytes() for path in (folder / split).iterdir()} for split in ("train", "val")
+        )
+        assert not train & val
 
 
 def correct(source: Path, what: str) -> None:
