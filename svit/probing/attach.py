@@ -285,7 +285,7 @@ class _Watch:
         tokens = first_tensor((*args, *kwargs.values()))
         held = self._patches(tokens, layer)
         rows = self._rows(layer, layer, held.shape[1])
-        self.tape.masks.setdefault(layer, rows.keep)
+        self.tape.masks.setdefault(layer, rows.keep.clone())  # models may write over what they gave
         if rows.group is not None:
             self.tape.groups.setdefault(layer, rows.group)
         self.before = layer, held.detach().clone(), rows  # a block may write over its input
@@ -325,7 +325,7 @@ class _Watch:
         for name, one in (("hook_in", old), ("hook_out", new)):
             if name in self.tensors:
                 kept = one if rows is None else rows.spread(one)
-                self.tape.tensors.setdefault(name, {})[layer] = kept
+                self.tape.tensors.setdefault(name, {})[layer] = kept.clone()
         self.before = None
 
     def _keep_attention(self, layer: int) -> None:

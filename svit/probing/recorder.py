@@ -326,7 +326,7 @@ def _reader(shelf: dict[int, Tensor]) -> Callable[..., None]:
     def read(probe: TokenProbe, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if probe.layer in shelf:
             raise RecordingError(f"the probe of block {probe.layer + 1} fired twice in one forward")
-        shelf[probe.layer] = output.detach()
+        shelf[probe.layer] = output.detach().clone()  # the model may write over it
 
     return read
 

@@ -277,6 +277,41 @@ def test_a_model_that_drops_tokens_silently_is_refused_until_told_by_mask_or_ind
         model(pictures)
 
 
+class InPlace(nn.Module):
+    """A ViT that writes over its tokens and over one mask of those that it keeps, block by block."""
+
+    def __init__(self, probed: bool) -> None:
+        super().__init__()
+        self.vit, self.mask = timm_model("vit_tiny_patch16_224", (64, 96)), torch.ones(2, 24) > 0
+        self.probes = nn.ModuleList(TokenProbe(layer) for layer in range(3) if probed)
+        for block in self.vit.blocks:
+            block.forward = lambda tokens, block=block: tokens.add_(block.attn(block.norm1(tokens)))
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        tokens = self.vit._pos_embed(self.vit.patch_embed(pictures))
+        self.mask.fill_(True)
+        for layer, block in enumerate(self.vit.blocks):
+            if self.probes:
+                self.probes[layer](self.mask)
+            tokens = block(tokens)
+            self.mask[:, -1 - layer] = False
+            tokens = tokens[:, :-1]
+        return tokens
+
+
+@pytest.mark.parametrize("probed", [True, False])
+def test_what_was_recorded_stays_when_the_model_writes_over_it(probed: bool) -> None:
+    model, tensors = InPlace(probed), ("hook_in", "hook_out")
+    kept = None if probed else lambda layer: model.mask
+    with torch.no_grad(), attach(model, kept=kept, tensors=tensors) as tape:
+        model(torch.randn(2, 3, 64, 96))
+    assert tape.keep().reshape(2, 3, 24).sum(axis=2).tolist() == [[24, 23, 22]] * 2
+    for layer in range(3):
+        before, after = (tape[f"blocks.{layer}.{name}"] for name in tensors)
+        change = (after - before).norm(dim=-1) / before.norm(dim=-1)
+        torch.testing.assert_close(change, tape[f"blocks.{layer}.update"], equal_nan=True)
+
+
 def test_a_model_patched_by_tome_tells_which_tokens_a_row_carries() -> None:
     model = Merging((64, 96))
     with torch.no_grad(), attach(model) as tape:
