@@ -246,11 +246,12 @@ def _has(block: nn.Module, name: str) -> bool:
 
 def _reads_as_timm(block: nn.Module) -> bool:
     """Whether its attention reads `norm1` of the tokens by `qkv` alone. Others have the same names and norms
-    behind the attention (`ResPostBlock`), or biases of queries beside `qkv` (`EvaBlock`)."""
+    behind the attention (`ResPostBlock`), biases of queries beside `qkv` (`EvaBlock`), or two attentions of
+    which the difference counts (`DiffAttention`)."""
     attn = getattr(block, "attn", None)
     plain = all(isinstance(getattr(attn, one, None), nn.Identity) for one in ("q_norm", "k_norm"))
-    known = is_of(block, "timm", ("Block",)) and isinstance(getattr(attn, "qkv", None), nn.Linear)
-    return plain and known
+    known = is_of(block, "timm", ("Block",)) and is_of(attn, "timm", ("Attention",))
+    return plain and known and isinstance(getattr(attn, "qkv", None), nn.Linear)
 
 
 def _random(pruned: Pruned, layer: int, tokens: Tensor) -> Float[Tensor, "batch tokens"]:

@@ -295,8 +295,7 @@ def edit(
 
     Args:
         model: as of `record`.
-        masks: (zero-based block, keep mask (B, N)) -> keep mask to use; returning the same tensor changes
-            nothing.
+        masks: (zero-based block, keep mask (B, N)) -> keep mask to use, another tensor or the same.
         scores: (block, keep log-odds (B, N)) -> log-odds to decide by; subtracting a number moves the
             threshold by it.
         groups: (block, carriers (B, N)) -> carriers to use; `svit.pruning.merging.MergeProbe`.
@@ -333,7 +332,12 @@ def _reader(shelf: dict[int, Tensor]) -> Callable[..., None]:
 
 def _writer(change: MaskEdit) -> Callable[..., Tensor]:
     def write(probe: TokenProbe, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        changed = change(probe.layer, output)
+        given = (
+            output.clone()
+        )  # an edit may write over it; the method tells an answer by its identity
+        changed = change(probe.layer, given)
+        if changed is given and torch.equal(given, output):
+            return output
         if changed.shape != output.shape or changed.dtype != output.dtype:
             raise RecordingError(
                 f"the edit of block {probe.layer + 1} must return {output.dtype} {tuple(output.shape)}, "

@@ -248,13 +248,18 @@ def test_a_row_of_zeros_that_stays_one_did_not_change() -> None:
     assert (tape["blocks.1.update"] == 0).all()
 
 
-@pytest.mark.parametrize("kind", ["ResPostBlock", "EvaBlock"])
+@pytest.mark.parametrize("kind", ["ResPostBlock", "EvaBlock", "DiffAttention"])
 def test_attention_of_blocks_that_only_look_like_timm_s_is_not_read_wrongly(kind: str) -> None:
     from timm.models import eva, vision_transformer
 
     small = {"img_size": SIZE, "embed_dim": 48, "depth": 3, "num_heads": 3, "num_classes": 0}
     if kind == "EvaBlock":
         model = eva.Eva(**small)
+    elif kind == "DiffAttention":
+        layers = pytest.importorskip("timm.layers.diff_attention", reason="came with timm 1.0.23")
+        model = vision_transformer.VisionTransformer(**small)
+        for block in model.blocks:
+            block.attn = layers.DiffAttention(48, num_heads=3)
     else:
         block = vision_transformer.ResPostBlock
         model = vision_transformer.VisionTransformer(**small, block_fn=block)

@@ -92,6 +92,23 @@ def test_an_edited_mask_is_what_the_block_uses_and_what_is_recorded() -> None:
     assert not tape.keep()[0, 4].any()
 
 
+@pytest.mark.parametrize("method", ["dense", "svit", "dynamicvit", "tome"])
+def test_an_edit_may_write_over_the_mask_it_is_given(method: str) -> None:
+    """A block that keeps everything took the same tensor for no answer, and ran on all tokens."""
+    model, images, found = backbone(method), torch.randn(2, 3, 64, 96), []
+
+    def off(keep: torch.Tensor) -> torch.Tensor:
+        keep[:, ::2] = False
+        return keep
+
+    for change in (lambda layer, keep: off(keep), lambda layer, keep: off(keep.clone())):
+        with torch.no_grad(), edit(model, masks=change), record(model) as tape:
+            found.append((model(images), tape.keep()))
+    (maps, masks), (others, same) = found
+    assert (masks == same).all() and not masks[:, :, :, ::2].any()
+    torch.testing.assert_close(maps, others)
+
+
 def test_forcing_all_masks_on_equals_the_dense_model() -> None:
     sparse, dense, batch = backbone(), backbone("dense"), pad_batch(samples((64, 64)))
     dense.load_state_dict(
