@@ -39,6 +39,21 @@ def crowding(objects: Mapping[ImageId, int]) -> dict[ImageId, str]:
     return {one: "crowded" if count > middle else "sparse" for one, count in objects.items()}
 
 
+def frame_of(image: Mapping[str, Any]) -> FrameId | None:
+    """Which frame an entry of a COCO json is, by fields as MMTracking's CocoVID has them; other programs use
+    the same names for other things."""
+    video, number = image.get("video_id"), image.get("frame_id")
+    good = type(video) in (int, str) and type(number) is int and number >= 0
+    return FrameId(video, number) if good else None
+
+
+def videos_of(images: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """The list of videos that entries of a COCO json name, as CocoVID has it; nothing of still pictures."""
+    ids = dict.fromkeys(image.get("video_id") for image in images)
+    found = [{"id": video, "name": str(video)} for video in ids if video is not None]
+    return {"videos": found} if found else {}
+
+
 def marked(slices: Mapping[str, str]) -> dict[str, float]:
     """Of one image: field -> text, as extra numbers of a run."""
     return {f"{field}={text}": 1.0 for field, text in slices.items()}

@@ -19,8 +19,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from svit.core.config import DataConfig
-from svit.core.slices import slices_of
-from svit.core.types import FrameId, ImageId, Target
+from svit.core.slices import frame_of, slices_of
+from svit.core.types import ImageId, Target
 from svit.data.classes import check_map, match_classes
 from svit.data.folder import ImageFiles
 from svit.data.images import ImageError, normalise, prepare, read_image
@@ -111,7 +111,8 @@ class CocoDataset:
         self.image_ids: list[ImageId] = [image["id"] for image in images]
         self._file_names = [image["file_name"] for image in images]
         self.slices = slices_of(images)
-        self.frames = _frames(images)
+        frames = list(map(frame_of, images))
+        self.frames = frames if any(frames) else []
         sizes = [(int(image["height"]), int(image["width"])) for image in images]
         self._image_hw = np.array(sizes, dtype=np.int32).reshape(-1, 2)
 
@@ -216,16 +217,6 @@ class CocoDataset:
         return (
             entry if frame is None else entry | {"video_id": frame.video, "frame_id": frame.number}
         )
-
-
-def _frames(images: Sequence[Mapping[str, Any]]) -> list[FrameId | None]:
-    """Fields as MMTracking's CocoVID has them; other programs use the same names for other things."""
-    found = []
-    for image in images:
-        video, number = image.get("video_id"), image.get("frame_id")
-        good = type(video) in (int, str) and type(number) is int and number >= 0
-        found.append(FrameId(video, number) if good else None)
-    return found if any(found) else []
 
 
 class _Packed:

@@ -8,9 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from svit.core.coco_rows import Row, result_rows
 from svit.core.coverage import object_areas
-from svit.core.types import CodedTarget, to_xywh
+from svit.core.slices import FRAME, VIDEO, videos_of
+from svit.core.types import CodedTarget, ImageId, to_xywh
 from svit.data.coco_names import COCO_CLASSES
 from svit.exchange.exports import ExportError, Write
 from svit.runs.run import Run
@@ -45,6 +48,7 @@ def coco(run: Run) -> Write:
         named = zip(ids, run.class_names, strict=True)
         contents[INSTANCES] = {
             "info": {"description": f"annotations of the run {run.path.name}"},
+            **videos_of(images),
             "images": images,
             "annotations": [{"id": number, **one} for number, one in enumerate(objects, 1)],
             "categories": [{"id": number, "name": name} for number, name in named],
@@ -57,7 +61,7 @@ def coco(run: Run) -> Write:
 def _collected(run: Run, ids: list[int]) -> tuple[list[Row] | None, list[dict], list[dict]]:
     results: list[Row] | None = None
     images, objects = [], []
-    known = run.images.to_dict("records")
+    known, frames = run.images.to_dict("records"), run.frames.set_index("image_id")
     parts = run.samples("detections", "target", masks=True)
     for row, (found, target) in zip(known, parts, strict=True):
         if found is not None:
@@ -70,10 +74,18 @@ def _collected(run: Run, ids: list[int]) -> tuple[list[Row] | None, list[dict], 
                     "height": row["image_h"],
                     "width": row["image_w"],
                     **{field: row[field] for field in run.slices},
+                    **_frame(frames, row["image_id"]),
                 }
             )
             objects += [{"image_id": row["image_id"], **one} for one in _objects(target, ids)]
     return results, images, objects
+
+
+def _frame(frames: pd.DataFrame, image_id: ImageId) -> dict[str, Any]:
+    """Of an image that is a frame of a video, as MMTracking's CocoVID has it; a run knows videos as texts."""
+    if image_id not in frames.index:
+        return {}
+    return {"video_id": frames[VIDEO][image_id], "frame_id": int(frames[FRAME][image_id])}
 
 
 def _objects(target: CodedTarget, ids: list[int]) -> list[dict[str, Any]]:

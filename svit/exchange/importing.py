@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from svit.core.slices import marked, slices_of
+from svit.core.slices import frame_of, marked, marked_frame, slices_of
 from svit.core.types import ImageId, Target
 from svit.data.reading import ImageError, read_image, stored_picture
 from svit.data.segments import target_of
@@ -86,9 +86,10 @@ class Truth:
         objects = self._objects.get(image["id"], [])
         return target_of(objects, self._labels, (int(image["height"]), int(image["width"])))
 
-    def slices(self, file_name: str) -> dict[str, str]:
-        """Field -> text of the groups that a picture is in (`svit.core.slices`)."""
-        return self._slices.get(file_name, {})
+    def marks(self, file_name: str) -> dict[str, float]:
+        """Extra numbers of a run: the groups a picture is in, and which frame it is (`svit.core.slices`)."""
+        frame = frame_of(self._images.get(file_name, {}))
+        return marked(self._slices.get(file_name, {})) | marked_frame(frame)
 
 
 def import_lists(
@@ -132,7 +133,7 @@ def import_lists(
                 continue
             trace = lists.trace(number, image_id, image.shape[:2])
             target = None if truth is None else truth.of(name)
-            extra = {} if truth is None else marked(truth.slices(name))
+            extra = {} if truth is None else truth.marks(name)
             try:
                 writer.add(trace, None, target, image, name, extra)
             except ValueError as error:

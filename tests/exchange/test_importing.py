@@ -222,3 +222,20 @@ def test_an_import_does_not_go_on_with_other_annotations(
     words = ["import", str(tmp_path / "kept.json"), "--image-root", str(photos)]
     assert main([*words, "--out", str(tmp_path / "run"), "--coco", str(truth)]) == 2
     assert "annotations_sha256" in capsys.readouterr().err
+
+
+def test_frames_of_a_video_stay_frames_in_a_run_and_in_what_it_exports(
+    photos: Path, tmp_path: Path
+) -> None:
+    path = boxes_alone(tmp_path, "dog.jpg", "other.jpg")
+    truth = json.loads(path.read_text())
+    for number, image in enumerate(truth["images"], 3):
+        image |= {"video_id": 8, "frame_id": number}
+    path.write_text(json.dumps(truth))
+    run = imported(documented(tmp_path), photos, tmp_path / "run", "--coco", str(path))
+    assert run.frames.to_dict("list") == {"image_id": ["dog.jpg"], "video": ["8"], "frame": [3]}
+    assert main(["export", str(run.path), "--to", "coco", "--out", str(tmp_path / "out")]) == 0
+    instances = json.loads((tmp_path / "out" / "instances.json").read_text())
+    (dog,) = instances["images"]
+    assert (dog["video_id"], dog["frame_id"]) == ("8", 3)
+    assert instances["videos"] == [{"id": "8", "name": "8"}]

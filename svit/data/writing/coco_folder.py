@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image
 
 from svit.core.rle import CodedMasks
+from svit.core.slices import videos_of
 from svit.system.claims import claim
 from svit.system.files import (
     FileError,
@@ -194,19 +195,12 @@ def _join(out: Path, split: str, parts: list[Path], recipe: Recipe) -> None:
     whole = {
         "info": recipe.info(split, entries),
         "licenses": list(recipe.licences),
-        **_videos(entries),
+        **videos_of([entry["image"] for entry in entries]),
         "images": [entry["image"] for entry in entries],
         "annotations": [{"id": number, **found} for number, found in enumerate(objects, 1)],
         "categories": list(recipe.classes),
     }
     _write_json(annotations(out, split), whole)
-
-
-def _videos(entries: Sequence[Entry]) -> dict[str, Any]:
-    """The list of videos that images name, as MMTracking's CocoVID has it; nothing of still pictures."""
-    ids = dict.fromkeys(entry["image"].get("video_id") for entry in entries)
-    found = [{"id": video, "name": str(video)} for video in ids if video is not None]
-    return {"videos": found} if found else {}
 
 
 def _write_json(path: Path, content: Any) -> None:
