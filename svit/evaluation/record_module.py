@@ -42,6 +42,7 @@ from svit.probing.attach import attach
 from svit.probing.planting import Grid
 from svit.runs.run import RunWriter
 from svit.system.processes import Ranks
+from svit.system.text import counted
 
 COUNTER = "torch.utils.flop_counter.FlopCounterMode of the trunk, FLOPs / 2"
 
@@ -167,6 +168,7 @@ class _Runner:
         self._device = next(module.parameters()).device
         self._multiple = _multiple(module, host, config, watching.grid)
         self._found: dict[str, Any] = {"prefix": watching.prefix}
+        self._measures: set[str] = set()  # that the first picture showed, which run.json promises
 
     def size_of(self, sample: Sample) -> tuple[int, int]:
         """Height and width of a picture once it is padded."""
@@ -179,6 +181,7 @@ class _Runner:
         for index in range(len(reader.images))[:limit]:
             if not isinstance(one := reader[index], Unreadable):
                 (result,) = self.predict([one])
+                self._measures = {*result.trace.measures}
                 return list(result.trace.measures)
         asked = (watching.attention, watching.class_attention)
         found = zip(("attention", "class_attention"), asked)
@@ -199,6 +202,11 @@ class _Runner:
             begin = time.perf_counter()
             self._trunk(pictures)
             seconds = (time.perf_counter() - begin) / len(samples)
+        if lost := self._measures - {*tape.measures}:
+            raise HostError(
+                f"{', '.join(sorted(lost))} of {counted(len(samples), 'pictures')} together cannot be read, "
+                "and of one alone it could: record with --batch 1, or with --no-attention"
+            )
         if not self._host.known:  # patches were planted before the first batch
             self._found = {"prefix": tape.prefix, "tokens": "raster"}
         macs = self._counted(pictures) / len(samples) if watching.count else None

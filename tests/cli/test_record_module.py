@@ -59,6 +59,24 @@ def unfolding():
     return Unfolding(False)
 
 
+class HeadsFirst(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attn = torch.nn.Linear(32, 32)
+
+    def forward(self, tokens):
+        heads = tokens.unflatten(2, (2, 16)).permute(2, 0, 1, 3)
+        mixed = (heads @ heads.mT).softmax(-1) @ heads
+        return tokens + self.attn(mixed.permute(1, 2, 0, 3).flatten(2))
+
+
+def heads_first():
+    torch.manual_seed(0)
+    model = Unfolding(False)
+    model.blocks = torch.nn.ModuleList(HeadsFirst() for _ in range(2))
+    return model
+
+
 def misleading():
     return Unfolding(True)
 
@@ -261,6 +279,20 @@ def test_a_model_without_a_patch_embedding_is_recorded_by_its_grid_and_its_hidde
     assert run.provenance["host"]["attention"] == "unknown"
     assert run.provenance["measures"] == ["update", "norm"]
     assert run.trace("wide.png").grid.grid_hw == (4, 6)
+
+
+def test_attention_that_only_single_pictures_show_is_recorded_of_all_or_refused(
+    folder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for number in range(2):
+        Image.new("RGB", (180, 120), (number, 0, 0)).save(folder / "photos" / f"{number}.png")
+    words = ("--grid", "16", *SMALL)
+    assert record("heads_first", *words, "--batch", "4") == 2
+    assert "attention of 3 pictures together cannot be read" in capsys.readouterr().err
+    assert record("heads_first", *words, "--batch", "1", out="alone") == 0
+    traces = list(open_run("alone").iter_traces(measures=["attention"]))
+    assert len(traces) == 4 and all("attention" in one.measures for one in traces)
+    assert record("heads_first", *words, "--batch", "4", "--no-attention", out="without") == 0
 
 
 @pytest.mark.parametrize(
