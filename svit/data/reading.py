@@ -12,11 +12,13 @@ import logging
 import os
 import re
 import stat
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -141,8 +143,7 @@ def stored_picture(source: Path | str | bytes) -> tuple[tuple[int, int], int]:
     """
     name = _name(source)
     with _opened(source, name, MAX_PIXELS) as image:
-        # PNG's own `getexif` decodes the picture to look behind its pixels
-        return _turned_hw(image, 1), _orientation(image, name, Image.Image.getexif)
+        return _turned_hw(image, 1), _orientation(image, name, _exif_of_file)
 
 
 @lru_cache(maxsize=100_000)  # a training reads each picture many times
@@ -265,6 +266,28 @@ def _orientation(
     except Exception as error:  # the pixels are good even where this side note is not
         logger.warning("%s: unreadable EXIF data (%s); not turned", name, error)
         return 1
+
+
+def _exif_of_file(image: Image.Image) -> Image.Exif:
+    """As `image.getexif`, which decodes a PNG to look behind its pixels: only where something is there."""
+    behind = image.format == "PNG" and _has_tags_behind(image.fp)
+    return image.getexif() if behind else Image.Image.getexif(image)
+
+
+def _has_tags_behind(file: BinaryIO) -> bool:
+    """Whether a PNG has EXIF data or texts (XMP) behind its pixels, where some programs write them."""
+    place, pixels = file.tell(), False
+    file.seek(8)  # the signature
+    try:
+        while len(head := file.read(8)) == 8:
+            size, kind = struct.unpack(">I4s", head)
+            if pixels and kind in (b"eXIf", b"iTXt", b"tEXt", b"zTXt"):
+                return True
+            pixels |= kind == b"IDAT"
+            file.seek(size + 4, os.SEEK_CUR)
+        return False
+    finally:
+        file.seek(place)
 
 
 def _turned_hw(image: Image.Image, orientation: int) -> tuple[int, int]:

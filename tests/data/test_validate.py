@@ -607,6 +607,23 @@ def test_a_turned_picture_whose_size_does_not_decide_is_refused_until_told(
         assert not report.refused and f"1 with orientation {orientation}" in report.notes[0]
 
 
+def test_a_tag_behind_the_pixels_of_a_png_turns_nothing_unseen(tmp_path: Path) -> None:
+    """Where ExifTool writes XMP: pictures were read upside down that the check had passed."""
+    Image.new("RGB", (40, 30)).save(tmp_path / "b.png")
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png", exif=exif)
+    early = (tmp_path / "a.png").read_bytes()
+    start = early.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(early[start : start + 4], "big")
+    last = early.index(b"IEND") - 4
+    late = early[:start] + early[end:last] + early[start:end] + early[last:]
+    (tmp_path / "a.png").write_bytes(late)
+    (error,) = check_coco(good(), tmp_path).errors
+    assert error.startswith("1 undecided orientation") and "a.png: orientation 3" in error
+    assert not check_coco(good(), tmp_path, exif="off").refused
+
+
 def test_a_size_that_decides_is_counted_only(tmp_path: Path) -> None:
     tagged(pictures(tmp_path) / "a.png", (30, 40), 6)
     assert not check_coco(good(), tmp_path).refused  # annotated as stored
