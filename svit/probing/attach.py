@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -143,6 +143,8 @@ def watches(block: nn.Module) -> bool:
 class _Watch:
     """The hooks of one `attach`: measures blocks as they run and writes the tape."""
 
+    plants: ClassVar[bool] = False  # whether one of them tries just now how tokens lie
+
     def __init__(
         self,
         tape: Tape,
@@ -193,12 +195,17 @@ class _Watch:
         """Before the first forward of a model that no adapter knows."""
         if self.planting or self.planted:
             return
+        if _Watch.plants:
+            raise HostError(
+                "another recording of this model is open, and both would try how its tokens lie: tell the "
+                'inner one, as attach(model, tokens="raster", prefix=1)'
+            )
         if self.model.training:
             raise HostError(
                 "no adapter knows how tokens lie in this model, and in training it cannot be tried: call "
                 'model.eval(), or vouch for raster order with tokens="raster" and a prefix'
             )
-        self.planting = True
+        self.planting = _Watch.plants = True
         held = [(module, dict(vars(module))) for module in self.model.modules()]
         try:
             found = find_prefix(
@@ -209,7 +216,7 @@ class _Watch:
                 self._rows_in_order,
             )
         finally:
-            self.planting = False
+            self.planting = _Watch.plants = False
             for module, before in held:  # what a forward uses up, as the seeds of its random masks
                 vars(module).update(before)
         if self.host.prefix not in (None, found):
@@ -260,7 +267,9 @@ class _Watch:
             self.reader.read = None
 
     def _begin(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        """A new batch of pictures enters the model."""
+        """A new batch of pictures enters the model; those that another recording plants are none."""
+        if _Watch.plants:
+            return
         pictures = entered(args, kwargs)
         tape = self.tape
         tape.calls = tape.calls + 1 if self.inside else 1
@@ -273,6 +282,8 @@ class _Watch:
             tape.patch = token_side(pictures, tape.grid_hw)
 
     def _before(self, block: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        if _Watch.plants:
+            return
         if not self.batch:
             raise HostError("a block ran before its patch embedding: give grid=(rows, columns)")
         count = self.runs.get(block, 0)

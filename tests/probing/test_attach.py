@@ -215,6 +215,19 @@ def test_two_recordings_at_once_tell_alike_and_a_counter_counts_the_model_alone(
     assert beside.get_total_flops() == alone.get_total_flops()
 
 
+def test_two_recordings_of_a_model_that_nobody_knows_need_one_to_be_told_how_tokens_lie() -> None:
+    model, pictures = torchvision_vit((64, 64)), torch.randn(2, 3, 64, 64)
+    with torch.no_grad(), attach(model) as first:
+        with attach(model), pytest.raises(HostError, match="another recording of this model"):
+            model(pictures)
+        with attach(model, tokens="raster", prefix=1) as second:
+            model(pictures)
+        assert first.prefix == second.prefix == 1 and first.calls == second.calls == 1
+        for name, values in first.measured().items():
+            np.testing.assert_array_equal(values, second.measured()[name])
+    assert hook_count(model) == 0
+
+
 def test_a_forward_that_fails_leaves_nothing_behind_and_the_next_one_is_recorded() -> None:
     model, pictures = timm_model("vit_tiny_patch16_224", (64, 64)), torch.randn(1, 3, 64, 64)
     stop = model.blocks[1].attn.register_forward_pre_hook(lambda *call: 1 / 0)
