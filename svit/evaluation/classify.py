@@ -2,7 +2,7 @@
 
 Pictures reach the model as DeiT's evaluation has them (`classification/datasets.py` of
 github.com/uzh-rpg/svit): the short side resized to 256/224 of the size by Pillow's bicubic filter, the
-middle cut out, ImageNet's normalisation.
+middle cut out, ImageNet's normalisation (or another of `COLOURS`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.data.constants import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    IMAGENET_INCEPTION_MEAN,
+    IMAGENET_INCEPTION_STD,
+)
 from torch import Tensor
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
@@ -38,6 +43,10 @@ from svit.weights import checkpoint
 
 ACCURACY = "accuracy.json"
 SALT = 7_777  # of moved masks, apart from that of sampled ones
+COLOURS = {  # mean and deviation of red, green and blue in 0..1, as weights were trained with
+    "imagenet": (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
+    "half": (IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD),
+}
 MOVES = ("learned", "shuffle", "random")
 
 
@@ -70,17 +79,24 @@ class Accuracy:
     provenance: dict[str, Any]
 
 
-def class_folder(folder: str | Path, size: int = 224) -> ImageFolder:
+def class_folder(folder: str | Path, size: int = 224, colours: str = "imagenet") -> ImageFolder:
     """The pictures of a folder with their classes, prepared for a model of this size.
 
+    Args:
+        colours: of `COLOURS`; a file of weights does not say which. DeiT's are "imagenet", timm's `augreg`
+            "half".
+
     Raises:
+        ValueError: unknown colours.
         FolderError: no subfolders with pictures, or numbers that stand in another order as texts.
     """
+    if colours not in COLOURS:
+        raise ValueError(f"unknown colours {colours!r}; {near(colours, COLOURS)}")
     steps = [
         transforms.Resize(round(size * 256 / 224), transforms.InterpolationMode.BICUBIC),
         transforms.CenterCrop(size),
         transforms.ToTensor(),
-        transforms.Normalize(IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
+        transforms.Normalize(*COLOURS[colours]),
     ]
     try:
         found = ImageFolder(
@@ -261,7 +277,9 @@ def _provenance(
 ) -> dict[str, Any]:
     method = model.method
     names = [_name(pictures, place) for place in places]
+    colours = _colours(pictures)
     return {
+        **({} if colours == "imagenet" else {"colours": colours}),
         "framework": "classifier",
         "classifier": {"backbone": asdict(model.config), "pruning": asdict(method.settings)},
         "method": method.settings.method,
@@ -277,6 +295,12 @@ def _provenance(
         "versions": provenance.versions(),
         "commit": provenance.commit(),
     }
+
+
+def _colours(pictures: ImageFolder) -> str:
+    """Of `COLOURS`, that the pictures are normalised by."""
+    used = pictures.transform.transforms[-1]
+    return next(name for name, both in COLOURS.items() if both == (used.mean, used.std))
 
 
 def _name(pictures: ImageFolder, place: int) -> str:
@@ -298,17 +322,18 @@ def _write(
         for name, (image, _) in zip(names, items, strict=True)
     ]
     rows = zip(tape.traces(samples), samples, items, logits.argmax(dim=1).tolist(), strict=True)
+    colours = _colours(pictures)
     done = writer.done  # by a call before this one
     for trace, sample, (_, label), found in rows:
         if sample.image_id in done:
             continue
         extra = {"label": float(label), "predicted": float(found)}
-        writer.add(trace, image=_shown(sample.image), file_name=str(sample.image_id), extra=extra)
+        writer.add(
+            trace, image=_shown(sample.image, colours), file_name=str(sample.image_id), extra=extra
+        )
 
 
-def _shown(image: Tensor) -> np.ndarray:
+def _shown(image: Tensor, colours: str) -> np.ndarray:
     """What the model was shown, uint8 RGB."""
-    mean, std = (
-        torch.tensor(one).view(3, 1, 1) for one in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
-    )
+    mean, std = (torch.tensor(one).view(3, 1, 1) for one in COLOURS[colours])
     return (image * std + mean).mul(255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()

@@ -66,6 +66,36 @@ def test_top_1_counts_the_folder_s_names_in_their_order(folder: Path) -> None:
     assert few.images == 4
 
 
+class Looking(ViTClassifier):
+    """Keeps what it is shown."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.shown = images
+        return super().forward(images)
+
+
+def test_weights_are_shown_colours_as_they_were_trained_and_a_run_the_picture(
+    folder: Path, tmp_path: Path
+) -> None:
+    """timm's augreg weights saw 0..1 less .5, over .5; the stored pictures are the same for both."""
+    seen, runs = {}, []
+    for name in ("imagenet", "half"):
+        looking = model()
+        looking.__class__ = Looking
+        found = classify(looking, class_folder(folder, 64, name), batch=12, run=tmp_path / name)
+        assert found.provenance.get("colours", "imagenet") == name
+        seen[name] = looking.shown
+        runs.append(open_run(tmp_path / name))
+    picture = torch.from_numpy(runs[0].picture(runs[0].image_ids[0]) / 255).permute(2, 0, 1)
+    assert torch.allclose(seen["half"][0], 2 * picture.float() - 1, atol=0.05)  # JPEG in between
+    red = (picture[0].float() - 0.485) / 0.229
+    assert torch.allclose(seen["imagenet"][0, 0], red, atol=0.1)
+    pairs = zip(*(run.samples("picture") for run in runs), strict=True)
+    assert all(np.abs(a.astype(int) - b).max() <= 2 for (a,), (b,) in pairs)
+    with pytest.raises(ValueError, match="unknown colours 'halve'.*half"):
+        class_folder(folder, 64, "halve")
+
+
 def test_usage_is_the_mean_number_of_blocks_that_used_a_place(folder: Path, tmp_path: Path) -> None:
     """As `plot_distribution.py` sums it, on the model's own grid; the recorded run says the same."""
     pruned = model("magnitude", keep_ratios=[0.5] * 9)

@@ -12,6 +12,7 @@ from svit.cli.options import kinds
 from svit.core.catalogue import METHODS
 from svit.evaluation.average_precision import COUNTED
 from svit.evaluation.classify import (
+    COLOURS,
     MOVES,
     Accuracy,
     class_folder,
@@ -37,7 +38,7 @@ _OF_DETECTORS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds --class-folder and --method."""
+    """Adds --class-folder, --method and --colours."""
     group = parser.add_argument_group("a classifier instead of a detector (docs/classification.md)")
     group.add_argument(
         "--class-folder",
@@ -47,6 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--method", choices=METHODS, help="that prunes a dense one, with its defaults"
+    )
+    group.add_argument(
+        "--colours",
+        choices=tuple(COLOURS),
+        help="how the weights saw colours: less ImageNet's mean (default; DeiT, SViT), or 0 to 1 less .5, "
+        "over .5 (timm's augreg); no file says so",
     )
 
 
@@ -59,6 +66,10 @@ def check(args: argparse.Namespace) -> None:
     if args.class_folder is None:
         if args.method:
             raise ValueError("--method goes with --class-folder; presets name a detector's method")
+        if args.colours:
+            raise ValueError(
+                "--colours goes with --class-folder; presets hold a detector's colours"
+            )
         return
     given = [name for name, plain in _OF_DETECTORS.items() if getattr(args, name) != plain]
     if given:
@@ -84,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
     model = load_classifier(args.weights, args.method or "").to(args.device)
     size = model.pretrain_grid * model.config.patch
-    pictures = class_folder(args.class_folder, size)
+    pictures = class_folder(args.class_folder, size, args.colours or "imagenet")
     own, rows = model.method.inference, []
     wanted = choices(own, args.inference, args.intervene, args.seed)
     places = [(one, one.name if len(wanted) > 1 else "") for one in wanted]
