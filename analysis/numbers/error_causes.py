@@ -10,7 +10,7 @@ An intervention there is: the tokens of an object that was not found were kept, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,8 +28,9 @@ from analysis.numbers.error_types import (
 )
 from analysis.numbers.matching import HALF, Sample, box_shares, fates, object_shares
 from svit.core.coverage import size_names
-from svit.core.statistics import Drawn, bootstrap
+from svit.core.statistics import Drawn, resampled_images
 from svit.core.types import ImageId, to_xywh
+from svit.runs.frames import drawn_together
 from svit.runs.rescue import Rescue
 
 COLUMNS = (
@@ -222,23 +223,32 @@ def count_frame(frame: pd.DataFrame, by: str = "last") -> pd.DataFrame:
 
 
 def rescue_frame(
-    frame: pd.DataFrame, images: Sequence[ImageId], by: str | None = None, draws: int = 1000
+    frame: pd.DataFrame,
+    images: Sequence[ImageId],
+    by: str | None = None,
+    draws: int = 1000,
+    videos: Mapping[ImageId, ImageId] | None = None,
 ) -> pd.DataFrame:
     """Of the errors that were asked about: how many objects come back with their tokens, beside chance.
 
     Args:
         images: all that were looked at, those without errors too.
         by: a column of `Causes.frame` (or `unfound`); None for one row.
+        videos: of each image, where all are frames (`svit.runs.frames.videos_of`): they are drawn whole.
 
     Columns: the group (`by`), asked, rescued, chance, difference (rescued - chance), low and high of its
-    95 % interval over images.
+    95 % interval over images, or over videos.
     """
+    units = drawn_together(videos, images)
     asked = frame[frame["rescued"].notna()].astype({"rescued": float})
     rows = []
     for name, group in [(None, asked)] if by is None else asked.groupby(by, sort=True):
         apart = (group["rescued"] - group["chance"]).groupby(group["image_id"]).sum()
         values = apart.reindex(list(images), fill_value=0).to_numpy(float)
-        interval = bootstrap(lambda weights, own=values: float(weights @ own), len(values), draws)
+        drawn = resampled_images(
+            lambda weights, own=values: float(weights @ own), list(images), draws, 0, videos=units
+        )
+        interval = drawn.interval()
         row = {by: name, "asked": len(group), "rescued": group["rescued"].sum()}
         row |= {"chance": group["chance"].sum(), "difference": interval.value}
         rows.append(row | {"low": interval.low, "high": interval.high})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from svit.core.slices import FRAME, VIDEO
@@ -35,3 +36,11 @@ def videos_of(frames: pd.DataFrame, images: Sequence[ImageId]) -> dict[ImageId, 
     """
     found = dict(zip(frames["image_id"], frames[VIDEO], strict=True))
     return found if found and found.keys() == {*images} else None
+
+
+def drawn_together(
+    videos: Mapping[ImageId, ImageId] | None, images: Sequence[ImageId]
+) -> np.ndarray | None:
+    """int (images,), equal for frames of one video, as `svit.core.statistics.resampled_images` takes it; None
+    without videos (`videos_of`)."""
+    return None if videos is None else pd.factorize(pd.Index([videos[one] for one in images]))[0]

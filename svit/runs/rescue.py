@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from svit.core.statistics import Interval, resampled_images, with_ends
 from svit.core.types import ImageId
+from svit.runs.frames import drawn_together
 from svit.runs.head import RunError, read_head
 from svit.runs.shards import read_table
 from svit.system.files import write_whole
@@ -88,9 +89,7 @@ class Rescue:
         """
         totals = self.found().groupby("image_id")[["rescued", "chance"]].sum()
         counts = totals.reindex(list(images), fill_value=0).to_numpy(float)
-        units = (
-            None if videos is None else pd.factorize(pd.Index([videos[one] for one in images]))[0]
-        )
+        units = drawn_together(videos, images)
         own, other = (
             resampled_images(
                 lambda weights, column=column: float(weights @ column),

@@ -86,6 +86,12 @@ def test_errors_tell_what_keeping_the_objects_tokens_did(tmp_path):
     )
     (whole,) = error_causes.rescue_frame(causes.unfound, run.image_ids, draws=50).to_dict("records")
     assert whole["difference"] == 0.5 and whole["low"] == 0 < whole["high"]
+    films = {one: place // 2 for place, one in enumerate(run.image_ids)}
+    drawn = error_causes.rescue_frame(causes.unfound, run.image_ids, videos=films)
+    apart = rescue.summary(run.image_ids, videos=films)["difference"]
+    assert (*drawn.loc[0, ["difference", "low", "high"]],) == (apart.value, *apart.bounds)
+    alone = error_causes.rescue_frame(causes.unfound, run.image_ids, videos=dict.fromkeys(films, 0))
+    assert alone[["low", "high"]].isna().all(axis=None)
     sizes = error_causes.rescue_frame(causes.unfound, run.image_ids, "size", draws=5)
     assert sizes["asked"].sum() == 2
     without = error_causes.causes_of(samples(run), run.class_names, rule).frame

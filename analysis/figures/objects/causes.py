@@ -5,10 +5,10 @@ could be mended to find them (TIDE; `errors`), by COCO size and by the last bloc
 their tokens (0: none does). Shares of the objects that were asked about (`svit evaluate --record RUN
 --rescue`): filled, those that come back when the tokens their box touches are kept in the gated blocks;
 hollow, those that come back with as many tokens at random instead, the mean over draws. Numbers behind the
-names: objects, and the difference in objects with its 95 % percentile interval over images (1,000 draws).
-Dark marks: the share that the dense run among the runs finds. An object that comes back needed tokens that
-were pruned; one that does not may be hard, or have needed tokens elsewhere. The table has classes and
-slices, too.
+names: objects, and the difference in objects with its 95 % percentile interval over images, of a run of
+frames over videos (1,000 draws). Dark marks: the share that the dense run among the runs finds. An object
+that comes back needed tokens that were pruned; one that does not may be hard, or have needed tokens
+elsewhere. The table has classes and slices, too.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from analysis.numbers.error_types import Rule
 from analysis.sources import labels
 from analysis.sources.collection import RUNS
 from svit.core.statistics import with_ends
+from svit.runs.frames import videos_of
 from svit.runs.rescue import read_rescue
 from svit.runs.run import Run
 from svit.system.text import counted
@@ -68,7 +69,8 @@ def _grouped(rows: pd.DataFrame, run: Run, by: str) -> pd.DataFrame:
     groups = rows.groupby(by, sort=True)
     counts = pd.DataFrame({"objects": groups.size()})
     counts["found_there"] = groups["found_there"].sum(min_count=1).astype(float)
-    rescued = error_causes.rescue_frame(rows, run.image_ids, by).set_index(by)
+    videos = videos_of(run.frames, run.image_ids)
+    rescued = error_causes.rescue_frame(rows, run.image_ids, by, videos=videos).set_index(by)
     table = counts.join(rescued).rename_axis("group").reset_index()
     table["group"] = [f"{one:.0f}" if by == "last" else str(one) for one in table["group"]]
     return table.assign(by=by)[["by", *table.columns]]

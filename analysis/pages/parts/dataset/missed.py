@@ -40,8 +40,11 @@ HELP = {
 def answers(_run: Run, key: tuple, stamp: tuple) -> tuple[Rescue | None, str]:
     """What keeping the tokens of missed objects did, and that in a sentence."""
     known = read_rescue(_run.path)
-    ids = _run.image_ids
-    return known, "" if known is None else known.sentence(ids, videos_of(_run.frames, ids))
+    if known is None:
+        return None, ""
+    videos = videos_of(_run.frames, _run.image_ids)
+    asked = f"score {known.facts['score']:g}, 95 % interval over {'images' if videos is None else 'videos'}"
+    return known, f"{known.sentence(_run.image_ids, videos)} ({asked})."
 
 
 def show_answers(survey: Survey, score: float) -> Rescue | None:
@@ -56,7 +59,7 @@ def show_answers(survey: Survey, score: float) -> Rescue | None:
         return None
     asked = known.facts["score"]
     wider = f" Asked from score {asked:g} on: choose it or a lower one." if score > asked else ""
-    st.caption(escaped(f"{said} (score {asked:g}, 95 % interval over images).{wider}"))
+    st.caption(escaped(f"{said}{wider}"))
     return known
 
 
