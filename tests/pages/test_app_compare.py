@@ -121,7 +121,14 @@ def test_the_first_run_chosen_is_the_reference(compare, tmp_path):
     assert page.multiselect(key="runs").value == ["sparse", "dense"]
     table = page.dataframe[1].value
     assert table["run"].tolist() == ["A · sparse", "B · dense"]
-    assert table["kept, change"][0] == "reference" and table["kept, change"][1].startswith("+0.")
+    assert table["kept, change"][0] == "reference"
+    points = 100 * (table["kept"][1] - table["kept"][0])  # beside per cents
+    assert points > 1 and table["kept, change"][1].startswith(f"{points:+.1f} [")
+    image, images = page.dataframe[0].value, page.dataframe[2].value
+    apart = 100 * (image["kept"][1] - image["kept"][0])
+    assert image["kept, change"][1] == pytest.approx(apart)
+    shown = images.set_index("image_id")["kept tokens, points"]
+    assert shown[2] == pytest.approx(apart) and shown.mean() == pytest.approx(points)
 
 
 def test_the_slider_shows_another_block_and_the_chart_stays(compare, tmp_path):

@@ -20,12 +20,13 @@ HELP = {
     "image": "Kept: mean over the blocks that prune in any of the runs of kept / all tokens that show "
     "image pixels. Found: annotated objects with a detection of their class at IoU 0.5 and the chosen "
     "score. No object: detections from that score on that find none. GMACs: the whole network. "
-    "Changes are to the first run.",
+    "Changes are to the first run, of kept tokens in percentage points.",
     "costs": "Multiply-accumulates of every module, counted from the recorded masks (one MAC is two "
     "FLOPs). The box head counts the configured number of proposals, the mask head the detections.",
     "all": "Means over the images that all runs hold. Differences are to the first run, with the 95 % "
-    "percentile interval over images. The keep ratio averages over the blocks that prune in any of the "
-    "runs; found / annotated objects at IoU 0.5.",
+    "percentile interval over images: of kept tokens in percentage points, of objects in objects an image. "
+    "The keep ratio averages over the blocks that prune in any of the runs; found / annotated objects at "
+    "IoU 0.5.",
 }
 WIDE = st.column_config.TextColumn(width="medium")
 SHARE = st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1)
@@ -35,10 +36,15 @@ COLUMNS = {  # measure -> its column and how it is written
     "extra": ("no object", st.column_config.NumberColumn(format="%d")),
     "gmacs": ("GMACs", st.column_config.NumberColumn(format="%.3f")),
 }
+POINTS = 100  # a share's change as people read it beside per cents
+CHANGES = {  # measure -> heading of its changes, how they are written; others in whole numbers
+    "keep_ratio": ("change, points", "%+.1f"),
+    "gmacs": ("change", "%+.3f"),
+}
 AT_ONCE = 300  # images of each run that are read without asking
 PICKED = "row of changes picked"  # session state: the selection that was answered
 NAMES = {
-    "keep_ratio": "keep ratio",
+    "keep_ratio": "kept tokens, points",
     "usage": "blocks a token",
     "found": "objects found",
     "extra": "detections of no object",
@@ -62,14 +68,15 @@ def show_image(view: Comparison) -> None:
     table.insert(4, "objects", values["objects"])
     columns = {title: shown for title, shown in COLUMNS.values()}
     columns |= {f"{title}, change": _signed(name) for name, (title, _) in COLUMNS.items()}
-    st.dataframe(table, hide_index=True, column_config=columns | {"run": WIDE})
+    shown = table.assign(**{"kept, change": POINTS * table["kept, change"]})
+    st.dataframe(shown, hide_index=True, column_config=columns | {"run": WIDE})
     shell.downloads(f"compare-numbers-{view.image_id}", table)
 
 
 def _signed(name: str):
     """How a change of a measure is written."""
-    formats = {"keep_ratio": "percent", "gmacs": "%+.3f"}
-    return st.column_config.NumberColumn("change", format=formats.get(name, "%+d"))
+    title, form = CHANGES.get(name, ("change", "%+d"))
+    return st.column_config.NumberColumn(title, format=form)
 
 
 def show_costs(view: Comparison, seen: Sequence[TokenTrace]) -> None:
@@ -146,7 +153,7 @@ def show_means(view: Comparison, means: pd.DataFrame) -> None:
         table[title] = means["found_share" if name == "found" else name]
         table[f"{title}, change"] = ["reference", *(interval(row, name) for row in rows[1:])]
     columns = {"kept": SHARE, "objects found": SHARE, "GMACs": COLUMNS["gmacs"][1], "run": WIDE}
-    titles = {"objects found": "change an image"}
+    titles = {"kept": "change, points", "objects found": "change, objects an image"}
     columns |= {f"{title}, change": titles.get(title, "change") for title in parts}
     st.dataframe(table, hide_index=True, column_config=columns)
     shell.downloads("compare-runs", means.assign(run=view.names))
@@ -154,8 +161,9 @@ def show_means(view: Comparison, means: pd.DataFrame) -> None:
 
 def interval(row: dict, name: str) -> str:
     """A mean difference with its interval; empty where it is unknown."""
-    value, low, high = (row[f"{name}_{end}"] for end in ("change", "low", "high"))
-    return "" if pd.isna(value) else with_ends(value, low, high, "+.3f")
+    shares = name == "keep_ratio"
+    ends = [row[f"{name}_{end}"] * (POINTS if shares else 1) for end in ("change", "low", "high")]
+    return "" if pd.isna(ends[0]) else with_ends(*ends, "+.1f" if shares else "+.3f")
 
 
 def show_changes(view: Comparison, tables: Sequence[pd.DataFrame]) -> None:
@@ -171,10 +179,11 @@ def show_changes(view: Comparison, tables: Sequence[pd.DataFrame]) -> None:
     session.remember(other=other, change_of=measure)
     changes = comparison.change_frame(tables[0], tables[1 + others.index(other)])
     ranked = comparison.largest_first(changes, measure)
-    shown = ranked.rename(columns=NAMES)
+    shown = ranked.assign(keep_ratio=POINTS * ranked["keep_ratio"]).rename(columns=NAMES)
     number = st.column_config.NumberColumn(format="%+.3f")
     whole = st.column_config.NumberColumn(format="%+d")
     columns = {name: number for name in NAMES.values()} | {
+        NAMES["keep_ratio"]: st.column_config.NumberColumn(format="%+.1f"),
         NAMES["found"]: whole,
         NAMES["extra"]: whole,
     }
