@@ -13,6 +13,9 @@ SHARES = alt.Axis(format="%", tickCount=5)
 FADED = 0.45  # opacity of what was not clicked
 LETTER, SYMBOL = 5.8, 28  # screen pixels of a legend's entry: a letter; its symbol and a gap
 AXIS = 20  # screen pixels left of where a legend begins, at least
+ROOM = "(containerSize()[0] || 1000)"  # expression: screen pixels that the page has for a chart
+NARROW = 480  # ... below which names beside bars leave no room for these
+BY_LETTER = f"{ROOM} < {NARROW} ? slice(datum.label, 0, 1) : datum.label"  # "A · name" as "A" there
 
 
 def picked(*fields: str) -> alt.Parameter:
@@ -42,18 +45,20 @@ def colours(scale: dict[str, str], field: str, legend: alt.Legend | None = None)
 
 def legend_above(words: Iterable[str], offset: int = 2, **more: object) -> alt.Legend:
     """A legend of some words, without title, between heading and chart."""
-    more |= {"offset": offset, "columns": columns_of(words)}
+    more = {"offset": offset, "columns": columns_of(words), **more}
     return alt.Legend(orient="top", title=None, labelLimit=260, symbolOpacity=1, **more)
 
 
-def columns_of(words: Iterable[str], left: int = AXIS) -> alt.ExprRef:
+def columns_of(words: Iterable[str], left: int = AXIS, by_letter: bool = False) -> alt.ExprRef:
     """As many columns of a legend as the chart's place on the page has room for: on a phone a row is cut.
 
     Args:
         left: screen pixels before the legend.
+        by_letter: these are names, of which narrow windows show the letter alone (`BY_LETTER`).
     """
     entry = round(LETTER * max(map(len, words), default=0) + SYMBOL)
-    return alt.ExprRef(f"max(1, floor(((containerSize()[0] || 1000) - {left}) / {entry}))")
+    before = f"({ROOM} < {NARROW} ? {AXIS} : {left})" if by_letter else left
+    return alt.ExprRef(f"max(1, floor(({ROOM} - {before}) / {entry}))")
 
 
 def percents(**titles: str) -> list[alt.Tooltip]:

@@ -23,6 +23,7 @@ STATES = {  # `comparison.STATES` in words, and the colour of each
     "next": ("back in the next block", palette.NEXT),
     "carried": ("carried by another", palette.CARRIED),
 }
+NAME = 220  # screen pixels of a run's name at most
 ROW, AROUND = 32, 112  # screen pixels: a run, and what stands around all
 
 
@@ -49,7 +50,8 @@ def screen(runs: int, indent: int = 0) -> alt.LayerChart:
     words, colours = zip(*STATES.values(), strict=True)
     key = {"symbolType": "square", "symbolStrokeWidth": 0.6, "symbolStrokeColor": palette.SOFT}
     bare = {"domain": False, "ticks": False}
-    names = alt.Axis(labelLimit=220, labelOverlap=False, **bare)
+    names = alt.Axis(labelLimit=NAME, labelOverlap=False, labelExpr=shared.BY_LETTER, **bare)
+    key |= {"columns": shared.columns_of(words, NAME, by_letter=True)} if runs > 1 else {}
     if runs == 1:
         names = alt.Axis(labels=False, minExtent=indent, maxExtent=indent, **bare)
     base = alt.Chart(alt.NamedData("life")).encode(

@@ -217,7 +217,7 @@ def screen(part: pd.DataFrame, kind: str) -> alt.LayerChart:
     order = part["short"].drop_duplicates().tolist()
     looks = {_word(masks): LOOKS[masks] for masks in LOOKS if _word(masks) in set(rows["masks"])}
     reached = alt.Scale(domain=list(_reach(part, kind)), zero=False, nice=False)
-    title = [f"{kind} AP", "grey numbers: without any token"]  # below each other: phones are narrow
+    title = [f"{kind} AP", "grey numbers:", "without any token"]  # phones are narrow
     x = alt.X("ap:Q", title=title, axis=alt.Axis(tickCount=8), scale=reached)
     axis = alt.Axis(labelLimit=240, labelPadding=8, labelOverlap=False, labelFlush=False)
     y = alt.Y("short:N", sort=order, title=None, axis=axis)

@@ -13,6 +13,8 @@ from analysis.figures.palette import SOFT, of_family
 from analysis.figures.rates.points import Points
 
 PIXELS = 420  # height
+ROW = 14  # pixels of a kind at least: its name in one line
+LETTERS = alt.ExprRef(f"{shared.ROOM} < {shared.NARROW} ? 9 : 12")  # size of names beside points
 SHARES = ("base_ratio", "keep_ratio")  # costs that are read in percent
 RING = {"filled": False, "size": 90, "strokeWidth": 2, "color": SOFT}  # printed in the paper
 
@@ -98,7 +100,7 @@ def _screen_names(points: Points, named: Sequence[str]) -> alt.Chart:
     last = last.assign(place=places)
     return (
         alt.Chart(last)
-        .mark_text(align="left", dx=9, fontSize=12)
+        .mark_text(align="left", dx=9, fontSize=LETTERS)
         .encode(y="place:Q", text="name:N")
     )
 
@@ -146,7 +148,7 @@ def screen_ranked(points: Points) -> alt.LayerChart:
     marks = alt.Chart(points.printed_at_shared).mark_point(**RING)
     chart += words + marks.encode(y=y, x="paper:Q")
     return chart.properties(
-        height=alt.Step(PIXELS / max(len(ranked) + 2, 12)),
+        height=alt.Step(max(ROW, PIXELS / max(len(ranked) + 2, 12))),
         padding=shared.PADDING,
         description="The models in the order of their AP",
     )

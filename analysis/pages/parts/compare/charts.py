@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis.figures import palette
-from analysis.figures.canvas.screen import PADDING, columns_of
+from analysis.figures.canvas.screen import BY_LETTER, PADDING, columns_of
 from analysis.pages.parts.compare.parts import RUN_COLOURS
 
 WIDTHS = [6, 4, 2.4, 1.2]
@@ -67,7 +67,7 @@ def cost_bars(frame: pd.DataFrame, names: Sequence[str]) -> alt.Chart:
                 "run:N",
                 title=None,
                 sort=list(names),
-                axis=alt.Axis(labelLimit=NAME, labelOverlap=False),
+                axis=alt.Axis(labelLimit=NAME, labelOverlap=False, labelExpr=BY_LETTER),
             ),
             color=alt.Color(
                 "module:N",
@@ -75,7 +75,9 @@ def cost_bars(frame: pd.DataFrame, names: Sequence[str]) -> alt.Chart:
                 legend=alt.Legend(
                     orient="bottom",
                     title=None,
-                    columns=columns_of(modules, left=min(NAME, 7 * max(map(len, names)))),
+                    columns=columns_of(
+                        modules, min(NAME, 7 * max(map(len, names))), by_letter=True
+                    ),
                     labelExpr="replace(datum.label, '_', ' ')",
                 ),
             ),
