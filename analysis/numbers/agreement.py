@@ -220,14 +220,24 @@ def _found_shares(first: Run, run: Run, rule: dict) -> Iterator[float]:
             yield float((hits >= 0).mean())
 
 
-def paired_interval(deltas: pd.Series, draws: int = 2000, seed: int = 0) -> Interval:
+def paired_interval(
+    deltas: pd.Series, draws: int = 2000, seed: int = 0, videos: np.ndarray | None = None
+) -> Interval:
     """Mean of per-image differences with its 95 % percentile bootstrap interval over images.
 
     Images without a difference (NaN) are left out; without any, all is NaN.
+
+    Args:
+        videos: int (deltas,), as of `svit.core.statistics.bootstrap`: those of frames are drawn whole.
     """
-    values = deltas.dropna().to_numpy(float)
+    known = deltas.notna().to_numpy()
+    values = deltas.to_numpy(float)[known]
     if not len(values):
         return Interval(float("nan"), float("nan"), float("nan"), 0)
     return bootstrap(
-        lambda weights: float(weights @ values) / len(values), len(values), draws, seed
+        lambda weights: float(weights @ values / weights.sum()),
+        len(values),
+        draws,
+        seed,
+        videos=None if videos is None else videos[known],
     )

@@ -21,6 +21,7 @@ from svit.core.config import Config, ConfigError, from_dict
 from svit.core.coverage import Truth
 from svit.core.finding import Matches, match
 from svit.core.types import Detections, ImageId, TokenTrace
+from svit.runs.frames import drawn_together
 from svit.runs.head import UNKNOWN, known
 from svit.runs.pairing import MismatchError, check_classes, check_pictures
 from svit.runs.run import Run, RunError, open_run
@@ -353,8 +354,15 @@ def largest_first(changes: pd.DataFrame, name: str) -> pd.DataFrame:
     return changes.loc[order.index].reset_index(drop=True)
 
 
-def summary_frame(frames: Sequence[pd.DataFrame], draws: int = 2000) -> pd.DataFrame:
+def summary_frame(
+    frames: Sequence[pd.DataFrame],
+    draws: int = 2000,
+    videos: Mapping[ImageId, ImageId] | None = None,
+) -> pd.DataFrame:
     """From the `image_frame`s of several runs, the reference's first: a row a run.
+
+    Args:
+        videos: of each image, where all are frames (`svit.runs.frames.videos_of`): they are drawn whole.
 
     Columns: `keep_ratio`, `usage`, `extra`, `gmacs` = means over images; `objects`, `found` = sums (NaN
     where not recorded); `found_share` = found / objects; for each of `MEASURES` the mean difference to the
@@ -367,8 +375,9 @@ def summary_frame(frames: Sequence[pd.DataFrame], draws: int = 2000) -> pd.DataF
         row |= {"objects": objects, "found": found}
         row["found_share"] = found / objects if objects else np.nan
         changes = change_frame(frames[0], frame)
+        units = drawn_together(videos, changes["image_id"].tolist())
         for name in MEASURES:
-            interval = paired_interval(changes[name], draws)
+            interval = paired_interval(changes[name], draws, videos=units)
             ends = {"change": interval.value, "low": interval.low, "high": interval.high}
             row |= {f"{name}_{end}": value for end, value in ends.items()}
         rows.append(row)

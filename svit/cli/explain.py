@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -23,6 +23,7 @@ from svit.live.workplace import checkpoints
 from svit.probing.attribution.explain import planned
 from svit.probing.attribution.options import ALLOWED, AttributionError, Options
 from svit.runs.attributions import Decided
+from svit.runs.frames import videos_of
 from svit.runs.run import Run, open_run
 from svit.system.files import prepare_folder, write_text
 from svit.system.text import blocks, counted, shown, table
@@ -89,7 +90,9 @@ def run(args: argparse.Namespace) -> int:
     asked = Asked(opened, session, _options(args), args.image_root)
     explained = _explained(asked, source, wanted)
     told = {one.image_id: asked.kept.decided(one) for one in explained}
-    parts = [again(list(told.values())), left_out(explained, args.orders), report(explained)]
+    videos = videos_of(opened.frames, opened.image_ids)
+    parts = [again(list(told.values())), left_out(explained, args.orders)]
+    parts.append(report(explained, videos))
     text = "\n\n".join(part for part in parts if part)
     print(shown(text))
     if args.out:
@@ -197,8 +200,8 @@ def left_out(explained: Sequence[Explanation], orders: Sequence[str]) -> str:
     return f"Left out: {', '.join(parts)}: {why}."
 
 
-def report(explained: list[Explanation]) -> str:
-    """What came out, in words and tables."""
+def report(explained: list[Explanation], videos: Mapping[ImageId, ImageId] | None = None) -> str:
+    """What came out, in words and tables; `videos` as of `svit.core.attribution.summary`."""
     parts = [_sentences(one) for one in explained] if len(explained) <= 3 else []
     curves = [one for one in explained if len(one.curves)]
     if lost := len(explained) - len(curves):
@@ -206,20 +209,24 @@ def report(explained: list[Explanation]) -> str:
             f"{counted(lost, 'objects')} not found before any token is taken away: no curves."
         )
     if curves:
-        parts.append(_areas(curves))
+        parts.append(_areas(curves, videos))
     return "\n\n".join(parts)
 
 
-def _areas(curves: list[Explanation]) -> str:
-    """Areas of every order; with intervals from two images on."""
-    frame = summary(curves, DRAWS)
-    if frame["images"].max() < 2:
+def _areas(curves: list[Explanation], videos: Mapping[ImageId, ImageId] | None) -> str:
+    """Areas of every order; with intervals from two images (or videos) on."""
+    frame = summary(curves, DRAWS, videos)
+    unit = "images" if videos is None else "videos"
+    units = len({one.image_id if videos is None else videos[one.image_id] for one in curves})
+    if units < 2:
         means = frame.pivot(index="order", columns="mode", values="area")
         rows = [
             [order, *(f"{means.loc[order, mode]:.1f}" for mode in MODES)]
             for order in dict.fromkeys(frame["order"])
         ]
-        return table(["order", *(f"{mode}, area in points" for mode in MODES)], rows)
+        found = table(["order", *(f"{mode}, area in points" for mode in MODES)], rows)
+        told = "All are frames of one video, which tells no interval.\n\n"
+        return (told if videos is not None and len(curves) > 1 else "") + found
     head = ["mode", "order", "area, points", "first order minus this", "P(first > this)"]
     rows = []
     for row in frame.itertuples():
@@ -230,9 +237,9 @@ def _areas(curves: list[Explanation]) -> str:
     first = frame.iloc[0]
     images = int(frame["images"].max())
     things = f"{counted(int(first['objects']), 'objects')} in {counted(images, 'images')}"
-    few = ", too few to tell what others would give" * (images < FEW)
+    few = ", too few to tell what others would give" * (units < FEW)
     told = (
-        f"{things}; intervals of 95 % over {DRAWS:,} draws of these {images} images{few}. Deletion: small "
+        f"{things}; intervals of 95 % over {DRAWS:,} draws of these {units} {unit}{few}. Deletion: small "
         "areas, insertion: large ones tell that an order knows the tokens that are needed."
     )
     return f"{told}\n\n{table(head, rows)}"

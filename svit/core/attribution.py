@@ -6,7 +6,7 @@ them beside a run.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -170,9 +170,16 @@ def _area(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.diff(x) @ (y[1:] + y[:-1]) / 2)
 
 
-def summary(explanations: Sequence[Explanation], draws: int = 1000) -> pd.DataFrame:
+def summary(
+    explanations: Sequence[Explanation],
+    draws: int = 1000,
+    videos: Mapping[ImageId, ImageId] | None = None,
+) -> pd.DataFrame:
     """Areas over many objects, random orders as the mean of their draws, with 95 % percentile intervals over
     draws of the images.
+
+    Args:
+        videos: of each image, where all are frames (`svit.runs.frames.videos_of`): they are drawn whole.
 
     Columns: mode; order; objects; images; area with low and high; and of every order but the first: minus
     (the first order's area minus its own, paired object by object) with minus_low, minus_high, and above
@@ -198,7 +205,7 @@ def summary(explanations: Sequence[Explanation], draws: int = 1000) -> pd.DataFr
         sides = {
             order: own for order, own in means[means["mode"] == mode].groupby("order", sort=False)
         }
-        drawn = {order: _drawn(own, draws) for order, own in sides.items()}
+        drawn = {order: _drawn(own, draws, videos) for order, own in sides.items()}
         first, *others = drawn
         pairs = sides[first][["image", "object"]].values.tolist()
         for order, own in sides.items():
@@ -218,9 +225,10 @@ def _difference(apart: Drawn) -> dict[str, float]:
     return names | {"above": apart.above}
 
 
-def _drawn(areas: pd.DataFrame, draws: int) -> Drawn:
-    """The mean over objects, images drawn anew with all their objects."""
-    by_image = areas.groupby("image")["area"].agg(["sum", "size"])
+def _drawn(areas: pd.DataFrame, draws: int, videos: Mapping[ImageId, ImageId] | None) -> Drawn:
+    """The mean over objects, images (or videos) drawn anew with all their objects."""
+    units = areas["image"] if videos is None else areas["image"].map(videos)
+    by_image = areas.groupby(units)["area"].agg(["sum", "size"])
     totals, counts = by_image["sum"].to_numpy(float), by_image["size"].to_numpy(float)
     key = image_key(by_image.index.tolist())
     return resampled(lambda w: float(w @ totals / (w @ counts)), len(totals), draws, name=key)

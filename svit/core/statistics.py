@@ -206,9 +206,16 @@ def bootstrap(
     draws: int = 1000,
     seed: int = 0,
     level: float = LEVEL,
+    videos: np.ndarray | None = None,
 ) -> Interval:
-    """Percentile interval of a statistic of image weights under drawing images with replacement."""
-    return resampled(statistic, images, draws, seed).interval(level)
+    """Percentile interval of a statistic of image weights under drawing images with replacement.
+
+    Args:
+        videos: as of `resampled_images`.
+    """
+    if videos is None:
+        return resampled(statistic, images, draws, seed).interval(level)
+    return resampled_images(statistic, range(images), draws, seed, videos=videos).interval(level)
 
 
 def probability(share: float, draws: int) -> str:

@@ -29,13 +29,13 @@ def frames_of(images: pd.DataFrame) -> pd.DataFrame:
 
 
 def videos_of(frames: pd.DataFrame, images: Sequence[ImageId]) -> dict[ImageId, str] | None:
-    """The video of each image, by which intervals over images are drawn; None unless all are frames.
+    """The video of each of some images, by which intervals over these are drawn; None unless all are frames.
 
     Args:
         frames: of `frames_of`.
     """
     found = dict(zip(frames["image_id"], frames[VIDEO], strict=True))
-    return found if found and found.keys() == {*images} else None
+    return {one: found[one] for one in images} if found and {*images} <= found.keys() else None
 
 
 def drawn_together(

@@ -90,6 +90,22 @@ def test_summaries_pair_orders_object_by_object_and_draw_whole_images() -> None:
     assert random["low"] < random["area"] < random["high"]
 
 
+def test_frames_are_drawn_with_their_videos() -> None:
+    many = [
+        explanation(place, {"gates": [1, 0.1 * place], "random": [1, 0.9]}) for place in range(8)
+    ]
+    apart, joined, alone = (
+        summary(many, 400, videos).set_index(["mode", "order"]).loc[("deletion", "gates")]
+        for videos in (None, {i: i // 4 for i in range(8)}, dict.fromkeys(range(8), "a"))
+    )
+    assert apart["area"] == joined["area"] == alone["area"]
+    # of two videos every fourth draw is of the first alone: its mean is the end
+    ends = [explanation(i, {"gates": [1, 0.1 * i]}).areas()["area"].iloc[0] for i in range(8)]
+    assert joined["low"] == pytest.approx(np.mean(ends[:4]))
+    assert joined["low"] < apart["low"] < apart["high"] < joined["high"]
+    assert np.isnan(alone["low"])
+
+
 def test_orders_that_some_objects_lack_are_not_paired_with_the_others() -> None:
     many = [explanation(place, {"gates": [1, 0], "random": [1, 0]}) for place in range(3)]
     many.append(explanation(3, {"gates": [1, 0]}))

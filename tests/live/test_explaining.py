@@ -261,6 +261,13 @@ def test_what_came_out_of_few_images_claims_no_more_than_its_draws() -> None:
         in told
     )
     assert "| >0.999 |" in told and "| 1.000 |" not in told
+    films = {0: "a", 1: "b", 2: "b"}
+    of_frames = report([explanation(place) for place in range(3)], films)
+    assert (
+        "3 objects in 3 images; intervals of 95 % over 1,000 draws of these 2 videos" in of_frames
+    )
+    alone = report(many, dict.fromkeys(range(2), "a"))
+    assert "frames of one video, which tells no interval" in alone and "[" not in alone
     assert left_out(many, ("gates", "usage")).startswith("Left out: usage (of 2 objects): in these")
     assert left_out(many, ("gates",)) == ""
     shares = [Decided(1.0, True), Decided(0.9996, True), Decided(0.5, False)]

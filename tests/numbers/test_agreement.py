@@ -176,6 +176,16 @@ def test_images_without_a_difference_are_left_out():
     assert np.isnan(agreement.paired_interval(pd.Series([np.nan])).value)
 
 
+def test_differences_of_frames_are_drawn_with_their_videos():
+    deltas = pd.Series([1.0, 1.0, np.nan, 3.0, 3.0, 3.0])
+    together = agreement.paired_interval(deltas, 500, videos=np.array([0, 0, 0, 1, 1, 1]))
+    apart = agreement.paired_interval(deltas, 500)
+    assert together.value == apart.value == pytest.approx(2.2)
+    assert (together.low, together.high) == (1, 3)
+    assert together.low < apart.low < apart.high
+    assert np.isnan(agreement.paired_interval(deltas, videos=np.zeros(6, int)).low)
+
+
 @given(st.lists(st.floats(-1, 1), min_size=2, max_size=20))
 def test_an_interval_holds_its_mean_and_stays_in_range(values):
     interval = agreement.paired_interval(pd.Series(values), draws=300)

@@ -3,9 +3,10 @@
 Left: deletion, the first tokens of an order are gone; right: insertion, they are all that is there. Across:
 share of the uses, pairs of a token and a block of the range that uses it, so that orders are compared at
 equal computation. Up: the highest score of a detection of the object's class with a box IoU of at least 0.5,
-0 without one, mean over the explained objects. Bands: of several images 95 % percentile intervals over 200
-draws of them, of one from the lowest to the highest draw. An order that knows what is needed falls early on
-the left and rises early on the right; beside its name stands its area in points. Controls are broken lines.
+0 without one, mean over the explained objects. Bands: of several images (of frames: videos) 95 % percentile
+intervals over 200 draws of them, of one from the lowest to the highest draw. An order that knows what is
+needed falls early on the left and rises early on the right; beside its name stands its area in points.
+Controls are broken lines.
 Objects from which tokens were taken in other blocks have a figure of their own. Then a product for each of
 the first `--limit` objects with sets: the smallest set of tokens that suffices (score and IoU at least 0.9 of
 those with all; other tokens are veiled), a random set with at least as many uses, and the score when pruned
@@ -19,7 +20,7 @@ better order than gates in both (results/attribution).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -37,7 +38,9 @@ from analysis.sources import labels
 from analysis.sources.collection import RUN
 from svit.core.attribution import MODES, Explanation
 from svit.core.statistics import image_key, resampled
+from svit.core.types import ImageId
 from svit.runs.attributions import read_attributions
+from svit.runs.frames import videos_of
 from svit.runs.run import Run
 from svit.system.text import blocks, counted, streaks
 
@@ -83,18 +86,24 @@ def by_range(found: Sequence[Explanation]) -> Iterator[tuple[str, list[Explanati
         yield f"-blocks-{name}" * bool(place), [one for one in found if one.layers == layers]
 
 
-def frame(explanations: Sequence[Explanation]) -> pd.DataFrame:
+def frame(
+    explanations: Sequence[Explanation], videos: Mapping[ImageId, ImageId] | None = None
+) -> pd.DataFrame:
     """Mean curves: mode, order, share, score, low, high; objects; area in points.
 
     Objects are those with the orders that all share; of each, the mean over its draws.
+
+    Args:
+        videos: of each image, where all are frames (`svit.runs.frames.videos_of`): they are drawn whole.
     """
+    drawn = [one.image_id if videos is None else videos[one.image_id] for one in explanations]
     shared = set.intersection(*(set(one.curves["order"]) for one in explanations))
     rows = []
     for mode in MODES:
         for order in (order for order in LOOKS if order in shared):
             draws = [_draws(one, mode, order) for one in explanations]
             means = np.array([own.mean(axis=0) for own in draws])
-            low, high = _band(draws, means, [one.image_id for one in explanations])
+            low, high = _band(draws, means, drawn)
             areas = [one.areas().set_index(["mode", "order"])["area"] for one in explanations]
             told = {"mode": mode, "order": order, "share": GRID, "score": means.mean(axis=0)}
             told |= {"low": low, "high": high, "objects": len(means)}
@@ -113,7 +122,11 @@ def _draws(one: Explanation, mode: str, order: str) -> np.ndarray:
 def _band(
     draws: Sequence[np.ndarray], means: np.ndarray, image_ids: Sequence[int | str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the band at each point."""
+    """Ends of the band at each point.
+
+    Args:
+        image_ids: of each object, or its video.
+    """
     names, place = np.unique(np.array([str(one) for one in image_ids]), return_inverse=True)
     if len(names) < 2:
         every = np.concatenate(draws)
@@ -134,14 +147,16 @@ def draw(run: Run, options: DrawOptions) -> Iterator[Product]:
     wanted = {*(chosen(run, options) if options.images else run.image_ids)}
     for name, found in parts:
         where = f", {blocks(found[0].layers)}" if len(parts) > 1 else ""
-        yield _curves(found, labels.titled(run), f"attribution{name}", where)
+        table = frame(found, videos_of(run.frames, run.image_ids))
+        yield _curves(found, table, labels.titled(run), f"attribution{name}", where)
         shown = [one for one in found if one.sets and one.image_id in wanted]
         for one in shown[: options.limit]:
             yield _object(run, one, name)
 
 
-def _curves(found: Sequence[Explanation], title: str, name: str, where: str) -> Product:
-    table = frame(found)
+def _curves(
+    found: Sequence[Explanation], table: pd.DataFrame, title: str, name: str, where: str
+) -> Product:
     figure = Figure(figsize=(WIDTH, 2.9))
     for ax, mode in zip(figure.subplots(1, 2, sharey=True), MODES, strict=True):
         print(table, ax, mode=mode)

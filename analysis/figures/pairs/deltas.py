@@ -2,7 +2,7 @@
 
 Keep ratio: mean over the blocks that prune in either run of kept valid / valid tokens. Objects found:
 annotated objects found / annotated objects of the image, at IoU 0.5, detections from `--score` on. Line and
-band, and the numbers above: mean over images and its 95 % percentile interval (2,000 draws of
+band, and the numbers above: mean over images and its 95 % percentile interval (2,000 draws of their videos or
 images); dashes: no difference. The table has both runs' values, and usage too.
 """
 
@@ -25,6 +25,7 @@ from analysis.numbers import agreement, comparison
 from analysis.sources import labels
 from analysis.sources.collection import PAIR
 from svit.core.statistics import Interval, with_ends
+from svit.runs.frames import drawn_together, videos_of
 from svit.runs.run import Run
 from svit.system.text import counted
 
@@ -48,8 +49,11 @@ def draw(runs: Sequence[Run], options: DrawOptions) -> Iterator[Product]:
     shown = [name for name in NAMES if table[name].notna().any()]
     figure = Figure(figsize=(WIDTH * (0.25 + 0.25 * len(shown)), 2.0))
     axes = figure.subplots(1, len(shown), squeeze=False)[0]
+    images = table["image_id"].tolist()
+    videos = drawn_together(videos_of(first.frames, images), images)
     for name, ax in zip(shown, axes, strict=True):
-        print(table[name], agreement.paired_interval(table[name]), ax, label=NAMES[name])
+        interval = agreement.paired_interval(table[name], videos=videos)
+        print(table[name], interval, ax, label=NAMES[name])
     heading(figure, f"{labels.versus(first, second)}, {counted(len(table), 'images')}")
     yield Product("deltas", figure, table)
 

@@ -13,6 +13,7 @@ from analysis.pages.parts.compare import charts
 from analysis.pages.parts.compare.parts import Comparison
 from svit.core.statistics import with_ends
 from svit.core.types import ImageId, TokenTrace
+from svit.runs.frames import videos_of
 from svit.runs.run import Run
 from svit.system.text import escaped
 
@@ -24,7 +25,8 @@ HELP = {
     "costs": "Multiply-accumulates of every module, counted from the recorded masks (one MAC is two "
     "FLOPs). The box head counts the configured number of proposals, the mask head the detections.",
     "all": "Means over the images that all runs hold. Differences are to the first run, with the 95 % "
-    "percentile interval over images: of kept tokens in percentage points, of objects in objects an image. "
+    "percentile interval over images (of frames: over videos): of kept tokens in percentage points, of "
+    "objects in objects an image. "
     "The keep ratio averages over the blocks that prune in any of the runs; found / annotated objects at "
     "IoU 0.5.",
 }
@@ -118,9 +120,10 @@ def image_table(
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
-def summary(_tables: Sequence[pd.DataFrame], key: tuple) -> pd.DataFrame:
-    """`comparison.summary_frame` of all runs."""
-    return comparison.summary_frame(_tables)
+def summary(_tables: Sequence[pd.DataFrame], _run: Run, key: tuple) -> pd.DataFrame:
+    """`comparison.summary_frame` of all runs; frames of videos are those of the first."""
+    videos = videos_of(_run.frames, _tables[0]["image_id"].tolist())
+    return comparison.summary_frame(_tables, videos=videos)
 
 
 def show_all(view: Comparison, image_ids: list[ImageId]) -> None:
@@ -137,7 +140,7 @@ def show_all(view: Comparison, image_ids: list[ImageId]) -> None:
             image_table(run, key, tuple(image_ids), layers, view.score)
             for run, key in zip(view.runs, view.run_key, strict=True)
         ]
-        means = summary(tables, (view.run_key, tuple(image_ids), view.score))
+        means = summary(tables, view.runs[0], (view.run_key, tuple(image_ids), view.score))
     show_means(view, means)
     show_changes(view, tables)
 
