@@ -10,12 +10,10 @@ import pytest
 from PIL import Image
 from support.runs import write_dense, write_run
 
-from analysis.figures import palette
 from benchmarks.browser import opened, settle
 
 pytestmark = pytest.mark.browser
 PANELS = ".st-key-panels-room"
-LONG = "sparse-under-a-long-name"
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +21,7 @@ def runs_folder(tmp_path_factory) -> Path:
     """A run that keeps all and one that prunes, on the same images."""
     folder = tmp_path_factory.mktemp("runs")
     write_dense(folder / "dense")
-    for name in ("sparse", LONG):
-        write_run(folder / name, (1, 2, 3))
+    write_run(folder / "sparse", (1, 2, 3))
     return folder
 
 
@@ -69,20 +66,6 @@ def test_panels_stack_on_a_phone_and_leave_no_gap_below(browser, workbench, part
     tall = [end - start for start, end in zip(ends[::2], ends[1::2]) if end - start > 100]
     assert len(tall) == 2 and abs(tall[0] - tall[1]) <= 3
     assert shot.height - ends[-1] < 72
-
-
-def test_bars_of_compute_have_room_on_a_phone(browser, workbench):
-    """Names beside them and a legend of one column left them no height."""
-    with opened(browser, (390, 1600)) as page:
-        page.goto(f"{workbench}/compare?runs=dense|{LONG}&image=1&compare_part=Numbers")
-        page.wait_for_selector("[data-testid=stVegaLiteChart] canvas")
-        settle(page)
-        page.wait_for_timeout(800)
-        chart = page.locator("[data-testid=stVegaLiteChart]").first
-        shot = np.asarray(Image.open(io.BytesIO(chart.screenshot())).convert("RGB")).astype(int)
-    ink = [int(palette.MODULES["blocks"][place : place + 2], 16) for place in (1, 3, 5)]
-    bars = (np.abs(shot - ink).sum(axis=2) < 40).sum(axis=1) > 30  # wider than a legend's symbol
-    assert bars.sum() > 2 * 12
 
 
 def heading(page, start: str):

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from analysis.figures import palette
 from benchmarks import ROOT
 from benchmarks.browser import opened, settle
 from svit.live.pictures import drawn
@@ -142,6 +143,20 @@ def test_two_models_are_compared(browser, tab, workbench):
     shot = np.asarray(Image.open(io.BytesIO(panels.screenshot())).convert("RGB"))
     assert len(np.unique(shot.reshape(-1, 3), axis=0)) > 200  # a picture under a map, not a blank
     pictured(browser, tab.url, "compare")
+
+
+def test_bars_of_compute_have_room_on_a_phone(browser, workbench):
+    """Names beside them and a legend of one column left them no height."""
+    with opened(browser, (390, 1600)) as page:
+        page.goto(f"{workbench}/compare?runs={RUN}|{RUN}-random&compare_part=Numbers")
+        chart = page.locator("[data-testid=stVegaLiteChart]").first
+        chart.wait_for()
+        settle(page)
+        page.wait_for_timeout(1500)
+        shot = np.asarray(Image.open(io.BytesIO(chart.screenshot())).convert("RGB")).astype(int)
+    ink = [int(palette.MODULES["blocks"][place : place + 2], 16) for place in (1, 3, 5)]
+    bars = (np.abs(shot - ink).sum(axis=2) < 40).sum(axis=1) > 30  # wider than a legend's symbol
+    assert bars.sum() > 2 * 10
 
 
 def test_a_photograph_becomes_a_kept_run(browser, tab, workbench, runs_folder):
