@@ -2,8 +2,8 @@
 
 Keep ratio: mean over the blocks that prune in either run of kept valid / valid tokens. Objects found:
 annotated objects found / annotated objects of the image, at IoU 0.5, detections from `--score` on. Line and
-band, and the numbers above: mean over images and its 95 % percentile interval (2,000 draws of their videos or
-images); dashes: no difference. The table has both runs' values, and usage too.
+band, and the numbers above: mean over images and its 95 % percentile interval (2,000 draws of
+images, of frames with their videos); dashes: no difference. The table has both runs' values, and usage too.
 """
 
 from __future__ import annotations
