@@ -83,9 +83,10 @@ def recording(
     batches = planned(detector, images, options, ranks)
     writer = RunWriter(path, source, rank=ranks.rank, world=ranks.world, picture_side=picture_side)
     with writer:
-        check_resumed(path, images, batches, writer.done)
+        if done := writer.done:
+            check_resumed(path, images, batches, done)
         for result in run_detector(
-            detector, images, batches, options, done=writer.done, pictures=picture_side > 0
+            detector, images, batches, options, done=done, pictures=picture_side > 0
         ):
             enter(writer, images, result)
             yield result
@@ -159,21 +160,22 @@ def refuse_changed(run: Run, images: Images, places: Iterable[int]) -> None:
 
 def enter(writer: RunWriter, images: Images, result: ImageResult | Unreadable) -> None:
     """Enters an image with its ground truth, or its failure, into a run."""
-    file_name = images.file_name(result.index)
+    file_name, path = images.file_name(result.index), images.path(result.index)
     if isinstance(result, Unreadable):
         writer.add_error(images.image_ids[result.index], result.message, file_name)
         return
     target = images.target(result.index)
-    slices = {field: texts[result.index] for field, texts in images.slices.items()}
     counted = {} if result.macs is None else {"macs": result.macs}
     if images.frames:
         counted |= marked_frame(images.frames[result.index])
+    if images.slices:
+        counted |= marked({field: texts[result.index] for field, texts in images.slices.items()})
     writer.add(
         result.trace,
         result.detections,
         target,
         result.image,
         file_name,
-        {"seconds": result.seconds, **counted, **marked(slices)},
-        file_hash(images.path(result.index)),
+        {"seconds": result.seconds, **counted},
+        file_hash(path),
     )

@@ -120,8 +120,9 @@ def import_lists(
         truth.lacking(names_in(lists))
     source = provenance(lists, truth) | ({} if exif == "auto" else {"exif": exif})
     with RunWriter(out, source, picture_side=picture_side) as writer:
+        done = writer.done  # by a call before this one
         for number, image_id in tqdm(named, unit="image", disable=None):
-            if image_id in writer.done:
+            if image_id in done:
                 continue
             name = lists.file_name(number)
             try:
