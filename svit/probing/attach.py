@@ -15,8 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -140,10 +141,12 @@ def watches(block: nn.Module) -> bool:
     return any(isinstance(getattr(hook, "__self__", None), _Watch) for hook in hooks)
 
 
+# whether a recording of this thread tries just now how tokens lie; those of others go on
+_PLANTING: ContextVar[bool] = ContextVar("planting", default=False)
+
+
 class _Watch:
     """The hooks of one `attach`: measures blocks as they run and writes the tape."""
-
-    plants: ClassVar[bool] = False  # whether one of them tries just now how tokens lie
 
     def __init__(
         self,
@@ -195,7 +198,7 @@ class _Watch:
         """Before the first forward of a model that no adapter knows."""
         if self.planting or self.planted:
             return
-        if _Watch.plants:
+        if _PLANTING.get():
             raise HostError(
                 "another recording of this model is open, and both would try how its tokens lie: tell the "
                 'inner one, as attach(model, tokens="raster", prefix=1)'
@@ -205,7 +208,7 @@ class _Watch:
                 "no adapter knows how tokens lie in this model, and in training it cannot be tried: call "
                 'model.eval(), or vouch for raster order with tokens="raster" and a prefix'
             )
-        self.planting = _Watch.plants = True
+        self.planting, before_it = True, _PLANTING.set(True)
         held = [(module, dict(vars(module))) for module in self.model.modules()]
         try:
             found = find_prefix(
@@ -216,7 +219,8 @@ class _Watch:
                 self._rows_in_order,
             )
         finally:
-            self.planting = _Watch.plants = False
+            self.planting = False
+            _PLANTING.reset(before_it)
             for module, before in held:  # what a forward uses up, as the seeds of its random masks
                 vars(module).update(before)
         if self.host.prefix not in (None, found):
@@ -268,7 +272,7 @@ class _Watch:
 
     def _begin(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         """A new batch of pictures enters the model; those that another recording plants are none."""
-        if _Watch.plants:
+        if _PLANTING.get():
             return
         pictures = entered(args, kwargs)
         tape = self.tape
@@ -282,7 +286,7 @@ class _Watch:
             tape.patch = token_side(pictures, tape.grid_hw)
 
     def _before(self, block: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        if _Watch.plants:
+        if _PLANTING.get():
             return
         if not self.batch:
             raise HostError("a block ran before its patch embedding: give grid=(rows, columns)")

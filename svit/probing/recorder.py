@@ -332,9 +332,8 @@ def _reader(shelf: dict[int, Tensor]) -> Callable[..., None]:
 
 def _writer(change: MaskEdit) -> Callable[..., Tensor]:
     def write(probe: TokenProbe, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        given = (
-            output.clone()
-        )  # an edit may write over it; the method tells an answer by its identity
+        # an edit may write over it; the method tells an answer by its identity
+        given = output.clone()
         changed = change(probe.layer, given)
         if changed is given and torch.equal(given, output):
             return output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -213,6 +214,27 @@ def test_two_recordings_at_once_tell_alike_and_a_counter_counts_the_model_alone(
     for name, values in first.measured().items():
         np.testing.assert_array_equal(values, second.measured()[name])
     assert beside.get_total_flops() == alone.get_total_flops()
+
+
+def test_a_recording_in_another_thread_goes_on_while_patches_are_planted() -> None:
+    """As of two sessions of one app: what a thread tries out is no concern of the others."""
+    unknown, known = torchvision_vit((64, 64)), torchvision_vit((64, 64))
+    pictures, seen = torch.randn(2, 3, 64, 64), []
+
+    def elsewhere() -> None:
+        with torch.no_grad(), attach(known, tokens="raster", prefix=1) as tape:
+            known(pictures)
+            seen.append(len(tape.masks))
+
+    def beside(*_: object) -> None:
+        other = threading.Thread(target=elsewhere)
+        other.start()
+        other.join()
+
+    unknown.register_forward_pre_hook(beside)
+    with torch.no_grad(), attach(unknown) as tape:
+        unknown(pictures)
+    assert len(seen) > 1 and set(seen) == {len(tape.masks)}
 
 
 def test_two_recordings_of_a_model_that_nobody_knows_need_one_to_be_told_how_tokens_lie() -> None:
