@@ -12,14 +12,8 @@ from importlib import import_module
 
 from analysis.figures.output import Entry
 
-SUBJECTS = (
-    "images",
-    "tokens",
-    "videos",
-    "objects",
-    "pairs",
-    "rates",
-)  # in this order, others after them
+# in this order, others after them
+SUBJECTS = ("images", "tokens", "videos", "objects", "pairs", "rates")
 
 
 def entries() -> dict[str, Entry]:

@@ -125,16 +125,16 @@ def check(planned: Sequence[Job], setting: Setting) -> list[str]:
     said = [one.report.lines() for one in (train_set, val_set) if one.report.says]
     crowded = overfull(val_set.coco(range(setting.looked_at(val_set))), setting.counted)
     capped = [overfull_told(crowded, setting.counted)] if crowded else []
-    seen, of = trained_here(train_set, val_set, setting.looked_at(val_set))
-    both = [trained_here_told(seen, of)] if seen else []
+    looked_at = setting.looked_at(val_set)
+    seen = trained_here(train_set, val_set, looked_at)
+    both = [trained_here_told(seen, looked_at)] if seen else []
     return [*sum(said, []), *val_set.class_notes, *capped, *both]
 
 
 @lru_cache(maxsize=1)  # of COCO's it takes seconds, and the lines of a row share them
-def trained_here(train_set: CocoDataset, val_set: CocoDataset, count: int) -> tuple[int, int]:
-    """How many of the images evaluated are trained (and rates fitted) on, and how many there are."""
-    places = range(count)
-    return count_shared(val_set, places, train_set, range(len(train_set))), count
+def trained_here(train_set: CocoDataset, val_set: CocoDataset, count: int) -> int:
+    """How many of the images evaluated, the first `count`, are trained (and rates fitted) on."""
+    return count_shared(val_set, range(count), train_set, range(len(train_set)))
 
 
 def run_row(job: Job, setting: Setting, ranks: Ranks) -> bool:
@@ -326,7 +326,7 @@ class RowMaker:
 
     def _trained_here(self) -> dict[str, int]:
         """An entry of a provenance where images evaluated are trained on."""
-        seen, _ = trained_here(self.train_set, self.val_set, self.setting.looked_at(self.val_set))
+        seen = trained_here(self.train_set, self.val_set, self.setting.looked_at(self.val_set))
         return {TRAINED_HERE: seen} if seen else {}
 
     def _finish(self, facts: dict[str, Any]) -> None:

@@ -115,10 +115,10 @@ def class_rows(leaving: np.ndarray, tokens: int, body: Body, options: Options) -
 def fusing(leaving: np.ndarray, tokens: int, body: Body, options: Options) -> float:
     """As `class_rows` in deciding blocks, fused tokens among the keys; the sum that makes one is over N."""
     before, _ = _fused_around(len(leaving), body, options)
-    keys = np.concatenate([[tokens], leaving[:-1]]) + 1 + before
     stages = list(_stages(body, options))
+    keys = np.array(_entering(leaving, tokens, body, options)) + 1 + before[stages]
     sums = len(stages) * tokens if options.get("fuse") else 0
-    return float((sum(keys[stages]) + sums) * body.embed_dim)
+    return float((sum(keys) + sums) * body.embed_dim)
 
 
 def sampled_rows(leaving: np.ndarray, tokens: int, body: Body, options: Options) -> float:

@@ -6,7 +6,6 @@ counts as one that may prune, and there are no operations to count.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +19,7 @@ from svit.data.segments import target_of
 from svit.data.validate import CocoError, checked
 from svit.exchange.lists import Lists, ListsError, names_in, numbered
 from svit.runs.run import RunWriter
+from svit.system.files import file_hash
 
 
 class Truth:
@@ -38,7 +38,7 @@ class Truth:
 
     def __init__(self, json: Path) -> None:
         data, self.report = checked(json)
-        self.sha256 = hashlib.sha256(json.read_bytes()).hexdigest()
+        self.sha256 = file_hash(json)
         ordered = sorted(data["categories"], key=lambda one: one["id"])
         self.class_names = [str(one["name"]) for one in ordered]
         self._labels = {one["id"]: label for label, one in enumerate(ordered)}

@@ -74,7 +74,8 @@ def _candidates(
 
 def changed(run: Run, image_id: ImageId, path: Path) -> bool:
     """Whether a file has other bytes than the one that was recorded, as far as the run tells."""
-    return run.file_hashes.get(image_id, found := file_hash(path)) != found
+    then = run.file_hashes.get(image_id)
+    return then is not None and file_hash(path) != then
 
 
 def alike(pixels: np.ndarray, stored: np.ndarray) -> bool:

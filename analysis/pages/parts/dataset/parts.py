@@ -82,8 +82,8 @@ def gallery(
     """Thumbnails in rows of `ACROSS`, each with a link to its image.
 
     Args:
-        maps: usage maps in place of pictures.
         rows: `image_id`, `text` in front of it, `object` to cut one out, and `below`, more words.
+        maps: usage maps in place of pictures.
         more: fields of the view that the links open.
     """
     for start in range(0, len(rows), ACROSS):
